@@ -1,0 +1,54 @@
+package protocol
+
+import "encoding/json"
+
+// ModelCard is everything that a router must know of a model to serve it, so that routers need no model files. A
+// group sends its card in chunks (see CardRequest); Digest names its content.
+type ModelCard struct {
+	// ModelID is what the operator asked for, or the name of the embedded model.
+	ModelID string `json:"model_id"`
+	// Revision is the hub's revision, empty for local models.
+	Revision string `json:"revision,omitempty"`
+	// DataType is the weights' type in TGI's words: "torch.bfloat16", "torch.float16", "torch.float32"; or GGUF's: "gguf.q4_1".
+	DataType string `json:"data_type"`
+	// DeviceType is "cpu" or "cuda".
+	DeviceType string `json:"device_type"`
+	// PipelineTag is the hub's tag, empty when unknown.
+	PipelineTag string `json:"pipeline_tag,omitempty"`
+	// VocabularySize is the number of logits.
+	VocabularySize int `json:"vocabulary_size"`
+	// MaxPositions is the longest sequence, in tokens, that the model's positions allow.
+	MaxPositions int `json:"max_positions"`
+	// EOSTokenIDs end a generation.
+	EOSTokenIDs []int32 `json:"eos_token_ids"`
+	// NumericsID names model, weight format and kernel numerics: groups of equal id compute equal bits (design, law 4).
+	NumericsID string `json:"numerics_id"`
+	// Tokenizer is what the router builds its tokenizer from.
+	Tokenizer TokenizerSource `json:"tokenizer"`
+}
+
+// TokenizerSource holds a tokenizer in the form in which the model's files have it; exactly one of HuggingFace and GGUF is set.
+type TokenizerSource struct {
+	// HuggingFace is the content of tokenizer.json.
+	HuggingFace json.RawMessage `json:"hugging_face,omitempty"`
+	// Config is the content of tokenizer_config.json, if there is one.
+	Config json.RawMessage `json:"config,omitempty"`
+	// GGUF is the tokenizer.ggml.* metadata of a GGUF file.
+	GGUF *GGUFTokenizer `json:"gguf,omitempty"`
+}
+
+// GGUFTokenizer mirrors the tokenizer.ggml.* keys of the GGUF specification. Token ids index Tokens and TokenTypes;
+// -1 stands for an absent special id.
+type GGUFTokenizer struct {
+	Model      string   `json:"model"`
+	Pre        string   `json:"pre"`
+	Tokens     []string `json:"tokens"`
+	TokenTypes []int32  `json:"token_types"`
+	Merges     []string `json:"merges"`
+	BOSTokenID int32    `json:"bos_token_id"`
+	EOSTokenID int32    `json:"eos_token_id"`
+	AddBOS     bool     `json:"add_bos"`
+	AddEOS     bool     `json:"add_eos"`
+	// ChatTemplate is the Jinja text, empty when absent.
+	ChatTemplate string `json:"chat_template,omitempty"`
+}
