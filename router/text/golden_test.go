@@ -1,0 +1,175 @@
+package text_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"lockstep/protocol"
+	"lockstep/router/text"
+)
+
+// The golden tests compare with what the reference implementation answered. They read the shared folder
+// (LOCKSTEP_SHARED) and the cache that scripts/get-tokenizers fills; where either is absent they skip, unless
+// LOCKSTEP_REQUIRE_SHARED=1 makes that a failure.
+
+func goldenNames() []string { return []string{"gpt2", "llama3", "qwen3", "smollm2"} }
+
+// unavailable skips the test, or fails it where the shared folder is promised.
+func unavailable(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
+		t.Fatalf("required: %v", err)
+	}
+	t.Skipf("not here: %v", err)
+}
+
+func sharedPath(elements ...string) string {
+	root := os.Getenv("LOCKSTEP_SHARED")
+	if root == "" {
+		root = filepath.Join("..", "..", "..", "shared")
+	}
+	return filepath.Join(append([]string{root}, elements...)...)
+}
+
+func cachePath(t testing.TB, name string) string {
+	t.Helper()
+	folder := os.Getenv("LOCKSTEP_TOKENIZERS")
+	if folder == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			unavailable(t, err)
+		}
+		folder = filepath.Join(cache, "lockstep", "tokenizers")
+	}
+	return filepath.Join(folder, name+".json")
+}
+
+// goldenJSON returns the tokenizer.json of a golden set.
+func goldenJSON(t testing.TB, name string) []byte {
+	t.Helper()
+	packed := sharedPath("golden", "tokenizers", name, "tokenizer.json.xz")
+	var data []byte
+	var err error
+	if _, statErr := os.Stat(packed); statErr == nil {
+		data, err = exec.Command("xz", "-dc", packed).Output()
+	} else {
+		data, err = os.ReadFile(cachePath(t, name))
+	}
+	if err != nil {
+		unavailable(t, err)
+	}
+	return data
+}
+
+func newTokenizer(t testing.TB, data []byte) *text.Tokenizer {
+	t.Helper()
+	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokenizer
+}
+
+// goldenCase is a line of encode.jsonl, decode.jsonl or stream.jsonl.
+type goldenCase struct {
+	ID          string     `json:"id"`
+	Text        string     `json:"text"`
+	IDs         []int32    `json:"ids"`
+	Offsets     [][2]int32 `json:"offsets"`
+	IDsSpecial  []int32    `json:"ids_special"`
+	Decoded     string     `json:"decoded"`
+	DecodedSkip string     `json:"decoded_skip"`
+	PromptIDs   []int32    `json:"prompt_ids"`
+	Pieces      []string   `json:"pieces"`
+	HeldBack    string     `json:"held_back"`
+}
+
+func goldenCases(t testing.TB, name, kind string) []goldenCase {
+	t.Helper()
+	file, err := os.Open(sharedPath("golden", "tokenizers", name, kind+".jsonl"))
+	if err != nil {
+		unavailable(t, err)
+	}
+	defer file.Close()
+	var cases []goldenCase
+	for decoder := json.NewDecoder(bufio.NewReader(file)); decoder.More(); {
+		var c goldenCase
+		if err := decoder.Decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		cases = append(cases, c)
+	}
+	if len(cases) == 0 {
+		t.Fatalf("%s: no %s cases", name, kind)
+	}
+	return cases
+}
+
+func TestGolden(t *testing.T) {
+	for _, name := range goldenNames() {
+		t.Run(name, func(t *testing.T) {
+			tokenizer := newTokenizer(t, goldenJSON(t, name))
+			for _, part := range []struct {
+				kind  string
+				check func(*testing.T, *text.Tokenizer, goldenCase)
+			}{{"encode", checkEncode}, {"decode", checkDecode}, {"stream", checkStream}} {
+				failed := 0
+				cases := goldenCases(t, name, part.kind)
+				for _, c := range cases {
+					if !t.Run(c.ID, func(t *testing.T) { part.check(t, tokenizer, c) }) {
+						failed++
+					}
+				}
+				t.Logf("%s: %d passed, %d failed", part.kind, len(cases)-failed, failed)
+			}
+		})
+	}
+}
+
+func checkEncode(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
+	encoding, err := tokenizer.EncodeOffsets(c.Text, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(encoding.IDs, c.IDs) {
+		t.Fatalf("%q: got ids %v, want %v", c.Text, encoding.IDs, c.IDs)
+	}
+	if !slices.Equal(encoding.Offsets, c.Offsets) {
+		t.Errorf("%q: got offsets %v, want %v", c.Text, encoding.Offsets, c.Offsets)
+	}
+	special, err := tokenizer.Encode(c.Text, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(special, c.IDsSpecial) {
+		t.Errorf("%q: got ids %v with special tokens, want %v", c.Text, special, c.IDsSpecial)
+	}
+	c.IDs = c.IDsSpecial
+	checkDecode(t, tokenizer, c)
+}
+
+func checkDecode(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
+	if got := tokenizer.Decode(c.IDs, false); got != c.Decoded {
+		t.Errorf("%v: got %q, want %q", c.IDs, got, c.Decoded)
+	}
+	if got := tokenizer.Decode(c.IDs, true); got != c.DecodedSkip {
+		t.Errorf("%v: got %q without special tokens, want %q", c.IDs, got, c.DecodedSkip)
+	}
+}
+
+func checkStream(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
+	stream := tokenizer.NewStream(c.PromptIDs)
+	for i, id := range c.IDs {
+		if got := stream.Next(id); got != c.Pieces[i] {
+			t.Fatalf("token %d of %v: got %q, want %q", i, c.IDs, got, c.Pieces[i])
+		}
+	}
+	if got := stream.Held(); got != c.HeldBack {
+		t.Errorf("%v: got %q held back, want %q", c.IDs, got, c.HeldBack)
+	}
+}

@@ -1,0 +1,168 @@
+package text
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// streamContext is how many of the prompt's last tokens the first window has, as in TGI.
+const streamContext = 5
+
+// Stream turns generated ids into text piece by piece, as TGI does: it decodes a window of ids that begins a little
+// before the first one not yet shown, and shows what the newest id adds, unless that ends in an incomplete character.
+// It belongs to one generation and is not safe for concurrent use.
+//
+// With read the number of ids whose text has been shown and prefix <= read, the text up to read is P and that of all
+// ids is N; if N is longer than P and does not end with U+FFFD, N without its first len(P) characters is shown, prefix
+// becomes read, and read the number of all ids.
+type Stream struct {
+	tokenizer *Tokenizer
+	// short is set until the first text of a generation whose prompt has less than streamContext ids. Then TGI's prefix
+	// is negative, which Python counts from the end: the window is the newest ids, however many there are.
+	short      bool
+	prefix     int     // only while short
+	read       int     // only while short
+	ids        []int32 // while short all ids, afterwards those from read on
+	window     window  // the ids from prefix on
+	shownRunes int     // characters of P
+}
+
+// NewStream returns the stream of a generation that continues promptIDs.
+func (t *Tokenizer) NewStream(promptIDs []int32) *Stream {
+	s := &Stream{tokenizer: t, read: len(promptIDs), prefix: len(promptIDs) - streamContext}
+	if s.prefix < 0 {
+		s.short = true
+		s.ids = append(s.ids, promptIDs...)
+		return s
+	}
+	for _, id := range promptIDs[s.prefix:] {
+		s.window.add(t, id)
+	}
+	s.shownRunes = s.window.length()
+	return s
+}
+
+// Next adds a generated id and returns the text that becomes visible with it, which is often empty for parts of
+// characters. The time is that of decoding the id twice, whatever has been held back.
+func (s *Stream) Next(id int32) string {
+	s.ids = append(s.ids, id)
+	if s.short {
+		return s.nextShort()
+	}
+	s.window.add(s.tokenizer, id)
+	if s.window.length() <= s.shownRunes || s.window.endsOpen() {
+		return ""
+	}
+	shown := dropRunes(s.window.text(), s.shownRunes)
+	s.rebase(s.ids)
+	return shown
+}
+
+// Held returns the text that is held back, which is never shown if the generation ends here.
+func (s *Stream) Held() string {
+	if s.short {
+		before, now := s.shortWindow()
+		return dropRunes(now, utf8.RuneCountInString(before))
+	}
+	return dropRunes(s.window.text(), s.shownRunes)
+}
+
+// nextShort is Next while the prefix is negative.
+func (s *Stream) nextShort() string {
+	before, now := s.shortWindow()
+	shownRunes := utf8.RuneCountInString(before)
+	if utf8.RuneCountInString(now) <= shownRunes || strings.HasSuffix(now, "\ufffd") {
+		return ""
+	}
+	s.short = false
+	s.rebase(s.ids[s.read:])
+	return dropRunes(now, shownRunes)
+}
+
+// shortWindow decodes what Python's ids[prefix:read] and ids[prefix:] are for a negative prefix.
+func (s *Stream) shortWindow() (before, now string) {
+	start := max(0, len(s.ids)+s.prefix)
+	if start < s.read {
+		before = s.tokenizer.Decode(s.ids[start:s.read], false)
+	}
+	return before, s.tokenizer.Decode(s.ids[start:], false)
+}
+
+// rebase begins a window of the given ids, all of which have been shown.
+func (s *Stream) rebase(ids []int32) {
+	s.window.reset()
+	for _, id := range ids {
+		s.window.add(s.tokenizer, id)
+	}
+	s.ids = s.ids[:0]
+	s.shownRunes = s.window.length()
+}
+
+// window decodes ids that come one by one, in time linear in their bytes.
+type window struct {
+	decoded  []byte // valid UTF-8
+	runes    int    // characters of decoded
+	pending  []byte // the beginning of a character, which counts as one U+FFFD
+	replaced bool   // decoded ends with U+FFFD
+	tokens   int
+}
+
+func (w *window) reset() {
+	*w = window{decoded: w.decoded[:0], pending: w.pending[:0]}
+}
+
+func (w *window) add(t *Tokenizer, id int32) {
+	if !t.exists(id) {
+		return
+	}
+	if t.joinsWithSpace && w.tokens > 0 {
+		w.write(" ")
+	}
+	w.tokens++
+	w.write(t.raw[id])
+}
+
+func (w *window) write(raw string) {
+	if len(w.pending) > 0 {
+		raw = string(w.pending) + raw
+		w.pending = w.pending[:0]
+	}
+	for len(raw) > 0 {
+		length, valid := sequenceLength(raw)
+		if incomplete(raw) {
+			w.pending = append(w.pending, raw...)
+			return
+		}
+		character := raw[:length]
+		if !valid {
+			character = "\ufffd"
+		}
+		w.decoded = append(w.decoded, character...)
+		w.runes++
+		w.replaced = character == "\ufffd"
+		raw = raw[length:]
+	}
+}
+
+// length returns the characters of text.
+func (w *window) length() int { return w.runes + min(1, len(w.pending)) }
+
+// endsOpen tells whether text ends with U+FFFD.
+func (w *window) endsOpen() bool { return len(w.pending) > 0 || w.runes > 0 && w.replaced }
+
+// text returns what Decode would of the ids so far, special tokens kept.
+func (w *window) text() string {
+	if len(w.pending) > 0 {
+		return string(w.decoded) + "\ufffd"
+	}
+	return string(w.decoded)
+}
+
+// dropRunes returns text without its first count characters.
+func dropRunes(text string, count int) string {
+	for range count {
+		_, size := utf8.DecodeRuneInString(text)
+		text = text[size:]
+	}
+	return text
+}

@@ -1,0 +1,222 @@
+package text
+
+import (
+	"errors"
+	"strings"
+
+	"lockstep/protocol"
+)
+
+// Limits on what a tokenizer may claim. They are far above any known tokenizer and keep a hostile one from taking
+// memory out of proportion to its own size.
+const (
+	// maxTokenID bounds token ids, because ids index slices. The largest known vocabulary has 2^18 tokens.
+	maxTokenID = 1<<22 - 1
+	// maxNesting bounds how deep Sequence components may nest.
+	maxNesting = 16
+)
+
+// ErrNoTokenizer says that a source holds no tokenizer.
+var ErrNoTokenizer = errors.New("text: source has neither tokenizer.json nor GGUF metadata")
+
+// Tokenizer encodes and decodes text. It is immutable and safe for concurrent use.
+type Tokenizer struct {
+	// contents holds each token as the source writes it, present tells which ids exist.
+	contents []string
+	present  []bool
+	// raw holds the bytes that each token adds to a decoded text.
+	raw     []string
+	special []bool
+	// vocabulary maps a token as the source writes it to its id, without added tokens.
+	vocabulary map[string]int32
+	added      map[string]int32
+
+	plainMatcher      *matcher // finds added tokens in the text as given
+	normalizedMatcher *matcher // finds those with "normalized" set in the normalized text
+	composes          bool     // the normalizer is NFC
+	splits            []splitter
+	prefixSpace       bool     // every span that splits leave gets a leading space
+	prefixSplit       splitter // splits spans that have got their leading space; nil for none
+	model             model
+	post              []postStep
+	joinsWithSpace    bool // there is no decoder, so decoded tokens are joined with spaces
+}
+
+// Encoding is the answer of EncodeOffsets.
+type Encoding struct {
+	IDs []int32
+	// Offsets holds for each id where it begins and ends in the input, in Unicode code points; ids that the
+	// post-processor added have [0, 0].
+	Offsets [][2]int32
+}
+
+// New builds the tokenizer that source describes. The error names the part that is malformed or not supported.
+// The tokenizer keeps parts of the source's strings alive.
+func New(source protocol.TokenizerSource) (*Tokenizer, error) {
+	switch {
+	case source.GGUF != nil:
+		return newFromGGUF(source.GGUF)
+	case len(source.HuggingFace) > 0:
+		return newFromJSON(string(source.HuggingFace))
+	}
+	return nil, ErrNoTokenizer
+}
+
+// Encode returns the ids of text. With addSpecialTokens the post-processor adds those that the model wants around a
+// prompt. Invalid UTF-8 counts as U+FFFD, one for each maximal invalid sequence. The time is near linear in the text.
+// The only error is a split pattern that ran out of time.
+func (t *Tokenizer) Encode(text string, addSpecialTokens bool) ([]int32, error) {
+	e := encoder{tokenizer: t, ids: make([]int32, 0, len(text)/3+8)}
+	if err := e.encode(text); err != nil {
+		return nil, err
+	}
+	e.postProcess(addSpecialTokens)
+	return e.ids, nil
+}
+
+// EncodeOffsets is Encode with the offsets of every id.
+func (t *Tokenizer) EncodeOffsets(text string, addSpecialTokens bool) (Encoding, error) {
+	e := encoder{
+		tokenizer: t,
+		ids:       make([]int32, 0, len(text)/3+8),
+		offsets:   make([][2]int32, 0, len(text)/3+8),
+		wants:     true,
+	}
+	if err := e.encode(text); err != nil {
+		return Encoding{}, err
+	}
+	e.postProcess(addSpecialTokens)
+	return Encoding{IDs: e.ids, Offsets: e.offsets}, nil
+}
+
+// Decode returns the text of ids. Ids that do not exist are ignored, and with skipSpecialTokens special ones too.
+// Each maximal invalid sequence of bytes becomes one U+FFFD.
+func (t *Tokenizer) Decode(ids []int32, skipSpecialTokens bool) string {
+	var joined strings.Builder
+	first := true
+	for _, id := range ids {
+		if !t.exists(id) || skipSpecialTokens && t.special[id] {
+			continue
+		}
+		if t.joinsWithSpace && !first {
+			joined.WriteByte(' ')
+		}
+		first = false
+		joined.WriteString(t.raw[id])
+	}
+	return validUTF8(joined.String())
+}
+
+// IsSpecial tells whether id is a special token, one that skipSpecialTokens drops.
+func (t *Tokenizer) IsSpecial(id int32) bool { return t.exists(id) && t.special[id] }
+
+// VocabularySize returns one more than the largest id, added tokens included.
+func (t *Tokenizer) VocabularySize() int { return len(t.contents) }
+
+// TokenID returns the id of the token that the source writes as content. An added token goes before one of the model.
+func (t *Tokenizer) TokenID(content string) (int32, bool) {
+	if id, ok := t.added[content]; ok {
+		return id, true
+	}
+	id, ok := t.vocabulary[content]
+	return id, ok
+}
+
+func (t *Tokenizer) exists(id int32) bool {
+	return id >= 0 && int(id) < len(t.present) && t.present[id]
+}
+
+// encoder holds the state of one Encode.
+type encoder struct {
+	tokenizer *Tokenizer
+	ids       []int32
+	offsets   [][2]int32
+	wants     bool // wants offsets
+	spans     []span
+	spare     []span
+	heap      mergeHeap
+}
+
+// span is a range of bytes in a piece of text.
+type span struct{ start, end int }
+
+func (e *encoder) encode(text string) error {
+	text = validUTF8(text)
+	var aligned []alignment
+	if e.wants {
+		aligned = alignText(text)
+	}
+	t := e.tokenizer
+	return t.plainMatcher.cut(text, func(s span, id int32) error {
+		piece, aligned := text[s.start:s.end], slice(aligned, s)
+		if id >= 0 {
+			e.add(id, aligned, span{0, len(piece)})
+			return nil
+		}
+		if t.composes {
+			piece, aligned = compose(piece, aligned)
+		}
+		return t.normalizedMatcher.cut(piece, func(s span, id int32) error {
+			piece, aligned := piece[s.start:s.end], slice(aligned, s)
+			if id >= 0 {
+				e.add(id, aligned, span{0, len(piece)})
+				return nil
+			}
+			return e.encodePiece(piece, aligned)
+		})
+	})
+}
+
+// encodePiece encodes normalized text that has no added tokens.
+func (e *encoder) encodePiece(piece string, aligned []alignment) error {
+	t := e.tokenizer
+	spans, next := append(e.spans[:0], span{0, len(piece)}), e.spare[:0]
+	for _, step := range t.splits {
+		var err error
+		next = next[:0]
+		for _, s := range spans {
+			if next, err = step.appendSplits(next, piece[s.start:s.end], s.start); err != nil {
+				return err
+			}
+		}
+		spans, next = next, spans
+	}
+	e.spans, e.spare = spans, next
+	for _, s := range spans {
+		word, aligned := piece[s.start:s.end], slice(aligned, s)
+		if !t.prefixSpace {
+			e.encodeWord(word, aligned)
+		} else if err := e.encodePrefixed(word, aligned); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodePrefixed gives a span its leading space, splits it and encodes the parts.
+func (e *encoder) encodePrefixed(word string, aligned []alignment) error {
+	if word[0] != ' ' {
+		word = " " + word
+		if e.wants {
+			aligned = append([]alignment{insertedBefore(aligned[0])}, aligned...)
+		}
+	}
+	parts := []span{{0, len(word)}}
+	if split := e.tokenizer.prefixSplit; split != nil {
+		var err error
+		if parts, err = split.appendSplits(nil, word, 0); err != nil {
+			return err
+		}
+	}
+	for _, s := range parts {
+		e.encodeWord(word[s.start:s.end], slice(aligned, s))
+	}
+	return nil
+}
+
+func (e *encoder) add(id int32, aligned []alignment, s span) {
+	e.ids = append(e.ids, id)
+	if e.wants {
+		e.offsets = append(e.offsets, [2]int32{aligned[s.start].start(), aligned[s.end-1].end()})
+	}
+}
