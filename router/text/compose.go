@@ -104,11 +104,7 @@ func (c *composer) align(count, index int) {
 		return
 	}
 	for range count {
-		if index < 0 {
-			c.out = append(c.out, insertedBefore(c.aligned[0]))
-			continue
-		}
-		c.out = append(c.out, c.aligned[min(index, len(c.aligned)-1)])
+		c.out = append(c.out, c.aligned[max(0, min(index, len(c.aligned)-1))])
 	}
 }
 
@@ -120,7 +116,10 @@ func decompose(dst []mark, segment string) []mark {
 		if size == 0 {
 			_, size = utf8.DecodeRuneInString(segment)
 		}
-		parts := norm.NFD.String(segment[:size])
+		parts := segment[:size]
+		if parts != string(rune(lateLetter)) {
+			parts = norm.NFD.String(parts)
+		}
 		balance := 0
 		for _, r := range parts {
 			dst = append(dst, mark{r, combiningClass(r), balance})
@@ -131,7 +130,30 @@ func decompose(dst []mark, segment string) []mark {
 	return dst
 }
 
+// lateMarks are combining characters that the reference takes for starters, because its normalizer has the tables of
+// Unicode 9. The one letter that has a decomposition since then is lateLetter.
+var lateMarks = [][2]rune{
+	{0x7fd, 0x7fd}, {0x898, 0x89f}, {0x8ca, 0x8d3}, {0x9fe, 0x9fe}, {0xc3c, 0xc3c},
+	{0xd3b, 0xd3c}, {0xeba, 0xeba}, {0x1715, 0x1715}, {0x1abf, 0x1ace}, {0x1df6, 0x1dfa},
+	{0xa82c, 0xa82c}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50},
+	{0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a},
+	{0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47},
+	{0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42},
+	{0x16ff0, 0x16ff1}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef},
+	{0x1e4ec, 0x1e4ef},
+}
+
+const lateLetter = 0x11938
+
 func combiningClass(r rune) uint8 {
+	if r < 0x300 {
+		return 0
+	}
+	for _, late := range lateMarks {
+		if r >= late[0] && r <= late[1] {
+			return 0
+		}
+	}
 	var buffer [utf8.UTFMax]byte
 	return norm.NFD.Properties(buffer[:utf8.EncodeRune(buffer[:], r)]).CCC()
 }
@@ -177,5 +199,5 @@ func composeMarks(marks []mark) []mark {
 func composePair(first, second rune) (rune, bool) {
 	composed := norm.NFC.String(string([]rune{first, second}))
 	r, size := utf8.DecodeRuneInString(composed)
-	return r, size == len(composed)
+	return r, size == len(composed) && r != lateLetter
 }

@@ -112,6 +112,11 @@ func (m *matcher) cut(text string, each func(s span, id int32) error) error {
 }
 
 func isWordCharacter(r rune) bool {
+	for _, a := range additions {
+		if r >= a.first && r <= a.last {
+			return true
+		}
+	}
 	return unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic) ||
 		r == 0x200c || r == 0x200d
 }

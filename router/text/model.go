@@ -1,6 +1,9 @@
 package text
 
-import "math/bits"
+import (
+	"math/bits"
+	"unicode/utf8"
+)
 
 // shortWord is the longest word, in symbols, that is merged by scanning for the best pair; longer ones use a heap so
 // that the time stays near linear.
@@ -47,10 +50,14 @@ func (e *encoder) encodeWord(word string, aligned []alignment) {
 		symbols = make([]symbol, 0, len(word))
 	}
 	symbols = m.appendSymbols(symbols, word)
+	drops := len(symbols) < len(word) && m.unknown < 0
 	if len(symbols) <= shortWord {
 		symbols = m.mergeShort(symbols)
 	} else {
 		symbols = e.heap.merge(m, symbols)
+	}
+	if drops && e.wants {
+		m.closeGaps(word, symbols)
 	}
 	for _, s := range symbols {
 		e.add(s.id, aligned, span{s.start, s.end})
@@ -75,6 +82,28 @@ func (m *model) appendSymbols(dst []symbol, word string) []symbol {
 		}
 	}
 	return dst
+}
+
+// closeGaps moves symbols to where the reference takes them to be after dropping bytes that the vocabulary lacks: it
+// adds up their lengths in coded form, as if nothing were missing.
+func (m *model) closeGaps(word string, symbols []symbol) {
+	var origins []int // for each byte of the coded word, the byte of word
+	for i := range len(word) {
+		for range utf8.RuneLen(byteToRune[word[i]]) {
+			origins = append(origins, i)
+		}
+	}
+	at := 0
+	for i, s := range symbols {
+		length := 0
+		for _, b := range []byte(word[s.start:s.end]) {
+			if m.byteIDs[b] >= 0 {
+				length += utf8.RuneLen(byteToRune[b])
+			}
+		}
+		symbols[i].start, symbols[i].end = origins[at], origins[at+length-1]+1
+		at += length
+	}
 }
 
 // mergeShort merges the leftmost pair of the lowest rank until no pair merges, in place.

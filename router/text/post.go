@@ -34,25 +34,27 @@ func (e *encoder) postProcess(addSpecialTokens bool) {
 func (e *encoder) applyTemplate(template []templatePart, addSpecialTokens bool) {
 	var ids []int32
 	var offsets [][2]int32
+	var texts []string
 	for _, part := range template {
 		switch {
 		case part.text:
 			ids = append(ids, e.ids...)
-			offsets = append(offsets, e.offsets...)
+			offsets, texts = append(offsets, e.offsets...), append(texts, e.texts...)
 		case addSpecialTokens:
 			ids = append(ids, part.ids...)
 			if e.wants {
 				offsets = append(offsets, make([][2]int32, len(part.ids))...)
+				texts = append(texts, make([]string, len(part.ids))...)
 			}
 		}
 	}
-	e.ids, e.offsets = ids, offsets
+	e.ids, e.offsets, e.texts = ids, offsets, texts
 }
 
 // trimOffsets takes leading and trailing spaces out of the offsets of tokens, as the reference counts them.
 func (e *encoder) trimOffsets(prefixSpace bool) {
-	for i, id := range e.ids {
-		content, o := e.tokenizer.contents[id], &e.offsets[i]
+	for i, content := range e.texts {
+		o := &e.offsets[i]
 		leading, trailing := int32(0), int32(0)
 		for _, r := range content {
 			if !isTokenSpace(r) {
@@ -68,8 +70,8 @@ func (e *encoder) trimOffsets(prefixSpace bool) {
 			rest = rest[:len(rest)-size]
 		}
 		if leading > 0 {
-			if prefixSpace && (i == 0 || o[0] == 0) {
-				leading--
+			if prefixSpace && leading == 1 && (i == 0 || o[0] == 0) {
+				leading = 0 // more than one are not the pre-tokenizer's
 			}
 			o[0] = min(o[0]+leading, o[1])
 		}

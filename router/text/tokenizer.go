@@ -131,7 +131,8 @@ type encoder struct {
 	tokenizer *Tokenizer
 	ids       []int32
 	offsets   [][2]int32
-	wants     bool // wants offsets
+	wants     bool     // wants offsets
+	texts     []string // with offsets: what each token was made of, as the reference spells it
 	spans     []span
 	spare     []span
 	heap      mergeHeap
@@ -150,7 +151,7 @@ func (e *encoder) encode(text string) error {
 	return t.plainMatcher.cut(text, func(s span, id int32) error {
 		piece, aligned := text[s.start:s.end], slice(aligned, s)
 		if id >= 0 {
-			e.add(id, aligned, span{0, len(piece)})
+			e.addMatch(id, piece, aligned)
 			return nil
 		}
 		if t.composes {
@@ -159,7 +160,7 @@ func (e *encoder) encode(text string) error {
 		return t.normalizedMatcher.cut(piece, func(s span, id int32) error {
 			piece, aligned := piece[s.start:s.end], slice(aligned, s)
 			if id >= 0 {
-				e.add(id, aligned, span{0, len(piece)})
+				e.addMatch(id, piece, aligned)
 				return nil
 			}
 			return e.encodePiece(piece, aligned)
@@ -198,7 +199,7 @@ func (e *encoder) encodePrefixed(word string, aligned []alignment) error {
 	if word[0] != ' ' {
 		word = " " + word
 		if e.wants {
-			aligned = append([]alignment{insertedBefore(aligned[0])}, aligned...)
+			aligned = append([]alignment{aligned[0]}, aligned...)
 		}
 	}
 	parts := []span{{0, len(word)}}
@@ -214,9 +215,19 @@ func (e *encoder) encodePrefixed(word string, aligned []alignment) error {
 	return nil
 }
 
+// add appends the token of the word at s in a text of the given alignment.
 func (e *encoder) add(id int32, aligned []alignment, s span) {
 	e.ids = append(e.ids, id)
 	if e.wants {
-		e.offsets = append(e.offsets, [2]int32{aligned[s.start].start(), aligned[s.end-1].end()})
+		e.offsets = append(e.offsets, [2]int32{int32(aligned[s.start]), int32(aligned[s.end-1]) + 1})
+		e.texts = append(e.texts, e.tokenizer.contents[id])
+	}
+}
+
+// addMatch appends the added token that was found as piece.
+func (e *encoder) addMatch(id int32, piece string, aligned []alignment) {
+	e.add(id, aligned, span{0, len(piece)})
+	if e.wants {
+		e.texts[len(e.texts)-1] = piece
 	}
 }

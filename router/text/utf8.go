@@ -5,15 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// alignment says which code point of the input a byte of a derived text comes from: its index shifted left by one,
-// plus one if the byte covers it. A byte that something inserted covers nothing.
+// alignment says which code point of the input a byte of a derived text comes from, by its index. Every byte comes from
+// exactly one.
 type alignment int32
-
-func (a alignment) start() int32 { return int32(a >> 1) }
-func (a alignment) end() int32   { return int32(a>>1) + int32(a&1) }
-
-// insertedBefore is the alignment of a character inserted before one aligned to a.
-func insertedBefore(a alignment) alignment { return a &^ 1 }
 
 // alignText returns the alignment of each byte of text, which must be valid UTF-8, to itself.
 func alignText(text string) []alignment {
@@ -23,7 +17,7 @@ func alignText(text string) []alignment {
 		if utf8.RuneStart(text[i]) {
 			index++
 		}
-		aligned[i] = index<<1 | 1
+		aligned[i] = index
 	}
 	return aligned
 }
