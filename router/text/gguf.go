@@ -56,7 +56,6 @@ func newFromGGUF(source *protocol.GGUFTokenizer) (*Tokenizer, error) {
 		composes:     pre.composes,
 		ignoreMerges: pre.ignoreMerges,
 		splits:       pre.splits(),
-		count:        len(source.Merges),
 		decodesBytes: true,
 	}
 	for id, token := range source.Tokens {

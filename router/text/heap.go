@@ -8,9 +8,8 @@ type mergeHeap struct {
 
 // candidate is a pair that may be merged. It is stale, and skipped, once its pair has changed.
 type candidate struct {
-	rank uint32
+	pair
 	left int32 // index of the left symbol
-	id   int32 // what the merge makes
 }
 
 // link chains the symbols that are left; next of the last one is -1, as is previous of the first.
@@ -37,11 +36,10 @@ func (h *mergeHeap) merge(m *model, symbols []symbol) []symbol {
 			continue
 		}
 		right := left.next
-		rank, id := m.merges.lookup(symbols[c.left].id, symbols[right].id)
-		if rank != c.rank || id != c.id {
+		if m.merges.lookup(symbols[c.left].id, symbols[right].id) != c.pair {
 			continue
 		}
-		symbols[c.left].id, symbols[c.left].end = id, symbols[right].end
+		symbols[c.left].id, symbols[c.left].end = c.id, symbols[right].end
 		symbols[right].id = -1
 		left.next = h.links[right].next
 		if left.next >= 0 {
@@ -61,11 +59,11 @@ func (h *mergeHeap) merge(m *model, symbols []symbol) []symbol {
 
 // offer adds the pair that begins at symbol left, if it merges.
 func (h *mergeHeap) offer(m *model, symbols []symbol, left int32) {
-	rank, id := m.merges.lookup(symbols[left].id, symbols[h.links[left].next].id)
-	if rank == noRank {
+	merge := m.merges.lookup(symbols[left].id, symbols[h.links[left].next].id)
+	if merge.rank == noRank {
 		return
 	}
-	h.candidates = append(h.candidates, candidate{rank, left, id})
+	h.candidates = append(h.candidates, candidate{merge, left})
 	for i := len(h.candidates) - 1; i > 0; {
 		parent := (i - 1) / 2
 		if !h.candidates[i].before(h.candidates[parent]) {

@@ -293,7 +293,7 @@ func (s *settings) readModel(data string) error {
 
 // readLists reads the vocabulary and prepares the merges.
 func (s *settings) readLists(vocabulary, merges string) error {
-	s.vocabulary = make(map[string]int32, strings.Count(vocabulary, ":"))
+	s.vocabulary = make(map[string]int32, min(strings.Count(vocabulary, ":"), 1<<18))
 	reader := jsonReader{data: vocabulary}
 	err := reader.object(func(token string) error {
 		id, err := reader.tokenID()
@@ -306,7 +306,6 @@ func (s *settings) readLists(vocabulary, merges string) error {
 	if err != nil {
 		return fmt.Errorf("vocab: %w", err)
 	}
-	s.count = strings.Count(merges, ",") + 1
 	s.merges = func(each func(left, right string) error) error { return readMerges(merges, each) }
 	return nil
 }

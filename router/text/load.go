@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 )
 
 // settings are the parts of a byte-level BPE tokenizer, from whichever source. build makes a Tokenizer of them.
@@ -11,7 +12,6 @@ type settings struct {
 	vocabulary map[string]int32 // by the tokens' coded form, see bytes.go
 	added      []addedToken
 	merges     mergeSource
-	count      int // an upper bound of the merges
 
 	composes     bool
 	ignoreMerges bool
@@ -64,6 +64,9 @@ func (s *settings) place(t *Tokenizer) error {
 			return fmt.Errorf("added token %q: id %d is out of range", token.Content, token.ID)
 		}
 		size = max(size, int(token.ID)+1)
+	}
+	if count := len(s.vocabulary) + len(s.added); size > maxSparseness*count+1<<16 {
+		return fmt.Errorf("%d tokens have ids up to %d", count, size-1)
 	}
 	t.contents, t.present, t.special = make([]string, size), make([]bool, size), make([]bool, size)
 	for content, id := range s.vocabulary {
@@ -146,18 +149,22 @@ func (s *settings) makeModel(t *Tokenizer) error {
 			m.byteIDs[b] = id
 		}
 	}
-	if s.ignoreMerges {
-		m.words = make(map[string]int32, len(s.vocabulary))
-		var word []byte
-		for content, id := range s.vocabulary {
-			var coded bool
-			if word, coded = appendTokenBytes(word[:0], content); coded {
-				m.words[string(word)] = id
-				m.longestWord = max(m.longestWord, len(word))
-			}
+	m.reached = make([]atomic.Uint32, len(t.contents))
+	m.words = make(map[string]int32, len(s.vocabulary))
+	var word []byte
+	for content, id := range s.vocabulary {
+		var coded bool
+		if word, coded = appendTokenBytes(word[:0], content); !coded {
+			continue
 		}
+		key := t.raw[id]
+		if !s.decodesBytes {
+			key = string(word)
+		}
+		m.words[key] = id
+		m.longestWord = max(m.longestWord, len(word))
 	}
-	m.merges = newMergeTable(s.count)
+	m.merges = newMergeTable()
 	rank := uint32(0)
 	var joined []byte
 	return s.merges(func(left, right string) error {

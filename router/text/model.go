@@ -1,7 +1,7 @@
 package text
 
 import (
-	"math/bits"
+	"sync/atomic"
 	"unicode/utf8"
 )
 
@@ -17,50 +17,60 @@ type model struct {
 	byteIDs      [256]int32 // the token of each byte
 	merges       mergeTable
 	ignoreMerges bool             // a word that is a token needs no merges
-	words        map[string]int32 // tokens by their bytes; only with ignoreMerges
+	words        map[string]int32 // tokens by their bytes
 	longestWord  int              // of words, in bytes
 	unknown      int32            // the token of bytes that the vocabulary lacks
 	fuseUnknown  bool             // adjacent unknown bytes make one token
+	// reached remembers for each id whether merging the token's bytes makes the token; see the constants below.
+	reached []atomic.Uint32
 }
+
+// The values of model.reached.
+const (
+	reachedUnknown = iota
+	reachedYes
+	reachedNo
+)
 
 // symbol is a part of a word that merging has not joined further.
 type symbol struct {
 	id         int32
-	start, end int // bytes in the word
+	start, end int32 // bytes in the word
 }
 
 // encodeWord appends the ids of one word that the pre-tokenizer made.
 func (e *encoder) encodeWord(word string, aligned []alignment) {
 	m := &e.tokenizer.model
-	if m.ignoreMerges && len(word) <= m.longestWord {
+	whole := int32(-1) // the token that word is
+	if len(word) <= m.longestWord {
 		if id, ok := m.words[word]; ok {
-			e.add(id, aligned, span{0, len(word)})
-			return
+			if m.ignoreMerges || m.reached[id].Load() == reachedYes {
+				e.add(id, aligned, span{0, len(word)})
+				return
+			}
+			whole = id
 		}
 	}
-	if len(word) == 1 {
-		if id := m.byteIDs[word[0]]; id >= 0 {
-			e.add(id, aligned, span{0, 1})
-			return
-		}
-	}
-	var stack [shortWord]symbol
-	symbols := stack[:0]
-	if len(word) > shortWord {
-		symbols = make([]symbol, 0, len(word))
-	}
-	symbols = m.appendSymbols(symbols, word)
+	symbols := m.appendSymbols(e.symbols[:0], word)
+	e.symbols = symbols
 	drops := len(symbols) < len(word) && m.unknown < 0
 	if len(symbols) <= shortWord {
-		symbols = m.mergeShort(symbols)
+		symbols = m.mergeShort(symbols, &e.pairs)
 	} else {
 		symbols = e.heap.merge(m, symbols)
+	}
+	if whole >= 0 && m.reached[whole].Load() == reachedUnknown {
+		reached := uint32(reachedNo)
+		if len(symbols) == 1 && symbols[0] == (symbol{whole, 0, int32(len(word))}) {
+			reached = reachedYes
+		}
+		m.reached[whole].Store(reached)
 	}
 	if drops && e.wants {
 		m.closeGaps(word, symbols)
 	}
 	for _, s := range symbols {
-		e.add(s.id, aligned, span{s.start, s.end})
+		e.add(s.id, aligned, span{int(s.start), int(s.end)})
 	}
 }
 
@@ -73,12 +83,12 @@ func (m *model) appendSymbols(dst []symbol, word string) []symbol {
 		switch {
 		case id >= 0:
 			inUnknown = false
-			dst = append(dst, symbol{id, i, i + 1})
+			dst = append(dst, symbol{id, int32(i), int32(i) + 1})
 		case m.unknown >= 0 && inUnknown && m.fuseUnknown:
-			dst[len(dst)-1].end = i + 1
+			dst[len(dst)-1].end = int32(i) + 1
 		case m.unknown >= 0:
 			inUnknown = true
-			dst = append(dst, symbol{m.unknown, i, i + 1})
+			dst = append(dst, symbol{m.unknown, int32(i), int32(i) + 1})
 		}
 	}
 	return dst
@@ -87,10 +97,10 @@ func (m *model) appendSymbols(dst []symbol, word string) []symbol {
 // closeGaps moves symbols to where the reference takes them to be after dropping bytes that the vocabulary lacks: it
 // adds up their lengths in coded form, as if nothing were missing.
 func (m *model) closeGaps(word string, symbols []symbol) {
-	var origins []int // for each byte of the coded word, the byte of word
+	var origins []int32 // for each byte of the coded word, the byte of word
 	for i := range len(word) {
 		for range utf8.RuneLen(byteToRune[word[i]]) {
-			origins = append(origins, i)
+			origins = append(origins, int32(i))
 		}
 	}
 	at := 0
@@ -106,37 +116,37 @@ func (m *model) closeGaps(word string, symbols []symbol) {
 	}
 }
 
-// mergeShort merges the leftmost pair of the lowest rank until no pair merges, in place.
-func (m *model) mergeShort(symbols []symbol) []symbol {
+// pair is what merging a symbol with the next one would do.
+type pair struct {
+	rank uint32 // noRank if they do not merge
+	id   int32
+}
+
+// mergeShort merges the leftmost pair of the lowest rank until no pair merges, in place. It overwrites pairs.
+func (m *model) mergeShort(symbols []symbol, pairs *[shortWord]pair) []symbol {
 	n := len(symbols)
-	if n < 2 {
-		return symbols
-	}
-	var ranks [shortWord]uint32 // of the pair that begins at each symbol
-	var merged [shortWord]int32
 	for i := range n - 1 {
-		ranks[i], merged[i] = m.merges.lookup(symbols[i].id, symbols[i+1].id)
+		pairs[i] = m.merges.lookup(symbols[i].id, symbols[i+1].id)
 	}
 	for n > 1 {
 		best, bestRank := 0, noRank
-		for i, rank := range ranks[:n-1] {
-			if rank < bestRank {
+		for i := range pairs[:n-1] {
+			if rank := pairs[i].rank; rank < bestRank {
 				best, bestRank = i, rank
 			}
 		}
 		if bestRank == noRank {
 			break
 		}
-		symbols[best].id, symbols[best].end = merged[best], symbols[best+1].end
+		symbols[best].id, symbols[best].end = pairs[best].id, symbols[best+1].end
 		copy(symbols[best+1:n-1], symbols[best+2:n])
-		copy(ranks[best+1:n-1], ranks[best+2:n])
-		copy(merged[best+1:n-1], merged[best+2:n])
+		copy(pairs[best+1:n-1], pairs[best+2:n])
 		n--
 		if best+1 < n {
-			ranks[best], merged[best] = m.merges.lookup(symbols[best].id, symbols[best+1].id)
+			pairs[best] = m.merges.lookup(symbols[best].id, symbols[best+1].id)
 		}
 		if best > 0 {
-			ranks[best-1], merged[best-1] = m.merges.lookup(symbols[best-1].id, symbols[best].id)
+			pairs[best-1] = m.merges.lookup(symbols[best-1].id, symbols[best].id)
 		}
 	}
 	return symbols[:n]
@@ -147,48 +157,70 @@ func (m *model) mergeShort(symbols []symbol) []symbol {
 type mergeTable struct {
 	entries []mergeEntry // a power of two of them
 	shift   uint
+	count   int // entries in use
 }
 
 type mergeEntry struct {
-	key  uint64 // pairKey, or emptyKey
-	rank uint32
-	id   int32
+	key uint64 // pairKey, or emptyKey
+	pair
 }
 
 const emptyKey = ^uint64(0)
 
 func pairKey(left, right int32) uint64 { return uint64(uint32(left))<<32 | uint64(uint32(right)) }
 
-// newMergeTable makes a table for up to count merges.
-func newMergeTable(count int) mergeTable {
-	width := bits.Len(uint(count + count/2 + 1))
-	entries := make([]mergeEntry, 1<<width)
-	for i := range entries {
-		entries[i].key = emptyKey
+func newMergeTable() mergeTable {
+	var t mergeTable
+	t.resize(10)
+	return t
+}
+
+// resize gives the table 2^width entries.
+func (t *mergeTable) resize(width uint) {
+	old := t.entries
+	t.entries, t.shift = make([]mergeEntry, 1<<width), 64-width
+	for i := range t.entries {
+		t.entries[i].key = emptyKey
 	}
-	return mergeTable{entries: entries, shift: uint(64 - width)}
+	for _, entry := range old {
+		if entry.key != emptyKey {
+			t.entries[t.find(entry.key)] = entry
+		}
+	}
 }
 
 func (t *mergeTable) slot(key uint64) uint64 { return (key ^ key>>29) * 0x9e3779b97f4a7c15 >> t.shift }
 
-// set adds a merge; a later one of the same pair replaces an earlier one.
-func (t *mergeTable) set(left, right int32, rank uint32, id int32) {
-	key := pairKey(left, right)
+// find returns the index of the entry of key, or of the empty one where it belongs.
+func (t *mergeTable) find(key uint64) uint64 {
 	i := t.slot(key)
 	for t.entries[i].key != emptyKey && t.entries[i].key != key {
 		i = (i + 1) & uint64(len(t.entries)-1)
 	}
-	t.entries[i] = mergeEntry{key, rank, id}
+	return i
 }
 
-func (t *mergeTable) lookup(left, right int32) (rank uint32, id int32) {
+// set adds a merge; a later one of the same pair replaces an earlier one.
+func (t *mergeTable) set(left, right int32, rank uint32, id int32) {
+	if t.count*3 >= len(t.entries)*2 {
+		t.resize(64 - t.shift + 1)
+	}
+	key := pairKey(left, right)
+	entry := &t.entries[t.find(key)]
+	if entry.key == emptyKey {
+		t.count++
+	}
+	*entry = mergeEntry{key, pair{rank, id}}
+}
+
+func (t *mergeTable) lookup(left, right int32) pair {
 	key := pairKey(left, right)
 	for i := t.slot(key); ; i = (i + 1) & uint64(len(t.entries)-1) {
 		switch entry := &t.entries[i]; entry.key {
 		case key:
-			return entry.rank, entry.id
+			return entry.pair
 		case emptyKey:
-			return noRank, -1
+			return pair{noRank, -1}
 		}
 	}
 }

@@ -88,20 +88,25 @@ func newLiteralSplit(pattern string, b behavior, invert bool) (splitter, error) 
 	return patternSplitter{find, b, invert}, nil
 }
 
-// newDigits makes the Digits pre-tokenizer.
-func newDigits(individual bool) splitter {
-	find := func(dst []span, text string) ([]span, error) {
-		for i, r := range text {
-			if isNumeric(r) {
-				dst = append(dst, span{i, i + utf8.RuneLen(r)})
-			}
+// newDigits makes the Digits pre-tokenizer: digits are parts of their own, one by one or, if not individual, run by run.
+func newDigits(individual bool) splitter { return digitSplitter{individual} }
+
+type digitSplitter struct{ individual bool }
+
+func (d digitSplitter) appendSplits(dst []span, text string, base int) ([]span, error) {
+	start, inDigits := 0, false
+	for i, r := range text {
+		numeric := isNumeric(r)
+		if i > start && (numeric != inDigits || numeric && d.individual) {
+			dst = append(dst, span{base + start, base + i})
+			start = i
 		}
-		return dst, nil
+		inDigits = numeric
 	}
-	if individual {
-		return patternSplitter{find, isolated, false}
+	if start < len(text) {
+		dst = append(dst, span{base + start, base + len(text)})
 	}
-	return patternSplitter{find, contiguous, false}
+	return dst, nil
 }
 
 // checkPattern refuses what the reference's engine (Oniguruma) and this one's (.NET rules) read differently.

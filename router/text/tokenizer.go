@@ -12,6 +12,8 @@ import (
 const (
 	// maxTokenID bounds token ids, because ids index slices. The largest known vocabulary has 2^18 tokens.
 	maxTokenID = 1<<22 - 1
+	// maxSparseness bounds how many ids there may be for each token, beyond some thousands.
+	maxSparseness = 4
 	// maxNesting bounds how deep Sequence components may nest.
 	maxNesting = 16
 )
@@ -135,6 +137,8 @@ type encoder struct {
 	texts     []string // with offsets: what each token was made of, as the reference spells it
 	spans     []span
 	spare     []span
+	symbols   []symbol
+	pairs     [shortWord]pair
 	heap      mergeHeap
 }
 

@@ -1,0 +1,82 @@
+package text_test
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"unicode/utf8"
+
+	"lockstep/protocol"
+	"lockstep/router/text"
+)
+
+type rawJSON = json.RawMessage
+
+// FuzzNew feeds New malformed files; what it accepts must encode and decode without a panic.
+func FuzzNew(f *testing.F) {
+	f.Add(tinyJSON(f, nil))
+	f.Add([]byte(`{"model":{"vocab":{"a":0,"b":1,"ab":2},"merges":["a b",["a","b"]]},"pre_tokenizer":{"type":"ByteLevel"}}`))
+	f.Add([]byte(`{"model":{"vocab":{"":0},"merges":[" "],"unk_token":""},"pre_tokenizer":{"type":"ByteLevel"},` +
+		`"added_tokens":[{"id":1,"content":" ","rstrip":true,"lstrip":true,"normalized":true}],"normalizer":{"type":"NFC"}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: data})
+		if err != nil {
+			return
+		}
+		encoding, err := tokenizer.EncodeOffsets("ab  <|user|>'s é e\u0301 12 \n", true)
+		if err != nil {
+			return
+		}
+		if len(encoding.IDs) != len(encoding.Offsets) {
+			t.Errorf("got %d ids, but %d offsets", len(encoding.IDs), len(encoding.Offsets))
+		}
+		tokenizer.Decode(encoding.IDs, true)
+	})
+}
+
+// FuzzEncode checks texts of any bytes: with and without offsets gives the same ids, which decode to the text.
+func FuzzEncode(f *testing.F) {
+	for _, seed := range []string{"", "a", benchText(500), "\xff\xe4", "e\u0301\u0323", "<|user|> 'ſ", " \n\r\t\u3000x"} {
+		f.Add(seed)
+	}
+	plain := newTokenizer(f, tinyJSON(f, nil))
+	composing := newTokenizer(f, tinyJSON(f, map[string]rawJSON{
+		"normalizer":    rawJSON(`{"type":"NFC"}`),
+		"pre_tokenizer": rawJSON(`{"type":"ByteLevel","add_prefix_space":true}`),
+	}))
+	f.Fuzz(func(t *testing.T, input string) {
+		for _, tokenizer := range []*text.Tokenizer{plain, composing} {
+			encoding, err := tokenizer.EncodeOffsets(input, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ids, _ := tokenizer.Encode(input, true); !slices.Equal(ids, encoding.IDs) {
+				t.Errorf("%q: got %v without offsets, %v with", input, ids, encoding.IDs)
+			}
+		}
+		if utf8.ValidString(input) {
+			checkRoundTrip(t, plain, input)
+		}
+	})
+}
+
+// FuzzDecode checks that a stream shows, in the end, a part of what decoding all ids at once gives.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{1, 2, 200, 201, 40})
+	tokenizer := newTokenizer(f, tinyJSON(f, nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		ids := make([]int32, 0, len(data))
+		for i, b := range data {
+			ids = append(ids, int32(b)+int32(i%2)*100-2)
+		}
+		if got := tokenizer.Decode(ids, len(ids)%2 == 1); !utf8.ValidString(got) {
+			t.Errorf("%v: got %q", ids, got)
+		}
+		stream := tokenizer.NewStream(ids[:len(ids)/4])
+		for _, id := range ids[len(ids)/4:] {
+			if got := stream.Next(id); !utf8.ValidString(got) {
+				t.Errorf("%v: got %q", ids, got)
+			}
+		}
+	})
+}

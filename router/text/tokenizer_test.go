@@ -1,0 +1,343 @@
+package text_test
+
+import (
+	"encoding/json"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"lockstep/protocol"
+	"lockstep/router/text"
+)
+
+// tinyJSON returns testdata/tiny.json, a tokenizer made for these tests, with some of its sections replaced.
+func tinyJSON(t testing.TB, overrides map[string]json.RawMessage) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "tiny.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(overrides) == 0 {
+		return data
+	}
+	var sections map[string]json.RawMessage
+	if err := json.Unmarshal(data, &sections); err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(sections, overrides)
+	if data, err = json.Marshal(sections); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// tinyGGUF returns the tokenizer of tinyJSON as a GGUF file would hold it.
+func tinyGGUF(t testing.TB, pre string) *protocol.GGUFTokenizer {
+	t.Helper()
+	var file struct {
+		AddedTokens []struct{ ID int32 } `json:"added_tokens"`
+		Model       struct {
+			Vocab  map[string]int32
+			Merges [][2]string
+		}
+	}
+	if err := json.Unmarshal(tinyJSON(t, nil), &file); err != nil {
+		t.Fatal(err)
+	}
+	count := len(file.Model.Vocab)
+	source := &protocol.GGUFTokenizer{
+		Model: "gpt2", Pre: pre, BOSTokenID: 1, EOSTokenID: 0,
+		Tokens: make([]string, count), TokenTypes: slices.Repeat([]int32{1}, count),
+	}
+	for token, id := range file.Model.Vocab {
+		source.Tokens[id] = token
+	}
+	for _, added := range file.AddedTokens {
+		source.TokenTypes[added.ID] = 3
+	}
+	for _, merge := range file.Model.Merges {
+		source.Merges = append(source.Merges, merge[0]+" "+merge[1])
+	}
+	return source
+}
+
+// TestConfigurations compares with what the reference answered for tiny.json under many configurations.
+func TestConfigurations(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("testdata", "cases.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var configurations []struct {
+		Name      string
+		Overrides map[string]json.RawMessage
+		Cases     []goldenCase
+	}
+	if err := json.Unmarshal(data, &configurations); err != nil {
+		t.Fatal(err)
+	}
+	for _, configuration := range configurations {
+		t.Run(configuration.Name, func(t *testing.T) {
+			tokenizer := newTokenizer(t, tinyJSON(t, configuration.Overrides))
+			for _, c := range configuration.Cases {
+				encoding, err := tokenizer.EncodeOffsets(c.Text, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(encoding.IDs, c.IDs) || !slices.Equal(encoding.Offsets, c.Offsets) {
+					t.Errorf("%q: got %v %v, want %v %v", c.Text, encoding.IDs, encoding.Offsets, c.IDs, c.Offsets)
+				}
+				if plain, _ := tokenizer.Encode(c.Text, true); !slices.Equal(plain, c.IDs) {
+					t.Errorf("%q: got %v without offsets, want %v", c.Text, plain, c.IDs)
+				}
+				checkDecode(t, tokenizer, c)
+			}
+		})
+	}
+}
+
+func TestGGUFEqualsJSON(t *testing.T) {
+	const digits = `{"type":"Digits","individual_digits":true}`
+	const bytes = `{"type":"ByteLevel","add_prefix_space":false,"use_regex":true}`
+	for pre, preTokenizer := range map[string]string{
+		"qwen2":  "",
+		"gpt-2":  bytes,
+		"smollm": `{"type":"Sequence","pretokenizers":[` + digits + `,` + bytes + `]}`,
+	} {
+		overrides := map[string]json.RawMessage{}
+		if preTokenizer != "" {
+			overrides["pre_tokenizer"] = json.RawMessage(preTokenizer)
+		}
+		want := newTokenizer(t, tinyJSON(t, overrides))
+		got, err := text.New(protocol.TokenizerSource{GGUF: tinyGGUF(t, pre)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		input := benchText(2000) + "<|user|> 1234"
+		gotIDs, _ := got.Encode(input, true)
+		wantIDs, _ := want.Encode(input, true)
+		if !slices.Equal(gotIDs, wantIDs) {
+			t.Errorf("%s: got %v, want %v", pre, gotIDs, wantIDs)
+		}
+		if !got.IsSpecial(1) || got.IsSpecial(3) || got.IsSpecial(-1) || got.IsSpecial(1<<30) {
+			t.Errorf("%s: special tokens are wrong", pre)
+		}
+	}
+}
+
+func TestGGUFEnds(t *testing.T) {
+	source := tinyGGUF(t, "llama-bpe")
+	source.AddBOS, source.AddEOS = true, true
+	source.TokenTypes[2] = 4
+	tokenizer, err := text.New(protocol.TokenizerSource{GGUF: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := tokenizer.EncodeOffsets("a<|model|>", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := tokenizer.TokenID("a")
+	if want := []int32{1, a, 2, 0}; !slices.Equal(got.IDs, want) {
+		t.Errorf("got %v, want %v", got.IDs, want)
+	}
+	if want := [][2]int32{{0, 0}, {0, 1}, {1, 10}, {0, 0}}; !slices.Equal(got.Offsets, want) {
+		t.Errorf("got offsets %v, want %v", got.Offsets, want)
+	}
+	if got := tokenizer.Decode(got.IDs, true); got != "a<|model|>" {
+		t.Errorf("got %q; a user-defined token is not special", got)
+	}
+}
+
+// TestNewRefuses checks that what cannot be honoured is refused by name.
+func TestNewRefuses(t *testing.T) {
+	model := func(fields string) string { return `{"model":{"vocab":{"a":0,"b":1,"ab":2},` + fields + `}}` }
+	for source, want := range map[string]string{
+		``:   "neither",
+		`{`:  "not JSON",
+		`[]`: "wrong type",
+		`{}`: "model: missing",
+		`{"model":{"type":"Unigram","vocab":[]}}`:             `"Unigram"`,
+		model(`"dropout":0.1,"merges":[]`):                    "dropout",
+		model(`"byte_fallback":true,"merges":[]`):             "byte_fallback",
+		model(`"end_of_word_suffix":"x","merges":[]`):         "end_of_word_suffix",
+		model(`"continuing_subword_prefix":"x","merges":[]`):  "continuing_subword_prefix",
+		model(`"type":"BPE"`):                                 "merges missing",
+		model(`"merges":["a b"]`):                             "ByteLevel",
+		`{"model":{"vocab":{"a":4194304},"merges":[]}}`:       "above",
+		`{"model":{"vocab":{"a":-1},"merges":[]}}`:            "wrong type",
+		`{"model":{"vocab":{"a":1e3},"merges":[]}}`:           "wrong type",
+		strings.Repeat("[", 5000) + strings.Repeat("]", 5000): "wrong type",
+	} {
+		checkRefused(t, protocol.TokenizerSource{HuggingFace: json.RawMessage(source)}, want)
+	}
+	nested := strings.Repeat(`{"type":"Sequence","normalizers":[`, 50) + strings.Repeat("]}", 50)
+	split := `{"type":"Split","behavior":"Isolated","pattern":{"Regex":`
+	for section, refused := range map[string]map[string]string{
+		"normalizer": {`{"type":"NFKC"}`: "NFKC", nested: "nested deeper"},
+		"decoder":    {`{"type":"WordPiece"}`: "WordPiece"},
+		"pre_tokenizer": {
+			`null`: "ByteLevel", `{"type":"Metaspace"}`: "Metaspace", split + `"(a"}}`: "(a", split + `"^a"}}`: `"^"`,
+			split + `"[a&&b]"}}`: "&", split + `"\\h"}}`: `\\h`, `{"type":"Split","behavior":"Odd"}`: "Odd",
+			`{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]}`: "must not follow",
+		},
+		"post_processor": {
+			`{"type":"Odd"}`: "Odd", `{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}}]}`: `"x"`,
+		},
+		"added_tokens": {
+			`[{"id":0,"content":"qqzz"}]`: "same id", `[{"id":9,"content":"a"}]`: "has the ids",
+			`[{"id":4000000,"content":"x"}]`: "ids up to", `[{"id":-5,"content":"x"}]`: "out of range",
+		},
+	} {
+		for value, want := range refused {
+			data := tinyJSON(t, map[string]json.RawMessage{section: json.RawMessage(value)})
+			checkRefused(t, protocol.TokenizerSource{HuggingFace: data}, want)
+		}
+	}
+	for want, change := range map[string]func(*protocol.GGUFTokenizer){
+		`model "llama"`:  func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
+		`"deepseek-llm"`: func(s *protocol.GGUFTokenizer) { s.Pre = "deepseek-llm" },
+		"token types":    func(s *protocol.GGUFTokenizer) { s.TokenTypes = s.TokenTypes[1:] },
+		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = true, -1 },
+		"has the ids":    func(s *protocol.GGUFTokenizer) { s.Tokens[9] = s.Tokens[8] },
+		"a space":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "ab" },
+		"merge 0":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "a bcd" },
+	} {
+		source := tinyGGUF(t, "qwen2")
+		change(source)
+		checkRefused(t, protocol.TokenizerSource{GGUF: source}, want)
+	}
+}
+
+func checkRefused(t *testing.T, source protocol.TokenizerSource, want string) {
+	t.Helper()
+	_, err := text.New(source)
+	if err == nil {
+		t.Errorf("%.200s: accepted, want an error that says %s", source.HuggingFace, want)
+	} else if !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %q, want one that says %s", err, want)
+	}
+}
+
+func TestDecodeHostile(t *testing.T) {
+	tokenizer := newTokenizer(t, tinyJSON(t, nil))
+	if got := tokenizer.Decode([]int32{-1, 1 << 30, int32(tokenizer.VocabularySize())}, false); got != "" {
+		t.Errorf("got %q for ids that do not exist", got)
+	}
+	// A character without its last byte, a letter, and the same again.
+	ids, err := tokenizer.Encode("語a語", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := append(slices.Clone(ids[:2]), ids[3:6]...)
+	if got, want := tokenizer.Decode(cut, false), "\ufffda\ufffd"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestEncodeInvalidUTF8(t *testing.T) {
+	tokenizer := newTokenizer(t, tinyJSON(t, nil))
+	got, err := tokenizer.EncodeOffsets("a\xff\xe4\xbdb", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := tokenizer.EncodeOffsets("a\ufffd\ufffdb", false)
+	if !slices.Equal(got.IDs, want.IDs) || !slices.Equal(got.Offsets, want.Offsets) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestEncodeLongTexts checks that texts which are hard for naive algorithms take no more than a moment.
+func TestEncodeLongTexts(t *testing.T) {
+	const length = 1 << 20
+	nfc := json.RawMessage(`{"type":"NFC"}`)
+	tokenizer := newTokenizer(t, tinyJSON(t, map[string]json.RawMessage{"normalizer": nfc}))
+	for _, unit := range []string{"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323",
+		"模", "\xff", "\x00", "don't ", "\u3000"} {
+		start := time.Now()
+		input := strings.Repeat(unit, length/len(unit))
+		ids, err := tokenizer.Encode(input, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("%q repeated: took %v", unit, took)
+		}
+		if len(ids) == 0 {
+			t.Errorf("%q repeated: no ids", unit)
+		}
+	}
+}
+
+// randomText returns text of many kinds of characters, seeded.
+func randomText(random *rand.Rand) string {
+	atoms := []string{"the ", " a", "n't", "'s", "12", " ", "\n", "\t", "模型", "é", "e\u0301", "👩\u200d👧", "<|user|>", "<", "!", "--", "\u3000"}
+	var out strings.Builder
+	for range random.IntN(40) {
+		if random.IntN(4) == 0 {
+			out.WriteRune([]rune{rune(random.IntN(0x300)), rune(0x1f300 + random.IntN(999)), 0xac00, 0x10ffff}[random.IntN(4)])
+			continue
+		}
+		out.WriteString(atoms[random.IntN(len(atoms))])
+	}
+	return out.String()
+}
+
+// TestRoundTrip checks that decoding gives the text back, whatever it is, and that offsets cover it in order.
+func TestRoundTrip(t *testing.T) {
+	tokenizer := newTokenizer(t, tinyJSON(t, nil))
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 2000 {
+		checkRoundTrip(t, tokenizer, randomText(random))
+	}
+	if t.Failed() {
+		t.Logf("seed %d", seed)
+	}
+}
+
+func checkRoundTrip(t *testing.T, tokenizer *text.Tokenizer, input string) {
+	t.Helper()
+	encoding, err := tokenizer.EncodeOffsets(input, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tokenizer.Decode(encoding.IDs, false); got != input {
+		t.Errorf("got %q back, want %q", got, input)
+	}
+	end, characters := int32(0), int32(utf8.RuneCountInString(input))
+	for i, o := range encoding.Offsets {
+		if o[0] > end || o[0] >= o[1] || o[1] < end || o[1] > characters {
+			t.Errorf("%q: token %d has offsets %v after %d", input, i, o, end)
+		}
+		end = o[1]
+	}
+	if end != characters {
+		t.Errorf("%q: offsets end at %d of %d", input, end, characters)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	tokenizer := newTokenizer(t, tinyJSON(t, nil))
+	input := benchText(3000)
+	want, err := tokenizer.Encode(input, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := newTokenizer(t, tinyJSON(t, nil))
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if got, err := fresh.Encode(input, true); err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %v, %v, want %v", got, err, want)
+			}
+		})
+	}
+	group.Wait()
+}
