@@ -24,7 +24,8 @@ func splitBy(s scanner) func() []splitter {
 }
 
 // ggufPres holds the pre-tokenizers that GGUF files name, as the tokenizer.json files of the same models have them.
-// "default" is what files without a name get; it stands for GPT-2's.
+// "default" is what files without a name get; it stands for GPT-2's. Qwen2 texts are brought into form C, as the model
+// was trained, although other readers of GGUF leave that out.
 var ggufPres = map[string]ggufPre{
 	"":          {splits: splitBy(scanGPT2)},
 	"default":   {splits: splitBy(scanGPT2)},

@@ -21,7 +21,8 @@ const (
 // ErrNoTokenizer says that a source holds no tokenizer.
 var ErrNoTokenizer = errors.New("text: source has neither tokenizer.json nor GGUF metadata")
 
-// Tokenizer encodes and decodes text. It is immutable and safe for concurrent use.
+// Tokenizer encodes and decodes text. It is immutable, but for a memo that no caller can see (model.reached), and safe
+// for concurrent use.
 type Tokenizer struct {
 	// contents holds each token as the source writes it, present tells which ids exist.
 	contents []string

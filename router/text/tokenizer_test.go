@@ -258,8 +258,9 @@ func TestEncodeLongTexts(t *testing.T) {
 	const length = 1 << 20
 	nfc := json.RawMessage(`{"type":"NFC"}`)
 	tokenizer := newTokenizer(t, tinyJSON(t, map[string]json.RawMessage{"normalizer": nfc}))
-	for _, unit := range []string{"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323",
-		"模", "\xff", "\x00", "don't ", "\u3000"} {
+	for _, unit := range []string{
+		"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323", "模", "\xff", "\x00", "don't ", "\u3000",
+	} {
 		start := time.Now()
 		input := strings.Repeat(unit, length/len(unit))
 		ids, err := tokenizer.Encode(input, false)
@@ -277,7 +278,9 @@ func TestEncodeLongTexts(t *testing.T) {
 
 // randomText returns text of many kinds of characters, seeded.
 func randomText(random *rand.Rand) string {
-	atoms := []string{"the ", " a", "n't", "'s", "12", " ", "\n", "\t", "模型", "é", "e\u0301", "👩\u200d👧", "<|user|>", "<", "!", "--", "\u3000"}
+	atoms := []string{
+		"the ", " a", "n't", "'s", "12", " ", "\n", "\t", "模型", "é", "e\u0301", "👩\u200d👧", "<|user|>", "<", "!", "--", "\u3000",
+	}
 	var out strings.Builder
 	for range random.IntN(40) {
 		if random.IntN(4) == 0 {
