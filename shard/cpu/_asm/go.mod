@@ -1,0 +1,3 @@
+module lockstep/shard/cpu/_asm
+
+go 1.26.0

@@ -1,0 +1,192 @@
+package main
+
+import "fmt"
+
+// The tallest tiles; matchers in the package's tables.
+func (v isa) maxRows(panels int) int {
+	switch {
+	case v.suffix == "AVX512":
+		return 12
+	case panels == 1:
+		return 6
+	default:
+		return 3
+	}
+}
+
+// tile is the register plan of a block of rows x panels accumulators. Either
+// the weights of a column stay in registers while x is broadcast row by row,
+// or, where registers are short, the other way round.
+type tile struct {
+	v            isa
+	rows, panels int
+}
+
+func (t tile) acc(r, p, part int) string {
+	return t.v.r((r*t.panels+p)*t.v.parts + part)
+}
+
+func (t tile) free() int { return t.rows * t.panels * t.v.parts }
+
+// column emits the multiply-adds of one column. w(p, part) and x(r) are memory
+// operands.
+func (g *generator) column(t tile, w func(p, part int) string, x func(r int) string) {
+	v := t.v
+	if n := t.free() + t.panels*v.parts; n < v.regs {
+		for p := range t.panels {
+			for part := range v.parts {
+				g.in("VMOVUPS %s, %s", w(p, part), v.r(t.free()+p*v.parts+part))
+			}
+		}
+		for r := range t.rows {
+			// Rows take turns over the registers that are left.
+			b := v.r(n + r%min(v.regs-n, 4))
+			g.in("VBROADCASTSS %s, %s", x(r), b)
+			for p := range t.panels {
+				for part := range v.parts {
+					g.in("VFMADD231PS %s, %s, %s", v.r(t.free()+p*v.parts+part), b, t.acc(r, p, part))
+				}
+			}
+		}
+		return
+	}
+	for r := range t.rows {
+		g.in("VBROADCASTSS %s, %s", x(r), v.r(t.free()+r))
+	}
+	last := v.r(t.free() + t.rows)
+	for p := range t.panels {
+		for part := range v.parts {
+			g.in("VMOVUPS %s, %s", w(p, part), last)
+			for r := range t.rows {
+				g.in("VFMADD231PS %s, %s, %s", last, v.r(t.free()+r), t.acc(r, p, part))
+			}
+		}
+	}
+}
+
+// columns emits the loop over CX columns: x in SI, weights in DX and, for the
+// second panel, R11. It clobbers CX, BX, SI, DX, R11.
+func (g *generator) columns(t tile) {
+	loop, rest, one, done := g.label("loop"), g.label("rest"), g.label("one"), g.label("done")
+	bases := []string{"DX", "R11"}
+	advance := func(n, x int) {
+		g.in("ADDQ $%d, SI", x)
+		for p := range t.panels {
+			g.in("ADDQ $%d, %s", n*64, bases[p])
+		}
+	}
+	w := func(i int) func(p, part int) string {
+		return func(p, part int) string { return fmt.Sprintf("%d(%s)", i*64+part*t.v.bytes, bases[p]) }
+	}
+	x := func(i int) func(r int) string {
+		return func(r int) string { return fmt.Sprintf("%d(SI)", r*32+i*4) }
+	}
+	g.in("MOVQ CX, BX")
+	g.in("ANDQ $7, BX")
+	g.in("SHRQ $3, CX")
+	g.in("JZ %s", rest)
+	g.at(loop)
+	for i := range 8 {
+		g.column(t, w(i), x(i))
+	}
+	advance(8, t.rows*32)
+	g.in("DECQ CX")
+	g.in("JNZ %s", loop)
+	g.at(rest)
+	g.in("TESTQ BX, BX")
+	g.in("JZ %s", done)
+	g.at(one)
+	g.column(t, w(0), x(0))
+	advance(1, 4)
+	g.in("DECQ BX")
+	g.in("JNZ %s", one)
+	g.at(done)
+}
+
+// sums moves the accumulators from or to memory at the given registers.
+func (g *generator) sums(t tile, store bool, bases ...string) {
+	for p := range t.panels {
+		for r := range t.rows {
+			for part := range t.v.parts {
+				m := fmt.Sprintf("%d(%s)", r*64+part*t.v.bytes, bases[p])
+				if store {
+					g.in("VMOVUPS %s, %s", t.acc(r, p, part), m)
+				} else {
+					g.in("VMOVUPS %s, %s", m, t.acc(r, p, part))
+				}
+			}
+		}
+	}
+}
+
+func (g *generator) zero(t tile) {
+	for i := range t.free() {
+		if t.v.suffix == "AVX512" {
+			g.in("VPXORD %s, %s, %s", t.v.r(i), t.v.r(i), t.v.r(i))
+		} else {
+			g.in("VXORPS %s, %s, %s", t.v.r(i), t.v.r(i), t.v.r(i))
+		}
+	}
+}
+
+func (g *generator) tiles(v isa) {
+	for panels := 1; panels <= 2; panels++ {
+		for rows := 1; rows <= v.maxRows(panels); rows++ {
+			t := tile{v, rows, panels}
+			g.function(fmt.Sprintf("tile%dx%d%s", rows, panels, v.suffix),
+				"is a tileFunc.", "c *float32, x *float32, w *float32, k int, cStride int, wStride int", "")
+			g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
+			g.in("ADDQ DI, R8")
+			g.in("ADDQ DX, R11")
+			g.sums(t, false, "DI", "R8")
+			g.columns(t)
+			g.sums(t, true, "DI", "R8")
+			g.ret()
+		}
+	}
+}
+
+// attention emits the two products over a list of cache blocks.
+func (g *generator) attention(v isa) {
+	for rows := 1; rows <= v.maxRows(1); rows++ {
+		t := tile{v, rows, 1}
+		loop := g.label("block")
+		g.function(fmt.Sprintf("scores%d%s", rows, v.suffix), "is a scoresFunc. count is at least 1.",
+			"dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int", "")
+		g.load("dst", "DI", "q", "R12", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX")
+		g.at(loop)
+		g.in("MOVLQSX (R8), DX")
+		g.in("IMULQ R10, DX")
+		g.in("ADDQ R13, DX")
+		g.in("MOVQ R12, SI")
+		g.in("MOVQ AX, CX")
+		g.zero(t)
+		g.columns(t)
+		g.sums(t, true, "DI")
+		g.in("ADDQ $%d, DI", rows*64)
+		g.in("ADDQ $4, R8")
+		g.in("DECQ R9")
+		g.in("JNZ %s", loop)
+		g.ret()
+
+		loop = g.label("block")
+		g.function(fmt.Sprintf("values%d%s", rows, v.suffix), "is a valuesFunc. count is at least 1.",
+			"c *float32, p *float32, values *float32, blocks *int32, count int, stride int", "")
+		g.load("c", "DI", "p", "SI", "values", "R13", "blocks", "R8", "count", "R9", "stride", "R10")
+		g.sums(t, false, "DI")
+		g.at(loop)
+		g.in("MOVLQSX (R8), DX")
+		g.in("IMULQ R10, DX")
+		g.in("ADDQ R13, DX")
+		for i := range 16 {
+			g.column(t, func(_, part int) string { return fmt.Sprintf("%d(DX)", i*64+part*v.bytes) },
+				func(r int) string { return fmt.Sprintf("%d(SI)", r*64+i*4) })
+		}
+		g.in("ADDQ $%d, SI", rows*64)
+		g.in("ADDQ $4, R8")
+		g.in("DECQ R9")
+		g.in("JNZ %s", loop)
+		g.sums(t, true, "DI")
+		g.ret()
+	}
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// The constants of exp; they repeat those of float.go in the package.
+var expConstants = map[string]float32{
+	"expLow": -87.33, "expHigh": 88.7228, "expLog2e": 1.44269504088896341, "expMagic": 0x1.8p23,
+	"expLn2Hi": -0.693359375, "expLn2Lo": 2.12194440e-4,
+	"expC0": 1.9875691500e-4, "expC1": 1.3981999507e-3, "expC2": 8.3334519073e-3,
+	"expC3": 4.1665795894e-2, "expC4": 1.6666665459e-1, "expC5": 5.0000001201e-1, "one": 1,
+}
+
+func (g *generator) exp(name string) string {
+	value, ok := expConstants[name]
+	if !ok {
+		panic(name)
+	}
+	return g.constant(name, math.Float32bits(value))
+}
+
+// exponential emits x = exp(x) with the four other registers for work.
+func (g *generator) exponential(x, t, n, r, p string) {
+	g.in("VMOVUPS %s, %s", g.exp("expMagic"), t)
+	g.in("VFMADD231PS %s, %s, %s", g.exp("expLog2e"), x, t)
+	g.in("VSUBPS %s, %s, %s", g.exp("expMagic"), t, n)
+	g.in("VMOVAPS %s, %s", x, r)
+	g.in("VFMADD231PS %s, %s, %s", g.exp("expLn2Hi"), n, r)
+	g.in("VFMADD231PS %s, %s, %s", g.exp("expLn2Lo"), n, r)
+	g.in("VMOVUPS %s, %s", g.exp("expC0"), p)
+	for i := 1; i <= 5; i++ {
+		g.in("VFMADD213PS %s, %s, %s", g.exp(fmt.Sprintf("expC%d", i)), r, p)
+	}
+	g.in("VMULPS %s, %s, %s", r, r, n)
+	g.in("VFMADD213PS %s, %s, %s", r, n, p)
+	g.in("VADDPS %s, %s, %s", g.exp("one"), p, p)
+	g.in("VPSLLD $23, %s, %s", t, t)
+	g.in("VPADDD %s, %s, %s", t, p, p)
+	g.in("VCMPPS $1, %s, %s, %s", g.exp("expLow"), x, n)
+	g.in("VANDNPS %s, %s, %s", p, n, p)
+	g.in("VCMPPS $14, %s, %s, %s", g.exp("expHigh"), x, n)
+	g.in("VBLENDVPS %s, %s, %s, %s", n, g.constant("infinity", 0x7f800000), p, x)
+}
+
+// each emits a loop over CX elements, 8 at a time, with offset AX in bytes.
+func (g *generator) each(body func()) {
+	loop, done := g.label("loop"), g.label("done")
+	g.in("XORQ AX, AX")
+	g.in("SHRQ $3, CX")
+	g.in("JZ %s", done)
+	g.at(loop)
+	body()
+	g.in("ADDQ $32, AX")
+	g.in("DECQ CX")
+	g.in("JNZ %s", loop)
+	g.at(done)
+	g.ret()
+}
+
+func (g *generator) vectors() {
+	g.function("addAVX2", "is primitives.add.", "dst *float32, a *float32, b *float32, n int", "")
+	g.load("dst", "DI", "a", "SI", "b", "DX", "n", "CX")
+	g.each(func() {
+		g.in("VMOVUPS (SI)(AX*1), Y0")
+		g.in("VADDPS (DX)(AX*1), Y0, Y0")
+		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
+
+	g.function("siluMulAVX2", "is primitives.siluMul.", "dst *float32, gate *float32, up *float32, n int", "")
+	g.load("dst", "DI", "gate", "SI", "up", "DX", "n", "CX")
+	g.in("VPCMPEQD Y15, Y15, Y15")
+	g.in("VPSLLD $31, Y15, Y15")
+	g.each(func() {
+		g.in("VMOVUPS (SI)(AX*1), Y5")
+		g.in("VXORPS Y15, Y5, Y0")
+		g.exponential("Y0", "Y1", "Y2", "Y3", "Y4")
+		g.in("VADDPS %s, Y0, Y0", g.exp("one"))
+		g.in("VDIVPS Y0, Y5, Y0")
+		g.in("VMULPS (DX)(AX*1), Y0, Y0")
+		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
+
+	g.function("expAVX2", "is primitives.exp.", "dst *float32, x *float32, n int", "")
+	g.load("dst", "DI", "x", "SI", "n", "CX")
+	g.each(func() {
+		g.in("VMOVUPS (SI)(AX*1), Y0")
+		g.exponential("Y0", "Y1", "Y2", "Y3", "Y4")
+		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
+
+	g.function("rotateAVX2", "is primitives.rotate.", "x0 *float32, x1 *float32, cos *float32, sin *float32, n int", "")
+	g.load("x0", "DI", "x1", "SI", "cos", "DX", "sin", "BX", "n", "CX")
+	g.each(func() {
+		g.in("VMOVUPS (DI)(AX*1), Y0")
+		g.in("VMOVUPS (SI)(AX*1), Y1")
+		g.in("VMOVUPS (DX)(AX*1), Y2")
+		g.in("VMOVUPS (BX)(AX*1), Y3")
+		g.in("VMULPS Y2, Y0, Y4")
+		g.in("VMULPS Y3, Y1, Y5")
+		g.in("VSUBPS Y5, Y4, Y4")
+		g.in("VMULPS Y2, Y1, Y1")
+		g.in("VMULPS Y3, Y0, Y0")
+		g.in("VADDPS Y0, Y1, Y1")
+		g.in("VMOVUPS Y4, (DI)(AX*1)")
+		g.in("VMOVUPS Y1, (SI)(AX*1)")
+	})
+
+	g.function("scaleAVX2", "is primitives.scale.", "dst *float32, x *float32, weight *float32, n int, factor float32", "")
+	g.load("dst", "DI", "x", "SI", "weight", "DX", "n", "CX")
+	g.in("VBROADCASTSS factor+32(FP), Y1")
+	g.each(func() {
+		g.in("VMULPS (SI)(AX*1), Y1, Y0")
+		g.in("VMULPS (DX)(AX*1), Y0, Y0")
+		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
+
+	g.function("squaresAVX2", "is primitives.squares.", "x *float32, n int", "[lanes]float32")
+	g.load("x", "SI", "n", "CX")
+	g.rows(16, "SHRQ $4, CX", "$64", func() {
+		for i := range 2 {
+			g.in("VMOVUPS %d(SI), Y%d", i*32, 2+i)
+			g.in("VFMADD231PS Y%d, Y%d, Y%d", 2+i, 2+i, i)
+		}
+	}, func() {
+		g.in("VXORPS Y0, Y0, Y0")
+		g.in("VXORPS Y1, Y1, Y1")
+	})
+
+	g.function("rowMaxAVX2", "is primitives.rowMax.", "s *float32, stride int, count int, scale float32", "[lanes]float32")
+	g.load("s", "SI", "stride", "R8", "count", "CX")
+	g.in("VBROADCASTSS scale+24(FP), Y4")
+	g.rows(32, "TESTQ CX, CX", "R8", func() {
+		for i := range 2 {
+			g.in("VMULPS %d(SI), Y4, Y%d", i*32, 2+i)
+			g.in("VMOVUPS Y%d, %d(SI)", 2+i, i*32)
+			g.in("VMAXPS Y%d, Y%d, Y%d", i, 2+i, i)
+		}
+	}, func() {
+		g.in("VBROADCASTSS %s, Y0", g.constant("minusInfinity", 0xff800000))
+		g.in("VMOVAPS Y0, Y1")
+	})
+
+	g.function("rowExpSumAVX2", "is primitives.rowExpSum.", "s *float32, stride int, count int, top float32", "[lanes]float32")
+	g.load("s", "SI", "stride", "R8", "count", "CX")
+	g.in("VBROADCASTSS top+24(FP), Y15")
+	g.rows(32, "TESTQ CX, CX", "R8", func() {
+		for i := range 2 {
+			x := fmt.Sprintf("Y%d", 2+i*5)
+			g.in("VMOVUPS %d(SI), %s", i*32, x)
+			g.in("VSUBPS Y15, %s, %s", x, x)
+			g.exponential(x, fmt.Sprintf("Y%d", 3+i*5), fmt.Sprintf("Y%d", 4+i*5), fmt.Sprintf("Y%d", 5+i*5), fmt.Sprintf("Y%d", 6+i*5))
+			g.in("VMOVUPS %s, %d(SI)", x, i*32)
+			g.in("VADDPS %s, Y%d, Y%d", x, i, i)
+		}
+	}, func() {
+		g.in("VXORPS Y0, Y0, Y0")
+		g.in("VXORPS Y1, Y1, Y1")
+	})
+}
+
+// rows emits a loop over CX rows of 16 floats at SI whose 16 lanes of result
+// are in Y0 and Y1, and returns them at result(FP).
+func (g *generator) rows(result int, count, step string, body, start func()) {
+	loop, done := g.label("loop"), g.label("done")
+	start()
+	g.in(count)
+	g.in("JZ %s", done)
+	g.at(loop)
+	body()
+	g.in("ADDQ %s, SI", step)
+	g.in("DECQ CX")
+	g.in("JNZ %s", loop)
+	g.at(done)
+	g.in("VMOVUPS Y0, ret_0+%d(FP)", result)
+	g.in("VMOVUPS Y1, ret_8+%d(FP)", result+32)
+	g.ret()
+}
+
+// probes emits the benchmarks' upper bounds.
+func (g *generator) probes() {
+	for _, v := range []isa{avx2, avx512} {
+		n := v.regs - 2
+		lanes := v.bytes / 4
+		g.function("peak"+v.suffix, "is primitives.peak.", "iterations int", "(flops int)")
+		g.load("iterations", "CX")
+		g.in("MOVQ CX, AX")
+		g.in("IMULQ $%d, AX", 2*n*lanes)
+		g.in("MOVQ AX, flops+8(FP)")
+		g.zero(tile{v, 1, v.regs / v.parts})
+		loop, done := g.label("loop"), g.label("done")
+		g.in("TESTQ CX, CX")
+		g.in("JZ %s", done)
+		g.at(loop)
+		for i := range n {
+			g.in("VFMADD231PS %s, %s, %s", v.r(n), v.r(n+1), v.r(i))
+		}
+		g.in("DECQ CX")
+		g.in("JNZ %s", loop)
+		g.at(done)
+		g.ret()
+	}
+
+	g.function("streamAVX2", "is primitives.stream. n is a positive multiple of 1024.", "data *byte, n int", "(sum uint64)")
+	g.load("data", "SI", "n", "CX")
+	g.in("SHRQ $2, CX")
+	g.in("LEAQ (SI)(CX*1), DI")
+	g.in("LEAQ (DI)(CX*1), R8")
+	g.in("LEAQ (R8)(CX*1), R9")
+	loop := g.label("loop")
+	g.zero(tile{avx2, 1, 4})
+	g.at(loop)
+	for i, base := range []string{"SI", "DI", "R8", "R9"} {
+		for o := 0; o < 128; o += 32 {
+			g.in("VPADDQ %d(%s), Y%d, Y%d", o, base, i*2+o/32%2, i*2+o/32%2)
+		}
+		g.in("PREFETCHT0 %d(%s)", prefetchBytes, base)
+		g.in("PREFETCHT0 %d(%s)", prefetchBytes+64, base)
+		g.in("ADDQ $128, %s", base)
+	}
+	g.in("SUBQ $128, CX")
+	g.in("JNZ %s", loop)
+	for i := 1; i < 8; i++ {
+		g.in("VPADDQ Y%d, Y0, Y0", i)
+	}
+	g.in("VMOVQ X0, AX")
+	g.in("MOVQ AX, sum+16(FP)")
+	g.ret()
+}

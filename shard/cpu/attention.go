@@ -1,0 +1,243 @@
+package cpu
+
+import "math"
+
+const (
+	// attentionGroups is how many tiles of rows share a read of the cache.
+	attentionGroups = 4
+	// attentionBlocks is how many cache blocks are read before the next tile
+	// of rows takes its turn; their keys stay in the second-level cache.
+	attentionBlocks = 16
+)
+
+// KeyBlockFloats returns the floats of one head's keys in a block of 16
+// positions: [headDim][16 positions].
+func KeyBlockFloats(headDim int) int { return headDim * lanes }
+
+// ValueBlockFloats returns the floats of one head's values in a block of 16
+// positions: [ceil(headDim/16)][16 positions][16 dims], missing dims zero.
+func ValueBlockFloats(headDim int) int { return (headDim + lanes - 1) / lanes * lanes * lanes }
+
+// StoreKV writes one position's key and value of one head, headDim floats
+// each, into a block whose keys start at cache[keyBase] and whose values start
+// at cache[valueBase]. slot is the position modulo 16.
+func (k *Kernels) StoreKV(cache []float32, keyBase, valueBase int, slot int, key, value []float32) {
+	keys := cache[keyBase:][:KeyBlockFloats(len(key))]
+	for d, v := range key {
+		keys[d*lanes+slot] = v
+	}
+	values := cache[valueBase:][:ValueBlockFloats(len(value))]
+	for d := 0; d < len(value); d += lanes {
+		copy(values[(d+slot)*lanes:][:lanes], value[d:])
+	}
+}
+
+// Attention computes `rows` query rows of one key-value head over a paged
+// cache in blocks of 16 positions. blocks[i] holds positions 16i..16i+15; its
+// keys start at cache[blocks[i]*blockStride+keyOffset] and its values at
+// ...+valueOffset, laid out as KeyBlockFloats and ValueBlockFloats say. Row r
+// is q[r*qStride:][:headDim], sees the positions first[r] <= p < end[r], and
+// is written to dst[r*dstStride:][:headDim]; a row that sees none gets zeros.
+// scale is positive. dst may be q.
+//
+// A score is one chain over the dims, times scale; a probability is
+// exp(score - max), and 0 at a position that the row does not see; their sum
+// has 16 virtual lanes (lane = position modulo 16); an output is one chain
+// over the positions, times 1/sum. Positions with probability 0 do not change
+// an output, because the sign of a zero is dropped at the end; so a row's bits
+// do not depend on the other rows or on how many blocks the call covers. All
+// of the 16 positions of a block that any row sees must hold finite numbers.
+func (k *Kernels) Attention(dst []float32, dstStride int, q []float32, qStride, rows int, first, end []int32, cache []float32, blockStride, keyOffset, valueOffset int, blocks []int32, headDim int, scale float32, s *Scratch) {
+	if rows < 1 {
+		return
+	}
+	a := attention{Kernels: k, cache: cache, stride: blockStride, keys: keyOffset, values: valueOffset,
+		blocks: blocks, headDim: headDim, scale: scale, scratch: s}
+	limit := attentionGroups * k.tileRows
+	passes := (rows + limit - 1) / limit
+	for i := range passes {
+		row0, row1 := rows*i/passes, rows*(i+1)/passes
+		a.first, a.end = first[row0:row1], end[row0:row1]
+		a.pass(dst[row0*dstStride:], dstStride, q[row0*qStride:], qStride, row1-row0)
+	}
+}
+
+// attention is one call of Attention.
+type attention struct {
+	*Kernels
+	cache                []float32
+	stride, keys, values int
+	blocks               []int32
+	headDim              int
+	scale                float32
+	scratch              *Scratch
+	first, end           []int32 // of the rows of this pass
+	groups               [attentionGroups]attentionGroup
+}
+
+// attentionGroup is the rows of one tile.
+type attentionGroup struct {
+	row, rows  int
+	low, high  int       // blocks [low, high) hold what any of the rows sees
+	query, out []float32 // packed queries; [dims/16][row][16]
+	scores     []float32 // [block-low][row][16]
+}
+
+// pass computes up to attentionGroups tiles of rows.
+func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, rows int) {
+	count := (rows + a.tileRows - 1) / a.tileRows
+	groups := a.groups[:count]
+	a.plan(groups, rows)
+	for i := range groups {
+		g := &groups[i]
+		packRows(g.query, q[g.row*qStride:], qStride, g.rows, a.headDim)
+	}
+	low, high := span(groups)
+	for from := low; from < high; from += attentionBlocks {
+		for i := range groups {
+			a.score(&groups[i], from, from+attentionBlocks)
+		}
+	}
+	var sums [attentionGroups * maxTileRows]float32
+	for i := range groups {
+		g := &groups[i]
+		for r := range g.rows {
+			sums[g.row+r] = a.softmax(g, r)
+		}
+	}
+	for from := low; from < high; from += attentionBlocks {
+		for i := range groups {
+			a.weigh(&groups[i], from, from+attentionBlocks)
+		}
+	}
+	for i := range groups {
+		g := &groups[i]
+		for r := range g.rows {
+			a.store(dst[(g.row+r)*dstStride:][:a.headDim], g, r, sums[g.row+r])
+		}
+	}
+}
+
+// plan cuts the rows into groups, finds the blocks that each needs, and gives
+// each its part of the scratch memory.
+func (a *attention) plan(groups []attentionGroup, rows int) {
+	dims := (a.headDim + lanes - 1) / lanes * lanes
+	packed := grow(&a.scratch.packed, rows*dims)
+	out := grow(&a.scratch.sums, rows*dims)
+	clear(out)
+	total := 0
+	for i := range groups {
+		g := &groups[i]
+		g.row = rows * i / len(groups)
+		g.rows = rows*(i+1)/len(groups) - g.row
+		g.low, g.high = 0, 0
+		for r := g.row; r < g.row+g.rows; r++ {
+			if low, high := a.span(r); low < high {
+				if g.low == g.high {
+					g.low = low
+				}
+				g.low, g.high = min(g.low, low), max(g.high, high)
+			}
+		}
+		g.query = packed[g.row*dims:][:g.rows*dims]
+		g.out = out[g.row*dims:][:g.rows*dims]
+		total += (g.high - g.low) * g.rows * lanes
+	}
+	scores := grow(&a.scratch.scores, total)
+	for i := range groups {
+		g := &groups[i]
+		n := (g.high - g.low) * g.rows * lanes
+		g.scores, scores = scores[:n], scores[n:]
+	}
+}
+
+// span returns the blocks [low, high) that row r of the pass sees.
+func (a *attention) span(r int) (low, high int) {
+	if a.first[r] >= a.end[r] {
+		return 0, 0
+	}
+	return int(a.first[r]) / lanes, (int(a.end[r]) + lanes - 1) / lanes
+}
+
+// span returns the blocks [low, high) that any of the groups sees.
+func span(groups []attentionGroup) (low, high int) {
+	for i := range groups {
+		if g := &groups[i]; g.low < g.high {
+			if low == high {
+				low = g.low
+			}
+			low, high = min(low, g.low), max(high, g.high)
+		}
+	}
+	return low, high
+}
+
+// score fills the scores of a group for the blocks [from, to).
+func (a *attention) score(g *attentionGroup, from, to int) {
+	from, to = max(from, g.low), min(to, g.high)
+	if from >= to {
+		return
+	}
+	a.Kernels.scores[g.rows](&g.scores[(from-g.low)*g.rows*lanes], &g.query[0], &a.cache[a.keys],
+		&a.blocks[from], to-from, a.stride*4, a.headDim)
+}
+
+// weigh adds the values of the blocks [from, to), times their probabilities,
+// to the output of a group.
+func (a *attention) weigh(g *attentionGroup, from, to int) {
+	from, to = max(from, g.low), min(to, g.high)
+	if from >= to {
+		return
+	}
+	kernel := a.Kernels.values[g.rows]
+	for panel := 0; panel*lanes < a.headDim; panel++ {
+		kernel(&g.out[panel*g.rows*lanes], &g.scores[(from-g.low)*g.rows*lanes],
+			&a.cache[a.values+panel*lanes*lanes], &a.blocks[from], to-from, a.stride*4)
+	}
+}
+
+// softmax turns the scores of row r of a group into probabilities and returns
+// their sum, or 0 if the row sees nothing.
+func (a *attention) softmax(g *attentionGroup, r int) float32 {
+	low, high := a.span(g.row + r)
+	block := func(b int) []float32 { return g.scores[((b-g.low)*g.rows+r)*lanes:][:lanes] }
+	for b := g.low; b < g.high; b++ {
+		if b < low || b >= high {
+			clear(block(b))
+		}
+	}
+	if low >= high {
+		return 0
+	}
+	hidden := float32(math.Inf(-1))
+	for i := range int(a.first[g.row+r]) - low*lanes {
+		block(low)[i] = hidden
+	}
+	for i := int(a.end[g.row+r]) - (high-1)*lanes; i < lanes; i++ {
+		block(high - 1)[i] = hidden
+	}
+	start, stride := &block(low)[0], g.rows*lanes*4
+	maxima := a.rowMax(start, stride, high-low, a.scale)
+	top := maxima[0]
+	for _, m := range maxima[1:] {
+		if m > top {
+			top = m
+		}
+	}
+	sums := a.rowExpSum(start, stride, high-low, top)
+	return sumLanes(&sums)
+}
+
+// store writes row r of a group to dst.
+func (a *attention) store(dst []float32, g *attentionGroup, r int, sum float32) {
+	var inv float32
+	if sum != 0 {
+		inv = 1 / sum
+	}
+	for d := 0; d < len(dst); d += lanes {
+		out := g.out[(d/lanes*g.rows+r)*lanes:][:lanes]
+		for i := range min(lanes, len(dst)-d) {
+			dst[d+i] = (out[i] + 0) * inv
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package cpu
+
+import "math"
+
+// fma32 returns a*b+c rounded once to float32, like the FMA instruction.
+//
+// The product is exact in float64, so the sum is the true value rounded to 53
+// bits. Rounding that again to 24 bits differs from one rounding only if the
+// sum landed exactly on a tie of float32: ties are numbers of float64, and
+// rounding does not move a value across them. Below the normal range the ties
+// lie elsewhere, so there the slow path decides.
+func fma32(a, b, c float32) float32 {
+	p := float64(a) * float64(b)
+	s := p + float64(c)
+	bits := math.Float64bits(s)
+	if bits&(1<<29-1) == 1<<28 || bits&(0x7ff<<52) < (1023-126)<<52 {
+		return fmaOdd(p, float64(c), s)
+	}
+	return float32(s)
+}
+
+// fmaOdd rounds p+c to float32 once, where s is the sum rounded to float64. It
+// rounds the sum to odd first: the error of s (Knuth's TwoSum) tells on which
+// side of s the true value lies, and an even s is moved to that neighbour.
+func fmaOdd(p, c, s float64) float32 {
+	if s == 0 || s-s != 0 { // zero is exact; infinities and NaNs pass
+		return float32(s)
+	}
+	back := s - p
+	err := (p - (s - back)) + (c - back)
+	if bits := math.Float64bits(s); err != 0 && bits&1 == 0 {
+		if (err > 0) == (s > 0) {
+			bits++
+		} else {
+			bits--
+		}
+		s = math.Float64frombits(bits)
+	}
+	return float32(s)
+}
+
+// half32 widens a float16.
+func half32(h uint16) float32 {
+	sign, exponent, fraction := uint32(h&0x8000)<<16, uint32(h>>10&31), uint32(h&0x3ff)
+	switch exponent {
+	case 0: // zero or subnormal: fraction * 2^-24, exact
+		return math.Float32frombits(math.Float32bits(float32(fraction)*0x1p-24) | sign)
+	case 31:
+		return math.Float32frombits(sign | 0x7f800000 | fraction<<13)
+	}
+	return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
+}
+
+// The constants of exp, shared with the assembly through its generator's copy;
+// the tests compare both paths bit for bit.
+const (
+	expLow   = -87.33    // below, the result is 0: it would not be normal
+	expHigh  = 88.7228 // above, the result is +Inf
+	expLog2e = 1.44269504088896341
+	expMagic = 0x1.8p23 // adding it rounds to an integer
+	expLn2Hi = 0.693359375
+	expLn2Lo = -2.12194440e-4
+	expC0    = 1.9875691500e-4
+	expC1    = 1.3981999507e-3
+	expC2    = 8.3334519073e-3
+	expC3    = 4.1665795894e-2
+	expC4    = 1.6666665459e-1
+	expC5    = 5.0000001201e-1
+)
+
+// exp32 is e^x within 2 units in the last place, 0 below expLow, +Inf above
+// expHigh. It splits x into n*ln 2 + r, |r| <= ln(2)/2, evaluates a polynomial
+// in r (the one of Cephes) and adds n to the exponent bits.
+func exp32(x float32) float32 {
+	if x < expLow {
+		return 0
+	}
+	if x > expHigh {
+		return float32(math.Inf(1))
+	}
+	t := fma32(x, expLog2e, expMagic)
+	n := t - expMagic
+	r := fma32(n, -expLn2Hi, x)
+	r = fma32(n, -expLn2Lo, r)
+	p := fma32(expC0, r, expC1)
+	p = fma32(p, r, expC2)
+	p = fma32(p, r, expC3)
+	p = fma32(p, r, expC4)
+	p = fma32(p, r, expC5)
+	p = fma32(p, float32(r*r), r) + 1
+	return math.Float32frombits(math.Float32bits(p) + math.Float32bits(t)<<23)
+}
+
+// silu32 is x/(1+e^-x).
+func silu32(x float32) float32 { return x / (1 + exp32(-x)) }
+
+// sumLanes adds 16 virtual lanes: 8 apart, then 4, 2 and 1.
+func sumLanes(l *[lanes]float32) float32 {
+	v := *l
+	for half := lanes / 2; half > 0; half /= 2 {
+		for i := range half {
+			v[i] += v[i+half]
+		}
+	}
+	return v[0]
+}

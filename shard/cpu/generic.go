@@ -1,0 +1,179 @@
+package cpu
+
+import (
+	"math"
+	"unsafe"
+)
+
+// genericPrimitives is the reference: plain Go, written to be read. Every
+// other implementation is tested against its bits.
+func genericPrimitives() primitives {
+	p := primitives{
+		tileRows: 4, blockK: 256,
+		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, exp: expGo, rotate: rotateGo,
+		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
+	}
+	for f := range Format(formats) {
+		p.gemv[f][0] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
+		if f != F32 {
+			p.dequant[f] = func(dst *float32, w *byte, k int) { dequantGo(f, dst, w, k) }
+		}
+	}
+	for rows := 1; rows <= p.tileRows; rows++ {
+		p.tile[0][rows] = func(c, x, w *float32, k, _, _ int) { tileGo(rows, c, x, w, k) }
+		p.scores[rows] = func(dst, q, keys *float32, blocks *int32, count, stride, k int) {
+			for i, b := range unsafe.Slice(blocks, count) {
+				c := at(dst, i*rows*lanes)
+				clear(unsafe.Slice(c, rows*lanes))
+				tileGo(rows, c, q, at(keys, int(b)*stride/4), k)
+			}
+		}
+		p.values[rows] = func(c, p, values *float32, blocks *int32, count, stride int) {
+			for i, b := range unsafe.Slice(blocks, count) {
+				valuesGo(rows, c, at(p, i*rows*lanes), at(values, int(b)*stride/4))
+			}
+		}
+	}
+	return p
+}
+
+// chain adds x*w[lane] to each of 16 chains.
+func chain(c *[lanes]float32, x float32, w *[lanes]float32) {
+	for i := range c {
+		c[i] = fma32(x, w[i], c[i])
+	}
+}
+
+// lanesAt returns the 16 floats at n*16 floats behind p.
+func lanesAt(p *float32, n int) *[lanes]float32 {
+	return (*[lanes]float32)(unsafe.Pointer(at(p, n*lanes)))
+}
+
+func gemvGo(f Format, out, x *float32, w *byte, k int) {
+	m := Matrix{Format: f, Rows: lanes, Columns: k, Chunks: 1, Data: unsafe.Slice(w, f.panelBytes(k))}
+	sums := lanesAt(out, 0)
+	*sums = [lanes]float32{}
+	for i, v := range unsafe.Slice(x, k) {
+		var column [lanes]float32
+		for lane := range column {
+			column[lane] = m.At(lane, i)
+		}
+		chain(sums, v, &column)
+	}
+}
+
+func dequantGo(f Format, dst *float32, w *byte, k int) {
+	m := Matrix{Format: f, Rows: lanes, Columns: k, Chunks: 1, Data: unsafe.Slice(w, f.panelBytes(k))}
+	for i := range k {
+		column := lanesAt(dst, i)
+		for lane := range column {
+			column[lane] = m.At(lane, i)
+		}
+	}
+}
+
+func tileGo(rows int, c, x, w *float32, k int) {
+	for i := range k {
+		for r := range rows {
+			chain(lanesAt(c, r), *at(x, i/8*rows*8+r*8+i%8), lanesAt(w, i))
+		}
+	}
+}
+
+func valuesGo(rows int, c, p, values *float32) {
+	for i := range lanes {
+		for r := range rows {
+			chain(lanesAt(c, r), *at(p, r*lanes+i), lanesAt(values, i))
+		}
+	}
+}
+
+func squaresGo(x *float32, n int) (sums [lanes]float32) {
+	for i, v := range unsafe.Slice(x, n) {
+		sums[i%lanes] = fma32(v, v, sums[i%lanes])
+	}
+	return sums
+}
+
+func scaleGo(dst, x, weight *float32, n int, factor float32) {
+	out, w := unsafe.Slice(dst, n), unsafe.Slice(weight, n)
+	for i, v := range unsafe.Slice(x, n) {
+		out[i] = float32(v*factor) * w[i]
+	}
+}
+
+func addGo(dst, a, b *float32, n int) {
+	out, right := unsafe.Slice(dst, n), unsafe.Slice(b, n)
+	for i, v := range unsafe.Slice(a, n) {
+		out[i] = v + right[i]
+	}
+}
+
+func siluMulGo(dst, gate, up *float32, n int) {
+	out, u := unsafe.Slice(dst, n), unsafe.Slice(up, n)
+	for i, v := range unsafe.Slice(gate, n) {
+		out[i] = silu32(v) * u[i]
+	}
+}
+
+func expGo(dst, x *float32, n int) {
+	out := unsafe.Slice(dst, n)
+	for i, v := range unsafe.Slice(x, n) {
+		out[i] = exp32(v)
+	}
+}
+
+func rotateGo(x0, x1, cos, sin *float32, n int) {
+	u, v, c, s := unsafe.Slice(x0, n), unsafe.Slice(x1, n), unsafe.Slice(cos, n), unsafe.Slice(sin, n)
+	for i := range n {
+		a, b := u[i], v[i]
+		u[i] = float32(a*c[i]) - float32(b*s[i])
+		v[i] = float32(b*c[i]) + float32(a*s[i])
+	}
+}
+
+// rowMaxGo multiplies count groups of 16 scores, stride bytes apart, by scale
+// and returns the largest of each lane.
+func rowMaxGo(s *float32, stride, count int, scale float32) (top [lanes]float32) {
+	for i := range top {
+		top[i] = float32(math.Inf(-1))
+	}
+	for n := range count {
+		row := (*[lanes]float32)(unsafe.Pointer(at(s, n*stride/4)))
+		for i := range row {
+			row[i] *= scale
+			if row[i] > top[i] {
+				top[i] = row[i]
+			}
+		}
+	}
+	return top
+}
+
+// rowExpSumGo replaces count groups of 16 scores by exp(score-top) and returns
+// the sum of each lane.
+func rowExpSumGo(s *float32, stride, count int, top float32) (sums [lanes]float32) {
+	for n := range count {
+		row := (*[lanes]float32)(unsafe.Pointer(at(s, n*stride/4)))
+		for i := range row {
+			row[i] = exp32(row[i] - top)
+			sums[i] += row[i]
+		}
+	}
+	return sums
+}
+
+func peakGo(iterations int) (flops int) {
+	c, x := [lanes]float32{}, [lanes]float32{}
+	for range iterations {
+		chain(&c, 1, &x)
+	}
+	return iterations * 2 * lanes
+}
+
+func streamGo(data *byte, n int) (sum uint64) {
+	for _, v := range unsafe.Slice((*uint64)(unsafe.Pointer(data)), n/8) {
+		sum += v
+	}
+	return sum
+}

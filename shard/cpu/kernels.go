@@ -1,0 +1,114 @@
+package cpu
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrUnavailable is wrapped by Named for an implementation that this build or
+// this CPU lacks.
+var ErrUnavailable = errors.New("cpu: kernels not available")
+
+// The shapes of the primitives that an implementation supplies. Strides and
+// panelBytes are in bytes, everything else counts elements.
+type (
+	// gemvFunc sets out[p*16+lane] to one chain over k columns of panel p,
+	// which lies at w + p*panelBytes, for as many panels as the kernel is made
+	// for.
+	gemvFunc func(out, x *float32, w *byte, panelBytes, k int)
+
+	// dequantFunc writes k columns of one panel as [k][16] float32. A 16-bit
+	// format with odd k may write one more row.
+	dequantFunc func(dst *float32, w *byte, k int)
+
+	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
+	// cStride apart; w is P panels of [k][16], wStride apart; x is packed by
+	// packRows.
+	tileFunc func(c, x, w *float32, k, cStride, wStride int)
+
+	// scoresFunc writes, for each listed block, the [R][16] dot products of R
+	// packed rows with the block's [k][16] keys, blocks at keys + block*stride.
+	scoresFunc func(dst, q, keys *float32, blocks *int32, count, stride, k int)
+
+	// valuesFunc continues [R][16] chains over the 16 positions of each listed
+	// block: p is [count][R][16], a block's values are [16 positions][16] at
+	// values + block*stride.
+	valuesFunc func(c, p, values *float32, blocks *int32, count, stride int)
+)
+
+// maxTileRows is the tallest tile of any implementation.
+const maxTileRows = 12
+
+// primitives is what one implementation supplies. The vector functions take
+// any n that is a multiple of 16; the drivers finish the rest in plain Go.
+type primitives struct {
+	tileRows  int                  // rows of the tallest tile
+	wideRows  int                  // with this many rows or fewer, two panels at once
+	blockK    int                  // columns of a panel that are widened at a time
+	gemv      [formats][3]gemvFunc // for 1, 2 and 4 panels; nil where missing
+	dequant   [formats]dequantFunc // nil for F32
+	tile      [2][maxTileRows + 1]tileFunc
+	scores    [maxTileRows + 1]scoresFunc
+	values    [maxTileRows + 1]valuesFunc
+	squares   func(x *float32, n int) [lanes]float32
+	scale     func(dst, x, weight *float32, n int, factor float32)
+	add       func(dst, a, b *float32, n int)
+	siluMul   func(dst, gate, up *float32, n int)
+	exp       func(dst, x *float32, n int)
+	rotate    func(x0, x1, cos, sin *float32, n int)
+	rowMax    func(s *float32, stride, count int, scale float32) [lanes]float32
+	rowExpSum func(s *float32, stride, count int, max float32) [lanes]float32
+	peak      func(iterations int) (flops int)
+	stream    func(data *byte, n int) uint64
+}
+
+// Kernels is one implementation of the operations. It is immutable and safe
+// for concurrent use.
+type Kernels struct {
+	name string
+	primitives
+}
+
+// Name returns "avx512", "avx2" or "go".
+func (k *Kernels) Name() string { return k.name }
+
+var (
+	plain     = &Kernels{name: "go", primitives: genericPrimitives()}
+	available = append(detect(), plain)
+)
+
+// Available returns the implementations that this CPU can run, fastest first.
+// The last one is plain Go. An AVX-512 implementation is in the list only if
+// it gave the bits of plain Go in a self-test when the program started: it is
+// chosen on machines that the tests of this package may never have run on.
+func Available() []*Kernels { return append([]*Kernels(nil), available...) }
+
+// Best returns the first of Available.
+func Best() *Kernels { return available[0] }
+
+// Named returns the implementation of that name, or an error that wraps
+// ErrUnavailable if the CPU lacks it or it failed its self-test.
+func Named(name string) (*Kernels, error) {
+	for _, k := range available {
+		if k.name == name {
+			return k, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnavailable, name)
+}
+
+// PeakFMA runs register-only fused multiply-adds, the upper bound of any
+// matrix product, and returns how many operations that were (two per FMA and
+// lane). It is for benchmarks.
+func (k *Kernels) PeakFMA(iterations int) (flops int) { return k.peak(iterations) }
+
+// ReadStream reads data once in several streams, the upper bound of a product
+// with one row, and returns a checksum of no meaning. It is for benchmarks. At
+// most 1023 bytes at the end are left out.
+func (k *Kernels) ReadStream(data []byte) uint64 {
+	n := len(data) &^ 1023
+	if n == 0 {
+		return 0
+	}
+	return k.stream(&data[0], n)
+}

@@ -1,0 +1,87 @@
+package cpu
+
+import (
+	"math"
+	"unsafe"
+)
+
+// selfTest reports whether k gives the bits of plain Go on small products of
+// every format and tile height and on a small attention. It takes a few
+// milliseconds.
+func selfTest(k *Kernels) bool {
+	s := NewScratch()
+	seed := uint32(1)
+	for f := range Format(formats) {
+		if !selfTestMatrix(k, f, 1, 80, 64, &seed, s) || !selfTestMatrix(k, f, 3, 32, 64, &seed, s) {
+			return false
+		}
+	}
+	for rows := 2; rows <= k.tileRows; rows++ {
+		if !selfTestMatrix(k, F32, rows, 40, 11, &seed, s) || !selfTestMatrix(k, BF16, rows, 16, 9, &seed, s) {
+			return false
+		}
+	}
+	for rows := 1; rows <= k.tileRows; rows++ {
+		if !selfTestAttention(k, rows, &seed, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// noise fills x with numbers in [-1, 1) of a linear congruential sequence.
+func noise(x []float32, seed *uint32) []float32 {
+	for i := range x {
+		*seed = *seed*1664525 + 1013904223
+		x[i] = float32(int32(*seed)) * 0x1p-31
+	}
+	return x
+}
+
+// aligned returns n bytes at a multiple of 64.
+func aligned(n int) []byte {
+	raw := make([]byte, n+63)
+	skip := -int(uintptr(unsafe.Pointer(&raw[0]))) & 63
+	return raw[skip : skip+n]
+}
+
+func selfTestMatrix(k *Kernels, f Format, rows, outputs, columns int, seed *uint32, s *Scratch) bool {
+	w, err := NewMatrix(f, outputs, columns, 1, aligned(PackedBytes(f, outputs, columns)))
+	if err != nil {
+		return false
+	}
+	for i := range w.Data { // exponents are kept small enough to be finite
+		*seed = *seed*1664525 + 1013904223
+		w.Data[i] = byte(*seed>>24) & 0xbf
+	}
+	x := noise(make([]float32, rows*columns), seed)
+	got, want := make([]float32, rows*outputs), make([]float32, rows*outputs)
+	k.MatMul(got, outputs, x, columns, rows, w, 0, w.Panels(), s)
+	plain.MatMul(want, outputs, x, columns, rows, w, 0, w.Panels(), s)
+	return sameBits(got, want)
+}
+
+func selfTestAttention(k *Kernels, rows int, seed *uint32, s *Scratch) bool {
+	const headDim, count = 20, 3
+	stride := KeyBlockFloats(headDim) + ValueBlockFloats(headDim)
+	cache := noise(make([]float32, count*stride), seed)
+	q := noise(make([]float32, rows*headDim), seed)
+	first, end := make([]int32, rows), make([]int32, rows)
+	for r := range end {
+		first[r], end[r] = int32(r), int32(20+2*r)
+	}
+	blocks := []int32{2, 0, 1}
+	got, want := make([]float32, len(q)), make([]float32, len(q))
+	k.Attention(got, headDim, q, headDim, rows, first, end, cache, stride, 0, KeyBlockFloats(headDim), blocks, headDim, 0.5, s)
+	plain.Attention(want, headDim, q, headDim, rows, first, end, cache, stride, 0, KeyBlockFloats(headDim), blocks, headDim, 0.5, s)
+	return sameBits(got, want)
+}
+
+func sameBits(a, b []float32) bool {
+	for i, v := range a {
+		if math.Float32bits(v) != math.Float32bits(b[i]) && (v == v || b[i] == b[i]) {
+			return false
+		}
+	}
+	return true
+}

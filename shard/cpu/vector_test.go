@@ -1,0 +1,103 @@
+package cpu_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"lockstep/shard/cpu"
+)
+
+var lengths = []int{0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 48, 64, 100, 576}
+
+// vectorCases are the operations over rows: each writes its result to dst, of
+// which n elements are its own.
+var vectorCases = []struct {
+	name string
+	run  func(k *cpu.Kernels, dst, a, b []float32)
+}{
+	{"RMSNorm", func(k *cpu.Kernels, dst, a, b []float32) { k.RMSNorm(dst, a, b, 1e-5) }},
+	{"RMSNorm in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, a); k.RMSNorm(dst, dst, b, 1e-5) }},
+	{"SiLUMul", func(k *cpu.Kernels, dst, a, b []float32) { k.SiLUMul(dst, a, b) }},
+	{"SiLUMul in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, a); k.SiLUMul(dst, dst, b) }},
+	{"Add", func(k *cpu.Kernels, dst, a, b []float32) { k.Add(dst, a, b) }},
+	{"Add in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, b); k.Add(dst, a, dst) }},
+	{"Exp", func(k *cpu.Kernels, dst, a, _ []float32) { k.Exp(dst, a) }},
+	{"RoPE", func(k *cpu.Kernels, dst, a, b []float32) {
+		copy(dst, a)
+		half := len(dst) / 2
+		k.RoPE(dst[:2*half], b[:half], b[half:2*half])
+	}},
+}
+
+func TestVectors(t *testing.T) {
+	ref := plainGo(t)
+	rng := rand.New(rand.NewPCG(9, 10))
+	for _, c := range vectorCases {
+		for _, n := range lengths {
+			a, b := normals(rng, n+1)[1:], normals(rng, n+3)[3:]
+			want := guarded(n + 16)
+			c.run(ref, want[:n:n], a, b)
+			for _, k := range fast(t) {
+				got := guarded(n + 16)
+				c.run(k, got[:n:n], a, b)
+				if i := differ(got, want); i >= 0 {
+					t.Fatalf("%s %s of %d: element %d is %v, want %v", k.Name(), c.name, n, i, got[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+// TestVectorValues compares plain Go with the formulas in float64.
+func TestVectorValues(t *testing.T) {
+	k := plainGo(t)
+	rng := rand.New(rand.NewPCG(11, 12))
+	const n = 100
+	a, b, got := normals(rng, n), normals(rng, n), make([]float32, n)
+	near := func(name string, want func(i int) float64) {
+		t.Helper()
+		for i := range got {
+			if w := want(i); math.Abs(float64(got[i])-w) > 1e-6*(1+math.Abs(w)) {
+				t.Fatalf("%s: element %d is %v, want %v", name, i, got[i], w)
+			}
+		}
+	}
+	k.RMSNorm(got, a, b, 1e-5)
+	squares := 0.0
+	for _, v := range a {
+		squares += float64(v) * float64(v)
+	}
+	near("RMSNorm", func(i int) float64 { return float64(a[i]) / math.Sqrt(squares/n+1e-5) * float64(b[i]) })
+	k.SiLUMul(got, a, b)
+	near("SiLUMul", func(i int) float64 { return float64(a[i]) / (1 + math.Exp(-float64(a[i]))) * float64(b[i]) })
+	copy(got, a)
+	k.RoPE(got, b[:50], b[50:])
+	near("RoPE", func(i int) float64 {
+		j := i % 50
+		x0, x1, cos, sin := float64(a[j]), float64(a[j+50]), float64(b[j]), float64(b[j+50])
+		if i < 50 {
+			return x0*cos - x1*sin
+		}
+		return x1*cos + x0*sin
+	})
+}
+
+// TestSiLUEnds checks that large arguments neither overflow nor leave a NaN.
+func TestSiLUEnds(t *testing.T) {
+	x := make([]float32, 16)
+	copy(x, []float32{-1e30, -1000, -88.7, -88, 0, 88, 1000, 1e30})
+	up, got := make([]float32, 16), make([]float32, 16)
+	for i := range up {
+		up[i] = 1
+	}
+	for _, k := range cpu.Available() {
+		k.SiLUMul(got, x, up)
+		for i, v := range x {
+			want := max(float64(v), 0)
+			if math.Abs(float64(got[i])-want) > 1e-6*want+1e-36 {
+				t.Errorf("%s: silu(%v) is %v", k.Name(), v, got[i])
+			}
+		}
+	}
+}
