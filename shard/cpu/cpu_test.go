@@ -13,11 +13,12 @@ import (
 
 var allFormats = []cpu.Format{cpu.F32, cpu.F16, cpu.BF16, cpu.Q8_0, cpu.Q4_0, cpu.Q4_1}
 
-// fast returns the implementations beside plain Go.
+// fast returns the implementations beside plain Go; a build or CPU may have
+// none, and then a test only compares plain Go with the definition.
 func fast(t testing.TB) []*cpu.Kernels {
 	all := cpu.Available()
 	if len(all) == 1 {
-		t.Skip("this build and CPU have plain Go only")
+		t.Log("this build and CPU have plain Go only")
 	}
 	return all[:len(all)-1]
 }

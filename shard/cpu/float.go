@@ -54,7 +54,7 @@ func half32(h uint16) float32 {
 // The constants of exp, shared with the assembly through its generator's copy;
 // the tests compare both paths bit for bit.
 const (
-	expLow   = -87.33    // below, the result is 0: it would not be normal
+	expLow   = -87.33  // below, the result is 0: it would not be normal
 	expHigh  = 88.7228 // above, the result is +Inf
 	expLog2e = 1.44269504088896341
 	expMagic = 0x1.8p23 // adding it rounds to an integer

@@ -20,7 +20,9 @@ func genericPrimitives() primitives {
 		}
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
-		p.tile[0][rows] = func(c, x, w *float32, k, _, _ int) { tileGo(rows, c, x, w, k) }
+		p.tile[0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
+			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k)
+		}
 		p.scores[rows] = func(dst, q, keys *float32, blocks *int32, count, stride, k int) {
 			for i, b := range unsafe.Slice(blocks, count) {
 				c := at(dst, i*rows*lanes)

@@ -22,9 +22,11 @@ type (
 	dequantFunc func(dst *float32, w *byte, k int)
 
 	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
-	// cStride apart; w is P panels of [k][16], wStride apart; x is packed by
-	// packRows.
-	tileFunc func(c, x, w *float32, k, cStride, wStride int)
+	// cStride apart; x is packed by packRows; w is P panels, wStride apart, of
+	// [k][16] float32 or, for a direct one, of a format. A tile, but not a
+	// direct one, prefetches aheadBytes from ahead for every 8 columns; ahead
+	// need not be memory of the process.
+	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte)
 
 	// scoresFunc writes, for each listed block, the [R][16] dot products of R
 	// packed rows with the block's [k][16] keys, blocks at keys + block*stride.
@@ -48,6 +50,7 @@ type primitives struct {
 	gemv      [formats][3]gemvFunc // for 1, 2 and 4 panels; nil where missing
 	dequant   [formats]dequantFunc // nil for F32
 	tile      [2][maxTileRows + 1]tileFunc
+	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
 	scores    [maxTileRows + 1]scoresFunc
 	values    [maxTileRows + 1]valuesFunc
 	squares   func(x *float32, n int) [lanes]float32

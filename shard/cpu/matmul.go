@@ -8,6 +8,11 @@ const (
 	// cache.
 	blockRows   = 128
 	blockPanels = 16
+	// directK is the columns of a panel that a direct tile takes at a time: few
+	// enough that its slice of x stays in the second-level cache.
+	directK = 2048
+	// aheadBytes is what a tile prefetches for every 8 columns.
+	aheadBytes = 256
 )
 
 // MatMul sets dst[r*dstStride+n] to the sum over k of x[r*xStride+k] * w[n][k]
@@ -111,45 +116,92 @@ func (p *pass) block(panel0, panel1 int) {
 	n := (panel1 - panel0) * p.rows * lanes
 	chunk := p.w.Columns / p.w.Chunks
 	p.sums = grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes)
-	step := 1
-	if p.rows <= p.wideRows {
+	kernels, step, blockK := &p.tile, 1, p.blockK
+	direct := p.groups == 1 && p.direct[p.w.Format][0][p.rows] != nil
+	if direct {
+		kernels, blockK = &p.direct[p.w.Format], directK
+	}
+	if kernels[1][(p.rows+p.groups-1)/p.groups] != nil {
 		step = 2
 	}
 	depth := 0
 	for c := range p.w.Chunks {
 		sums := p.sums[depth*n:][:n]
 		clear(sums)
-		for k0 := 0; k0 < chunk; k0 += p.blockK {
-			count := min(p.blockK, chunk-k0)
+		for k0 := 0; k0 < chunk; k0 += blockK {
+			count := min(blockK, chunk-k0)
 			for panel := panel0; panel < panel1; panel += step {
-				wide := min(step, panel1-panel)
-				p.tiles(sums[(panel-panel0)*p.rows*lanes:], panel, wide, c, k0, count)
+				at := slice{panel: panel, panels: min(step, panel1-panel), chunk: c, column: k0, count: count}
+				sums := sums[(panel-panel0)*p.rows*lanes:]
+				if direct {
+					p.directTile(sums, at)
+					continue
+				}
+				next := slice{panel: panel + step, column: k0}
+				if next.panel >= panel1 {
+					next = slice{panel: panel0, column: k0 + blockK}
+				}
+				next.panels, next.chunk = min(step, panel1-next.panel), c
+				next.count = max(0, min(blockK, chunk-next.column))
+				p.tiles(sums, at, next)
 			}
 		}
 		depth = p.combine(p.sums, n, depth+1, c)
 	}
 }
 
-// tiles adds count columns from column k0 of chunk c to all rows of one or two
-// panels.
-func (p *pass) tiles(sums []float32, panel, wide, c, k0, count int) {
-	w := p.w
-	chunk := w.Columns / w.Chunks
-	panelBytes := w.Format.panelBytes(w.Columns)
-	data := unsafe.Pointer(&w.Data[panel*panelBytes+w.columnBytes(c*chunk+k0)])
-	weights, stride := (*float32)(data), panelBytes
-	if kernel := p.dequant[w.Format]; kernel != nil {
-		stride = p.blockK * lanes * 4
-		weights = &grow(&p.scratch.weights, 2*p.blockK*lanes)[0]
-		for i := range wide {
-			kernel(at(weights, i*p.blockK*lanes), (*byte)(unsafe.Add(data, i*panelBytes)), count)
+// slice is count columns, from a column of a chunk, of one or two panels.
+type slice struct {
+	panel, panels        int
+	chunk, column, count int
+}
+
+// data returns where a slice starts, and the bytes from panel to panel.
+func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
+	panelBytes = p.w.Format.panelBytes(p.w.Columns)
+	column := s.chunk*(p.w.Columns/p.w.Chunks) + s.column
+	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
+}
+
+// x returns the packed columns of a slice for the rows of a tile.
+func (p *pass) x(s slice, row, rows int) *float32 {
+	offset := s.chunk*round8(p.w.Columns/p.w.Chunks) + s.column
+	return &p.packed[row*p.columns+offset*rows]
+}
+
+// directTile adds a slice to all rows, which are one tile, straight from the
+// packed weights.
+func (p *pass) directTile(sums []float32, s slice) {
+	data, stride := p.data(s)
+	kernel := p.direct[p.w.Format][s.panels-1][p.rows]
+	kernel(&sums[0], p.x(s, 0, p.rows), (*byte)(data), s.count, p.rows*lanes*4, stride, nil)
+}
+
+// tiles adds a slice to all rows, and meanwhile fetches the next slice.
+func (p *pass) tiles(sums []float32, s, next slice) {
+	data, stride := p.data(s)
+	weights := (*byte)(data)
+	if kernel := p.dequant[p.w.Format]; kernel != nil {
+		wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+		for i := range s.panels {
+			kernel(&wide[i*p.blockK*lanes], (*byte)(unsafe.Add(data, i*stride)), s.count)
 		}
+		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.blockK*lanes*4
 	}
-	offset := c*round8(chunk) + k0
+	reach := s.count / 8 * aheadBytes // what one tile prefetches
+	size := p.w.columnBytes(next.count &^ 31)
+	panel, offset := 0, 0
 	for i := range p.groups {
+		ahead := weights // nothing to fetch: these are in the cache
+		if panel < next.panels && offset < size {
+			start, panelBytes := p.data(next)
+			ahead = (*byte)(unsafe.Add(start, panel*panelBytes+offset))
+			if offset += reach; offset >= size {
+				panel, offset = panel+1, 0
+			}
+		}
 		row, rows := p.group(i)
-		x := &p.packed[row*p.columns+offset*rows]
-		p.tile[wide-1][rows](&sums[row*lanes], x, weights, count, p.rows*lanes*4, stride)
+		p.tile[s.panels-1][rows](&sums[row*lanes], p.x(s, row, rows), weights, s.count, p.rows*lanes*4, stride, ahead)
 	}
 }
 

@@ -28,14 +28,17 @@ func (t tile) acc(r, p, part int) string {
 
 func (t tile) free() int { return t.rows * t.panels * t.v.parts }
 
-// column emits the multiply-adds of one column. w(p, part) and x(r) are memory
-// operands.
-func (g *generator) column(t tile, w func(p, part int) string, x func(r int) string) {
+// loader emits the load of one register of weights of column i of a step.
+type loader func(i, p, part int, dst string)
+
+// column emits the multiply-adds of one column. w sets a register to weights,
+// x(r) is a memory operand.
+func (g *generator) column(t tile, w func(p, part int, dst string), x func(r int) string) {
 	v := t.v
 	if n := t.free() + t.panels*v.parts; n < v.regs {
 		for p := range t.panels {
 			for part := range v.parts {
-				g.in("VMOVUPS %s, %s", w(p, part), v.r(t.free()+p*v.parts+part))
+				w(p, part, v.r(t.free()+p*v.parts+part))
 			}
 		}
 		for r := range t.rows {
@@ -56,7 +59,7 @@ func (g *generator) column(t tile, w func(p, part int) string, x func(r int) str
 	last := v.r(t.free() + t.rows)
 	for p := range t.panels {
 		for part := range v.parts {
-			g.in("VMOVUPS %s, %s", w(p, part), last)
+			w(p, part, last)
 			for r := range t.rows {
 				g.in("VFMADD231PS %s, %s, %s", last, v.r(t.free()+r), t.acc(r, p, part))
 			}
@@ -64,22 +67,60 @@ func (g *generator) column(t tile, w func(p, part int) string, x func(r int) str
 	}
 }
 
+// storage is how a tile reads weights: the bytes of a column of one panel, and
+// the unit of columns that load handles.
+type storage struct {
+	name        string
+	columnBytes int
+	unit        int
+	load        func(g *generator, v isa) loader
+}
+
+var panelBase = []string{"DX", "R11"}
+
+var storages = []storage{
+	{"F32", 64, 1, func(g *generator, v isa) loader {
+		return func(i, p, part int, dst string) {
+			g.in("VMOVUPS %d(%s), %s", i*64+part*v.bytes, panelBase[p], dst)
+		}
+	}},
+	{"F16", 32, 1, func(g *generator, v isa) loader {
+		return func(i, p, part int, dst string) {
+			g.in("VCVTPH2PS %d(%s), %s", i*32+part*v.bytes/2, panelBase[p], dst)
+		}
+	}},
+	{"BF16", 32, 2, func(g *generator, v isa) loader {
+		mask := g.constant("maskHigh", 0xffff0000)
+		return func(i, p, part int, dst string) {
+			g.in("VMOVUPS %d(%s), %s", i/2*64+part*v.bytes, panelBase[p], dst)
+			switch {
+			case i%2 == 0:
+				g.in("VPSLLD $16, %s, %s", dst, dst)
+			case v.suffix == "AVX512": // clears the low half without a mask
+				g.in("VPSRLD $16, %s, %s", dst, dst)
+				g.in("VPSLLD $16, %s, %s", dst, dst)
+			default:
+				g.in("VPAND %s, %s, %s", mask, dst, dst)
+			}
+		}
+	}},
+}
+
 // columns emits the loop over CX columns: x in SI, weights in DX and, for the
-// second panel, R11. It clobbers CX, BX, SI, DX, R11.
-func (g *generator) columns(t tile) {
+// second panel, R11. Each step of 8 columns also emits ahead. It clobbers CX,
+// BX, SI, DX, R11.
+func (g *generator) columns(t tile, s storage, ahead func()) {
 	loop, rest, one, done := g.label("loop"), g.label("rest"), g.label("one"), g.label("done")
-	bases := []string{"DX", "R11"}
+	load := s.load(g, t.v)
+	step := func(i int) {
+		g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
+			func(r int) string { return fmt.Sprintf("%d(SI)", r*32+i*4) })
+	}
 	advance := func(n, x int) {
 		g.in("ADDQ $%d, SI", x)
 		for p := range t.panels {
-			g.in("ADDQ $%d, %s", n*64, bases[p])
+			g.in("ADDQ $%d, %s", n*s.columnBytes, panelBase[p])
 		}
-	}
-	w := func(i int) func(p, part int) string {
-		return func(p, part int) string { return fmt.Sprintf("%d(%s)", i*64+part*t.v.bytes, bases[p]) }
-	}
-	x := func(i int) func(r int) string {
-		return func(r int) string { return fmt.Sprintf("%d(SI)", r*32+i*4) }
 	}
 	g.in("MOVQ CX, BX")
 	g.in("ANDQ $7, BX")
@@ -87,20 +128,30 @@ func (g *generator) columns(t tile) {
 	g.in("JZ %s", rest)
 	g.at(loop)
 	for i := range 8 {
-		g.column(t, w(i), x(i))
+		step(i)
 	}
+	ahead()
 	advance(8, t.rows*32)
 	g.in("DECQ CX")
 	g.in("JNZ %s", loop)
 	g.at(rest)
-	g.in("TESTQ BX, BX")
-	g.in("JZ %s", done)
+	g.in("SUBQ $%d, BX", s.unit)
+	g.in("JL %s", done)
 	g.at(one)
-	g.column(t, w(0), x(0))
-	advance(1, 4)
-	g.in("DECQ BX")
-	g.in("JNZ %s", one)
+	for i := range s.unit {
+		step(i)
+	}
+	advance(s.unit, 4*s.unit)
+	g.in("SUBQ $%d, BX", s.unit)
+	g.in("JGE %s", one)
 	g.at(done)
+	if s.unit == 2 { // a last odd column
+		end := g.label("end")
+		g.in("CMPQ BX, $-2")
+		g.in("JE %s", end)
+		step(0)
+		g.at(end)
+	}
 }
 
 // sums moves the accumulators from or to memory at the given registers.
@@ -129,21 +180,51 @@ func (g *generator) zero(t tile) {
 	}
 }
 
+// aheadLines is how many lines a tile prefetches per 8 columns; the drivers
+// know it as aheadBytes.
+const aheadLines = 4
+
 func (g *generator) tiles(v isa) {
 	for panels := 1; panels <= 2; panels++ {
 		for rows := 1; rows <= v.maxRows(panels); rows++ {
 			t := tile{v, rows, panels}
-			g.function(fmt.Sprintf("tile%dx%d%s", rows, panels, v.suffix),
-				"is a tileFunc.", "c *float32, x *float32, w *float32, k int, cStride int, wStride int", "")
-			g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
-			g.in("ADDQ DI, R8")
-			g.in("ADDQ DX, R11")
-			g.sums(t, false, "DI", "R8")
-			g.columns(t)
+			g.tileStart(t, "tile")
+			g.in("MOVQ ahead+48(FP), R10")
+			g.columns(t, storages[0], func() {
+				for i := range aheadLines {
+					g.in("PREFETCHT0 %d(R10)", i*64)
+				}
+				g.in("ADDQ $%d, R10", aheadLines*64)
+			})
 			g.sums(t, true, "DI", "R8")
 			g.ret()
+			if rows == 1 || rows > 6 {
+				continue
+			}
+			for _, s := range storages {
+				g.tileStart(t, "direct"+s.name)
+				g.columns(t, s, func() {
+					for p := range panels {
+						for o := 0; o < 8*s.columnBytes; o += 64 {
+							g.in("PREFETCHT0 %d(%s)", prefetchBytes+o, panelBase[p])
+						}
+					}
+				})
+				g.sums(t, true, "DI", "R8")
+				g.ret()
+			}
 		}
 	}
+}
+
+// tileStart begins a tileFunc and loads its accumulators.
+func (g *generator) tileStart(t tile, name string) {
+	g.function(fmt.Sprintf("%s%dx%d%s", name, t.rows, t.panels, t.v.suffix), "is a tileFunc.",
+		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
+	g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
+	g.in("ADDQ DI, R8")
+	g.in("ADDQ DX, R11")
+	g.sums(t, false, "DI", "R8")
 }
 
 // attention emits the two products over a list of cache blocks.
@@ -161,7 +242,7 @@ func (g *generator) attention(v isa) {
 		g.in("MOVQ R12, SI")
 		g.in("MOVQ AX, CX")
 		g.zero(t)
-		g.columns(t)
+		g.columns(t, storages[0], func() {})
 		g.sums(t, true, "DI")
 		g.in("ADDQ $%d, DI", rows*64)
 		g.in("ADDQ $4, R8")
@@ -179,7 +260,8 @@ func (g *generator) attention(v isa) {
 		g.in("IMULQ R10, DX")
 		g.in("ADDQ R13, DX")
 		for i := range 16 {
-			g.column(t, func(_, part int) string { return fmt.Sprintf("%d(DX)", i*64+part*v.bytes) },
+			load := storages[0].load(g, v)
+			g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
 				func(r int) string { return fmt.Sprintf("%d(SI)", r*64+i*4) })
 		}
 		g.in("ADDQ $%d, SI", rows*64)

@@ -178,30 +178,30 @@ func (g *generator) rows(result int, count, step string, body, start func()) {
 	g.ret()
 }
 
-// probes emits the benchmarks' upper bounds.
-func (g *generator) probes() {
-	for _, v := range []isa{avx2, avx512} {
-		n := v.regs - 2
-		lanes := v.bytes / 4
-		g.function("peak"+v.suffix, "is primitives.peak.", "iterations int", "(flops int)")
-		g.load("iterations", "CX")
-		g.in("MOVQ CX, AX")
-		g.in("IMULQ $%d, AX", 2*n*lanes)
-		g.in("MOVQ AX, flops+8(FP)")
-		g.zero(tile{v, 1, v.regs / v.parts})
-		loop, done := g.label("loop"), g.label("done")
-		g.in("TESTQ CX, CX")
-		g.in("JZ %s", done)
-		g.at(loop)
-		for i := range n {
-			g.in("VFMADD231PS %s, %s, %s", v.r(n), v.r(n+1), v.r(i))
-		}
-		g.in("DECQ CX")
-		g.in("JNZ %s", loop)
-		g.at(done)
-		g.ret()
+// peak and stream emit the benchmarks' upper bounds.
+func (g *generator) peak(v isa) {
+	n := v.regs - 2
+	lanes := v.bytes / 4
+	g.function("peak"+v.suffix, "is primitives.peak.", "iterations int", "(flops int)")
+	g.load("iterations", "CX")
+	g.in("MOVQ CX, AX")
+	g.in("IMULQ $%d, AX", 2*n*lanes)
+	g.in("MOVQ AX, flops+8(FP)")
+	g.zero(tile{v, 1, v.regs / v.parts})
+	loop, done := g.label("loop"), g.label("done")
+	g.in("TESTQ CX, CX")
+	g.in("JZ %s", done)
+	g.at(loop)
+	for i := range n {
+		g.in("VFMADD231PS %s, %s, %s", v.r(n), v.r(n+1), v.r(i))
 	}
+	g.in("DECQ CX")
+	g.in("JNZ %s", loop)
+	g.at(done)
+	g.ret()
+}
 
+func (g *generator) stream() {
 	g.function("streamAVX2", "is primitives.stream. n is a positive multiple of 1024.", "data *byte, n int", "(sum uint64)")
 	g.load("data", "SI", "n", "CX")
 	g.in("SHRQ $2, CX")

@@ -383,3 +383,69 @@ func (g *generator) dequantQuant(v isa, q quant) {
 	g.in("JNZ %s", loop)
 	g.ret()
 }
+
+// directQuants emits tiles over packed blocks: every weight is widened once,
+// in a register, for all of the rows.
+func (g *generator) directQuants(v isa) {
+	panels, most := 1, 4
+	if v.regs == 32 {
+		panels, most = 2, 6
+	}
+	for _, q := range quants {
+		for n := 1; n <= panels; n++ {
+			for rows := 2; rows <= most; rows++ {
+				g.directQuant(tile{v, rows, n}, q)
+			}
+		}
+	}
+}
+
+func (g *generator) directQuant(t tile, q quant) {
+	v := t.v
+	g.tileStart(t, "direct"+strings.ReplaceAll(q.name, "_", ""))
+	n := t.panels * v.parts
+	d := func(i int) string { return v.r(t.free() + i) }
+	m := func(i int) string { return v.r(t.free() + n + i) }
+	w := func(i int) string { return v.r(t.free() + 2*n + i) }
+	mask := v.r(t.free() + 3*n)
+	spare := t.free() + 3*n + 1
+	xs := min(v.regs-spare, 3)
+	if v.regs == 32 { // fields uses the last one
+		xs = min(v.regs-1-spare, 3)
+	}
+	loop := g.label("block")
+	g.in("SHRQ $5, CX")
+	g.at(loop)
+	var ds []string
+	for i := range n {
+		p, part := i/v.parts, i%v.parts
+		g.scales(v, q, func(o int) string { return fmt.Sprintf("%d(%s)", o, panelBase[p]) }, d(i), m(i), part)
+		ds = append(ds, d(i))
+	}
+	g.fields(v, q, mask, ds, func(k, group int, widen func(memory, d, m, t string)) {
+		if k%4 == 0 && k/4*64 < q.blockBytes()+63 {
+			for p := range t.panels {
+				g.in("PREFETCHT0 %d(%s)", prefetchBytes+k/4*64, panelBase[p])
+			}
+		}
+		for i := range n {
+			p, part := i/v.parts, i%v.parts
+			widen(fmt.Sprintf("%d(%s)", q.header+group*64+part*v.bytes, panelBase[p]), d(i), m(i), w(i))
+		}
+		for r := range t.rows {
+			x := v.r(spare + r%xs)
+			g.in("VBROADCASTSS %d(SI), %s", k/8*t.rows*32+r*32+k%8*4, x)
+			for i := range n {
+				g.in("VFMADD231PS %s, %s, %s", w(i), x, t.acc(r, i/v.parts, i%v.parts))
+			}
+		}
+	})
+	g.in("ADDQ $%d, SI", 4*t.rows*32)
+	for p := range t.panels {
+		g.in("ADDQ $%d, %s", q.blockBytes(), panelBase[p])
+	}
+	g.in("DECQ CX")
+	g.in("JNZ %s", loop)
+	g.sums(t, true, "DI", "R8")
+	g.ret()
+}

@@ -1,0 +1,103 @@
+package cpu_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"lockstep/shard/cpu"
+)
+
+// The benchmarks report ratios to make sense of against BenchmarkPeak (GFLOP/s)
+// and BenchmarkRead (GB/s); run them with GOMAXPROCS=1.
+
+func rate(b *testing.B, perOp float64, unit string) {
+	b.ReportMetric(perOp*float64(b.N)/b.Elapsed().Seconds()/1e9, unit)
+	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkPeak(b *testing.B) {
+	for _, k := range fast(b) {
+		b.Run(k.Name(), func(b *testing.B) {
+			flops := 0
+			for b.Loop() {
+				flops = k.PeakFMA(100_000)
+			}
+			rate(b, float64(flops), "GFLOP/s")
+		})
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	data := aligned(96 << 20)
+	for i := 0; i < len(data); i += 4096 {
+		data[i] = 1
+	}
+	for _, k := range fast(b) {
+		b.Run(k.Name(), func(b *testing.B) {
+			for b.Loop() {
+				k.ReadStream(data)
+			}
+			rate(b, float64(len(data)), "GB/s")
+		})
+	}
+}
+
+// BenchmarkMatMul has 2048 columns and as many outputs as fill 64 MiB for few
+// rows, which is more than the caches hold, and 1024 outputs for many.
+func BenchmarkMatMul(b *testing.B) {
+	const columns = 2048
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, f := range allFormats {
+		rows := source(rng, f, 64, columns)
+		for _, count := range []int{1, 2, 3, 4, 8, 16, 48, 512} {
+			outputs := 1024
+			if count < 16 {
+				outputs = (64 << 20) / f.RowBytes(columns) &^ 63
+			}
+			m := pack(b, f, outputs, columns, 1, repeat(rows, outputs))
+			x, dst, s := normals(rng, count*columns), make([]float32, count*outputs), cpu.NewScratch()
+			for _, k := range fast(b) {
+				b.Run(fmt.Sprintf("%v/%d/%s", f, count, k.Name()), func(b *testing.B) {
+					for b.Loop() {
+						k.MatMul(dst, outputs, x, columns, count, m, 0, m.Panels(), s)
+					}
+					rate(b, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
+					rate(b, float64(len(m.Data)), "GB/s")
+				})
+			}
+		}
+	}
+}
+
+func repeat(rows [][]byte, n int) [][]byte {
+	out := make([][]byte, n)
+	for i := range out {
+		out[i] = rows[i%len(rows)]
+	}
+	return out
+}
+
+// BenchmarkAttention has 64 dims and 2048 positions; the rate counts both
+// products over all of them.
+func BenchmarkAttention(b *testing.B) {
+	const headDim, positions = 64, 2048
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, rows := range []int{1, 2, 4, 7, 64} {
+		h := newHeadCache(rng, cpu.Best(), headDim, positions, 0)
+		q, dst := normals(rng, rows*headDim), make([]float32, rows*headDim)
+		first, end := make([]int32, rows), make([]int32, rows)
+		for r := range end {
+			end[r] = positions
+		}
+		for _, k := range fast(b) {
+			b.Run(fmt.Sprintf("%d/%s", rows, k.Name()), func(b *testing.B) {
+				s := cpu.NewScratch()
+				for b.Loop() {
+					k.Attention(dst, headDim, q, headDim, rows, first, end, h.cache, h.stride, h.keyBase, h.valueBase, h.blocks, headDim, 0.125, s)
+				}
+				rate(b, 4*headDim*positions*float64(rows), "GFLOP/s")
+			})
+		}
+	}
+}
