@@ -14,7 +14,7 @@ func genericPrimitives() primitives {
 		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
 	}
 	for f := range Format(formats) {
-		p.gemv[f][0] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
+		p.gemv[f][1] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
 		if f != F32 {
 			p.dequant[f] = func(dst *float32, w *byte, k int) { dequantGo(f, dst, w, k) }
 		}
@@ -77,7 +77,7 @@ func dequantGo(f Format, dst *float32, w *byte, k int) {
 func tileGo(rows int, c, x, w *float32, k int) {
 	for i := range k {
 		for r := range rows {
-			chain(lanesAt(c, r), *at(x, i/8*rows*8+r*8+i%8), lanesAt(w, i))
+			chain(lanesAt(c, r), *at(x, i/4*rows*4+r*4+i%4), lanesAt(w, i))
 		}
 	}
 }

@@ -24,7 +24,7 @@ type (
 	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
 	// cStride apart; x is packed by packRows; w is P panels, wStride apart, of
 	// [k][16] float32 or, for a direct one, of a format. A tile, but not a
-	// direct one, prefetches aheadBytes from ahead for every 8 columns; ahead
+	// direct one, prefetches aheadBytes from ahead for every 4 columns; ahead
 	// need not be memory of the process.
 	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte)
 
@@ -41,14 +41,17 @@ type (
 // maxTileRows is the tallest tile of any implementation.
 const maxTileRows = 12
 
+// maxPanels is the most panels that a gemvFunc takes.
+const maxPanels = 4
+
 // primitives is what one implementation supplies. The vector functions take
 // any n that is a multiple of 16; the drivers finish the rest in plain Go.
 type primitives struct {
-	tileRows  int                  // rows of the tallest tile
-	wideRows  int                  // with this many rows or fewer, two panels at once
-	blockK    int                  // columns of a panel that are widened at a time
-	gemv      [formats][3]gemvFunc // for 1, 2 and 4 panels; nil where missing
-	dequant   [formats]dequantFunc // nil for F32
+	tileRows  int                              // rows of the tallest tile
+	wideRows  int                              // with this many rows or fewer, two panels at once
+	blockK    int                              // columns of a panel that are widened at a time
+	gemv      [formats][maxPanels + 1]gemvFunc // by panels, nil where missing
+	dequant   [formats]dequantFunc             // nil for F32
 	tile      [2][maxTileRows + 1]tileFunc
 	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
 	scores    [maxTileRows + 1]scoresFunc

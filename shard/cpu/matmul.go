@@ -11,8 +11,8 @@ const (
 	// directK is the columns of a panel that a direct tile takes at a time: few
 	// enough that its slice of x stays in the second-level cache.
 	directK = 2048
-	// aheadBytes is what a tile prefetches for every 8 columns.
-	aheadBytes = 256
+	// aheadBytes is what a tile prefetches for every 4 columns.
+	aheadBytes = 128
 )
 
 // MatMul sets dst[r*dstStride+n] to the sum over k of x[r*xStride+k] * w[n][k]
@@ -41,26 +41,25 @@ func (k *Kernels) MatMul(dst []float32, dstStride int, x []float32, xStride, row
 
 // gemvPanels is MatMul for one row, straight from the packed weights.
 func (k *Kernels) gemvPanels(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
-	const widest = 4
 	chunk := w.Columns / w.Chunks
 	panelBytes := w.Format.panelBytes(w.Columns)
-	sums := grow(&s.sums, 5*widest*lanes)
+	sums := grow(&s.sums, 4*maxPanels*lanes)
 	for panel := panel0; panel < panel1; {
-		size := 2
-		for k.gemv[w.Format][size] == nil || panel+1<<size > panel1 {
-			size--
+		count := min(maxPanels, panel1-panel)
+		for k.gemv[w.Format][count] == nil {
+			count--
 		}
-		kernel, n := k.gemv[w.Format][size], lanes<<size
-		data := unsafe.SliceData(w.Data[panel*panelBytes:])
+		kernel, n := k.gemv[w.Format][count], lanes*count
+		data := unsafe.Pointer(&w.Data[panel*panelBytes])
 		depth := 0
 		for c := range w.Chunks {
-			at := (*byte)(unsafe.Add(unsafe.Pointer(data), w.columnBytes(c*chunk)))
+			at := (*byte)(unsafe.Add(data, w.columnBytes(c*chunk)))
 			kernel(&sums[depth*n], &x[c*chunk], at, panelBytes, chunk)
 			depth = k.combine(sums, n, depth+1, c)
 		}
 		out := panel * lanes
 		copy(dst[out:min(out+n, w.Rows)], sums[:n])
-		panel += 1 << size
+		panel += count
 	}
 }
 
@@ -82,7 +81,7 @@ type pass struct {
 	w       *Matrix
 	rows    int
 	groups  int // tiles that the rows are cut into, as equal as can be
-	columns int // of the packed x: every chunk is rounded up to 8
+	columns int // of the packed x: every chunk is rounded up to 4
 	scratch *Scratch
 	packed  []float32
 	sums    []float32 // [depth][panel][row][16], the stack of combine
@@ -94,16 +93,16 @@ func (p *pass) group(i int) (row, rows int) {
 	return row, p.rows*(i+1)/p.groups - row
 }
 
-// pack lays x out for the tiles: [group][chunk][column/8][row][8].
+// pack lays x out for the tiles: [group][chunk][column/4][row][4].
 func (p *pass) pack(x []float32, stride int) {
 	p.groups = (p.rows + p.tileRows - 1) / p.tileRows
 	chunk := p.w.Columns / p.w.Chunks
-	p.columns = p.w.Chunks * round8(chunk)
+	p.columns = p.w.Chunks * round4(chunk)
 	p.packed = grow(&p.scratch.packed, p.rows*p.columns)
 	for i := range p.groups {
 		row, rows := p.group(i)
 		for c := range p.w.Chunks {
-			out := p.packed[row*p.columns+c*round8(chunk)*rows:]
+			out := p.packed[row*p.columns+c*round4(chunk)*rows:]
 			packRows(out, x[row*stride+c*chunk:], stride, rows, chunk)
 		}
 	}
@@ -165,7 +164,7 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 
 // x returns the packed columns of a slice for the rows of a tile.
 func (p *pass) x(s slice, row, rows int) *float32 {
-	offset := s.chunk*round8(p.w.Columns/p.w.Chunks) + s.column
+	offset := s.chunk*round4(p.w.Columns/p.w.Chunks) + s.column
 	return &p.packed[row*p.columns+offset*rows]
 }
 
@@ -188,7 +187,7 @@ func (p *pass) tiles(sums []float32, s, next slice) {
 		}
 		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.blockK*lanes*4
 	}
-	reach := s.count / 8 * aheadBytes // what one tile prefetches
+	reach := s.count / 4 * aheadBytes // what one tile prefetches
 	size := p.w.columnBytes(next.count &^ 31)
 	panel, offset := 0, 0
 	for i := range p.groups {

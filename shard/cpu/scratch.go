@@ -25,26 +25,25 @@ func grow(buffer *[]float32, n int) []float32 {
 	return (*buffer)[:n]
 }
 
-// packRows lays rows of x out for a tile: [k/8][row][8], so that one pointer
+// packRows lays rows of x out for a tile: [k/4][row][4], so that one pointer
 // with constant offsets reaches all rows, however far apart they were. dst
-// holds rows*round8(k) floats; the columns past k are left as they are.
+// holds rows*round4(k) floats; the columns past k are left as they are.
 func packRows(dst, x []float32, stride, rows, k int) {
+	dst = dst[:rows*round4(k)]
 	for r := range rows {
 		src := x[r*stride:][:k]
-		out := dst[r*8:]
-		for len(src) >= 8 {
-			*(*[8]float32)(out) = *(*[8]float32)(src)
-			src = src[8:]
-			if len(out) < rows*8 {
-				break
-			}
-			out = out[rows*8:]
+		// In bounds: k/4 pieces of 4 floats, rows*4 floats apart in dst.
+		from, to := unsafe.Pointer(&src[0]), unsafe.Pointer(&dst[r*4])
+		for i := range k / 4 {
+			*(*[4]float32)(unsafe.Add(to, i*rows*16)) = *(*[4]float32)(unsafe.Add(from, i*16))
 		}
-		copy(out, src)
+		if rest := k &^ 3; rest < k {
+			copy(dst[rest*rows+r*4:], src[rest:])
+		}
 	}
 }
 
-func round8(n int) int { return (n + 7) &^ 7 }
+func round4(n int) int { return (n + 3) &^ 3 }
 
 // at returns a pointer n floats behind p.
 func at(p *float32, n int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(p), n*4)) }

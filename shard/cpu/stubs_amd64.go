@@ -274,21 +274,6 @@ func gemvF16x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 //go:noescape
 func gemvBF16x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvQ80x1AVX2 is a gemvFunc.
-//
-//go:noescape
-func gemvQ80x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ40x1AVX2 is a gemvFunc.
-//
-//go:noescape
-func gemvQ40x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ41x1AVX2 is a gemvFunc.
-//
-//go:noescape
-func gemvQ41x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
 // gemvF32x2AVX2 is a gemvFunc.
 //
 //go:noescape
@@ -303,6 +288,36 @@ func gemvF16x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 //
 //go:noescape
 func gemvBF16x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvF32x4AVX2 is a gemvFunc.
+//
+//go:noescape
+func gemvF32x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvF16x4AVX2 is a gemvFunc.
+//
+//go:noescape
+func gemvF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvBF16x4AVX2 is a gemvFunc.
+//
+//go:noescape
+func gemvBF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ80x1AVX2 is a gemvFunc.
+//
+//go:noescape
+func gemvQ80x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ40x1AVX2 is a gemvFunc.
+//
+//go:noescape
+func gemvQ40x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ41x1AVX2 is a gemvFunc.
+//
+//go:noescape
+func gemvQ41x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
 // gemvQ80x2AVX2 is a gemvFunc.
 //
@@ -319,20 +334,20 @@ func gemvQ40x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 //go:noescape
 func gemvQ41x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvF32x4AVX2 is a gemvFunc.
+// gemvQ80x3AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemvQ80x3AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvF16x4AVX2 is a gemvFunc.
+// gemvQ40x3AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemvQ40x3AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvBF16x4AVX2 is a gemvFunc.
+// gemvQ41x3AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemvQ41x3AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
 // dequantF16AVX2 is a dequantFunc.
 //
@@ -964,21 +979,6 @@ func gemvF16x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 //go:noescape
 func gemvBF16x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvQ80x1AVX512 is a gemvFunc.
-//
-//go:noescape
-func gemvQ80x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ40x1AVX512 is a gemvFunc.
-//
-//go:noescape
-func gemvQ40x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ41x1AVX512 is a gemvFunc.
-//
-//go:noescape
-func gemvQ41x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
 // gemvF32x2AVX512 is a gemvFunc.
 //
 //go:noescape
@@ -994,21 +994,6 @@ func gemvF16x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 //go:noescape
 func gemvBF16x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvQ80x2AVX512 is a gemvFunc.
-//
-//go:noescape
-func gemvQ80x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ40x2AVX512 is a gemvFunc.
-//
-//go:noescape
-func gemvQ40x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ41x2AVX512 is a gemvFunc.
-//
-//go:noescape
-func gemvQ41x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
 // gemvF32x4AVX512 is a gemvFunc.
 //
 //go:noescape
@@ -1023,6 +1008,36 @@ func gemvF16x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 //
 //go:noescape
 func gemvBF16x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ80x1AVX512 is a gemvFunc.
+//
+//go:noescape
+func gemvQ80x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ40x1AVX512 is a gemvFunc.
+//
+//go:noescape
+func gemvQ40x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ41x1AVX512 is a gemvFunc.
+//
+//go:noescape
+func gemvQ41x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ80x2AVX512 is a gemvFunc.
+//
+//go:noescape
+func gemvQ80x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ40x2AVX512 is a gemvFunc.
+//
+//go:noescape
+func gemvQ40x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+
+// gemvQ41x2AVX512 is a gemvFunc.
+//
+//go:noescape
+func gemvQ41x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
 // gemvQ80x4AVX512 is a gemvFunc.
 //

@@ -15,13 +15,13 @@ func vectorPrimitives() primitives {
 func avx2Primitives() primitives {
 	p := vectorPrimitives()
 	p.tileRows, p.blockK, p.peak = 6, 256, peakAVX2
-	p.gemv = [formats][3]gemvFunc{
-		F32:  {gemvF32x1AVX2, gemvF32x2AVX2, gemvF32x4AVX2},
-		F16:  {gemvF16x1AVX2, gemvF16x2AVX2, gemvF16x4AVX2},
-		BF16: {gemvBF16x1AVX2, gemvBF16x2AVX2, gemvBF16x4AVX2},
-		Q8_0: {gemvQ80x1AVX2, gemvQ80x2AVX2},
-		Q4_0: {gemvQ40x1AVX2, gemvQ40x2AVX2},
-		Q4_1: {gemvQ41x1AVX2, gemvQ41x2AVX2},
+	p.gemv = [formats][maxPanels + 1]gemvFunc{
+		F32:  {nil, gemvF32x1AVX2, gemvF32x2AVX2, nil, gemvF32x4AVX2},
+		F16:  {nil, gemvF16x1AVX2, gemvF16x2AVX2, nil, gemvF16x4AVX2},
+		BF16: {nil, gemvBF16x1AVX2, gemvBF16x2AVX2, nil, gemvBF16x4AVX2},
+		Q8_0: {nil, gemvQ80x1AVX2, gemvQ80x2AVX2, gemvQ80x3AVX2},
+		Q4_0: {nil, gemvQ40x1AVX2, gemvQ40x2AVX2, gemvQ40x3AVX2},
+		Q4_1: {nil, gemvQ41x1AVX2, gemvQ41x2AVX2, gemvQ41x3AVX2},
 	}
 	p.dequant = [formats]dequantFunc{
 		F16:  dequantF16AVX2,
@@ -66,13 +66,13 @@ func avx2Primitives() primitives {
 func avx512Primitives() primitives {
 	p := vectorPrimitives()
 	p.tileRows, p.blockK, p.peak = 12, 128, peakAVX512
-	p.gemv = [formats][3]gemvFunc{
-		F32:  {gemvF32x1AVX512, gemvF32x2AVX512, gemvF32x4AVX512},
-		F16:  {gemvF16x1AVX512, gemvF16x2AVX512, gemvF16x4AVX512},
-		BF16: {gemvBF16x1AVX512, gemvBF16x2AVX512, gemvBF16x4AVX512},
-		Q8_0: {gemvQ80x1AVX512, gemvQ80x2AVX512, gemvQ80x4AVX512},
-		Q4_0: {gemvQ40x1AVX512, gemvQ40x2AVX512, gemvQ40x4AVX512},
-		Q4_1: {gemvQ41x1AVX512, gemvQ41x2AVX512, gemvQ41x4AVX512},
+	p.gemv = [formats][maxPanels + 1]gemvFunc{
+		F32:  {nil, gemvF32x1AVX512, gemvF32x2AVX512, nil, gemvF32x4AVX512},
+		F16:  {nil, gemvF16x1AVX512, gemvF16x2AVX512, nil, gemvF16x4AVX512},
+		BF16: {nil, gemvBF16x1AVX512, gemvBF16x2AVX512, nil, gemvBF16x4AVX512},
+		Q8_0: {nil, gemvQ80x1AVX512, gemvQ80x2AVX512, nil, gemvQ80x4AVX512},
+		Q4_0: {nil, gemvQ40x1AVX512, gemvQ40x2AVX512, nil, gemvQ40x4AVX512},
+		Q4_1: {nil, gemvQ41x1AVX512, gemvQ41x2AVX512, nil, gemvQ41x4AVX512},
 	}
 	p.dequant = [formats]dequantFunc{
 		F16:  dequantF16AVX512,

@@ -107,14 +107,14 @@ var storages = []storage{
 }
 
 // columns emits the loop over CX columns: x in SI, weights in DX and, for the
-// second panel, R11. Each step of 8 columns also emits ahead. It clobbers CX,
+// second panel, R11. Each step of 4 columns also emits ahead. It clobbers CX,
 // BX, SI, DX, R11.
 func (g *generator) columns(t tile, s storage, ahead func()) {
 	loop, rest, one, done := g.label("loop"), g.label("rest"), g.label("one"), g.label("done")
 	load := s.load(g, t.v)
 	step := func(i int) {
 		g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
-			func(r int) string { return fmt.Sprintf("%d(SI)", r*32+i*4) })
+			func(r int) string { return fmt.Sprintf("%d(SI)", r*16+i*4) })
 	}
 	advance := func(n, x int) {
 		g.in("ADDQ $%d, SI", x)
@@ -123,15 +123,15 @@ func (g *generator) columns(t tile, s storage, ahead func()) {
 		}
 	}
 	g.in("MOVQ CX, BX")
-	g.in("ANDQ $7, BX")
-	g.in("SHRQ $3, CX")
+	g.in("ANDQ $3, BX")
+	g.in("SHRQ $2, CX")
 	g.in("JZ %s", rest)
 	g.at(loop)
-	for i := range 8 {
+	for i := range 4 {
 		step(i)
 	}
 	ahead()
-	advance(8, t.rows*32)
+	advance(4, t.rows*16)
 	g.in("DECQ CX")
 	g.in("JNZ %s", loop)
 	g.at(rest)
@@ -180,9 +180,9 @@ func (g *generator) zero(t tile) {
 	}
 }
 
-// aheadLines is how many lines a tile prefetches per 8 columns; the drivers
+// aheadLines is how many lines a tile prefetches per 4 columns; the drivers
 // know it as aheadBytes.
-const aheadLines = 4
+const aheadLines = 2
 
 func (g *generator) tiles(v isa) {
 	for panels := 1; panels <= 2; panels++ {
@@ -205,7 +205,7 @@ func (g *generator) tiles(v isa) {
 				g.tileStart(t, "direct"+s.name)
 				g.columns(t, s, func() {
 					for p := range panels {
-						for o := 0; o < 8*s.columnBytes; o += 64 {
+						for o := 0; o < 4*s.columnBytes; o += 64 {
 							g.in("PREFETCHT0 %d(%s)", prefetchBytes+o, panelBase[p])
 						}
 					}

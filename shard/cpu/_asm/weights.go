@@ -111,9 +111,14 @@ func (g *generator) gemvs(v isa) {
 		g.gemvF32(v, panels)
 		g.gemvF16(v, panels)
 		g.gemvBF16(v, panels)
-		if panels == 4 && v.regs < 32 {
-			continue
-		}
+	}
+	// AVX2 has the registers for three panels of a block format, if the offsets
+	// are in memory, and needs their six chains to hide the latency.
+	most := 3
+	if v.regs == 32 {
+		most = 4
+	}
+	for _, panels := range []int{1, 2, most} {
 		for _, q := range quants {
 			g.gemvQuant(v, q, panels)
 		}
@@ -274,14 +279,26 @@ func (g *generator) fields(v isa, q quant, mask string, ds []string, body func(k
 }
 
 func (g *generator) gemvQuant(v isa, q quant, panels int) {
-	t := g.gemvStart(v, strings.ReplaceAll(q.name, "_", ""), panels)
 	n := panels * v.parts
+	spill := 3*n+4 > v.regs // the offsets go to the stack frame
+	if spill {
+		g.frame = n*v.bytes + v.bytes
+	}
+	t := g.gemvStart(v, strings.ReplaceAll(q.name, "_", ""), panels)
 	d := func(i int) string { return v.r(n + i) }
 	m := func(i int) string { return v.r(2*n + i) }
-	mask, x := v.r(3*n), v.r(3*n+1)
-	temps := min(v.regs-1-(3*n+2), 6)
-	if v.regs == 16 {
-		temps = min(v.regs-(3*n+2), 6)
+	next := 3 * n
+	if spill {
+		m = func(i int) string { return fmt.Sprintf("%d(AX)", i*v.bytes) }
+		next = 2 * n
+		g.in("LEAQ %d(SP), AX", v.bytes-1)
+		g.in("ANDQ $-%d, AX", v.bytes)
+	}
+	mask, x := v.r(next), v.r(next+1)
+	next += 2
+	temps := min(v.regs-next, 6)
+	if v.regs == 32 { // fields uses the last one
+		temps = min(v.regs-1-next, 6)
 	}
 	loop := g.label("block")
 	g.in("SHRQ $5, CX")
@@ -289,7 +306,14 @@ func (g *generator) gemvQuant(v isa, q quant, panels int) {
 	var ds []string
 	for i := range n {
 		p, part := i/v.parts, i%v.parts
-		g.scales(v, q, func(o int) string { return panelAt(o, p) }, d(i), m(i), part)
+		target := m(i)
+		if spill {
+			target = x
+		}
+		g.scales(v, q, func(o int) string { return panelAt(o, p) }, d(i), target, part)
+		if spill {
+			g.in("VMOVUPS %s, %s", x, m(i))
+		}
 		ds = append(ds, d(i))
 	}
 	turn := 0
@@ -302,7 +326,7 @@ func (g *generator) gemvQuant(v isa, q quant, panels int) {
 		g.in("VBROADCASTSS %d(SI), %s", k*4, x)
 		for i := range n {
 			p, part := i/v.parts, i%v.parts
-			w := v.r(3*n + 2 + turn%temps)
+			w := v.r(next + turn%temps)
 			turn++
 			widen(panelAt(q.header+group*64+part*v.bytes, p), d(i), m(i), w)
 			g.in("VFMADD231PS %s, %s, %s", w, x, t.acc(0, p, part))
@@ -434,13 +458,13 @@ func (g *generator) directQuant(t tile, q quant) {
 		}
 		for r := range t.rows {
 			x := v.r(spare + r%xs)
-			g.in("VBROADCASTSS %d(SI), %s", k/8*t.rows*32+r*32+k%8*4, x)
+			g.in("VBROADCASTSS %d(SI), %s", k/4*t.rows*16+r*16+k%4*4, x)
 			for i := range n {
 				g.in("VFMADD231PS %s, %s, %s", w(i), x, t.acc(r, i/v.parts, i%v.parts))
 			}
 		}
 	})
-	g.in("ADDQ $%d, SI", 4*t.rows*32)
+	g.in("ADDQ $%d, SI", 8*t.rows*16)
 	for p := range t.panels {
 		g.in("ADDQ $%d, %s", q.blockBytes(), panelBase[p])
 	}
