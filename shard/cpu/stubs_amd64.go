@@ -334,21 +334,6 @@ func gemvQ40x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 //go:noescape
 func gemvQ41x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
 
-// gemvQ80x3AVX2 is a gemvFunc.
-//
-//go:noescape
-func gemvQ80x3AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ40x3AVX2 is a gemvFunc.
-//
-//go:noescape
-func gemvQ40x3AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
-// gemvQ41x3AVX2 is a gemvFunc.
-//
-//go:noescape
-func gemvQ41x3AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-
 // dequantF16AVX2 is a dequantFunc.
 //
 //go:noescape

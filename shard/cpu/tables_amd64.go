@@ -19,9 +19,9 @@ func avx2Primitives() primitives {
 		F32:  {nil, gemvF32x1AVX2, gemvF32x2AVX2, nil, gemvF32x4AVX2},
 		F16:  {nil, gemvF16x1AVX2, gemvF16x2AVX2, nil, gemvF16x4AVX2},
 		BF16: {nil, gemvBF16x1AVX2, gemvBF16x2AVX2, nil, gemvBF16x4AVX2},
-		Q8_0: {nil, gemvQ80x1AVX2, gemvQ80x2AVX2, gemvQ80x3AVX2},
-		Q4_0: {nil, gemvQ40x1AVX2, gemvQ40x2AVX2, gemvQ40x3AVX2},
-		Q4_1: {nil, gemvQ41x1AVX2, gemvQ41x2AVX2, gemvQ41x3AVX2},
+		Q8_0: {nil, gemvQ80x1AVX2, gemvQ80x2AVX2},
+		Q4_0: {nil, gemvQ40x1AVX2, gemvQ40x2AVX2},
+		Q4_1: {nil, gemvQ41x1AVX2, gemvQ41x2AVX2},
 	}
 	p.dequant = [formats]dequantFunc{
 		F16:  dequantF16AVX2,

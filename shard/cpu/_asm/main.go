@@ -37,7 +37,6 @@ type generator struct {
 	data       map[string]bool
 	order      []string
 	labels     int
-	frame      int // bytes of stack of the next function
 	name       string
 }
 
@@ -119,8 +118,7 @@ func (g *generator) function(name, doc, params, results string) {
 		size += 8
 	}
 	g.name = name
-	fmt.Fprintf(&g.asm, "\n// func %s(%s) %s\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, params, results, name, g.frame, size)
-	g.frame = 0
+	fmt.Fprintf(&g.asm, "\n// func %s(%s) %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, params, results, name, size)
 	fmt.Fprintf(&g.stubs, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s) %s\n", name, doc, name, params, results)
 }
 

@@ -112,13 +112,7 @@ func (g *generator) gemvs(v isa) {
 		g.gemvF16(v, panels)
 		g.gemvBF16(v, panels)
 	}
-	// AVX2 has the registers for three panels of a block format, if the offsets
-	// are in memory, and needs their six chains to hide the latency.
-	most := 3
-	if v.regs == 32 {
-		most = 4
-	}
-	for _, panels := range []int{1, 2, most} {
+	for panels := 1; panels <= 2*v.regs/16; panels *= 2 {
 		for _, q := range quants {
 			g.gemvQuant(v, q, panels)
 		}
@@ -280,22 +274,10 @@ func (g *generator) fields(v isa, q quant, mask string, ds []string, body func(k
 
 func (g *generator) gemvQuant(v isa, q quant, panels int) {
 	n := panels * v.parts
-	spill := 3*n+4 > v.regs // the offsets go to the stack frame
-	if spill {
-		g.frame = n*v.bytes + v.bytes
-	}
 	t := g.gemvStart(v, strings.ReplaceAll(q.name, "_", ""), panels)
 	d := func(i int) string { return v.r(n + i) }
 	m := func(i int) string { return v.r(2*n + i) }
-	next := 3 * n
-	if spill {
-		m = func(i int) string { return fmt.Sprintf("%d(AX)", i*v.bytes) }
-		next = 2 * n
-		g.in("LEAQ %d(SP), AX", v.bytes-1)
-		g.in("ANDQ $-%d, AX", v.bytes)
-	}
-	mask, x := v.r(next), v.r(next+1)
-	next += 2
+	mask, x, next := v.r(3*n), v.r(3*n+1), 3*n+2
 	temps := min(v.regs-next, 6)
 	if v.regs == 32 { // fields uses the last one
 		temps = min(v.regs-1-next, 6)
@@ -306,14 +288,7 @@ func (g *generator) gemvQuant(v isa, q quant, panels int) {
 	var ds []string
 	for i := range n {
 		p, part := i/v.parts, i%v.parts
-		target := m(i)
-		if spill {
-			target = x
-		}
-		g.scales(v, q, func(o int) string { return panelAt(o, p) }, d(i), target, part)
-		if spill {
-			g.in("VMOVUPS %s, %s", x, m(i))
-		}
+		g.scales(v, q, func(o int) string { return panelAt(o, p) }, d(i), m(i), part)
 		ds = append(ds, d(i))
 	}
 	turn := 0
