@@ -275,7 +275,6 @@ DATA minusInfinity<>+28(SB)/4, $0xff800000
 GLOBL minusInfinity<>(SB), RODATA|NOPTR, $32
 
 
-// func tile1x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile1x1AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -339,7 +338,6 @@ done4:
 	VZEROUPPER
 	RET
 
-// func tile2x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile2x1AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -422,8 +420,7 @@ done8:
 	VZEROUPPER
 	RET
 
-// func directF322x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF322x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x1F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -505,8 +502,7 @@ done12:
 	VZEROUPPER
 	RET
 
-// func directF162x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF162x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x1F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -586,8 +582,7 @@ done16:
 	VZEROUPPER
 	RET
 
-// func directBF162x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF162x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x1BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -700,7 +695,6 @@ end21:
 	VZEROUPPER
 	RET
 
-// func tile3x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile3x1AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -802,8 +796,7 @@ done25:
 	VZEROUPPER
 	RET
 
-// func directF323x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF323x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x1F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -904,8 +897,7 @@ done29:
 	VZEROUPPER
 	RET
 
-// func directF163x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF163x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x1F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1004,8 +996,7 @@ done33:
 	VZEROUPPER
 	RET
 
-// func directBF163x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF163x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x1BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1143,7 +1134,6 @@ end38:
 	VZEROUPPER
 	RET
 
-// func tile4x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile4x1AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -1264,8 +1254,7 @@ done42:
 	VZEROUPPER
 	RET
 
-// func directF324x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF324x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct4x1F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1385,8 +1374,7 @@ done46:
 	VZEROUPPER
 	RET
 
-// func directF164x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF164x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct4x1F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1504,8 +1492,7 @@ done50:
 	VZEROUPPER
 	RET
 
-// func directBF164x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF164x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct4x1BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1668,7 +1655,6 @@ end55:
 	VZEROUPPER
 	RET
 
-// func tile5x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile5x1AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -1808,8 +1794,7 @@ done59:
 	VZEROUPPER
 	RET
 
-// func directF325x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF325x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct5x1F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1948,8 +1933,7 @@ done63:
 	VZEROUPPER
 	RET
 
-// func directF165x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF165x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct5x1F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -2086,8 +2070,7 @@ done67:
 	VZEROUPPER
 	RET
 
-// func directBF165x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF165x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct5x1BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -2275,7 +2258,6 @@ end72:
 	VZEROUPPER
 	RET
 
-// func tile6x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile6x1AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2434,8 +2416,7 @@ done76:
 	VZEROUPPER
 	RET
 
-// func directF326x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF326x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct6x1F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -2593,8 +2574,7 @@ done80:
 	VZEROUPPER
 	RET
 
-// func directF166x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF166x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct6x1F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -2750,8 +2730,7 @@ done84:
 	VZEROUPPER
 	RET
 
-// func directBF166x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF166x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct6x1BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -2964,7 +2943,6 @@ end89:
 	VZEROUPPER
 	RET
 
-// func tile1x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile1x2AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -3054,7 +3032,6 @@ done93:
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile2x2AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -3177,8 +3154,7 @@ done97:
 	VZEROUPPER
 	RET
 
-// func directF322x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF322x2AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x2F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3304,8 +3280,7 @@ done101:
 	VZEROUPPER
 	RET
 
-// func directF162x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF162x2AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x2F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3427,8 +3402,7 @@ done105:
 	VZEROUPPER
 	RET
 
-// func directBF162x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF162x2AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x2BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3609,7 +3583,6 @@ end110:
 	VZEROUPPER
 	RET
 
-// func tile3x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile3x2AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -3765,8 +3738,7 @@ done114:
 	VZEROUPPER
 	RET
 
-// func directF323x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF323x2AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x2F32AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3925,8 +3897,7 @@ done118:
 	VZEROUPPER
 	RET
 
-// func directF163x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF163x2AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x2F16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4081,8 +4052,7 @@ done122:
 	VZEROUPPER
 	RET
 
-// func directBF163x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF163x2AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x2BF16AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4306,8 +4276,7 @@ end127:
 	VZEROUPPER
 	RET
 
-// func directQ802x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ802x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x1Q80AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4754,8 +4723,7 @@ block128:
 	VZEROUPPER
 	RET
 
-// func directQ803x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ803x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x1Q80AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -5302,8 +5270,7 @@ block129:
 	VZEROUPPER
 	RET
 
-// func directQ804x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ804x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct4x1Q80AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -5950,8 +5917,7 @@ block130:
 	VZEROUPPER
 	RET
 
-// func directQ402x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ402x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x1Q40AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -6400,8 +6366,7 @@ block131:
 	VZEROUPPER
 	RET
 
-// func directQ403x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ403x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x1Q40AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -6950,8 +6915,7 @@ block132:
 	VZEROUPPER
 	RET
 
-// func directQ404x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ404x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct4x1Q40AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -7600,8 +7564,7 @@ block133:
 	VZEROUPPER
 	RET
 
-// func directQ412x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ412x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct2x1Q41AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -8050,8 +8013,7 @@ block134:
 	VZEROUPPER
 	RET
 
-// func directQ413x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ413x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct3x1Q41AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -8600,8 +8562,7 @@ block135:
 	VZEROUPPER
 	RET
 
-// func directQ414x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ414x1AVX2(SB), NOSPLIT, $0-56
+TEXT ·direct4x1Q41AVX2(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -9250,7 +9211,6 @@ block136:
 	VZEROUPPER
 	RET
 
-// func scores1AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores1AVX2(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -9319,7 +9279,6 @@ done141:
 	VZEROUPPER
 	RET
 
-// func values1AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values1AVX2(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -9422,7 +9381,6 @@ block142:
 	VZEROUPPER
 	RET
 
-// func scores2AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores2AVX2(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -9510,7 +9468,6 @@ done147:
 	VZEROUPPER
 	RET
 
-// func values2AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values2AVX2(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -9665,7 +9622,6 @@ block148:
 	VZEROUPPER
 	RET
 
-// func scores3AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores3AVX2(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -9772,7 +9728,6 @@ done153:
 	VZEROUPPER
 	RET
 
-// func values3AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values3AVX2(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -9979,7 +9934,6 @@ block154:
 	VZEROUPPER
 	RET
 
-// func scores4AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores4AVX2(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -10105,7 +10059,6 @@ done159:
 	VZEROUPPER
 	RET
 
-// func values4AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values4AVX2(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -10364,7 +10317,6 @@ block160:
 	VZEROUPPER
 	RET
 
-// func scores5AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores5AVX2(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -10509,7 +10461,6 @@ done165:
 	VZEROUPPER
 	RET
 
-// func values5AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values5AVX2(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -10820,7 +10771,6 @@ block166:
 	VZEROUPPER
 	RET
 
-// func scores6AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores6AVX2(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -10984,7 +10934,6 @@ done171:
 	VZEROUPPER
 	RET
 
-// func values6AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values6AVX2(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -11347,8 +11296,7 @@ block172:
 	VZEROUPPER
 	RET
 
-// func gemvF32x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF32x1AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv1F32AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11398,8 +11346,7 @@ done176:
 	VZEROUPPER
 	RET
 
-// func gemvF16x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF16x1AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv1F16AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11457,8 +11404,7 @@ done180:
 	VZEROUPPER
 	RET
 
-// func gemvBF16x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvBF16x1AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv1BF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11540,8 +11486,7 @@ even185:
 	VZEROUPPER
 	RET
 
-// func gemvF32x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF32x2AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv2F32AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11609,8 +11554,7 @@ done189:
 	VZEROUPPER
 	RET
 
-// func gemvF16x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF16x2AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv2F16AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11694,8 +11638,7 @@ done193:
 	VZEROUPPER
 	RET
 
-// func gemvBF16x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvBF16x2AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv2BF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11819,8 +11762,7 @@ even198:
 	VZEROUPPER
 	RET
 
-// func gemvF32x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF32x4AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv4F32AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11928,8 +11870,7 @@ done202:
 	VZEROUPPER
 	RET
 
-// func gemvF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF16x4AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv4F16AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -12069,8 +12010,7 @@ done206:
 	VZEROUPPER
 	RET
 
-// func gemvBF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvBF16x4AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv4BF16AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -12282,8 +12222,7 @@ even211:
 	VZEROUPPER
 	RET
 
-// func gemvQ80x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ80x1AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv1Q80AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -12623,8 +12562,7 @@ block212:
 	VZEROUPPER
 	RET
 
-// func gemvQ40x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ40x1AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv1Q40AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -12969,8 +12907,7 @@ block213:
 	VZEROUPPER
 	RET
 
-// func gemvQ41x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ41x1AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv1Q41AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -13315,8 +13252,7 @@ block214:
 	VZEROUPPER
 	RET
 
-// func gemvQ80x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ80x2AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv2Q80AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -13946,8 +13882,7 @@ block215:
 	VZEROUPPER
 	RET
 
-// func gemvQ40x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ40x2AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv2Q40AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -14583,8 +14518,7 @@ block216:
 	VZEROUPPER
 	RET
 
-// func gemvQ41x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ41x2AVX2(SB), NOSPLIT, $0-40
+TEXT ·gemv2Q41AVX2(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -15220,7 +15154,6 @@ block217:
 	VZEROUPPER
 	RET
 
-// func dequantF16AVX2(dst *float32, w *byte, k int) 
 TEXT ·dequantF16AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -15266,7 +15199,6 @@ done221:
 	VZEROUPPER
 	RET
 
-// func dequantBF16AVX2(dst *float32, w *byte, k int) 
 TEXT ·dequantBF16AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -15325,7 +15257,6 @@ done225:
 	VZEROUPPER
 	RET
 
-// func dequantQ80AVX2(dst *float32, w *byte, k int) 
 TEXT ·dequantQ80AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -15624,7 +15555,6 @@ block226:
 	VZEROUPPER
 	RET
 
-// func dequantQ40AVX2(dst *float32, w *byte, k int) 
 TEXT ·dequantQ40AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -15927,7 +15857,6 @@ block227:
 	VZEROUPPER
 	RET
 
-// func dequantQ41AVX2(dst *float32, w *byte, k int) 
 TEXT ·dequantQ41AVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -16230,7 +16159,6 @@ block228:
 	VZEROUPPER
 	RET
 
-// func peakAVX2(iterations int) (flops int)
 TEXT ·peakAVX2(SB), NOSPLIT, $0-16
 	MOVQ iterations+0(FP), CX
 	MOVQ CX, AX
@@ -16275,7 +16203,6 @@ done230:
 	VZEROUPPER
 	RET
 
-// func addAVX2(dst *float32, a *float32, b *float32, n int) 
 TEXT ·addAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
 	MOVQ a+8(FP), SI
@@ -16295,7 +16222,6 @@ done232:
 	VZEROUPPER
 	RET
 
-// func siluMulAVX2(dst *float32, gate *float32, up *float32, n int) 
 TEXT ·siluMulAVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
 	MOVQ gate+8(FP), SI
@@ -16341,7 +16267,6 @@ done234:
 	VZEROUPPER
 	RET
 
-// func expAVX2(dst *float32, x *float32, n int) 
 TEXT ·expAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -16380,7 +16305,6 @@ done236:
 	VZEROUPPER
 	RET
 
-// func rotateAVX2(x0 *float32, x1 *float32, cos *float32, sin *float32, n int) 
 TEXT ·rotateAVX2(SB), NOSPLIT, $0-40
 	MOVQ x0+0(FP), DI
 	MOVQ x1+8(FP), SI
@@ -16410,7 +16334,6 @@ done238:
 	VZEROUPPER
 	RET
 
-// func scaleAVX2(dst *float32, x *float32, weight *float32, n int, factor float32) 
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-36
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -16431,7 +16354,6 @@ done240:
 	VZEROUPPER
 	RET
 
-// func squaresAVX2(x *float32, n int) [lanes]float32
 TEXT ·squaresAVX2(SB), NOSPLIT, $0-80
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
@@ -16453,7 +16375,6 @@ done242:
 	VZEROUPPER
 	RET
 
-// func rowMaxAVX2(s *float32, stride int, count int, scale float32) [lanes]float32
 TEXT ·rowMaxAVX2(SB), NOSPLIT, $0-96
 	MOVQ s+0(FP), SI
 	MOVQ stride+8(FP), R8
@@ -16479,7 +16400,6 @@ done244:
 	VZEROUPPER
 	RET
 
-// func rowExpSumAVX2(s *float32, stride int, count int, top float32) [lanes]float32
 TEXT ·rowExpSumAVX2(SB), NOSPLIT, $0-96
 	MOVQ s+0(FP), SI
 	MOVQ stride+8(FP), R8
@@ -16549,7 +16469,6 @@ done246:
 	VZEROUPPER
 	RET
 
-// func streamAVX2(data *byte, n int) (sum uint64)
 TEXT ·streamAVX2(SB), NOSPLIT, $0-24
 	MOVQ data+0(FP), SI
 	MOVQ n+8(FP), CX

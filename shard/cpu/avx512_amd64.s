@@ -125,7 +125,6 @@ DATA maskQ4_1<>+28(SB)/4, $0x0000000f
 GLOBL maskQ4_1<>(SB), RODATA|NOPTR, $32
 
 
-// func tile1x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile1x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -177,7 +176,6 @@ done251:
 	VZEROUPPER
 	RET
 
-// func tile2x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile2x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -241,8 +239,7 @@ done255:
 	VZEROUPPER
 	RET
 
-// func directF322x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF322x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x1F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -305,8 +302,7 @@ done259:
 	VZEROUPPER
 	RET
 
-// func directF162x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF162x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x1F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -367,8 +363,7 @@ done263:
 	VZEROUPPER
 	RET
 
-// func directBF162x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF162x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x1BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -452,7 +447,6 @@ end268:
 	VZEROUPPER
 	RET
 
-// func tile3x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile3x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -528,8 +522,7 @@ done272:
 	VZEROUPPER
 	RET
 
-// func directF323x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF323x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x1F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -604,8 +597,7 @@ done276:
 	VZEROUPPER
 	RET
 
-// func directF163x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF163x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x1F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -678,8 +670,7 @@ done280:
 	VZEROUPPER
 	RET
 
-// func directBF163x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF163x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x1BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -779,7 +770,6 @@ end285:
 	VZEROUPPER
 	RET
 
-// func tile4x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile4x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -867,8 +857,7 @@ done289:
 	VZEROUPPER
 	RET
 
-// func directF324x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF324x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x1F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -955,8 +944,7 @@ done293:
 	VZEROUPPER
 	RET
 
-// func directF164x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF164x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x1F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1041,8 +1029,7 @@ done297:
 	VZEROUPPER
 	RET
 
-// func directBF164x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF164x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x1BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1158,7 +1145,6 @@ end302:
 	VZEROUPPER
 	RET
 
-// func tile5x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile5x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -1258,8 +1244,7 @@ done306:
 	VZEROUPPER
 	RET
 
-// func directF325x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF325x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x1F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1358,8 +1343,7 @@ done310:
 	VZEROUPPER
 	RET
 
-// func directF165x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF165x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x1F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1456,8 +1440,7 @@ done314:
 	VZEROUPPER
 	RET
 
-// func directBF165x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF165x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x1BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1589,7 +1572,6 @@ end319:
 	VZEROUPPER
 	RET
 
-// func tile6x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile6x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -1701,8 +1683,7 @@ done323:
 	VZEROUPPER
 	RET
 
-// func directF326x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF326x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x1F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1813,8 +1794,7 @@ done327:
 	VZEROUPPER
 	RET
 
-// func directF166x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF166x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x1F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -1923,8 +1903,7 @@ done331:
 	VZEROUPPER
 	RET
 
-// func directBF166x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF166x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x1BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -2072,7 +2051,6 @@ end336:
 	VZEROUPPER
 	RET
 
-// func tile7x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile7x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2196,7 +2174,6 @@ done340:
 	VZEROUPPER
 	RET
 
-// func tile8x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile8x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2332,7 +2309,6 @@ done344:
 	VZEROUPPER
 	RET
 
-// func tile9x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile9x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2480,7 +2456,6 @@ done348:
 	VZEROUPPER
 	RET
 
-// func tile10x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile10x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2640,7 +2615,6 @@ done352:
 	VZEROUPPER
 	RET
 
-// func tile11x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile11x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2812,7 +2786,6 @@ done356:
 	VZEROUPPER
 	RET
 
-// func tile12x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile12x1AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -2996,7 +2969,6 @@ done360:
 	VZEROUPPER
 	RET
 
-// func tile1x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile1x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -3062,7 +3034,6 @@ done364:
 	VZEROUPPER
 	RET
 
-// func tile2x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile2x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -3147,8 +3118,7 @@ done368:
 	VZEROUPPER
 	RET
 
-// func directF322x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF322x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x2F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3236,8 +3206,7 @@ done372:
 	VZEROUPPER
 	RET
 
-// func directF162x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF162x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x2F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3321,8 +3290,7 @@ done376:
 	VZEROUPPER
 	RET
 
-// func directBF162x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF162x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x2BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3445,7 +3413,6 @@ end381:
 	VZEROUPPER
 	RET
 
-// func tile3x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile3x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -3549,8 +3516,7 @@ done385:
 	VZEROUPPER
 	RET
 
-// func directF323x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF323x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x2F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3657,8 +3623,7 @@ done389:
 	VZEROUPPER
 	RET
 
-// func directF163x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF163x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x2F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3761,8 +3726,7 @@ done393:
 	VZEROUPPER
 	RET
 
-// func directBF163x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF163x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x2BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -3910,7 +3874,6 @@ end398:
 	VZEROUPPER
 	RET
 
-// func tile4x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile4x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -4033,8 +3996,7 @@ done402:
 	VZEROUPPER
 	RET
 
-// func directF324x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF324x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x2F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4160,8 +4122,7 @@ done406:
 	VZEROUPPER
 	RET
 
-// func directF164x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF164x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x2F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4283,8 +4244,7 @@ done410:
 	VZEROUPPER
 	RET
 
-// func directBF164x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF164x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x2BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4457,7 +4417,6 @@ end415:
 	VZEROUPPER
 	RET
 
-// func tile5x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile5x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -4599,8 +4558,7 @@ done419:
 	VZEROUPPER
 	RET
 
-// func directF325x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF325x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x2F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4745,8 +4703,7 @@ done423:
 	VZEROUPPER
 	RET
 
-// func directF165x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF165x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x2F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -4887,8 +4844,7 @@ done427:
 	VZEROUPPER
 	RET
 
-// func directBF165x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF165x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x2BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -5086,7 +5042,6 @@ end432:
 	VZEROUPPER
 	RET
 
-// func tile6x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile6x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -5247,8 +5202,7 @@ done436:
 	VZEROUPPER
 	RET
 
-// func directF326x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF326x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x2F32AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -5412,8 +5366,7 @@ done440:
 	VZEROUPPER
 	RET
 
-// func directF166x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directF166x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x2F16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -5573,8 +5526,7 @@ done444:
 	VZEROUPPER
 	RET
 
-// func directBF166x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directBF166x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x2BF16AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -5797,7 +5749,6 @@ end449:
 	VZEROUPPER
 	RET
 
-// func tile7x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile7x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -5977,7 +5928,6 @@ done453:
 	VZEROUPPER
 	RET
 
-// func tile8x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile8x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -6176,7 +6126,6 @@ done457:
 	VZEROUPPER
 	RET
 
-// func tile9x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile9x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -6394,7 +6343,6 @@ done461:
 	VZEROUPPER
 	RET
 
-// func tile10x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile10x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -6631,7 +6579,6 @@ done465:
 	VZEROUPPER
 	RET
 
-// func tile11x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile11x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -6887,7 +6834,6 @@ done469:
 	VZEROUPPER
 	RET
 
-// func tile12x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
 TEXT ·tile12x2AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -7162,8 +7108,7 @@ done473:
 	VZEROUPPER
 	RET
 
-// func directQ802x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ802x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x1Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -7437,8 +7382,7 @@ block474:
 	VZEROUPPER
 	RET
 
-// func directQ803x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ803x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x1Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -7778,8 +7722,7 @@ block475:
 	VZEROUPPER
 	RET
 
-// func directQ804x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ804x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x1Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -8185,8 +8128,7 @@ block476:
 	VZEROUPPER
 	RET
 
-// func directQ805x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ805x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x1Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -8658,8 +8600,7 @@ block477:
 	VZEROUPPER
 	RET
 
-// func directQ806x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ806x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x1Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -9197,8 +9138,7 @@ block478:
 	VZEROUPPER
 	RET
 
-// func directQ802x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ802x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x2Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -9659,8 +9599,7 @@ block479:
 	VZEROUPPER
 	RET
 
-// func directQ803x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ803x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x2Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -10221,8 +10160,7 @@ block480:
 	VZEROUPPER
 	RET
 
-// func directQ804x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ804x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x2Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -10883,8 +10821,7 @@ block481:
 	VZEROUPPER
 	RET
 
-// func directQ805x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ805x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x2Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -11645,8 +11582,7 @@ block482:
 	VZEROUPPER
 	RET
 
-// func directQ806x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ806x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x2Q80AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -12507,8 +12443,7 @@ block483:
 	VZEROUPPER
 	RET
 
-// func directQ402x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ402x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x1Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -12788,8 +12723,7 @@ block484:
 	VZEROUPPER
 	RET
 
-// func directQ403x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ403x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x1Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -13135,8 +13069,7 @@ block485:
 	VZEROUPPER
 	RET
 
-// func directQ404x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ404x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x1Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -13548,8 +13481,7 @@ block486:
 	VZEROUPPER
 	RET
 
-// func directQ405x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ405x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x1Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -14027,8 +13959,7 @@ block487:
 	VZEROUPPER
 	RET
 
-// func directQ406x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ406x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x1Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -14572,8 +14503,7 @@ block488:
 	VZEROUPPER
 	RET
 
-// func directQ402x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ402x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x2Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -15038,8 +14968,7 @@ block489:
 	VZEROUPPER
 	RET
 
-// func directQ403x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ403x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x2Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -15604,8 +15533,7 @@ block490:
 	VZEROUPPER
 	RET
 
-// func directQ404x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ404x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x2Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -16270,8 +16198,7 @@ block491:
 	VZEROUPPER
 	RET
 
-// func directQ405x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ405x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x2Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -17036,8 +16963,7 @@ block492:
 	VZEROUPPER
 	RET
 
-// func directQ406x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ406x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x2Q40AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -17902,8 +17828,7 @@ block493:
 	VZEROUPPER
 	RET
 
-// func directQ412x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ412x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x1Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -18182,8 +18107,7 @@ block494:
 	VZEROUPPER
 	RET
 
-// func directQ413x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ413x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x1Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -18528,8 +18452,7 @@ block495:
 	VZEROUPPER
 	RET
 
-// func directQ414x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ414x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x1Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -18940,8 +18863,7 @@ block496:
 	VZEROUPPER
 	RET
 
-// func directQ415x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ415x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x1Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -19418,8 +19340,7 @@ block497:
 	VZEROUPPER
 	RET
 
-// func directQ416x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ416x1AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x1Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -19962,8 +19883,7 @@ block498:
 	VZEROUPPER
 	RET
 
-// func directQ412x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ412x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct2x2Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -20426,8 +20346,7 @@ block499:
 	VZEROUPPER
 	RET
 
-// func directQ413x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ413x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct3x2Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -20990,8 +20909,7 @@ block500:
 	VZEROUPPER
 	RET
 
-// func directQ414x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ414x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct4x2Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -21654,8 +21572,7 @@ block501:
 	VZEROUPPER
 	RET
 
-// func directQ415x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ415x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct5x2Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -22418,8 +22335,7 @@ block502:
 	VZEROUPPER
 	RET
 
-// func directQ416x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
-TEXT ·directQ416x2AVX512(SB), NOSPLIT, $0-56
+TEXT ·direct6x2Q41AVX512(SB), NOSPLIT, $0-56
 	MOVQ c+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -23282,7 +23198,6 @@ block503:
 	VZEROUPPER
 	RET
 
-// func scores1AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores1AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -23339,7 +23254,6 @@ done508:
 	VZEROUPPER
 	RET
 
-// func values1AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values1AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -23408,7 +23322,6 @@ block509:
 	VZEROUPPER
 	RET
 
-// func scores2AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores2AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -23477,7 +23390,6 @@ done514:
 	VZEROUPPER
 	RET
 
-// func values2AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values2AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -23580,7 +23492,6 @@ block515:
 	VZEROUPPER
 	RET
 
-// func scores3AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores3AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -23661,7 +23572,6 @@ done520:
 	VZEROUPPER
 	RET
 
-// func values3AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values3AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -23798,7 +23708,6 @@ block521:
 	VZEROUPPER
 	RET
 
-// func scores4AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores4AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -23891,7 +23800,6 @@ done526:
 	VZEROUPPER
 	RET
 
-// func values4AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values4AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -24062,7 +23970,6 @@ block527:
 	VZEROUPPER
 	RET
 
-// func scores5AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores5AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -24167,7 +24074,6 @@ done532:
 	VZEROUPPER
 	RET
 
-// func values5AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values5AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -24372,7 +24278,6 @@ block533:
 	VZEROUPPER
 	RET
 
-// func scores6AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores6AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -24489,7 +24394,6 @@ done538:
 	VZEROUPPER
 	RET
 
-// func values6AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values6AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -24728,7 +24632,6 @@ block539:
 	VZEROUPPER
 	RET
 
-// func scores7AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores7AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -24857,7 +24760,6 @@ done544:
 	VZEROUPPER
 	RET
 
-// func values7AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values7AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -25130,7 +25032,6 @@ block545:
 	VZEROUPPER
 	RET
 
-// func scores8AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores8AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -25271,7 +25172,6 @@ done550:
 	VZEROUPPER
 	RET
 
-// func values8AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values8AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -25578,7 +25478,6 @@ block551:
 	VZEROUPPER
 	RET
 
-// func scores9AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores9AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -25731,7 +25630,6 @@ done556:
 	VZEROUPPER
 	RET
 
-// func values9AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values9AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -26072,7 +25970,6 @@ block557:
 	VZEROUPPER
 	RET
 
-// func scores10AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores10AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -26237,7 +26134,6 @@ done562:
 	VZEROUPPER
 	RET
 
-// func values10AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values10AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -26612,7 +26508,6 @@ block563:
 	VZEROUPPER
 	RET
 
-// func scores11AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores11AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -26789,7 +26684,6 @@ done568:
 	VZEROUPPER
 	RET
 
-// func values11AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values11AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -27198,7 +27092,6 @@ block569:
 	VZEROUPPER
 	RET
 
-// func scores12AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
 TEXT ·scores12AVX512(SB), NOSPLIT, $0-56
 	MOVQ dst+0(FP), DI
 	MOVQ q+8(FP), R12
@@ -27387,7 +27280,6 @@ done574:
 	VZEROUPPER
 	RET
 
-// func values12AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
 TEXT ·values12AVX512(SB), NOSPLIT, $0-48
 	MOVQ c+0(FP), DI
 	MOVQ p+8(FP), SI
@@ -27830,8 +27722,7 @@ block575:
 	VZEROUPPER
 	RET
 
-// func gemvF32x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF32x1AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv1F32AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -27874,8 +27765,7 @@ done579:
 	VZEROUPPER
 	RET
 
-// func gemvF16x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF16x1AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv1F16AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -27921,8 +27811,7 @@ done583:
 	VZEROUPPER
 	RET
 
-// func gemvBF16x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvBF16x1AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv1BF16AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -27984,8 +27873,7 @@ even588:
 	VZEROUPPER
 	RET
 
-// func gemvF32x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF32x2AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv2F32AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28039,8 +27927,7 @@ done592:
 	VZEROUPPER
 	RET
 
-// func gemvF16x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF16x2AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv2F16AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28100,8 +27987,7 @@ done596:
 	VZEROUPPER
 	RET
 
-// func gemvBF16x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvBF16x2AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv2BF16AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28185,8 +28071,7 @@ even601:
 	VZEROUPPER
 	RET
 
-// func gemvF32x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF32x4AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv4F32AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28266,8 +28151,7 @@ done605:
 	VZEROUPPER
 	RET
 
-// func gemvF16x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvF16x4AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv4F16AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28359,8 +28243,7 @@ done609:
 	VZEROUPPER
 	RET
 
-// func gemvBF16x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvBF16x4AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv4BF16AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28492,8 +28375,7 @@ even614:
 	VZEROUPPER
 	RET
 
-// func gemvQ80x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ80x1AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv1Q80AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28694,8 +28576,7 @@ block615:
 	VZEROUPPER
 	RET
 
-// func gemvQ40x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ40x1AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv1Q40AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -28905,8 +28786,7 @@ block616:
 	VZEROUPPER
 	RET
 
-// func gemvQ41x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ41x1AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv1Q41AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -29115,8 +28995,7 @@ block617:
 	VZEROUPPER
 	RET
 
-// func gemvQ80x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ80x2AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv2Q80AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -29465,8 +29344,7 @@ block618:
 	VZEROUPPER
 	RET
 
-// func gemvQ40x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ40x2AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv2Q40AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -29825,8 +29703,7 @@ block619:
 	VZEROUPPER
 	RET
 
-// func gemvQ41x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ41x2AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv2Q41AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -30183,8 +30060,7 @@ block620:
 	VZEROUPPER
 	RET
 
-// func gemvQ80x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ80x4AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv4Q80AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -30832,8 +30708,7 @@ block621:
 	VZEROUPPER
 	RET
 
-// func gemvQ40x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ40x4AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv4Q40AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -31493,8 +31368,7 @@ block622:
 	VZEROUPPER
 	RET
 
-// func gemvQ41x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
-TEXT ·gemvQ41x4AVX512(SB), NOSPLIT, $0-40
+TEXT ·gemv4Q41AVX512(SB), NOSPLIT, $0-40
 	MOVQ out+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ w+16(FP), DX
@@ -32150,7 +32024,6 @@ block623:
 	VZEROUPPER
 	RET
 
-// func dequantF16AVX512(dst *float32, w *byte, k int) 
 TEXT ·dequantF16AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -32186,7 +32059,6 @@ done627:
 	VZEROUPPER
 	RET
 
-// func dequantBF16AVX512(dst *float32, w *byte, k int) 
 TEXT ·dequantBF16AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -32230,7 +32102,6 @@ done631:
 	VZEROUPPER
 	RET
 
-// func dequantQ80AVX512(dst *float32, w *byte, k int) 
 TEXT ·dequantQ80AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -32392,7 +32263,6 @@ block632:
 	VZEROUPPER
 	RET
 
-// func dequantQ40AVX512(dst *float32, w *byte, k int) 
 TEXT ·dequantQ40AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -32562,7 +32432,6 @@ block633:
 	VZEROUPPER
 	RET
 
-// func dequantQ41AVX512(dst *float32, w *byte, k int) 
 TEXT ·dequantQ41AVX512(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ w+8(FP), SI
@@ -32731,7 +32600,6 @@ block634:
 	VZEROUPPER
 	RET
 
-// func peakAVX512(iterations int) (flops int)
 TEXT ·peakAVX512(SB), NOSPLIT, $0-16
 	MOVQ iterations+0(FP), CX
 	MOVQ CX, AX

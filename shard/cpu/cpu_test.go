@@ -244,6 +244,21 @@ func TestMatMul(t *testing.T) {
 	}
 }
 
+// TestMatMulBlocks crosses every block boundary of MatMul: of rows, of panels
+// and of columns.
+func TestMatMulBlocks(t *testing.T) {
+	kernels := append(fast(t), plainGo(t))
+	rng := rand.New(rand.NewPCG(13, 14))
+	for _, f := range allFormats {
+		m := pack(t, f, 290, 32, 1, source(rng, f, 290, 32))
+		checkMatMul(t, fmt.Sprintf("%v, many rows and panels", f), kernels, m, rng, []int{1, 129, 140})
+		for _, chunks := range []int{1, 2} {
+			m = pack(t, f, 40, 2*2112, chunks, source(rng, f, 40, 2*2112))
+			checkMatMul(t, fmt.Sprintf("%v, many columns in %d", f, chunks), kernels, m, rng, []int{1, 3, 7, 9})
+		}
+	}
+}
+
 // checkMatMul computes the rows once by the last kernel, one at a time, and
 // demands its bits from every kernel for the first n of them at once.
 func checkMatMul(t *testing.T, name string, kernels []*cpu.Kernels, m *cpu.Matrix, rng *rand.Rand, rowCounts []int) {

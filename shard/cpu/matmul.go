@@ -8,9 +8,11 @@ const (
 	// cache.
 	blockRows   = 128
 	blockPanels = 16
-	// directK is the columns of a panel that a direct tile takes at a time: few
-	// enough that its slice of x stays in the second-level cache.
-	directK = 2048
+	// directK is the columns of a panel that a direct tile takes at a time, half
+	// of them where there are several: few enough that their slice of x stays in
+	// the second-level cache.
+	directK      = 2048
+	directGroups = 8
 	// aheadBytes is what a tile prefetches for every 4 columns.
 	aheadBytes = 128
 )
@@ -115,10 +117,9 @@ func (p *pass) block(panel0, panel1 int) {
 	n := (panel1 - panel0) * p.rows * lanes
 	chunk := p.w.Columns / p.w.Chunks
 	p.sums = grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes)
-	kernels, step, blockK := &p.tile, 1, p.blockK
-	direct := p.groups == 1 && p.direct[p.w.Format][0][p.rows] != nil
+	kernels, step, blockK, direct := &p.tile, 1, p.blockK, p.isDirect()
 	if direct {
-		kernels, blockK = &p.direct[p.w.Format], directK
+		kernels, blockK = &p.direct[p.w.Format], directK/min(p.groups, 2)
 	}
 	if kernels[1][(p.rows+p.groups-1)/p.groups] != nil {
 		step = 2
@@ -133,7 +134,7 @@ func (p *pass) block(panel0, panel1 int) {
 				at := slice{panel: panel, panels: min(step, panel1-panel), chunk: c, column: k0, count: count}
 				sums := sums[(panel-panel0)*p.rows*lanes:]
 				if direct {
-					p.directTile(sums, at)
+					p.directTiles(sums, at)
 					continue
 				}
 				next := slice{panel: panel + step, column: k0}
@@ -168,12 +169,26 @@ func (p *pass) x(s slice, row, rows int) *float32 {
 	return &p.packed[row*p.columns+offset*rows]
 }
 
-// directTile adds a slice to all rows, which are one tile, straight from the
-// packed weights.
-func (p *pass) directTile(sums []float32, s slice) {
+// isDirect reports whether the tiles read the packed weights: where one tile
+// has all rows, so that each weight is widened once anyway, and for a few tiles
+// of a 16-bit format, where widening is cheaper than a trip through the cache.
+func (p *pass) isDirect() bool {
+	f := p.w.Format
+	if p.groups > 1 && (p.groups > directGroups || f != F16 && f != BF16) {
+		return false
+	}
+	least, most := p.rows/p.groups, (p.rows+p.groups-1)/p.groups
+	return p.direct[f][0][least] != nil && p.direct[f][0][most] != nil
+}
+
+// directTiles adds a slice to all rows straight from the packed weights.
+func (p *pass) directTiles(sums []float32, s slice) {
 	data, stride := p.data(s)
-	kernel := p.direct[p.w.Format][s.panels-1][p.rows]
-	kernel(&sums[0], p.x(s, 0, p.rows), (*byte)(data), s.count, p.rows*lanes*4, stride, nil)
+	for i := range p.groups {
+		row, rows := p.group(i)
+		kernel := p.direct[p.w.Format][s.panels-1][rows]
+		kernel(&sums[row*lanes], p.x(s, row, rows), (*byte)(data), s.count, p.rows*lanes*4, stride, nil)
+	}
 }
 
 // tiles adds a slice to all rows, and meanwhile fetches the next slice.

@@ -7,357 +7,357 @@ package cpu
 // tile1x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile1x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile1x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile2x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile2x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF322x1AVX2 is a tileFunc.
+// direct2x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF322x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF162x1AVX2 is a tileFunc.
+// direct2x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF162x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF162x1AVX2 is a tileFunc.
+// direct2x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF162x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile3x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile3x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF323x1AVX2 is a tileFunc.
+// direct3x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF323x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF163x1AVX2 is a tileFunc.
+// direct3x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF163x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF163x1AVX2 is a tileFunc.
+// direct3x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF163x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile4x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile4x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF324x1AVX2 is a tileFunc.
+// direct4x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF324x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF164x1AVX2 is a tileFunc.
+// direct4x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF164x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF164x1AVX2 is a tileFunc.
+// direct4x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF164x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile5x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile5x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile5x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF325x1AVX2 is a tileFunc.
+// direct5x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF325x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF165x1AVX2 is a tileFunc.
+// direct5x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF165x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF165x1AVX2 is a tileFunc.
+// direct5x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF165x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile6x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile6x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile6x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF326x1AVX2 is a tileFunc.
+// direct6x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF326x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF166x1AVX2 is a tileFunc.
+// direct6x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF166x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF166x1AVX2 is a tileFunc.
+// direct6x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF166x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile1x2AVX2 is a tileFunc.
 //
 //go:noescape
-func tile1x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile1x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile2x2AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile2x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF322x2AVX2 is a tileFunc.
+// direct2x2F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF322x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF162x2AVX2 is a tileFunc.
+// direct2x2F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF162x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF162x2AVX2 is a tileFunc.
+// direct2x2BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF162x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile3x2AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile3x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF323x2AVX2 is a tileFunc.
+// direct3x2F32AVX2 is a tileFunc.
 //
 //go:noescape
-func directF323x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF163x2AVX2 is a tileFunc.
+// direct3x2F16AVX2 is a tileFunc.
 //
 //go:noescape
-func directF163x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF163x2AVX2 is a tileFunc.
+// direct3x2BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func directBF163x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ802x1AVX2 is a tileFunc.
+// direct2x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ802x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ803x1AVX2 is a tileFunc.
+// direct3x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ803x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ804x1AVX2 is a tileFunc.
+// direct4x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ804x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ402x1AVX2 is a tileFunc.
+// direct2x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ402x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ403x1AVX2 is a tileFunc.
+// direct3x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ403x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ404x1AVX2 is a tileFunc.
+// direct4x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ404x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ412x1AVX2 is a tileFunc.
+// direct2x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ412x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ413x1AVX2 is a tileFunc.
+// direct3x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ413x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ414x1AVX2 is a tileFunc.
+// direct4x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func directQ414x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // scores1AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores1AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values1AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores2AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores2AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values2AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values2AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores3AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores3AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values3AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values3AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores4AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores4AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values4AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values4AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores5AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores5AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values5AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values5AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores6AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores6AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values6AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values6AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
-// gemvF32x1AVX2 is a gemvFunc.
+// gemv1F32AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1F32AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF16x1AVX2 is a gemvFunc.
+// gemv1F16AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1F16AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvBF16x1AVX2 is a gemvFunc.
+// gemv1BF16AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1BF16AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF32x2AVX2 is a gemvFunc.
+// gemv2F32AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2F32AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF16x2AVX2 is a gemvFunc.
+// gemv2F16AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2F16AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvBF16x2AVX2 is a gemvFunc.
+// gemv2BF16AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2BF16AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF32x4AVX2 is a gemvFunc.
+// gemv4F32AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4F32AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF16x4AVX2 is a gemvFunc.
+// gemv4F16AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4F16AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvBF16x4AVX2 is a gemvFunc.
+// gemv4BF16AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x4AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4BF16AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ80x1AVX2 is a gemvFunc.
+// gemv1Q80AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvQ80x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1Q80AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ40x1AVX2 is a gemvFunc.
+// gemv1Q40AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvQ40x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1Q40AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ41x1AVX2 is a gemvFunc.
+// gemv1Q41AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvQ41x1AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1Q41AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ80x2AVX2 is a gemvFunc.
+// gemv2Q80AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvQ80x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2Q80AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ40x2AVX2 is a gemvFunc.
+// gemv2Q40AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvQ40x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2Q40AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ41x2AVX2 is a gemvFunc.
+// gemv2Q41AVX2 is a gemvFunc.
 //
 //go:noescape
-func gemvQ41x2AVX2(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2Q41AVX2(out *float32, x *float32, w *byte, panelBytes int, k int)
 
 // dequantF16AVX2 is a dequantFunc.
 //
 //go:noescape
-func dequantF16AVX2(dst *float32, w *byte, k int) 
+func dequantF16AVX2(dst *float32, w *byte, k int)
 
 // dequantBF16AVX2 is a dequantFunc.
 //
 //go:noescape
-func dequantBF16AVX2(dst *float32, w *byte, k int) 
+func dequantBF16AVX2(dst *float32, w *byte, k int)
 
 // dequantQ80AVX2 is a dequantFunc.
 //
 //go:noescape
-func dequantQ80AVX2(dst *float32, w *byte, k int) 
+func dequantQ80AVX2(dst *float32, w *byte, k int)
 
 // dequantQ40AVX2 is a dequantFunc.
 //
 //go:noescape
-func dequantQ40AVX2(dst *float32, w *byte, k int) 
+func dequantQ40AVX2(dst *float32, w *byte, k int)
 
 // dequantQ41AVX2 is a dequantFunc.
 //
 //go:noescape
-func dequantQ41AVX2(dst *float32, w *byte, k int) 
+func dequantQ41AVX2(dst *float32, w *byte, k int)
 
 // peakAVX2 is primitives.peak.
 //
@@ -367,27 +367,27 @@ func peakAVX2(iterations int) (flops int)
 // addAVX2 is primitives.add.
 //
 //go:noescape
-func addAVX2(dst *float32, a *float32, b *float32, n int) 
+func addAVX2(dst *float32, a *float32, b *float32, n int)
 
 // siluMulAVX2 is primitives.siluMul.
 //
 //go:noescape
-func siluMulAVX2(dst *float32, gate *float32, up *float32, n int) 
+func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
 
 // expAVX2 is primitives.exp.
 //
 //go:noescape
-func expAVX2(dst *float32, x *float32, n int) 
+func expAVX2(dst *float32, x *float32, n int)
 
 // rotateAVX2 is primitives.rotate.
 //
 //go:noescape
-func rotateAVX2(x0 *float32, x1 *float32, cos *float32, sin *float32, n int) 
+func rotateAVX2(x0 *float32, x1 *float32, cos *float32, sin *float32, n int)
 
 // scaleAVX2 is primitives.scale.
 //
 //go:noescape
-func scaleAVX2(dst *float32, x *float32, weight *float32, n int, factor float32) 
+func scaleAVX2(dst *float32, x *float32, weight *float32, n int, factor float32)
 
 // squaresAVX2 is primitives.squares.
 //
@@ -412,657 +412,657 @@ func streamAVX2(data *byte, n int) (sum uint64)
 // tile1x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile1x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile1x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile2x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile2x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF322x1AVX512 is a tileFunc.
+// direct2x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF322x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF162x1AVX512 is a tileFunc.
+// direct2x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF162x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF162x1AVX512 is a tileFunc.
+// direct2x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF162x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile3x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile3x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF323x1AVX512 is a tileFunc.
+// direct3x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF323x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF163x1AVX512 is a tileFunc.
+// direct3x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF163x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF163x1AVX512 is a tileFunc.
+// direct3x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF163x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile4x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile4x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF324x1AVX512 is a tileFunc.
+// direct4x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF324x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF164x1AVX512 is a tileFunc.
+// direct4x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF164x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF164x1AVX512 is a tileFunc.
+// direct4x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF164x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile5x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile5x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF325x1AVX512 is a tileFunc.
+// direct5x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF325x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF165x1AVX512 is a tileFunc.
+// direct5x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF165x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF165x1AVX512 is a tileFunc.
+// direct5x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF165x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile6x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile6x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF326x1AVX512 is a tileFunc.
+// direct6x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF326x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF166x1AVX512 is a tileFunc.
+// direct6x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF166x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF166x1AVX512 is a tileFunc.
+// direct6x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF166x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile7x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile7x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile8x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile8x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile9x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile9x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile10x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile10x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile11x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile11x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile12x1AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile12x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile1x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile1x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile1x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile2x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile2x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF322x2AVX512 is a tileFunc.
+// direct2x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF322x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF162x2AVX512 is a tileFunc.
+// direct2x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF162x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF162x2AVX512 is a tileFunc.
+// direct2x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF162x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile3x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile3x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF323x2AVX512 is a tileFunc.
+// direct3x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF323x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF163x2AVX512 is a tileFunc.
+// direct3x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF163x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF163x2AVX512 is a tileFunc.
+// direct3x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF163x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile4x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile4x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF324x2AVX512 is a tileFunc.
+// direct4x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF324x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF164x2AVX512 is a tileFunc.
+// direct4x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF164x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF164x2AVX512 is a tileFunc.
+// direct4x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF164x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile5x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile5x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF325x2AVX512 is a tileFunc.
+// direct5x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF325x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF165x2AVX512 is a tileFunc.
+// direct5x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF165x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF165x2AVX512 is a tileFunc.
+// direct5x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF165x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile6x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile6x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF326x2AVX512 is a tileFunc.
+// direct6x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func directF326x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directF166x2AVX512 is a tileFunc.
+// direct6x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func directF166x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directBF166x2AVX512 is a tileFunc.
+// direct6x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func directBF166x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile7x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile7x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile8x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile8x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile9x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile9x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile10x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile10x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile11x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile11x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile12x2AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func tile12x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ802x1AVX512 is a tileFunc.
+// direct2x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ802x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ803x1AVX512 is a tileFunc.
+// direct3x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ803x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ804x1AVX512 is a tileFunc.
+// direct4x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ804x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ805x1AVX512 is a tileFunc.
+// direct5x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ805x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ806x1AVX512 is a tileFunc.
+// direct6x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ806x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ802x2AVX512 is a tileFunc.
+// direct2x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ802x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ803x2AVX512 is a tileFunc.
+// direct3x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ803x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ804x2AVX512 is a tileFunc.
+// direct4x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ804x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ805x2AVX512 is a tileFunc.
+// direct5x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ805x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ806x2AVX512 is a tileFunc.
+// direct6x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ806x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ402x1AVX512 is a tileFunc.
+// direct2x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ402x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ403x1AVX512 is a tileFunc.
+// direct3x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ403x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ404x1AVX512 is a tileFunc.
+// direct4x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ404x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ405x1AVX512 is a tileFunc.
+// direct5x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ405x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ406x1AVX512 is a tileFunc.
+// direct6x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ406x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ402x2AVX512 is a tileFunc.
+// direct2x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ402x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ403x2AVX512 is a tileFunc.
+// direct3x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ403x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ404x2AVX512 is a tileFunc.
+// direct4x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ404x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ405x2AVX512 is a tileFunc.
+// direct5x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ405x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ406x2AVX512 is a tileFunc.
+// direct6x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ406x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ412x1AVX512 is a tileFunc.
+// direct2x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ412x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ413x1AVX512 is a tileFunc.
+// direct3x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ413x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ414x1AVX512 is a tileFunc.
+// direct4x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ414x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ415x1AVX512 is a tileFunc.
+// direct5x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ415x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ416x1AVX512 is a tileFunc.
+// direct6x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ416x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ412x2AVX512 is a tileFunc.
+// direct2x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ412x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct2x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ413x2AVX512 is a tileFunc.
+// direct3x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ413x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct3x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ414x2AVX512 is a tileFunc.
+// direct4x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ414x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct4x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ415x2AVX512 is a tileFunc.
+// direct5x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ415x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct5x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// directQ416x2AVX512 is a tileFunc.
+// direct6x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func directQ416x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte) 
+func direct6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // scores1AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores1AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values1AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores2AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores2AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values2AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values2AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores3AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores3AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values3AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values3AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores4AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores4AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values4AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values4AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores5AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores5AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values5AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values5AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores6AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores6AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values6AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values6AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores7AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores7AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores7AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values7AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values7AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values7AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores8AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores8AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores8AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values8AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values8AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values8AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores9AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores9AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores9AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values9AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values9AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values9AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores10AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores10AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores10AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values10AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values10AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values10AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores11AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores11AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores11AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values11AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values11AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values11AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
 // scores12AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores12AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int) 
+func scores12AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
 
 // values12AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values12AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int) 
+func values12AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
 
-// gemvF32x1AVX512 is a gemvFunc.
+// gemv1F32AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1F32AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF16x1AVX512 is a gemvFunc.
+// gemv1F16AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1F16AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvBF16x1AVX512 is a gemvFunc.
+// gemv1BF16AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1BF16AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF32x2AVX512 is a gemvFunc.
+// gemv2F32AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2F32AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF16x2AVX512 is a gemvFunc.
+// gemv2F16AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2F16AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvBF16x2AVX512 is a gemvFunc.
+// gemv2BF16AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2BF16AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF32x4AVX512 is a gemvFunc.
+// gemv4F32AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvF32x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4F32AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvF16x4AVX512 is a gemvFunc.
+// gemv4F16AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvF16x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4F16AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvBF16x4AVX512 is a gemvFunc.
+// gemv4BF16AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvBF16x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4BF16AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ80x1AVX512 is a gemvFunc.
+// gemv1Q80AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ80x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1Q80AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ40x1AVX512 is a gemvFunc.
+// gemv1Q40AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ40x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1Q40AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ41x1AVX512 is a gemvFunc.
+// gemv1Q41AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ41x1AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv1Q41AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ80x2AVX512 is a gemvFunc.
+// gemv2Q80AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ80x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2Q80AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ40x2AVX512 is a gemvFunc.
+// gemv2Q40AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ40x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2Q40AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ41x2AVX512 is a gemvFunc.
+// gemv2Q41AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ41x2AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv2Q41AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ80x4AVX512 is a gemvFunc.
+// gemv4Q80AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ80x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4Q80AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ40x4AVX512 is a gemvFunc.
+// gemv4Q40AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ40x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4Q40AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
-// gemvQ41x4AVX512 is a gemvFunc.
+// gemv4Q41AVX512 is a gemvFunc.
 //
 //go:noescape
-func gemvQ41x4AVX512(out *float32, x *float32, w *byte, panelBytes int, k int) 
+func gemv4Q41AVX512(out *float32, x *float32, w *byte, panelBytes int, k int)
 
 // dequantF16AVX512 is a dequantFunc.
 //
 //go:noescape
-func dequantF16AVX512(dst *float32, w *byte, k int) 
+func dequantF16AVX512(dst *float32, w *byte, k int)
 
 // dequantBF16AVX512 is a dequantFunc.
 //
 //go:noescape
-func dequantBF16AVX512(dst *float32, w *byte, k int) 
+func dequantBF16AVX512(dst *float32, w *byte, k int)
 
 // dequantQ80AVX512 is a dequantFunc.
 //
 //go:noescape
-func dequantQ80AVX512(dst *float32, w *byte, k int) 
+func dequantQ80AVX512(dst *float32, w *byte, k int)
 
 // dequantQ40AVX512 is a dequantFunc.
 //
 //go:noescape
-func dequantQ40AVX512(dst *float32, w *byte, k int) 
+func dequantQ40AVX512(dst *float32, w *byte, k int)
 
 // dequantQ41AVX512 is a dequantFunc.
 //
 //go:noescape
-func dequantQ41AVX512(dst *float32, w *byte, k int) 
+func dequantQ41AVX512(dst *float32, w *byte, k int)
 
 // peakAVX512 is primitives.peak.
 //

@@ -16,12 +16,12 @@ func avx2Primitives() primitives {
 	p := vectorPrimitives()
 	p.tileRows, p.blockK, p.peak = 6, 256, peakAVX2
 	p.gemv = [formats][maxPanels + 1]gemvFunc{
-		F32:  {nil, gemvF32x1AVX2, gemvF32x2AVX2, nil, gemvF32x4AVX2},
-		F16:  {nil, gemvF16x1AVX2, gemvF16x2AVX2, nil, gemvF16x4AVX2},
-		BF16: {nil, gemvBF16x1AVX2, gemvBF16x2AVX2, nil, gemvBF16x4AVX2},
-		Q8_0: {nil, gemvQ80x1AVX2, gemvQ80x2AVX2},
-		Q4_0: {nil, gemvQ40x1AVX2, gemvQ40x2AVX2},
-		Q4_1: {nil, gemvQ41x1AVX2, gemvQ41x2AVX2},
+		F32:  {nil, gemv1F32AVX2, gemv2F32AVX2, nil, gemv4F32AVX2},
+		F16:  {nil, gemv1F16AVX2, gemv2F16AVX2, nil, gemv4F16AVX2},
+		BF16: {nil, gemv1BF16AVX2, gemv2BF16AVX2, nil, gemv4BF16AVX2},
+		Q8_0: {nil, gemv1Q80AVX2, gemv2Q80AVX2},
+		Q4_0: {nil, gemv1Q40AVX2, gemv2Q40AVX2},
+		Q4_1: {nil, gemv1Q41AVX2, gemv2Q41AVX2},
 	}
 	p.dequant = [formats]dequantFunc{
 		F16:  dequantF16AVX2,
@@ -36,25 +36,25 @@ func avx2Primitives() primitives {
 	}
 	p.direct = [formats][2][maxTileRows + 1]tileFunc{
 		F32: {
-			{nil, nil, directF322x1AVX2, directF323x1AVX2, directF324x1AVX2, directF325x1AVX2, directF326x1AVX2},
-			{nil, nil, directF322x2AVX2, directF323x2AVX2},
+			{nil, nil, direct2x1F32AVX2, direct3x1F32AVX2, direct4x1F32AVX2, direct5x1F32AVX2, direct6x1F32AVX2},
+			{nil, nil, direct2x2F32AVX2, direct3x2F32AVX2},
 		},
 		F16: {
-			{nil, nil, directF162x1AVX2, directF163x1AVX2, directF164x1AVX2, directF165x1AVX2, directF166x1AVX2},
-			{nil, nil, directF162x2AVX2, directF163x2AVX2},
+			{nil, nil, direct2x1F16AVX2, direct3x1F16AVX2, direct4x1F16AVX2, direct5x1F16AVX2, direct6x1F16AVX2},
+			{nil, nil, direct2x2F16AVX2, direct3x2F16AVX2},
 		},
 		BF16: {
-			{nil, nil, directBF162x1AVX2, directBF163x1AVX2, directBF164x1AVX2, directBF165x1AVX2, directBF166x1AVX2},
-			{nil, nil, directBF162x2AVX2, directBF163x2AVX2},
+			{nil, nil, direct2x1BF16AVX2, direct3x1BF16AVX2, direct4x1BF16AVX2, direct5x1BF16AVX2, direct6x1BF16AVX2},
+			{nil, nil, direct2x2BF16AVX2, direct3x2BF16AVX2},
 		},
 		Q8_0: {
-			{nil, nil, directQ802x1AVX2, directQ803x1AVX2, directQ804x1AVX2},
+			{nil, nil, direct2x1Q80AVX2, direct3x1Q80AVX2, direct4x1Q80AVX2},
 		},
 		Q4_0: {
-			{nil, nil, directQ402x1AVX2, directQ403x1AVX2, directQ404x1AVX2},
+			{nil, nil, direct2x1Q40AVX2, direct3x1Q40AVX2, direct4x1Q40AVX2},
 		},
 		Q4_1: {
-			{nil, nil, directQ412x1AVX2, directQ413x1AVX2, directQ414x1AVX2},
+			{nil, nil, direct2x1Q41AVX2, direct3x1Q41AVX2, direct4x1Q41AVX2},
 		},
 	}
 	p.scores = [maxTileRows + 1]scoresFunc{nil, scores1AVX2, scores2AVX2, scores3AVX2, scores4AVX2, scores5AVX2, scores6AVX2}
@@ -67,12 +67,12 @@ func avx512Primitives() primitives {
 	p := vectorPrimitives()
 	p.tileRows, p.blockK, p.peak = 12, 128, peakAVX512
 	p.gemv = [formats][maxPanels + 1]gemvFunc{
-		F32:  {nil, gemvF32x1AVX512, gemvF32x2AVX512, nil, gemvF32x4AVX512},
-		F16:  {nil, gemvF16x1AVX512, gemvF16x2AVX512, nil, gemvF16x4AVX512},
-		BF16: {nil, gemvBF16x1AVX512, gemvBF16x2AVX512, nil, gemvBF16x4AVX512},
-		Q8_0: {nil, gemvQ80x1AVX512, gemvQ80x2AVX512, nil, gemvQ80x4AVX512},
-		Q4_0: {nil, gemvQ40x1AVX512, gemvQ40x2AVX512, nil, gemvQ40x4AVX512},
-		Q4_1: {nil, gemvQ41x1AVX512, gemvQ41x2AVX512, nil, gemvQ41x4AVX512},
+		F32:  {nil, gemv1F32AVX512, gemv2F32AVX512, nil, gemv4F32AVX512},
+		F16:  {nil, gemv1F16AVX512, gemv2F16AVX512, nil, gemv4F16AVX512},
+		BF16: {nil, gemv1BF16AVX512, gemv2BF16AVX512, nil, gemv4BF16AVX512},
+		Q8_0: {nil, gemv1Q80AVX512, gemv2Q80AVX512, nil, gemv4Q80AVX512},
+		Q4_0: {nil, gemv1Q40AVX512, gemv2Q40AVX512, nil, gemv4Q40AVX512},
+		Q4_1: {nil, gemv1Q41AVX512, gemv2Q41AVX512, nil, gemv4Q41AVX512},
 	}
 	p.dequant = [formats]dequantFunc{
 		F16:  dequantF16AVX512,
@@ -87,28 +87,28 @@ func avx512Primitives() primitives {
 	}
 	p.direct = [formats][2][maxTileRows + 1]tileFunc{
 		F32: {
-			{nil, nil, directF322x1AVX512, directF323x1AVX512, directF324x1AVX512, directF325x1AVX512, directF326x1AVX512},
-			{nil, nil, directF322x2AVX512, directF323x2AVX512, directF324x2AVX512, directF325x2AVX512, directF326x2AVX512},
+			{nil, nil, direct2x1F32AVX512, direct3x1F32AVX512, direct4x1F32AVX512, direct5x1F32AVX512, direct6x1F32AVX512},
+			{nil, nil, direct2x2F32AVX512, direct3x2F32AVX512, direct4x2F32AVX512, direct5x2F32AVX512, direct6x2F32AVX512},
 		},
 		F16: {
-			{nil, nil, directF162x1AVX512, directF163x1AVX512, directF164x1AVX512, directF165x1AVX512, directF166x1AVX512},
-			{nil, nil, directF162x2AVX512, directF163x2AVX512, directF164x2AVX512, directF165x2AVX512, directF166x2AVX512},
+			{nil, nil, direct2x1F16AVX512, direct3x1F16AVX512, direct4x1F16AVX512, direct5x1F16AVX512, direct6x1F16AVX512},
+			{nil, nil, direct2x2F16AVX512, direct3x2F16AVX512, direct4x2F16AVX512, direct5x2F16AVX512, direct6x2F16AVX512},
 		},
 		BF16: {
-			{nil, nil, directBF162x1AVX512, directBF163x1AVX512, directBF164x1AVX512, directBF165x1AVX512, directBF166x1AVX512},
-			{nil, nil, directBF162x2AVX512, directBF163x2AVX512, directBF164x2AVX512, directBF165x2AVX512, directBF166x2AVX512},
+			{nil, nil, direct2x1BF16AVX512, direct3x1BF16AVX512, direct4x1BF16AVX512, direct5x1BF16AVX512, direct6x1BF16AVX512},
+			{nil, nil, direct2x2BF16AVX512, direct3x2BF16AVX512, direct4x2BF16AVX512, direct5x2BF16AVX512, direct6x2BF16AVX512},
 		},
 		Q8_0: {
-			{nil, nil, directQ802x1AVX512, directQ803x1AVX512, directQ804x1AVX512, directQ805x1AVX512, directQ806x1AVX512},
-			{nil, nil, directQ802x2AVX512, directQ803x2AVX512, directQ804x2AVX512, directQ805x2AVX512, directQ806x2AVX512},
+			{nil, nil, direct2x1Q80AVX512, direct3x1Q80AVX512, direct4x1Q80AVX512, direct5x1Q80AVX512, direct6x1Q80AVX512},
+			{nil, nil, direct2x2Q80AVX512, direct3x2Q80AVX512, direct4x2Q80AVX512, direct5x2Q80AVX512, direct6x2Q80AVX512},
 		},
 		Q4_0: {
-			{nil, nil, directQ402x1AVX512, directQ403x1AVX512, directQ404x1AVX512, directQ405x1AVX512, directQ406x1AVX512},
-			{nil, nil, directQ402x2AVX512, directQ403x2AVX512, directQ404x2AVX512, directQ405x2AVX512, directQ406x2AVX512},
+			{nil, nil, direct2x1Q40AVX512, direct3x1Q40AVX512, direct4x1Q40AVX512, direct5x1Q40AVX512, direct6x1Q40AVX512},
+			{nil, nil, direct2x2Q40AVX512, direct3x2Q40AVX512, direct4x2Q40AVX512, direct5x2Q40AVX512, direct6x2Q40AVX512},
 		},
 		Q4_1: {
-			{nil, nil, directQ412x1AVX512, directQ413x1AVX512, directQ414x1AVX512, directQ415x1AVX512, directQ416x1AVX512},
-			{nil, nil, directQ412x2AVX512, directQ413x2AVX512, directQ414x2AVX512, directQ415x2AVX512, directQ416x2AVX512},
+			{nil, nil, direct2x1Q41AVX512, direct3x1Q41AVX512, direct4x1Q41AVX512, direct5x1Q41AVX512, direct6x1Q41AVX512},
+			{nil, nil, direct2x2Q41AVX512, direct3x2Q41AVX512, direct4x2Q41AVX512, direct5x2Q41AVX512, direct6x2Q41AVX512},
 		},
 	}
 	p.scores = [maxTileRows + 1]scoresFunc{nil, scores1AVX512, scores2AVX512, scores3AVX512, scores4AVX512, scores5AVX512, scores6AVX512, scores7AVX512, scores8AVX512, scores9AVX512, scores10AVX512, scores11AVX512, scores12AVX512}

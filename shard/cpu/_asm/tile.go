@@ -188,7 +188,7 @@ func (g *generator) tiles(v isa) {
 	for panels := 1; panels <= 2; panels++ {
 		for rows := 1; rows <= v.maxRows(panels); rows++ {
 			t := tile{v, rows, panels}
-			g.tileStart(t, "tile")
+			g.tileStart(t, "tile", "")
 			g.in("MOVQ ahead+48(FP), R10")
 			g.columns(t, storages[0], func() {
 				for i := range aheadLines {
@@ -202,7 +202,7 @@ func (g *generator) tiles(v isa) {
 				continue
 			}
 			for _, s := range storages {
-				g.tileStart(t, "direct"+s.name)
+				g.tileStart(t, "direct", s.name)
 				g.columns(t, s, func() {
 					for p := range panels {
 						for o := 0; o < 4*s.columnBytes; o += 64 {
@@ -218,8 +218,8 @@ func (g *generator) tiles(v isa) {
 }
 
 // tileStart begins a tileFunc and loads its accumulators.
-func (g *generator) tileStart(t tile, name string) {
-	g.function(fmt.Sprintf("%s%dx%d%s", name, t.rows, t.panels, t.v.suffix), "is a tileFunc.",
+func (g *generator) tileStart(t tile, name, format string) {
+	g.function(fmt.Sprintf("%s%dx%d%s", name, t.rows, t.panels, format+t.v.suffix), "is a tileFunc.",
 		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
 	g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
 	g.in("ADDQ DI, R8")

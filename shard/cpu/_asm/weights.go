@@ -60,7 +60,7 @@ func (g *generator) prefetch(step, panels int) {
 }
 
 func (g *generator) gemvStart(v isa, format string, panels int) tile {
-	g.function(fmt.Sprintf("gemv%sx%d%s", format, panels, v.suffix), "is a gemvFunc.",
+	g.function(fmt.Sprintf("gemv%d%s%s", panels, format, v.suffix), "is a gemvFunc.",
 		"out *float32, x *float32, w *byte, panelBytes int, k int", "")
 	g.load("out", "DI", "x", "SI", "w", "DX", "panelBytes", "R9", "k", "CX")
 	if panels > 3 {
@@ -401,7 +401,7 @@ func (g *generator) directQuants(v isa) {
 
 func (g *generator) directQuant(t tile, q quant) {
 	v := t.v
-	g.tileStart(t, "direct"+strings.ReplaceAll(q.name, "_", ""))
+	g.tileStart(t, "direct", strings.ReplaceAll(q.name, "_", ""))
 	n := t.panels * v.parts
 	d := func(i int) string { return v.r(t.free() + i) }
 	m := func(i int) string { return v.r(t.free() + n + i) }
