@@ -47,12 +47,12 @@ const maxPanels = 4
 // primitives is what one implementation supplies. The vector functions take
 // any n that is a multiple of 16; the drivers finish the rest in plain Go.
 type primitives struct {
-	tileRows  int                              // rows of the tallest tile
-	wideRows  int                              // with this many rows or fewer, two panels at once
-	blockK    int                              // columns of a panel that are widened at a time
-	gemv      [formats][maxPanels + 1]gemvFunc // by panels, nil where missing
-	dequant   [formats]dequantFunc             // nil for F32
-	tile      [2][maxTileRows + 1]tileFunc
+	tileRows  int                                   // rows of the tallest tile
+	wideRows  int                                   // with this many rows or fewer, two panels at once
+	blockK    int                                   // columns of a panel that are widened at a time
+	gemv      [formats][maxPanels + 1]gemvFunc      // by panels, nil where missing
+	dequant   [formats]dequantFunc                  // nil for F32
+	tile      [2][maxTileRows + 1]tileFunc          // of the heights that a pass without direct tiles has
 	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
 	scores    [maxTileRows + 1]scoresFunc
 	values    [maxTileRows + 1]valuesFunc

@@ -4,15 +4,25 @@
 
 package cpu
 
-// tile1x1AVX2 is a tileFunc.
+// tile3x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile1x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile2x1AVX2 is a tileFunc.
+// tile4x1AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1AVX2 is a tileFunc.
+//
+//go:noescape
+func tile5x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1AVX2 is a tileFunc.
+//
+//go:noescape
+func tile6x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // direct2x1F32AVX2 is a tileFunc.
 //
@@ -29,11 +39,6 @@ func direct2x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //go:noescape
 func direct2x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile3x1AVX2 is a tileFunc.
-//
-//go:noescape
-func tile3x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
 // direct3x1F32AVX2 is a tileFunc.
 //
 //go:noescape
@@ -48,11 +53,6 @@ func direct3x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //
 //go:noescape
 func direct3x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile4x1AVX2 is a tileFunc.
-//
-//go:noescape
-func tile4x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // direct4x1F32AVX2 is a tileFunc.
 //
@@ -69,11 +69,6 @@ func direct4x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //go:noescape
 func direct4x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile5x1AVX2 is a tileFunc.
-//
-//go:noescape
-func tile5x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
 // direct5x1F32AVX2 is a tileFunc.
 //
 //go:noescape
@@ -88,11 +83,6 @@ func direct5x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //
 //go:noescape
 func direct5x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile6x1AVX2 is a tileFunc.
-//
-//go:noescape
-func tile6x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // direct6x1F32AVX2 is a tileFunc.
 //
@@ -109,16 +99,6 @@ func direct6x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //go:noescape
 func direct6x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile1x2AVX2 is a tileFunc.
-//
-//go:noescape
-func tile1x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile2x2AVX2 is a tileFunc.
-//
-//go:noescape
-func tile2x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
 // direct2x2F32AVX2 is a tileFunc.
 //
 //go:noescape
@@ -133,11 +113,6 @@ func direct2x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //
 //go:noescape
 func direct2x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile3x2AVX2 is a tileFunc.
-//
-//go:noescape
-func tile3x2AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // direct3x2F32AVX2 is a tileFunc.
 //
@@ -409,110 +384,10 @@ func rowExpSumAVX2(s *float32, stride int, count int, top float32) [lanes]float3
 //go:noescape
 func streamAVX2(data *byte, n int) (sum uint64)
 
-// tile1x1AVX512 is a tileFunc.
-//
-//go:noescape
-func tile1x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile2x1AVX512 is a tileFunc.
-//
-//go:noescape
-func tile2x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x1F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x1F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x1BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile3x1AVX512 is a tileFunc.
-//
-//go:noescape
-func tile3x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x1F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x1F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x1BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile4x1AVX512 is a tileFunc.
-//
-//go:noescape
-func tile4x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x1F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x1F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x1BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile5x1AVX512 is a tileFunc.
-//
-//go:noescape
-func tile5x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct5x1F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct5x1F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct5x1BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
 // tile6x1AVX512 is a tileFunc.
 //
 //go:noescape
 func tile6x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct6x1F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct6x1F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct6x1BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile7x1AVX512 is a tileFunc.
 //
@@ -544,110 +419,10 @@ func tile11x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride
 //go:noescape
 func tile12x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile1x2AVX512 is a tileFunc.
-//
-//go:noescape
-func tile1x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile2x2AVX512 is a tileFunc.
-//
-//go:noescape
-func tile2x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x2F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x2F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x2BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile3x2AVX512 is a tileFunc.
-//
-//go:noescape
-func tile3x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x2F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x2F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x2BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile4x2AVX512 is a tileFunc.
-//
-//go:noescape
-func tile4x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x2F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x2F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x2BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// tile5x2AVX512 is a tileFunc.
-//
-//go:noescape
-func tile5x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct5x2F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct5x2F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct5x2BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
 // tile6x2AVX512 is a tileFunc.
 //
 //go:noescape
 func tile6x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct6x2F32AVX512 is a tileFunc.
-//
-//go:noescape
-func direct6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct6x2F16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct6x2BF16AVX512 is a tileFunc.
-//
-//go:noescape
-func direct6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile7x2AVX512 is a tileFunc.
 //
@@ -678,6 +453,156 @@ func tile11x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride
 //
 //go:noescape
 func tile12x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct2x1F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct2x1F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct2x1BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct3x1F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct3x1F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct3x1BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct4x1F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct4x1F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct4x1BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct5x1F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct5x1F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct5x1BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct6x1F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct6x1F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct6x1BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct2x2F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct2x2F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct2x2BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct3x2F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct3x2F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct3x2BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct4x2F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct4x2F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct4x2BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct5x2F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct5x2F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct5x2BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct6x2F32AVX512 is a tileFunc.
+//
+//go:noescape
+func direct6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct6x2F16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// direct6x2BF16AVX512 is a tileFunc.
+//
+//go:noescape
+func direct6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // direct2x1Q80AVX512 is a tileFunc.
 //

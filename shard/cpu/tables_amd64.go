@@ -31,8 +31,7 @@ func avx2Primitives() primitives {
 		Q4_1: dequantQ41AVX2,
 	}
 	p.tile = [2][maxTileRows + 1]tileFunc{
-		{nil, tile1x1AVX2, tile2x1AVX2, tile3x1AVX2, tile4x1AVX2, tile5x1AVX2, tile6x1AVX2},
-		{nil, tile1x2AVX2, tile2x2AVX2, tile3x2AVX2},
+		{3: tile3x1AVX2, tile4x1AVX2, tile5x1AVX2, tile6x1AVX2},
 	}
 	p.direct = [formats][2][maxTileRows + 1]tileFunc{
 		F32: {
@@ -82,8 +81,8 @@ func avx512Primitives() primitives {
 		Q4_1: dequantQ41AVX512,
 	}
 	p.tile = [2][maxTileRows + 1]tileFunc{
-		{nil, tile1x1AVX512, tile2x1AVX512, tile3x1AVX512, tile4x1AVX512, tile5x1AVX512, tile6x1AVX512, tile7x1AVX512, tile8x1AVX512, tile9x1AVX512, tile10x1AVX512, tile11x1AVX512, tile12x1AVX512},
-		{nil, tile1x2AVX512, tile2x2AVX512, tile3x2AVX512, tile4x2AVX512, tile5x2AVX512, tile6x2AVX512, tile7x2AVX512, tile8x2AVX512, tile9x2AVX512, tile10x2AVX512, tile11x2AVX512, tile12x2AVX512},
+		{6: tile6x1AVX512, tile7x1AVX512, tile8x1AVX512, tile9x1AVX512, tile10x1AVX512, tile11x1AVX512, tile12x1AVX512},
+		{6: tile6x2AVX512, tile7x2AVX512, tile8x2AVX512, tile9x2AVX512, tile10x2AVX512, tile11x2AVX512, tile12x2AVX512},
 	}
 	p.direct = [formats][2][maxTileRows + 1]tileFunc{
 		F32: {

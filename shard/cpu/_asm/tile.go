@@ -2,18 +2,6 @@ package main
 
 import "fmt"
 
-// The tallest tiles; matchers in the package's tables.
-func (v isa) maxRows(panels int) int {
-	switch {
-	case v.suffix == "AVX512":
-		return 12
-	case panels == 1:
-		return 6
-	default:
-		return 3
-	}
-}
-
 // tile is the register plan of a block of rows x panels accumulators. Either
 // the weights of a column stay in registers while x is broadcast row by row,
 // or, where registers are short, the other way round.
@@ -184,9 +172,15 @@ func (g *generator) zero(t tile) {
 // know it as aheadBytes.
 const aheadLines = 2
 
+// tiles emits the tiles over widened weights, of the heights that MatMul cuts
+// many rows into, and the direct ones, for few rows.
 func (g *generator) tiles(v isa) {
-	for panels := 1; panels <= 2; panels++ {
-		for rows := 1; rows <= v.maxRows(panels); rows++ {
+	least, widest, most, direct := 3, 1, 6, []int{6, 3}
+	if v.regs == 32 {
+		least, widest, most, direct = 6, 2, 12, []int{6, 6}
+	}
+	for panels := 1; panels <= widest; panels++ {
+		for rows := least; rows <= most; rows++ {
 			t := tile{v, rows, panels}
 			g.tileStart(t, "tile", "")
 			g.in("MOVQ ahead+48(FP), R10")
@@ -198,13 +192,15 @@ func (g *generator) tiles(v isa) {
 			})
 			g.sums(t, true, "DI", "R8")
 			g.ret()
-			if rows == 1 || rows > 6 {
-				continue
-			}
+		}
+	}
+	for i, most := range direct {
+		for rows := 2; rows <= most; rows++ {
+			t := tile{v, rows, i + 1}
 			for _, s := range storages {
 				g.tileStart(t, "direct", s.name)
 				g.columns(t, s, func() {
-					for p := range panels {
+					for p := range t.panels {
 						for o := 0; o < 4*s.columnBytes; o += 64 {
 							g.in("PREFETCHT0 %d(%s)", prefetchBytes+o, panelBase[p])
 						}
@@ -229,7 +225,11 @@ func (g *generator) tileStart(t tile, name, format string) {
 
 // attention emits the two products over a list of cache blocks.
 func (g *generator) attention(v isa) {
-	for rows := 1; rows <= v.maxRows(1); rows++ {
+	most := 6
+	if v.regs == 32 {
+		most = 12
+	}
+	for rows := 1; rows <= most; rows++ {
 		t := tile{v, rows, 1}
 		loop := g.label("block")
 		g.function(fmt.Sprintf("scores%d%s", rows, v.suffix), "is a scoresFunc. count is at least 1.",

@@ -1,0 +1,426 @@
+//go:build amd64 && !purego
+
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+// The machines that run these tests often lack AVX-512. So the text of the
+// assembly is interpreted here, and held to the bits of plain Go. The
+// interpreter is itself checked: it runs the AVX2 file too, which the hardware
+// has executed. What this leaves to the self-test of a machine with AVX-512 is
+// the encoding of the instructions.
+
+// emulator holds the functions of one assembly file.
+type emulator struct {
+	functions map[string][]instruction
+	data      map[string][]byte
+	missing   map[string]bool // functions that no test has called
+}
+
+type instruction struct {
+	op     string
+	args   []operand
+	target int // of a jump
+}
+
+// operand is an immediate, a register or memory.
+type operand struct {
+	kind  byte   // 'i', 'r' general, 'v' vector, 'm', 'f' parameter, 'd' data
+	value int    // immediate, offset, parameter number or vector register
+	lanes int    // of a vector register
+	base  string // general register, or name of data
+	index string
+	scale int
+}
+
+// word is a general register: a number, or a pointer and an offset.
+type word struct {
+	base unsafe.Pointer
+	n    int
+}
+
+type machine struct {
+	*emulator
+	general map[string]word
+	vector  [32][lanes]uint32
+	params  []word
+	flag    int // sign of the last result
+}
+
+func newEmulator(t *testing.T, file string) *emulator {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &emulator{functions: map[string][]instruction{}, data: map[string][]byte{}, missing: map[string]bool{}}
+	var name string
+	labels, jumps := map[string]int{}, map[int]string{}
+	finish := func() {
+		for at, label := range jumps {
+			e.functions[name][at].target = labels[label]
+		}
+		clear(labels)
+		clear(jumps)
+	}
+	for _, line := range strings.Split(string(text), "\n") {
+		code := strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(code, "TEXT"):
+			finish()
+			name = code[len("TEXT ·"):strings.Index(code, "(SB)")]
+			e.missing[name] = true
+		case strings.HasPrefix(code, "DATA"):
+			var symbol string
+			var offset, value int
+			if _, err := fmt.Sscanf(strings.ReplaceAll(code, "<>+", " "), "DATA %s %d(SB)/4, $0x%x", &symbol, &offset, &value); err != nil {
+				t.Fatalf("%s: %v", code, err)
+			}
+			for i := range 4 {
+				e.data[symbol] = append(e.data[symbol], byte(value>>(8*i)))
+			}
+		case strings.HasSuffix(code, ":"):
+			labels[strings.TrimSuffix(code, ":")] = len(e.functions[name])
+		case line != code && code != "":
+			op, rest, _ := strings.Cut(code, " ")
+			in := instruction{op: op}
+			if strings.HasPrefix(op, "J") {
+				jumps[len(e.functions[name])] = rest
+			} else if rest != "" {
+				for _, arg := range strings.Split(rest, ", ") {
+					in.args = append(in.args, parseOperand(arg))
+				}
+			}
+			e.functions[name] = append(e.functions[name], in)
+		}
+	}
+	finish()
+	return e
+}
+
+func parseOperand(arg string) operand {
+	number := func(s string) int {
+		n, err := strconv.ParseInt(s, 0, 64)
+		if err != nil && s != "" {
+			panic("operand " + arg)
+		}
+		return int(n)
+	}
+	switch {
+	case arg[0] == '$':
+		return operand{kind: 'i', value: number(arg[1:])}
+	case strings.HasSuffix(arg, "<>(SB)"):
+		return operand{kind: 'd', base: strings.TrimSuffix(arg, "<>(SB)")}
+	case strings.HasSuffix(arg, "(FP)"):
+		return operand{kind: 'f', value: number(arg[strings.Index(arg, "+")+1:len(arg)-4]) / 8}
+	case strings.HasSuffix(arg, ")"):
+		offset, rest, _ := strings.Cut(arg, "(")
+		o := operand{kind: 'm', value: number(offset)}
+		base, index, _ := strings.Cut(rest, "(")
+		if o.base = strings.TrimSuffix(base, ")"); index != "" {
+			o.index = index[:strings.Index(index, "*")]
+			o.scale = number(strings.TrimSuffix(index[len(o.index)+1:], ")"))
+		}
+		return o
+	case arg[0] == 'Y':
+		return operand{kind: 'v', value: number(arg[1:]), lanes: 8}
+	case arg[0] == 'Z':
+		return operand{kind: 'v', value: number(arg[1:]), lanes: 16}
+	}
+	return operand{kind: 'r', base: arg}
+}
+
+func (m *machine) address(o operand) unsafe.Pointer {
+	if o.kind == 'd' {
+		return unsafe.Pointer(&m.data[o.base][0])
+	}
+	return unsafe.Add(m.general[o.base].base, m.general[o.base].n+o.value+m.general[o.index].n*o.scale)
+}
+
+// scalar reads an operand of a general instruction.
+func (m *machine) scalar(o operand) word {
+	switch o.kind {
+	case 'i':
+		return word{n: o.value}
+	case 'f':
+		return m.params[o.value]
+	case 'm':
+		return word{n: int(*(*int32)(m.address(o)))} // MOVLQSX only
+	}
+	return m.general[o.base]
+}
+
+// read reads n lanes of a vector operand.
+func (m *machine) read(o operand, n int) (v [lanes]uint32) {
+	if o.kind == 'v' {
+		return m.vector[o.value]
+	}
+	copy(v[:n], unsafe.Slice((*uint32)(m.address(o)), n))
+	return v
+}
+
+// run calls a function.
+func (e *emulator) run(name string, params ...word) {
+	code, ok := e.functions[name]
+	if !ok {
+		panic("no function " + name)
+	}
+	delete(e.missing, name)
+	m := &machine{emulator: e, general: map[string]word{}, params: params}
+	for i := range m.vector {
+		for lane := range m.vector[i] {
+			m.vector[i][lane] = 0x7fc12345 // a register used before it is set shows
+		}
+	}
+	for pc := 0; code[pc].op != "RET"; {
+		in := &code[pc]
+		pc++
+		jump := false
+		switch in.op {
+		case "JZ", "JE":
+			jump = m.flag == 0
+		case "JNZ":
+			jump = m.flag != 0
+		case "JL":
+			jump = m.flag < 0
+		case "JGE":
+			jump = m.flag >= 0
+		case "VZEROUPPER", "PREFETCHT0":
+		default:
+			if in.op[0] == 'V' {
+				m.stepVector(in)
+			} else {
+				m.step(in)
+			}
+		}
+		if jump {
+			pc = in.target
+		}
+	}
+}
+
+// step executes a general instruction.
+func (m *machine) step(in *instruction) {
+	a := word{}
+	if in.op != "LEAQ" {
+		a = m.scalar(in.args[0])
+	}
+	last := in.args[len(in.args)-1]
+	b := m.scalar(last)
+	switch in.op {
+	case "MOVQ", "MOVLQSX":
+		m.general[last.base] = a
+		return
+	case "LEAQ":
+		o := in.args[0]
+		m.general[last.base] = word{n: o.value + m.general[o.base].n + m.general[o.index].n*o.scale}
+		return
+	case "TESTQ":
+		m.flag = a.n & b.n
+		return
+	case "CMPQ": // Go's order: the first against the second
+		m.flag = a.n - b.n
+		return
+	case "ADDQ":
+		if b.n += a.n; b.base == nil {
+			b.base = a.base
+		}
+	case "SUBQ":
+		b.n -= a.n
+	case "ANDQ":
+		b.n &= a.n
+	case "SHRQ":
+		b.n >>= a.n
+	case "IMULQ":
+		b.n *= a.n
+	case "INCQ":
+		b.n++
+	case "DECQ":
+		b.n--
+	default:
+		panic("emulator: " + in.op)
+	}
+	m.flag = b.n
+	m.general[last.base] = b
+}
+
+// stepVector executes a vector instruction.
+func (m *machine) stepVector(in *instruction) {
+	last := in.args[len(in.args)-1]
+	if last.kind == 'm' { // a store
+		n := in.args[0].lanes
+		copy(unsafe.Slice((*uint32)(m.address(last)), n), m.vector[in.args[0].value][:n])
+		return
+	}
+	n := last.lanes
+	out := &m.vector[last.value]
+	old := *out
+	*out = [lanes]uint32{} // an instruction clears the lanes above its own
+	for i := n; i < lanes; i++ {
+		old[i] = 0
+	}
+	float := math.Float32frombits
+	switch in.op {
+	case "VBROADCASTSS":
+		v := *(*uint32)(m.address(in.args[0]))
+		for i := range n {
+			out[i] = v
+		}
+		return
+	case "VCVTPH2PS":
+		h := unsafe.Slice((*uint16)(m.address(in.args[0])), n)
+		for i := range n {
+			out[i] = math.Float32bits(half32(h[i]))
+		}
+		return
+	case "VPSLLD", "VPSRLD":
+		v := m.vector[in.args[1].value]
+		if in.args[1].value == last.value {
+			v = old
+		}
+		for i := range n {
+			if in.op == "VPSLLD" {
+				out[i] = v[i] << in.args[0].value
+			} else {
+				out[i] = v[i] >> in.args[0].value
+			}
+		}
+		return
+	}
+	source := func(o operand) [lanes]uint32 {
+		if o.kind == 'v' && o.value == last.value {
+			return old
+		}
+		return m.read(o, n)
+	}
+	a := source(in.args[0])
+	if len(in.args) == 2 { // VMOVUPS, VMOVAPS, VCVTDQ2PS
+		for i := range n {
+			if out[i] = a[i]; in.op == "VCVTDQ2PS" {
+				out[i] = math.Float32bits(float32(int32(a[i])))
+			}
+		}
+		return
+	}
+	b := source(in.args[1])
+	for i := range n {
+		switch in.op {
+		case "VFMADD231PS":
+			out[i] = math.Float32bits(fma32(float(a[i]), float(b[i]), float(old[i])))
+		case "VFMADD213PS":
+			out[i] = math.Float32bits(fma32(float(b[i]), float(old[i]), float(a[i])))
+		case "VMULPS":
+			out[i] = math.Float32bits(float(a[i]) * float(b[i]))
+		case "VPANDD", "VPAND":
+			out[i] = a[i] & b[i]
+		case "VPXORD", "VXORPS":
+			out[i] = a[i] ^ b[i]
+		default:
+			panic("emulator: " + in.op)
+		}
+	}
+}
+
+// wrap returns the kernels of a table with every function that has its own
+// code in the file replaced by its interpretation.
+func (e *emulator) wrap(p primitives) *Kernels {
+	ref := genericPrimitives()
+	p.squares, p.scale, p.add, p.rowMax, p.rowExpSum = ref.squares, ref.scale, ref.add, ref.rowMax, ref.rowExpSum
+	pointer := func(v unsafe.Pointer) word { return word{base: v} }
+	float := func(v *float32) word { return pointer(unsafe.Pointer(v)) }
+	name := func(f any) string {
+		full := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
+		return full[strings.LastIndex(full, ".")+1:]
+	}
+	tile := func(f tileFunc) tileFunc {
+		if f == nil {
+			return nil
+		}
+		name := name(f)
+		return func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte) {
+			e.run(name, float(c), float(x), pointer(unsafe.Pointer(w)), word{n: k}, word{n: cStride}, word{n: wStride}, pointer(unsafe.Pointer(ahead)))
+		}
+	}
+	for f := range formats {
+		for i, kernel := range p.gemv[f] {
+			if name := name(kernel); kernel != nil {
+				p.gemv[f][i] = func(out, x *float32, w *byte, panelBytes, k int) {
+					e.run(name, float(out), float(x), pointer(unsafe.Pointer(w)), word{n: panelBytes}, word{n: k})
+				}
+			}
+		}
+		if kernel := p.dequant[f]; kernel != nil {
+			name := name(kernel)
+			p.dequant[f] = func(dst *float32, w *byte, k int) {
+				e.run(name, float(dst), pointer(unsafe.Pointer(w)), word{n: k})
+			}
+		}
+		for wide := range p.direct[f] {
+			for rows, kernel := range p.direct[f][wide] {
+				p.direct[f][wide][rows] = tile(kernel)
+			}
+		}
+	}
+	for wide := range p.tile {
+		for rows, kernel := range p.tile[wide] {
+			p.tile[wide][rows] = tile(kernel)
+		}
+	}
+	for rows := 1; rows <= p.tileRows; rows++ {
+		scores, values := name(p.scores[rows]), name(p.values[rows])
+		p.scores[rows] = func(dst, q, keys *float32, blocks *int32, count, stride, k int) {
+			e.run(scores, float(dst), float(q), float(keys), pointer(unsafe.Pointer(blocks)), word{n: count}, word{n: stride}, word{n: k})
+		}
+		p.values[rows] = func(c, p, values2 *float32, blocks *int32, count, stride int) {
+			e.run(values, float(c), float(p), float(values2), pointer(unsafe.Pointer(blocks)), word{n: count}, word{n: stride})
+		}
+	}
+	return &Kernels{name: "emulated", primitives: p}
+}
+
+func TestEmulated(t *testing.T) {
+	for _, c := range []struct {
+		file   string
+		table  primitives
+		beside []string // functions that are not products
+	}{
+		{"avx2_amd64.s", avx2Primitives(), []string{"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "expAVX2",
+			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2"}},
+		{"avx512_amd64.s", avx512Primitives(), []string{"peakAVX512"}},
+	} {
+		e := newEmulator(t, c.file)
+		k := e.wrap(c.table)
+		if !selfTest(k) {
+			t.Errorf("%s: the self-test fails", c.file)
+		}
+		seed, s := uint32(7), NewScratch()
+		for f := range Format(formats) {
+			columns := []int{1, 2, 7, 66, 133}
+			if f.BlockColumns() == 32 {
+				columns = []int{32, 160}
+			}
+			for _, n := range columns {
+				for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
+					if !selfTestMatrix(k, f, rows, 100, n, &seed, s) {
+						t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", c.file, f, rows, n)
+					}
+				}
+			}
+		}
+		for _, name := range c.beside {
+			delete(e.missing, name)
+		}
+		if len(e.missing) > 0 {
+			t.Errorf("%s: never called: %v", c.file, e.missing)
+		}
+	}
+}
