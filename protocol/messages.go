@@ -1,0 +1,209 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Subjects shared by all.
+const (
+	SubjectAnnounce    = "lockstep.announce"
+	SubjectRouterAlive = "lockstep.router.alive"
+	SubjectDown        = "lockstep.down"
+)
+
+// GroupRef names one incarnation of a shard group. Incarnations of a group grow with time.
+type GroupRef struct {
+	Group       string `json:"group"`
+	Incarnation uint64 `json:"incarnation"`
+}
+
+func (g GroupRef) String() string { return g.Group + "/" + strconv.FormatUint(g.Incarnation, 10) }
+
+func (g GroupRef) subject(verb string) string {
+	return "lockstep.group." + g.Group + "." + strconv.FormatUint(g.Incarnation, 10) + "." + verb
+}
+
+// The subjects on which this incarnation listens.
+func (g GroupRef) Card() string     { return g.subject("card") }
+func (g GroupRef) Dispatch() string { return g.subject("dispatch") }
+func (g GroupRef) Cancel() string   { return g.subject("cancel") }
+func (g GroupRef) Replay() string   { return g.subject("replay") }
+
+// FrameSubject is where a group sends the frames meant for one router.
+func FrameSubject(router string) string { return "lockstep.router." + router + ".frames" }
+
+// ValidToken reports whether a name may stand in a subject: letters, digits, '-' and '_', 1 to 64 of them.
+func ValidToken(name string) bool {
+	if len(name) == 0 || len(name) > 64 {
+		return false
+	}
+	for _, c := range []byte(name) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// GroupState is what a group says of itself.
+type GroupState string
+
+const (
+	StateReady    GroupState = "ready"
+	StateDraining GroupState = "draining" // finishes what it has, refuses what is new
+)
+
+// Limits of a group, found at its start.
+type Limits struct {
+	// MaxSequenceTokens bounds prompt and output of one request together.
+	MaxSequenceTokens int `json:"max_sequence_tokens"`
+	// CapacityTokens is the size of the KV cache.
+	CapacityTokens int `json:"capacity_tokens"`
+	// BlockTokens is the size of a KV block: a request holds whole blocks.
+	BlockTokens int `json:"block_tokens"`
+	// MaxRequests bounds the requests that the group holds at once, running and waiting.
+	MaxRequests int `json:"max_requests"`
+}
+
+// Load of a group at one moment.
+type Load struct {
+	HeldTokens int `json:"held_tokens"` // KV blocks in use times the block size
+	Running    int `json:"running"`     // requests that hold KV blocks
+	Waiting    int `json:"waiting"`     // requests accepted that hold none yet
+}
+
+// Announcement is a group's heartbeat. A router learns from it that the group exists.
+type Announcement struct {
+	Version int `json:"version"`
+	GroupRef
+	Node       string     `json:"node"`
+	State      GroupState `json:"state"`
+	ModelID    string     `json:"model_id"`
+	CardDigest string     `json:"card_digest"` // SHA-256 of the card's JSON, hexadecimal
+	CardBytes  int        `json:"card_bytes"`
+	Shards     int        `json:"shards"`
+	Limits     Limits     `json:"limits"`
+	Load       Load       `json:"load"`
+}
+
+// CardRequest asks for CardChunkBytes of the card from Offset on; the reply is the raw bytes.
+type CardRequest struct {
+	Offset int `json:"offset"`
+}
+
+// Sampling is how tokens are chosen. The zero value of a field switches it off; what they mean and in which order they
+// apply is TGI's (repetition penalty, temperature, top_k, top_p, typical_p).
+type Sampling struct {
+	Sample            bool    `json:"sample,omitempty"` // false: greedy
+	Seed              uint64  `json:"seed,omitempty"`
+	Temperature       float32 `json:"temperature,omitempty"`
+	TopK              int     `json:"top_k,omitempty"`
+	TopP              float32 `json:"top_p,omitempty"`
+	TypicalP          float32 `json:"typical_p,omitempty"`
+	RepetitionPenalty float32 `json:"repetition_penalty,omitempty"`
+	IgnoreEOS         bool    `json:"ignore_eos,omitempty"`
+}
+
+// Request is one generation. Generated is what was generated already, when the request is resumed: the group computes
+// prompt and generated tokens again and goes on behind them (design, law 4).
+type Request struct {
+	ID             uint64   `json:"id"` // unique within its router
+	Prompt         []int32  `json:"prompt"`
+	Generated      []int32  `json:"generated,omitempty"`
+	MaxNewTokens   int      `json:"max_new_tokens"` // counts Generated too
+	PromptLogprobs bool     `json:"prompt_logprobs,omitempty"`
+	Sampling       Sampling `json:"sampling"`
+}
+
+// Dispatch carries a batch of requests to one group incarnation.
+type Dispatch struct {
+	Version  int       `json:"version"`
+	Router   string    `json:"router"`
+	Requests []Request `json:"requests"`
+}
+
+// DispatchReply answers a Dispatch. A request that is not in Refused is accepted.
+type DispatchReply struct {
+	Refused []Refusal `json:"refused,omitempty"`
+	// Error refuses the whole dispatch.
+	Error *Error `json:"error,omitempty"`
+}
+
+// Refusal says why a request was not taken.
+type Refusal struct {
+	ID    uint64 `json:"id"`
+	Error Error  `json:"error"`
+}
+
+// Cancel tells a group that nobody waits for these requests any more. Unknown ids are ignored.
+type Cancel struct {
+	Router string   `json:"router"`
+	IDs    []uint64 `json:"ids"`
+}
+
+// Replay asks a group to send its frames again to Router from number From on.
+type Replay struct {
+	Router string `json:"router"`
+	From   uint64 `json:"from"`
+}
+
+// RouterAlive is a router's heartbeat.
+type RouterAlive struct {
+	Router string `json:"router"`
+}
+
+// Down says that an incarnation is dead. Reason is for people.
+type Down struct {
+	GroupRef
+	Reason string `json:"reason"`
+}
+
+// Code classifies an error on the wire. The set is append-only.
+type Code string
+
+const (
+	CodeVersion  Code = "version"  // the peer speaks another version
+	CodeInvalid  Code = "invalid"  // the message or request is malformed; sending it again will not help
+	CodeTooLong  Code = "too_long" // the request exceeds the group's limits
+	CodeFull     Code = "full"     // no room now; try again later or elsewhere
+	CodeDraining Code = "draining" // the group is going away; try elsewhere
+)
+
+// Error is an error as it crosses the wire.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Retryable reports whether another group, or the same one later, may take the request.
+func (e *Error) Retryable() bool { return e.Code == CodeFull || e.Code == CodeDraining }
+
+// ErrFrame is wrapped by every error of DecodeFrame.
+var ErrFrame = errors.New("malformed frame")
+
+// Validate checks what does not depend on a group: ids within the vocabulary, ranges, counts.
+func (r *Request) Validate(vocabularySize int) error {
+	switch s := r.Sampling; {
+	case len(r.Prompt) == 0:
+		return errors.New("the prompt has no tokens")
+	case r.MaxNewTokens <= len(r.Generated):
+		return fmt.Errorf("max_new_tokens is %d, but %d tokens are generated already", r.MaxNewTokens, len(r.Generated))
+	case s.Temperature < 0 || s.TopK < 0 || s.RepetitionPenalty < 0 || s.TopP < 0 || s.TopP > 1 || s.TypicalP < 0 || s.TypicalP > 1,
+		s.Temperature != s.Temperature, s.TopP != s.TopP, s.TypicalP != s.TypicalP, s.RepetitionPenalty != s.RepetitionPenalty:
+		return errors.New("a sampling parameter is out of range")
+	}
+	for _, ids := range [][]int32{r.Prompt, r.Generated} {
+		for _, id := range ids {
+			if id < 0 || int(id) >= vocabularySize {
+				return fmt.Errorf("token id %d is outside the vocabulary of %d", id, vocabularySize)
+			}
+		}
+	}
+	return nil
+}
