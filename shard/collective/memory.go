@@ -1,0 +1,38 @@
+package collective
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// NewMemory makes the anonymous shared memory of one incarnation of a group. Ranks inherit the file; the kernel frees
+// the memory with the last process that holds it, so no name is ever left behind. The launcher keeps its own handle to
+// set the abort word (see Abort).
+func NewMemory(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if err := file.Truncate(headerBytes); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("shared memory: %w", err)
+	}
+	return file, nil
+}
+
+// Abort sets the abort word of a group's memory: every rank that waits for another gives up at once.
+func Abort(file *os.File) error {
+	var one [4]byte
+	one[0] = 1
+	_, err := file.WriteAt(one[:], abortOffset)
+	return err
+}
+
+// The memory begins with one page that exists from the start; ranks grow the file to the size that they compute alike.
+const (
+	headerBytes = 4096
+	abortOffset = 0
+)
