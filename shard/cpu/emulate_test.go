@@ -268,7 +268,6 @@ func (m *machine) stepVector(in *instruction) {
 	for i := n; i < lanes; i++ {
 		old[i] = 0
 	}
-	float := math.Float32frombits
 	switch in.op {
 	case "VBROADCASTSS":
 		v := *(*uint32)(m.address(in.args[0]))
@@ -313,21 +312,27 @@ func (m *machine) stepVector(in *instruction) {
 	}
 	b := source(in.args[1])
 	for i := range n {
-		switch in.op {
-		case "VFMADD231PS":
-			out[i] = math.Float32bits(fma32(float(a[i]), float(b[i]), float(old[i])))
-		case "VFMADD213PS":
-			out[i] = math.Float32bits(fma32(float(b[i]), float(old[i]), float(a[i])))
-		case "VMULPS":
-			out[i] = math.Float32bits(float(a[i]) * float(b[i]))
-		case "VPANDD", "VPAND":
-			out[i] = a[i] & b[i]
-		case "VPXORD", "VXORPS":
-			out[i] = a[i] ^ b[i]
-		default:
-			panic("emulator: " + in.op)
-		}
+		out[i] = arithmetic(in.op, a[i], b[i], old[i])
 	}
+}
+
+// arithmetic is one lane of an instruction on a and b, in Go's order, whose
+// target held old.
+func arithmetic(op string, a, b, old uint32) uint32 {
+	float := math.Float32frombits
+	switch op {
+	case "VFMADD231PS":
+		return math.Float32bits(fma32(float(a), float(b), float(old)))
+	case "VFMADD213PS":
+		return math.Float32bits(fma32(float(b), float(old), float(a)))
+	case "VMULPS":
+		return math.Float32bits(float(a) * float(b))
+	case "VPANDD", "VPAND":
+		return a & b
+	case "VPXORD", "VXORPS":
+		return a ^ b
+	}
+	panic("emulator: " + op)
 }
 
 // wrap returns the kernels of a table with every function that has its own

@@ -90,6 +90,20 @@ func (g *generator) vectors() {
 		g.in("VMOVUPS Y0, (DI)(AX*1)")
 	})
 
+	g.rotate()
+	g.function("scaleAVX2", "is primitives.scale.", "dst *float32, x *float32, weight *float32, n int, factor float32", "")
+	g.load("dst", "DI", "x", "SI", "weight", "DX", "n", "CX")
+	g.in("VBROADCASTSS factor+32(FP), Y1")
+	g.each(func() {
+		g.in("VMULPS (SI)(AX*1), Y1, Y0")
+		g.in("VMULPS (DX)(AX*1), Y0, Y0")
+		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
+
+	g.reductions()
+}
+
+func (g *generator) rotate() {
 	g.function("rotateAVX2", "is primitives.rotate.", "x0 *float32, x1 *float32, cos *float32, sin *float32, n int", "")
 	g.load("x0", "DI", "x1", "SI", "cos", "DX", "sin", "BX", "n", "CX")
 	g.each(func() {
@@ -106,16 +120,10 @@ func (g *generator) vectors() {
 		g.in("VMOVUPS Y4, (DI)(AX*1)")
 		g.in("VMOVUPS Y1, (SI)(AX*1)")
 	})
+}
 
-	g.function("scaleAVX2", "is primitives.scale.", "dst *float32, x *float32, weight *float32, n int, factor float32", "")
-	g.load("dst", "DI", "x", "SI", "weight", "DX", "n", "CX")
-	g.in("VBROADCASTSS factor+32(FP), Y1")
-	g.each(func() {
-		g.in("VMULPS (SI)(AX*1), Y1, Y0")
-		g.in("VMULPS (DX)(AX*1), Y0, Y0")
-		g.in("VMOVUPS Y0, (DI)(AX*1)")
-	})
-
+// reductions emits the functions that return 16 virtual lanes.
+func (g *generator) reductions() {
 	g.function("squaresAVX2", "is primitives.squares.", "x *float32, n int", "[lanes]float32")
 	g.load("x", "SI", "n", "CX")
 	g.rows(16, "SHRQ $4, CX", "$64", func() {
