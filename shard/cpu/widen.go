@@ -34,7 +34,7 @@ func widenBlock(f Format, dst []float32, in []byte) {
 	d := half32(binary.LittleEndian.Uint16(in))
 	if f == Q8_0 {
 		for i := range dst {
-			dst[i] = d * float32(int8(in[2+i]))
+			dst[i] = fma32(d, float32(int8(in[2+i])), 0) // a zero is +0, as in Matrix.At
 		}
 		return
 	}

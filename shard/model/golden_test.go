@@ -1,0 +1,176 @@
+package model_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+)
+
+// golden is a reference case; the fields and tolerances are those of the data's own README: logits within 0.002 of the
+// row's standard deviation, log-probabilities within 0.004 of it, greedy ids equal unless the margin is below 0.02.
+type golden struct {
+	ID             string     `json:"id"`
+	Prompt         []int32    `json:"prompt_ids"`
+	TopIDs         []int      `json:"top_ids"`
+	TopLogits      []float64  `json:"top_logits"`
+	LogitStd       float64    `json:"logit_std"`
+	PromptLogprobs []*float64 `json:"prompt_logprobs"`
+	Greedy         []int32    `json:"greedy_ids"`
+	GreedyAlt      []int32    `json:"greedy_ids_full_recompute"`
+	Margins        []float64  `json:"greedy_margins"`
+}
+
+func unzip(t testing.TB, path string) []byte {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	reader, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// fixture opens a model of testdata and its cases.
+func fixture(t testing.TB, name string) (*weights.Model, []golden) {
+	t.Helper()
+	dir := fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}}
+	files, err := os.ReadDir(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		path := filepath.Join("testdata", name, file.Name())
+		if plain, zipped := strings.CutSuffix(file.Name(), ".gz"); zipped {
+			dir[plain] = &fstest.MapFile{Data: unzip(t, path)}
+		} else if data, err := os.ReadFile(path); err == nil {
+			dir[file.Name()] = &fstest.MapFile{Data: data}
+		}
+	}
+	source, err := weights.OpenFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(source.Close)
+	return source, cases(t, dir["golden.jsonl"].Data)
+}
+
+func cases(t testing.TB, data []byte) []golden {
+	t.Helper()
+	var out []golden
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, 1<<24)
+	for lines.Scan() {
+		var g golden
+		if err := json.Unmarshal(lines.Bytes(), &g); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+func logSumExp(logits []float32) float64 {
+	largest := math.Inf(-1)
+	for _, v := range logits {
+		largest = max(largest, float64(v))
+	}
+	sum := 0.0
+	for _, v := range logits {
+		sum += math.Exp(float64(v) - largest)
+	}
+	return largest + math.Log(sum)
+}
+
+func argmax(logits []float32) int32 {
+	best := 0
+	for i, v := range logits {
+		if v > logits[best] {
+			best = i
+		}
+	}
+	return int32(best)
+}
+
+// check runs one case: the prompt whole with all its logits, then greedy steps.
+func check(t *testing.T, g *group, c golden) {
+	t.Helper()
+	s := g.sequence(len(c.Prompt))
+	rows := s.compute(c.Prompt, model.LogitsAll)
+	last := rows[len(rows)-1]
+	worst := 0.0
+	for i, id := range c.TopIDs {
+		worst = max(worst, math.Abs(float64(last[id])-c.TopLogits[i])/c.LogitStd)
+	}
+	if !(worst <= 0.002) {
+		t.Errorf("%s: a logit is off by %.5f standard deviations", c.ID, worst)
+	}
+	for i, want := range c.PromptLogprobs {
+		if want == nil {
+			continue
+		}
+		got := float64(rows[i-1][c.Prompt[i]]) - logSumExp(rows[i-1])
+		if !(math.Abs(got-*want) <= 0.004*c.LogitStd+1e-4) {
+			t.Errorf("%s: log-probability of prompt token %d is %v, want %v", c.ID, i, got, *want)
+		}
+	}
+	for step, want := range c.Greedy {
+		token := argmax(last)
+		if token != want && (step >= len(c.GreedyAlt) || token != c.GreedyAlt[step]) {
+			if c.Margins[step] >= 0.02 {
+				t.Errorf("%s: greedy token %d is %d, want %d", c.ID, step, token, want)
+			}
+			break
+		}
+		if len(s.tokens) >= g.maxTokens {
+			break
+		}
+		last = s.compute([]int32{token}, model.LogitsLast)[0]
+	}
+	s.release()
+}
+
+// Every Llama-family reference case, on every kernel path that this CPU has and on one to four shards.
+func TestGoldenModels(t *testing.T) {
+	models, err := filepath.Glob("testdata/*/config.json")
+	if err != nil || len(models) < 9 {
+		t.Fatalf("got %d models in testdata, %v", len(models), err)
+	}
+	for _, path := range models {
+		name := filepath.Base(filepath.Dir(path))
+		source, all := fixture(t, name)
+		for _, kernels := range cpu.Available() {
+			for ranks := 1; ranks <= 4; ranks++ {
+				if kernels.Name() == "go" && ranks%2 == 0 && testing.Short() {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%s/%d", name, kernels.Name(), ranks), func(t *testing.T) {
+					g := newGroup(t, source, ranks, 1, kernels)
+					for _, c := range all {
+						check(t, g, c)
+					}
+				})
+			}
+		}
+	}
+}

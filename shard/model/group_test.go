@@ -1,0 +1,152 @@
+package model_test
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+	"lockstep/shard/workers"
+)
+
+// group runs the ranks of a model as goroutines of the test, each with threads, memory mapping and weights of its own.
+type group struct {
+	t         testing.TB
+	steps     []chan []model.Chunk
+	zero      []chan []int32
+	logits    chan [][]float32 // of rank 0, after each step
+	finished  chan error
+	free      []int32
+	maxTokens int
+}
+
+const (
+	testBlocks  = 256
+	testMaxRows = 512
+)
+
+func newGroup(t testing.TB, source *weights.Model, ranks, threads int, kernels *cpu.Kernels) *group {
+	t.Helper()
+	memory, err := collective.NewMemory("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &group{t: t, logits: make(chan [][]float32, 1), finished: make(chan error, ranks), maxTokens: source.Config.MaxPositions}
+	for i := range testBlocks {
+		g.free = append(g.free, int32(i))
+	}
+	for rank := range ranks {
+		g.steps = append(g.steps, make(chan []model.Chunk))
+		g.zero = append(g.zero, make(chan []int32))
+		go g.rank(source, memory, rank, ranks, threads, kernels)
+	}
+	t.Cleanup(func() {
+		for _, steps := range g.steps {
+			close(steps)
+		}
+		for range g.steps {
+			if err := <-g.finished; err != nil {
+				t.Error(err)
+			}
+		}
+		memory.Close()
+	})
+	return g
+}
+
+func (g *group) rank(source *weights.Model, memory *os.File, rank, ranks, threads int, kernels *cpu.Kernels) {
+	g.finished <- func() error {
+		team := workers.New(threads, nil)
+		defer team.Close()
+		m, err := model.Load(source, rank, ranks, team, kernels, func(float64) {})
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		shared, err := collective.Open(memory, rank, m.Sizes(testMaxRows, 64))
+		if err != nil {
+			return err
+		}
+		defer shared.Close()
+		if err := m.Attach(shared, testBlocks, testMaxRows); err != nil {
+			return err
+		}
+		for {
+			select {
+			case blocks := <-g.zero[rank]:
+				m.ZeroBlocks(blocks)
+			case step, more := <-g.steps[rank]:
+				if !more {
+					return nil
+				}
+				var out [][]float32
+				err := m.Forward(step, func(logits []float32, rows int) {
+					size := len(logits) / rows
+					for r := range rows {
+						out = append(out, slices.Clone(logits[r*size:][:size]))
+					}
+				})
+				if err != nil {
+					return err
+				}
+				if rank == 0 {
+					g.logits <- out
+				}
+			}
+		}
+	}()
+}
+
+// step computes one step on all ranks and returns the wanted rows of logits.
+func (g *group) step(chunks []model.Chunk) [][]float32 {
+	g.t.Helper()
+	for _, steps := range g.steps {
+		select {
+		case steps <- chunks:
+		case err := <-g.finished:
+			g.t.Fatalf("a rank ended: %v", err)
+		}
+	}
+	select {
+	case out := <-g.logits:
+		return out
+	case err := <-g.finished:
+		g.t.Fatalf("a rank ended: %v", err)
+		return nil
+	}
+}
+
+// sequence is one request of a test.
+type sequence struct {
+	g      *group
+	prompt int
+	tokens []int32
+	blocks []int32
+}
+
+func (g *group) sequence(promptTokens int) *sequence { return &sequence{g: g, prompt: promptTokens} }
+
+// chunk appends tokens, taking blocks as needed, and returns what a step must compute.
+func (s *sequence) chunk(tokens []int32, logits model.Logits) model.Chunk {
+	start := len(s.tokens)
+	s.tokens = append(s.tokens, tokens...)
+	for len(s.blocks)*model.BlockTokens < len(s.tokens) {
+		block := s.g.free[len(s.g.free)-1]
+		s.g.free = s.g.free[:len(s.g.free)-1]
+		s.blocks = append(s.blocks, block)
+		for _, zero := range s.g.zero {
+			zero <- []int32{block}
+		}
+	}
+	return model.Chunk{Start: start, PromptTokens: s.prompt, Tokens: tokens, Blocks: s.blocks, Logits: logits}
+}
+
+func (s *sequence) compute(tokens []int32, logits model.Logits) [][]float32 {
+	s.g.t.Helper()
+	return s.g.step([]model.Chunk{s.chunk(tokens, logits)})
+}
+
+func (s *sequence) release() { s.g.free = append(s.g.free, s.blocks...) }

@@ -1,0 +1,203 @@
+package model
+
+import (
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"lockstep/shard/cpu"
+	"lockstep/shard/weights"
+	"lockstep/shard/workers"
+)
+
+// layer holds one rank's part of a decoder layer. Biases are nil where the model has none; those of the row-parallel
+// matrices are added once, after the sum over ranks.
+type layer struct {
+	attentionNorm, mlpNorm []float32
+	query, key, value      *cpu.Matrix
+	queryBias, keyBias     []float32
+	valueBias              []float32
+	output                 *cpu.Matrix
+	outputBias             []float32
+	gate, up, down         *cpu.Matrix
+	gateBias, upBias       []float32
+	downBias               []float32
+}
+
+// Model is one rank's part of a Llama-family model with its KV cache. One goroutine owns it.
+type Model struct {
+	config    weights.Config
+	part      Partition
+	team      *workers.Team
+	kernels   *cpu.Kernels
+	source    *weights.Model
+	rotary    *rotary
+	embedding weights.Tensor
+	layers    []layer
+	finalNorm []float32
+	head      *cpu.Matrix
+	// attentionColumns is the range of columns of the output matrix that this rank computes: its heads, widened to whole
+	// quantisation blocks. The columns of other ranks' heads in it are zero.
+	attentionColumns span
+	memory           [][]byte
+
+	run
+}
+
+// loader packs weights on all threads of the team.
+type loader struct {
+	*Model
+	err error
+}
+
+// Load packs this rank's part of the weights. progress gets the share that is done, from 0 to 1, from one goroutine.
+func Load(source *weights.Model, rank, ranks int, team *workers.Team, kernels *cpu.Kernels, progress func(done float64)) (*Model, error) {
+	c := source.Config
+	down, err := source.Tensor("model.layers.0.mlp.down_proj.weight", c.Hidden, c.Intermediate)
+	if err != nil {
+		return nil, err
+	}
+	unit := max(chunkUnit(down.Format), chunkUnit(cpu.BF16))
+	if c.Intermediate/maxChunks%unit == 0 && c.Intermediate%maxChunks == 0 && ranks <= maxChunks && maxChunks%ranks == 0 {
+		unit = c.Intermediate / maxChunks
+	}
+	part, err := Split(c, rank, ranks, unit)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{config: c, part: part, team: team, kernels: kernels, source: source, rotary: newRotary(c), layers: make([]layer, c.Layers)}
+	l := &loader{Model: m}
+	if m.embedding, err = source.Tensor("model.embed_tokens.weight", c.Vocabulary, c.Hidden); err != nil {
+		return nil, err
+	}
+	for i := range m.layers {
+		l.layer(i)
+		if l.err != nil {
+			return nil, l.err
+		}
+		progress(float64(i+1) / float64(c.Layers+1))
+	}
+	m.finalNorm = l.vector("model.norm.weight", c.Hidden)
+	name := "lm_head.weight"
+	if c.TiedHead {
+		name = "model.embed_tokens.weight"
+	}
+	m.head = l.matrix(name, span{0, c.Vocabulary}, span{0, c.Hidden}, part.vocabulary, span{0, c.Hidden}, 1)
+	return m, l.err
+}
+
+func (l *loader) layer(i int) {
+	c, part, out := l.config, l.part, &l.layers[i]
+	name := func(suffix string) string { return fmt.Sprintf("model.layers.%d.%s", i, suffix) }
+	hidden := span{0, c.Hidden}
+	rows := func(s span) span { return span{s.from * c.HeadDim, s.to * c.HeadDim} }
+	column := func(suffix string, all int, local span) (*cpu.Matrix, []float32) {
+		return l.matrix(name(suffix+".weight"), span{0, all}, hidden, local, hidden, 1), l.bias(name(suffix+".bias"), all, local)
+	}
+	out.attentionNorm = l.vector(name("input_layernorm.weight"), c.Hidden)
+	out.mlpNorm = l.vector(name("post_attention_layernorm.weight"), c.Hidden)
+	out.query, out.queryBias = column("self_attn.q_proj", c.Heads*c.HeadDim, rows(part.heads))
+	out.key, out.keyBias = column("self_attn.k_proj", c.KVHeads*c.HeadDim, rows(part.kvHeads))
+	out.value, out.valueBias = column("self_attn.v_proj", c.KVHeads*c.HeadDim, rows(part.kvHeads))
+	out.gate, out.gateBias = column("mlp.gate_proj", c.Intermediate, part.columns)
+	out.up, out.upBias = column("mlp.up_proj", c.Intermediate, part.columns)
+
+	row := func(suffix string, columns, units int, local span) (*cpu.Matrix, []float32, span) {
+		all := span{0, columns}
+		format := l.source.Format(name(suffix + ".weight"))
+		wide := widened(local, format)
+		chunks := localChunks(wide, columns, chunkCount(columns, units, format))
+		return l.matrix(name(suffix+".weight"), hidden, all, hidden, wide, chunks), l.bias(name(suffix+".bias"), c.Hidden, hidden), wide
+	}
+	var wide span
+	out.output, out.outputBias, wide = row("self_attn.o_proj", c.Heads*c.HeadDim, c.Heads, rows(part.heads))
+	if i > 0 && wide != l.attentionColumns {
+		// Layers of unlike formats: the buffer must suit all of them.
+		l.fail(fmt.Errorf("layer %d: o_proj has another format than layer 0; such mixtures cannot be split at head %d yet", i, part.heads.from))
+	}
+	l.attentionColumns = wide
+	if out.down, out.downBias, wide = row("mlp.down_proj", c.Intermediate, c.Intermediate, part.columns); wide != part.columns {
+		l.fail(fmt.Errorf("layer %d: down_proj has another format than layer 0; such mixtures cannot be split at column %d yet", i, part.columns.from))
+	}
+}
+
+func (l *loader) fail(err error) {
+	if l.err == nil {
+		l.err = err
+	}
+}
+
+func (l *loader) vector(name string, columns int) []float32 {
+	v, err := l.source.Vector(name, columns)
+	if err != nil {
+		l.fail(err)
+	}
+	return v
+}
+
+func (l *loader) bias(name string, all int, local span) []float32 {
+	if l.err != nil || !l.source.Has(name) {
+		return nil
+	}
+	if v := l.vector(name, all); v != nil {
+		return slices.Clone(v[local.from:local.to])
+	}
+	return nil
+}
+
+// matrix packs rows x columns of a tensor of allRows x allColumns.
+func (l *loader) matrix(name string, allRows, allColumns, rows, columns span, chunks int) *cpu.Matrix {
+	if l.err != nil {
+		return nil
+	}
+	tensor, err := l.source.Tensor(name, allRows.size(), allColumns.size())
+	if err != nil {
+		l.fail(err)
+		return nil
+	}
+	data, err := l.anonymous(cpu.PackedBytes(tensor.Format, rows.size(), columns.size()))
+	if err != nil {
+		l.fail(err)
+		return nil
+	}
+	matrix, err := cpu.NewMatrix(tensor.Format, rows.size(), columns.size(), chunks, data)
+	if err != nil {
+		l.fail(fmt.Errorf("tensor %s: %w", name, err))
+		return nil
+	}
+	from, size := tensor.Format.RowBytes(columns.from), tensor.Format.RowBytes(columns.size())
+	l.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+		for panel := first; panel < end; panel++ {
+			matrix.PackPanel(panel, func(row int) []byte { return tensor.Row(rows.from + row)[from : from+size] })
+		}
+	})
+	return matrix
+}
+
+// anonymous returns zeroed memory outside the Go heap, aligned to a page, that Close gives back.
+func (m *Model) anonymous(bytes int) ([]byte, error) {
+	data, err := unix.Mmap(-1, 0, max(bytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes: %w", bytes, err)
+	}
+	m.memory = append(m.memory, data)
+	return data, nil
+}
+
+func (m *Model) anonymousFloats(count int) ([]float32, error) {
+	data, err := m.anonymous(4 * count)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), count), nil
+}
+
+// Close gives the memory of weights, cache and buffers back. The model must not be used afterwards.
+func (m *Model) Close() {
+	for _, data := range m.memory {
+		unix.Munmap(data)
+	}
+	m.memory = nil
+}

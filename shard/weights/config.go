@@ -1,0 +1,212 @@
+package weights
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+// Config is the shape of a Llama-family model, whichever file it comes from.
+type Config struct {
+	Architecture  string
+	Hidden        int
+	Intermediate  int
+	Layers        int
+	Heads         int // query heads
+	KVHeads       int
+	HeadDim       int
+	Vocabulary    int
+	NormEpsilon   float32
+	MaxPositions  int
+	SlidingWindow int // 0: every position sees all before it
+	TiedHead      bool
+	Rope          Rope
+	EOSTokenIDs   []int32
+}
+
+// Rope says how positions turn queries and keys.
+type Rope struct {
+	Type                 string // "default", "linear", "dynamic", "llama3", "yarn"
+	Theta                float64
+	Factor               float64
+	LowFreqFactor        float64
+	HighFreqFactor       float64
+	OriginalMaxPositions int
+	AttentionFactor      float64 // 0: from Factor, as YaRN's paper says
+	BetaFast, BetaSlow   float64
+	// Divisors divide each frequency (GGUF's rope_freqs.weight); nil means none.
+	Divisors []float32
+}
+
+// maximum of any dimension of a model that is believed; larger values are damage or attack.
+const maxDimension = 1 << 24
+
+func (c *Config) validate() error {
+	for name, value := range map[string]int{"hidden size": c.Hidden, "intermediate size": c.Intermediate, "layer count": c.Layers,
+		"head count": c.Heads, "KV head count": c.KVHeads, "head dimension": c.HeadDim, "vocabulary size": c.Vocabulary, "maximum position": c.MaxPositions} {
+		if value < 1 || value > maxDimension {
+			return fmt.Errorf("%s is %d", name, value)
+		}
+	}
+	switch {
+	case c.Heads%c.KVHeads != 0:
+		return fmt.Errorf("%d query heads do not share %d KV heads evenly", c.Heads, c.KVHeads)
+	case c.HeadDim%2 != 0:
+		return fmt.Errorf("head dimension %d is odd", c.HeadDim)
+	case !(c.NormEpsilon > 0) || !(c.Rope.Theta > 0):
+		return errors.New("norm epsilon and rope theta must be positive")
+	}
+	return nil
+}
+
+// The keys of config.json that are read.
+type hfConfig struct {
+	ModelType        string          `json:"model_type"`
+	Hidden           int             `json:"hidden_size"`
+	Intermediate     int             `json:"intermediate_size"`
+	Layers           int             `json:"num_hidden_layers"`
+	Heads            int             `json:"num_attention_heads"`
+	KVHeads          int             `json:"num_key_value_heads"`
+	HeadDim          int             `json:"head_dim"`
+	Vocabulary       int             `json:"vocab_size"`
+	NormEpsilon      float32         `json:"rms_norm_eps"`
+	MaxPositions     int             `json:"max_position_embeddings"`
+	SlidingWindow    *int            `json:"sliding_window"`
+	UseSlidingWindow bool            `json:"use_sliding_window"`
+	Tied             bool            `json:"tie_word_embeddings"`
+	Activation       string          `json:"hidden_act"`
+	RopeTheta        float64         `json:"rope_theta"`
+	RopeScaling      *hfRope         `json:"rope_scaling"`
+	RopeParameters   *hfRope         `json:"rope_parameters"`
+	EOS              json.RawMessage `json:"eos_token_id"`
+	Quantization     json.RawMessage `json:"quantization_config"`
+}
+
+type hfRope struct {
+	Type            string  `json:"type"`
+	RopeType        string  `json:"rope_type"`
+	Theta           float64 `json:"rope_theta"`
+	Factor          float64 `json:"factor"`
+	LowFreqFactor   float64 `json:"low_freq_factor"`
+	HighFreqFactor  float64 `json:"high_freq_factor"`
+	OriginalMax     int     `json:"original_max_position_embeddings"`
+	AttentionFactor float64 `json:"attention_factor"`
+	BetaFast        float64 `json:"beta_fast"`
+	BetaSlow        float64 `json:"beta_slow"`
+}
+
+// readHFConfig reads config.json and generation_config.json of a model directory.
+func readHFConfig(dir fs.FS) (Config, error) {
+	data, err := fs.ReadFile(dir, "config.json")
+	if err != nil {
+		return Config{}, err
+	}
+	var hf hfConfig
+	if err := json.Unmarshal(data, &hf); err != nil {
+		return Config{}, fmt.Errorf("config.json: %w", err)
+	}
+	c, err := hf.config()
+	if err != nil {
+		return Config{}, fmt.Errorf("config.json: %w", err)
+	}
+	if data, err := fs.ReadFile(dir, "generation_config.json"); err == nil {
+		var generation struct {
+			EOS json.RawMessage `json:"eos_token_id"`
+		}
+		if err := json.Unmarshal(data, &generation); err != nil {
+			return Config{}, fmt.Errorf("generation_config.json: %w", err)
+		}
+		if ids := tokenIDs(generation.EOS); len(ids) > 0 {
+			c.EOSTokenIDs = ids
+		}
+	}
+	return c, nil
+}
+
+func (hf *hfConfig) config() (Config, error) {
+	if !slices.Contains([]string{"llama", "mistral", "qwen2"}, hf.ModelType) {
+		return Config{}, fmt.Errorf("model type %q is not served yet; llama, mistral and qwen2 are", hf.ModelType)
+	}
+	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
+		return Config{}, errors.New("quantization_config: quantised safetensors are not served yet; GGUF Q8_0, Q4_0 and Q4_1 are")
+	}
+	if hf.Activation != "" && hf.Activation != "silu" {
+		return Config{}, fmt.Errorf("activation %q is not served; silu is", hf.Activation)
+	}
+	if hf.UseSlidingWindow {
+		return Config{}, errors.New("use_sliding_window (by layers) is not served yet")
+	}
+	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads, KVHeads: hf.KVHeads,
+		HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions, TiedHead: hf.Tied, EOSTokenIDs: tokenIDs(hf.EOS)}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.HeadDim == 0 && c.Heads > 0 {
+		c.HeadDim = c.Hidden / c.Heads
+	}
+	if c.NormEpsilon == 0 {
+		c.NormEpsilon = 1e-6
+	}
+	if hf.SlidingWindow != nil && hf.ModelType == "mistral" {
+		c.SlidingWindow = *hf.SlidingWindow
+	}
+	var err error
+	if c.Rope, err = hf.rope(); err != nil {
+		return Config{}, err
+	}
+	return c, c.validate()
+}
+
+func (hf *hfConfig) rope() (Rope, error) {
+	r := Rope{Type: "default", Theta: hf.RopeTheta, OriginalMaxPositions: hf.MaxPositions}
+	for _, scaling := range []*hfRope{hf.RopeScaling, hf.RopeParameters} {
+		if scaling == nil {
+			continue
+		}
+		if r.Type = scaling.RopeType; r.Type == "" {
+			r.Type = scaling.Type
+		}
+		if scaling.Theta != 0 {
+			r.Theta = scaling.Theta
+		}
+		r.Factor, r.LowFreqFactor, r.HighFreqFactor = scaling.Factor, scaling.LowFreqFactor, scaling.HighFreqFactor
+		r.AttentionFactor, r.BetaFast, r.BetaSlow = scaling.AttentionFactor, scaling.BetaFast, scaling.BetaSlow
+		if scaling.OriginalMax != 0 {
+			r.OriginalMaxPositions = scaling.OriginalMax
+		}
+	}
+	if r.Theta == 0 {
+		r.Theta = 10000
+	}
+	switch r.Type {
+	case "", "default":
+		r.Type = "default"
+		return r, nil
+	case "linear", "dynamic", "yarn", "llama3":
+		if !(r.Factor >= 1) {
+			return r, fmt.Errorf("rope type %q has factor %v", r.Type, r.Factor)
+		}
+		if r.Type == "llama3" && !(r.HighFreqFactor > r.LowFreqFactor && r.LowFreqFactor > 0) {
+			return r, errors.New("rope type llama3: high_freq_factor must exceed low_freq_factor")
+		}
+		return r, nil
+	}
+	return r, fmt.Errorf("rope type %q is not served yet", r.Type)
+}
+
+// tokenIDs reads one id or a list of ids; null and absent give none.
+func tokenIDs(raw json.RawMessage) []int32 {
+	var one int32
+	var many []int32
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return nil
+	case json.Unmarshal(raw, &one) == nil:
+		return []int32{one}
+	case json.Unmarshal(raw, &many) == nil:
+		return many
+	}
+	return nil
+}

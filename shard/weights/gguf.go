@@ -1,0 +1,301 @@
+package weights
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"lockstep/protocol"
+	"lockstep/shard/cpu"
+)
+
+// GGUF's names of tensor types (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), for errors.
+var ggmlTypes = map[uint32]string{2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 39: "MXFP4"}
+
+var ggmlFormats = map[uint32]cpu.Format{0: cpu.F32, 1: cpu.F16, 2: cpu.Q4_0, 3: cpu.Q4_1, 8: cpu.Q8_0, 30: cpu.BF16}
+
+var ggufFileTypes = map[int]string{0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 32: "bf16"}
+
+// ggufReader reads a mapped file; after the first error every read gives zeros, and err says what it was.
+type ggufReader struct {
+	data []byte
+	at   int
+	err  error
+}
+
+func (r *ggufReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (r *ggufReader) bytes(n uint64) []byte {
+	if r.err != nil || n > uint64(len(r.data)-r.at) {
+		r.fail("file ends within its header")
+		return make([]byte, 8)[:min(n, 8)]
+	}
+	part := r.data[r.at : r.at+int(n)]
+	r.at += int(n)
+	return part
+}
+
+func (r *ggufReader) u32() uint32 { return binary.LittleEndian.Uint32(r.bytes(4)) }
+func (r *ggufReader) u64() uint64 { return binary.LittleEndian.Uint64(r.bytes(8)) }
+func (r *ggufReader) text() string {
+	return string(r.bytes(r.u64()))
+}
+
+// value reads a metadata value: int64, float64, bool, string, []string or []float64.
+func (r *ggufReader) value(kind uint32) any {
+	little := binary.LittleEndian
+	switch kind {
+	case 0:
+		return int64(r.bytes(1)[0])
+	case 1:
+		return int64(int8(r.bytes(1)[0]))
+	case 2:
+		return int64(little.Uint16(r.bytes(2)))
+	case 3:
+		return int64(int16(little.Uint16(r.bytes(2))))
+	case 4:
+		return int64(r.u32())
+	case 5:
+		return int64(int32(r.u32()))
+	case 6:
+		return float64(math.Float32frombits(r.u32()))
+	case 7:
+		return r.bytes(1)[0] != 0
+	case 8:
+		return r.text()
+	case 9:
+		return r.array(r.u32(), r.u64())
+	case 10, 11:
+		return int64(r.u64())
+	case 12:
+		return math.Float64frombits(r.u64())
+	}
+	r.fail("metadata type %d is unknown", kind)
+	return nil
+}
+
+func (r *ggufReader) array(kind uint32, count uint64) any {
+	if count > uint64(len(r.data)-r.at) {
+		r.fail("an array of %d values exceeds the file", count)
+		return nil
+	}
+	if kind == 8 {
+		values := make([]string, 0, min(count, 1<<20))
+		for range count {
+			if values = append(values, r.text()); r.err != nil {
+				return nil
+			}
+		}
+		return values
+	}
+	values := make([]float64, 0, min(count, 1<<20))
+	for range count {
+		switch v := r.value(kind).(type) {
+		case int64:
+			values = append(values, float64(v))
+		case float64:
+			values = append(values, v)
+		case bool:
+			values = append(values, 0)
+		default:
+			r.fail("an array of type %d is not understood", kind)
+		}
+		if r.err != nil {
+			return nil
+		}
+	}
+	return values
+}
+
+type ggufMeta map[string]any
+
+func (m ggufMeta) number(key string, missing float64) float64 {
+	switch v := m[key].(type) {
+	case int64:
+		return float64(v)
+	case float64:
+		return v
+	}
+	return missing
+}
+
+func (m ggufMeta) count(key string) int      { return int(m.number(key, 0)) }
+func (m ggufMeta) text(key string) string    { s, _ := m[key].(string); return s }
+func (m ggufMeta) flag(key string) bool      { b, _ := m[key].(bool); return b }
+func (m ggufMeta) texts(key string) []string { s, _ := m[key].([]string); return s }
+
+func (m *Model) openGGUF(data []byte) error {
+	r := &ggufReader{data: data}
+	if string(r.bytes(4)) != "GGUF" {
+		return errors.New("not a GGUF file")
+	}
+	if version := r.u32(); version != 2 && version != 3 {
+		return fmt.Errorf("GGUF version %d is not served; 2 and 3 are", version)
+	}
+	tensors, pairs := r.u64(), r.u64()
+	meta := ggufMeta{}
+	for i := uint64(0); i < pairs && r.err == nil; i++ {
+		key := r.text()
+		meta[key] = r.value(r.u32())
+	}
+	if r.err != nil {
+		return r.err
+	}
+	if err := m.ggufConfig(meta); err != nil {
+		return err
+	}
+	if err := m.ggufTensors(r, tensors, uint64(max(1, meta.number("general.alignment", 32)))); err != nil {
+		return err
+	}
+	if t, ok := m.tensors["rope_freqs.weight"]; ok {
+		if t.Format != cpu.F32 || t.Columns != m.Config.HeadDim/2 {
+			return errors.New("rope_freqs.weight has another shape than half a head")
+		}
+		m.Config.Rope.Divisors = t.Floats(0, nil)
+	}
+	m.Config.TiedHead = !m.Has("lm_head.weight")
+	m.Tokenizer.GGUF = ggufTokenizer(meta)
+	m.DataType = "gguf." + ggufFileTypes[meta.count("general.file_type")]
+	if m.DataType == "gguf." {
+		m.DataType = "gguf.mixed"
+	}
+	return nil
+}
+
+func (m *Model) ggufConfig(meta ggufMeta) error {
+	architecture := meta.text("general.architecture")
+	if architecture != "llama" {
+		return fmt.Errorf("architecture %q is not served yet; llama is", architecture)
+	}
+	key := func(name string) string { return architecture + "." + name }
+	if n := meta.count(key("expert_count")); n > 0 {
+		return fmt.Errorf("models with experts (%d) are not served yet", n)
+	}
+	c := Config{Architecture: architecture, Hidden: meta.count(key("embedding_length")), Intermediate: meta.count(key("feed_forward_length")),
+		Layers: meta.count(key("block_count")), Heads: meta.count(key("attention.head_count")), KVHeads: meta.count(key("attention.head_count_kv")),
+		HeadDim: meta.count(key("attention.key_length")), MaxPositions: meta.count(key("context_length")), Vocabulary: len(meta.texts("tokenizer.ggml.tokens")),
+		NormEpsilon: float32(meta.number(key("attention.layer_norm_rms_epsilon"), 1e-5))}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.HeadDim == 0 && c.Heads > 0 {
+		c.HeadDim = c.Hidden / c.Heads
+	}
+	if n := meta.count(key("vocab_size")); n > 0 {
+		c.Vocabulary = n
+	}
+	if n := meta.count(key("rope.dimension_count")); n != 0 && n != c.HeadDim {
+		return fmt.Errorf("rotation of %d of %d dimensions is not served yet", n, c.HeadDim)
+	}
+	c.Rope = Rope{Type: "default", Theta: meta.number(key("rope.freq_base"), 10000), OriginalMaxPositions: c.MaxPositions}
+	switch scaling := meta.text(key("rope.scaling.type")); scaling {
+	case "", "none":
+	case "linear":
+		c.Rope.Type, c.Rope.Factor = "linear", meta.number(key("rope.scaling.factor"), 1)
+	default:
+		return fmt.Errorf("rope scaling %q is not served from GGUF yet", scaling)
+	}
+	if eos, ok := meta["tokenizer.ggml.eos_token_id"].(int64); ok {
+		c.EOSTokenIDs = append(c.EOSTokenIDs, int32(eos))
+	}
+	if eot, ok := meta["tokenizer.ggml.eot_token_id"].(int64); ok && (len(c.EOSTokenIDs) == 0 || int32(eot) != c.EOSTokenIDs[0]) {
+		c.EOSTokenIDs = append(c.EOSTokenIDs, int32(eot))
+	}
+	m.Config = c
+	return c.validate()
+}
+
+func (m *Model) ggufTensors(r *ggufReader, count, alignment uint64) error {
+	type entry struct {
+		name   string
+		tensor Tensor
+		offset uint64
+	}
+	var entries []entry
+	for i := uint64(0); i < count && r.err == nil; i++ {
+		e := entry{name: r.text()}
+		dimensions := r.u32()
+		if dimensions < 1 || dimensions > 2 {
+			return fmt.Errorf("tensor %s has %d dimensions", e.name, dimensions)
+		}
+		e.tensor.Rows, e.tensor.Columns = 1, int(min(r.u64(), math.MaxInt32))
+		if dimensions == 2 {
+			e.tensor.Rows = int(min(r.u64(), math.MaxInt32))
+		}
+		kind := r.u32()
+		e.offset = r.u64()
+		var ok bool
+		if e.tensor.Format, ok = ggmlFormats[kind]; !ok && r.err == nil {
+			return fmt.Errorf("tensor %s: GGUF type %s (%d) is not served yet; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are", e.name, ggmlTypes[kind], kind)
+		}
+		entries = append(entries, e)
+	}
+	if r.err != nil {
+		return r.err
+	}
+	start := (uint64(r.at) + alignment - 1) / alignment * alignment
+	if start > uint64(len(r.data)) {
+		return errors.New("file ends within its header")
+	}
+	payload := r.data[start:]
+	for _, e := range entries {
+		t := e.tensor
+		if t.Columns%t.Format.BlockColumns() != 0 || t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension {
+			return fmt.Errorf("tensor %s is %d x %d", e.name, t.Rows, t.Columns)
+		}
+		size := uint64(t.Rows * t.Format.RowBytes(t.Columns))
+		if e.offset > uint64(len(payload)) || size > uint64(len(payload))-e.offset {
+			return fmt.Errorf("tensor %s lies outside the file", e.name)
+		}
+		t.data = payload[e.offset : e.offset+size]
+		if strings.HasSuffix(e.name, ".attn_q.weight") || strings.HasSuffix(e.name, ".attn_k.weight") {
+			t.interleavedHead = m.Config.HeadDim
+			if t.Rows%m.Config.HeadDim != 0 {
+				return fmt.Errorf("tensor %s has %d rows for heads of %d", e.name, t.Rows, m.Config.HeadDim)
+			}
+		}
+		if err := m.add(hfName(e.name), t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var ggufNames = strings.NewReplacer("attn_norm", "input_layernorm", "ffn_norm", "post_attention_layernorm", "attn_q", "self_attn.q_proj",
+	"attn_k", "self_attn.k_proj", "attn_v", "self_attn.v_proj", "attn_output", "self_attn.o_proj", "ffn_gate", "mlp.gate_proj", "ffn_up", "mlp.up_proj",
+	"ffn_down", "mlp.down_proj")
+
+// hfName translates a GGUF tensor name; unknown names stay as they are.
+func hfName(name string) string {
+	switch name {
+	case "token_embd.weight":
+		return "model.embed_tokens.weight"
+	case "output_norm.weight":
+		return "model.norm.weight"
+	case "output.weight":
+		return "lm_head.weight"
+	}
+	if rest, ok := strings.CutPrefix(name, "blk."); ok {
+		return "model.layers." + ggufNames.Replace(rest)
+	}
+	return name
+}
+
+func ggufTokenizer(meta ggufMeta) *protocol.GGUFTokenizer {
+	id := func(key string) int32 { return int32(meta.number("tokenizer.ggml."+key, -1)) }
+	t := &protocol.GGUFTokenizer{Model: meta.text("tokenizer.ggml.model"), Pre: meta.text("tokenizer.ggml.pre"),
+		Tokens: meta.texts("tokenizer.ggml.tokens"), Merges: meta.texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"), EOSTokenID: id("eos_token_id"),
+		AddBOS: meta.flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.flag("tokenizer.ggml.add_eos_token"), ChatTemplate: meta.text("tokenizer.chat_template")}
+	if types, ok := meta["tokenizer.ggml.token_type"].([]float64); ok {
+		for _, v := range types {
+			t.TokenTypes = append(t.TokenTypes, int32(v))
+		}
+	}
+	return t
+}

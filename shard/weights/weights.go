@@ -1,0 +1,168 @@
+// Package weights reads models: directories in Hugging Face format (safetensors, also over several files) and GGUF
+// files. Files are mapped, not read: a rank touches only the rows and columns that it holds. Whatever the file, tensors
+// have Hugging Face's names, shapes and row order.
+package weights
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"lockstep/protocol"
+	"lockstep/shard/cpu"
+)
+
+// Model is an open model. It is immutable; Close unmaps its files.
+type Model struct {
+	Config    Config
+	Tokenizer protocol.TokenizerSource
+	// DataType is the weights' type as the model card has it.
+	DataType string
+	// WeightBytes is the size of all tensors.
+	WeightBytes int64
+
+	tensors map[string]Tensor
+	mapped  [][]byte
+}
+
+// Tensor is a matrix (or, with one row, a vector) in its file's layout.
+type Tensor struct {
+	Format        cpu.Format
+	Rows, Columns int
+	data          []byte
+	// interleavedHead is the head dimension if the rows of each head are stored as rotation pairs (2i, 2i+1), as
+	// llama.cpp stores queries and keys; Row gives them as (i, i+half).
+	interleavedHead int
+}
+
+// Row returns the bytes of a row; they belong to the mapped file.
+func (t Tensor) Row(row int) []byte {
+	if t.interleavedHead > 0 {
+		half := t.interleavedHead / 2
+		head, i := row/t.interleavedHead, row%t.interleavedHead
+		row = head*t.interleavedHead + i%half*2 + i/half
+	}
+	size := t.Format.RowBytes(t.Columns)
+	return t.data[row*size : (row+1)*size]
+}
+
+// Floats returns a row of a plain format (F32, F16, BF16) as float32; dst is used if it is large enough.
+func (t Tensor) Floats(row int, dst []float32) []float32 {
+	dst = append(dst[:0], make([]float32, t.Columns)...)
+	in := t.Row(row)
+	cpu.Widen(t.Format, dst, in)
+	return dst
+}
+
+// Open opens a directory or a .gguf file.
+func Open(path string) (*Model, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		m := &Model{}
+		return m.finish(m.openDirectory(os.DirFS(path), func(name string) ([]byte, error) { return m.mapFile(filepath.Join(path, name)) }))
+	}
+	if !strings.HasSuffix(path, ".gguf") {
+		return nil, fmt.Errorf("%s is neither a directory nor a .gguf file", path)
+	}
+	m := &Model{}
+	data, err := m.mapFile(path)
+	if err == nil {
+		err = m.openGGUF(data)
+	}
+	return m.finish(err)
+}
+
+// OpenFS opens a directory in Hugging Face format that is held in memory, such as an embedded one.
+func OpenFS(dir fs.FS) (*Model, error) {
+	m := &Model{}
+	return m.finish(m.openDirectory(dir, func(name string) ([]byte, error) { return fs.ReadFile(dir, name) }))
+}
+
+func (m *Model) finish(err error) (*Model, error) {
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close unmaps the files. Tensors must not be used afterwards.
+func (m *Model) Close() {
+	for _, data := range m.mapped {
+		unix.Munmap(data)
+	}
+	m.mapped = nil
+}
+
+func (m *Model) mapFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() == 0 {
+		return nil, fmt.Errorf("%s is empty", path)
+	}
+	data, err := unix.Mmap(int(file.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	m.mapped = append(m.mapped, data)
+	return data, nil
+}
+
+// Has reports whether the model has a tensor of this name.
+func (m *Model) Has(name string) bool { _, ok := m.tensors[name]; return ok }
+
+// Tensor returns the tensor of this name and checks its shape. A vector has one row.
+func (m *Model) Tensor(name string, rows, columns int) (Tensor, error) {
+	t, ok := m.tensors[name]
+	if !ok {
+		return Tensor{}, fmt.Errorf("tensor %s is missing", name)
+	}
+	if t.Rows != rows || t.Columns != columns {
+		return Tensor{}, fmt.Errorf("tensor %s is %d x %d, want %d x %d", name, t.Rows, t.Columns, rows, columns)
+	}
+	return t, nil
+}
+
+// Format returns the format of a tensor, F32 if there is none of this name.
+func (m *Model) Format(name string) cpu.Format { return m.tensors[name].Format }
+
+// Vector returns a tensor of one row as float32.
+func (m *Model) Vector(name string, columns int) ([]float32, error) {
+	t, err := m.Tensor(name, 1, columns)
+	if err != nil {
+		return nil, err
+	}
+	return t.Floats(0, nil), nil
+}
+
+func (m *Model) add(name string, t Tensor) error {
+	if m.tensors == nil {
+		m.tensors = make(map[string]Tensor)
+	}
+	if _, double := m.tensors[name]; double {
+		return fmt.Errorf("tensor %s is there twice", name)
+	}
+	m.tensors[name] = t
+	m.WeightBytes += int64(len(t.data))
+	return nil
+}
+
+func float32At(data []byte, i int) float32 {
+	return math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+}
