@@ -28,13 +28,13 @@ func TestScripts(t *testing.T) {
 			add 1 4
 			step 1:0+4!
 			append 1
-			add 2 12
+			add 2 11
 			step 1:4+1! 2:0+7
 			append 1
-			step 1:5+1! 2:7+5!
+			step 1:5+1! 2:7+4!
 			append 1
 			append 2
-			step 1:6+1! 2:12+1!`,
+			step 1:6+1! 2:11+1!`,
 		"cancel frees blocks at once": `
 			add 1 8
 			add 2 8
