@@ -1,0 +1,134 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"lockstep/protocol"
+	"lockstep/router/request"
+)
+
+const (
+	// requestBytes and tokenBytes bound what one request and one token id take in a dispatch.
+	requestBytes = 512
+	tokenBytes   = 12
+)
+
+// admit dispatches what admission lets go.
+func (f *Fleet) admit() {
+	batches := map[*group][]*call{}
+	for _, assignment := range f.core.Admit() {
+		g, c := f.groups[assignment.Group], f.calls[assignment.ID]
+		batches[g] = append(batches[g], c)
+	}
+	for g, calls := range batches {
+		f.dispatch(g, calls)
+	}
+}
+
+// dispatch sends calls to a group in as few messages as the limits allow.
+func (f *Fleet) dispatch(g *group, calls []*call) {
+	limit := min(int(f.conn.MaxPayload()), protocol.MaxPayloadBytes)
+	if limit <= 0 {
+		limit = protocol.MaxPayloadBytes
+	}
+	var batch []protocol.Request
+	bytes := requestBytes
+	for _, c := range calls {
+		size := requestBytes + tokenBytes*(len(c.request.Prompt)+len(c.generated))
+		if size+requestBytes > limit {
+			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: the prompt is too long for one message"})
+			continue
+		}
+		if len(batch) == protocol.MaxDispatchRequests || bytes+size > limit {
+			f.send(g, batch)
+			batch, bytes = nil, requestBytes
+		}
+		batch, bytes = append(batch, f.begin(g, c)), bytes+size
+	}
+	if len(batch) > 0 {
+		f.send(g, batch)
+	}
+}
+
+// begin opens an attempt of a call at a group and returns its wire form.
+func (f *Fleet) begin(g *group, c *call) protocol.Request {
+	f.lastWire++
+	c.wire, c.group = f.lastWire, g
+	c.orphan = time.Time{}
+	now := time.Now()
+	if len(g.running) == 0 {
+		g.lastFrame = now
+	}
+	g.running[c.wire] = c
+	f.wires[c.wire] = c
+	c.events.MarkDispatched(now)
+	return protocol.Request{
+		ID: c.wire, Prompt: c.request.Prompt, Generated: append([]int32(nil), c.generated...),
+		MaxNewTokens: c.request.MaxNewTokens, Sampling: c.request.Sampling,
+		PromptLogprobs: c.request.PromptLogprobs && len(c.events.Prompt()) < len(c.request.Prompt)-1,
+	}
+}
+
+// send publishes one dispatch and hands the answer to the owner.
+func (f *Fleet) send(g *group, batch []protocol.Request) {
+	if f.config.OnDispatch != nil {
+		f.config.OnDispatch(len(batch))
+	}
+	subject := g.Announcement.Dispatch()
+	wires := make([]uint64, len(batch))
+	for i := range batch {
+		wires[i] = batch[i].ID
+	}
+	f.workers.Go(func() {
+		var reply protocol.DispatchReply
+		data, err := json.Marshal(protocol.Dispatch{Version: protocol.Version, Router: f.config.Router, Requests: batch})
+		if err == nil {
+			ctx, cancel := context.WithTimeout(f.ctx, dispatchTimeout)
+			defer cancel()
+			message, requestErr := f.conn.RequestWithContext(ctx, subject, data)
+			if err = requestErr; err == nil {
+				err = json.Unmarshal(message.Data, &reply)
+			}
+		}
+		f.post(func() { f.answered(g, wires, &reply, err) })
+	})
+}
+
+// answered takes in the answer to a dispatch.
+func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply, err error) {
+	refused := reply.Refused
+	if reply.Error != nil {
+		refused = refused[:0]
+		for _, wire := range wires {
+			refused = append(refused, protocol.Refusal{ID: wire, Error: *reply.Error})
+		}
+	}
+	var back []uint64
+	if err != nil {
+		f.log.Warn().Err(err).Stringer("group", g.Announcement.GroupRef).Msg("dispatch not acknowledged")
+		for _, wire := range wires {
+			if c := f.wires[wire]; c != nil && c.group == g && !c.started {
+				back = append(back, wire)
+			}
+		}
+	}
+	for _, refusal := range refused {
+		c := f.wires[refusal.ID]
+		switch {
+		case c == nil || c.group != g:
+		case refusal.Error.Retryable():
+			back = append(back, refusal.ID)
+		case refusal.Error.Code == protocol.CodeTooLong:
+			f.fail(c, &request.Error{Class: request.Validation, Message: refusal.Error.Message})
+		default:
+			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: " + refusal.Error.Message})
+		}
+	}
+	if len(back) > 0 && f.groups[g.Announcement.Group] == g {
+		g.refused = true
+		f.core.SetOpen(g.Announcement.Group, false)
+		f.takeBack(g, back)
+	}
+}

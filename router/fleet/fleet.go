@@ -1,0 +1,343 @@
+// Package fleet is the router's side of protocol: it knows the groups that are heard over NATS, sends them requests, and
+// turns their frames into the events of each request.
+//
+// One goroutine, Run, owns admission, groups and calls; everything else reaches it through channels. The life of a call:
+// it waits in admission's queue; it is dispatched to a group under a wire id of its own for each attempt, so that frames
+// of an earlier attempt mean nothing; rows of frames become tokens in order of their positions. When the group dies,
+// refuses or loses a frame for good, the call goes back to the front of the queue with the tokens that it has and is
+// dispatched again, which by design (law 4) yields the tokens that would have come.
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"lockstep/protocol"
+	"lockstep/router/admission"
+	"lockstep/router/request"
+)
+
+const (
+	tickInterval = 50 * time.Millisecond
+	// aliveInterval between two signs of life, half of what the groups ask for.
+	aliveInterval = protocol.RouterAliveInterval / 2
+	// dispatchTimeout is how long a group may take to acknowledge a dispatch; then it goes back to the queue.
+	dispatchTimeout = 2 * time.Second
+	// replayInterval lies between two Replay requests for one gap.
+	replayInterval = 200 * time.Millisecond
+	// maxReplays is how often a gap is asked for before its requests are dispatched again.
+	maxReplays = 5
+	// quietTimeout is how long a group with running requests may be silent before the router asks for what it missed.
+	quietTimeout = time.Second
+	// inboundMessages bounds what NATS may hold for the owner; when full, NATS drops, which shows as a gap and is mended.
+	inboundMessages = 16384
+	// maxGroups bounds the groups that are followed; announcements of more are ignored.
+	maxGroups = 1024
+)
+
+// ErrClosed says that the fleet runs no more.
+var ErrClosed = errors.New("fleet: closed")
+
+// Config of a fleet.
+type Config struct {
+	// Router is the name on the wire, a valid token, never used before by another process.
+	Router string
+	// QueueLimit bounds the waiting requests; more are refused as overloaded.
+	QueueLimit int
+	// ResumeTimeout is how long a request may wait without any living group that could take it.
+	ResumeTimeout time.Duration
+	// ModelID, when not empty, is the only model whose groups are used.
+	ModelID string
+	// OnCard is called with each new checked card, not on the owner's goroutine. An error keeps its groups unused.
+	OnCard func(digest string, card *protocol.ModelCard) error
+	// OnDispatch and OnStep observe batches sent and steps received; nil to ignore. They must not block.
+	OnDispatch func(requests int)
+	OnStep     func(prefill bool, sincePrevious time.Duration)
+}
+
+// Group is a living group whose card is known, as others may see it.
+type Group struct {
+	Ref        protocol.GroupRef
+	CardDigest string
+	Limits     protocol.Limits
+	Ready      bool
+}
+
+// Snapshot is a moment's view of the fleet; it is never changed.
+type Snapshot struct {
+	Groups []Group
+	Load   request.Load
+}
+
+// Fleet is a router's view of all groups.
+type Fleet struct {
+	config   Config
+	conn     *nats.Conn
+	log      zerolog.Logger
+	snapshot atomic.Pointer[Snapshot]
+	commands chan func()
+	results  chan func()
+	messages chan *nats.Msg
+	done     chan struct{}
+	workers  sync.WaitGroup // card fetches and dispatches in flight
+
+	// Owned by Run.
+	ctx      context.Context
+	core     *admission.Core
+	groups   map[string]*group // by name
+	cards    map[string]cardState
+	downed   map[string]uint64 // group's name to newest incarnation known to be dead
+	numbers  map[protocol.GroupRef]uint64
+	calls    map[uint64]*call // by id
+	wires    map[uint64]*call // by wire id of the running attempt
+	lastID   uint64
+	lastWire uint64
+	alive    time.Time
+	frame    protocol.Frame
+}
+
+// call is a request between Submit and its end.
+type call struct {
+	id        uint64
+	request   *request.Request
+	events    *request.Events
+	generated []int32
+
+	// Of the running attempt; wire is 0 while the call waits.
+	wire    uint64
+	group   *group
+	started bool // a frame has named the attempt
+
+	interrupted bool      // it has been dispatched before
+	orphan      time.Time // since when no living group can take it, or zero
+}
+
+// New returns a fleet that speaks over conn. It starts nothing.
+func New(conn *nats.Conn, config Config, log zerolog.Logger) *Fleet {
+	f := &Fleet{
+		config: config, conn: conn, log: log,
+		commands: make(chan func(), 64), results: make(chan func(), 64),
+		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
+		core: admission.New(config.QueueLimit), groups: map[string]*group{}, cards: map[string]cardState{},
+		downed: map[string]uint64{}, numbers: map[protocol.GroupRef]uint64{},
+		calls: map[uint64]*call{}, wires: map[uint64]*call{},
+	}
+	f.snapshot.Store(&Snapshot{})
+	return f
+}
+
+// Snapshot returns the present view.
+func (f *Fleet) Snapshot() *Snapshot { return f.snapshot.Load() }
+
+// Run subscribes and serves until ctx ends; then all calls fail and groups are told to drop them.
+func (f *Fleet) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	f.ctx = ctx
+	defer func() {
+		cancel()
+		f.shutDown()
+	}()
+	for _, subject := range []string{protocol.SubjectAnnounce, protocol.SubjectDown, protocol.FrameSubject(f.config.Router)} {
+		subscription, err := f.conn.ChanSubscribe(subject, f.messages)
+		if err != nil {
+			return err
+		}
+		defer subscription.Unsubscribe()
+	}
+	ticker := time.NewTicker(tickInterval)
+	defer ticker.Stop()
+	f.tick(time.Now())
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case message := <-f.messages:
+			f.receive(message)
+		case command := <-f.commands:
+			command()
+			f.admit()
+		case result := <-f.results:
+			result()
+			f.admit()
+		case now := <-ticker.C:
+			f.tick(now)
+		}
+	}
+}
+
+// shutDown ends what is left after Run.
+func (f *Fleet) shutDown() {
+	close(f.done)
+	for _, g := range f.groups {
+		f.sendCancel(g.Announcement.GroupRef, g.wires())
+	}
+	for _, c := range f.calls {
+		c.events.Fail(&request.Error{Class: request.Incomplete, Message: "the router is shutting down"})
+	}
+	f.workers.Wait()
+	f.conn.FlushTimeout(time.Second)
+}
+
+// post hands a result of a worker to the owner.
+func (f *Fleet) post(result func()) {
+	select {
+	case f.results <- result:
+	case <-f.ctx.Done():
+	}
+}
+
+// Submit queues a request and returns its id and events. The error is an ErrClosed or a *request.Error.
+func (f *Fleet) Submit(r *request.Request) (uint64, *request.Events, error) {
+	promptLogprobs := 0
+	if r.PromptLogprobs {
+		promptLogprobs = len(r.Prompt) - 1
+	}
+	c := &call{request: r, events: request.NewEvents(promptLogprobs)}
+	answer := make(chan error, 1)
+	submit := func() { answer <- f.submit(c) }
+	select {
+	case f.commands <- submit:
+	case <-f.done:
+		return 0, nil, ErrClosed
+	}
+	select {
+	case err := <-answer:
+		return c.id, c.events, err
+	case <-f.done:
+		return 0, nil, ErrClosed
+	}
+}
+
+func (f *Fleet) submit(c *call) error {
+	f.lastID++
+	c.id = f.lastID
+	item := admission.Item{ID: c.id, Kind: c.request.CardDigest, Tokens: len(c.request.Prompt) + c.request.MaxNewTokens}
+	if err := f.core.Push(item); err != nil {
+		return &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
+	}
+	f.calls[c.id] = c
+	return nil
+}
+
+// Cancel ends a request that nobody waits for any more. Ids that have ended are ignored.
+func (f *Fleet) Cancel(id uint64) {
+	select {
+	case f.commands <- func() { f.cancel(id) }:
+	case <-f.done:
+	}
+}
+
+func (f *Fleet) cancel(id uint64) {
+	c := f.calls[id]
+	if c == nil {
+		return
+	}
+	if c.group != nil {
+		f.sendCancel(c.group.Announcement.GroupRef, []uint64{c.wire})
+	}
+	f.end(c)
+}
+
+// end forgets a call and gives its room back.
+func (f *Fleet) end(c *call) {
+	f.detach(c)
+	f.core.Remove(c.id)
+	delete(f.calls, c.id)
+}
+
+// detach parts a call from its attempt; admission is not told.
+func (f *Fleet) detach(c *call) {
+	if c.group != nil {
+		delete(c.group.running, c.wire)
+		delete(f.wires, c.wire)
+	}
+	c.group, c.wire, c.started = nil, 0, false
+}
+
+func (f *Fleet) fail(c *call, err *request.Error) {
+	c.events.Fail(err)
+	f.end(c)
+}
+
+func (f *Fleet) publish(subject string, message any) {
+	data, err := json.Marshal(message)
+	if err == nil {
+		err = f.conn.Publish(subject, data)
+	}
+	if err != nil {
+		f.log.Warn().Err(err).Str("subject", subject).Msg("publish failed")
+	}
+}
+
+func (f *Fleet) sendCancel(ref protocol.GroupRef, wires []uint64) {
+	if len(wires) > 0 {
+		f.publish(ref.Cancel(), protocol.Cancel{Router: f.config.Router, IDs: wires})
+	}
+}
+
+// receive takes one message from NATS.
+func (f *Fleet) receive(message *nats.Msg) {
+	switch message.Subject {
+	case protocol.SubjectAnnounce:
+		f.announced(message.Data)
+	case protocol.SubjectDown:
+		var down protocol.Down
+		if json.Unmarshal(message.Data, &down) == nil {
+			f.down(down)
+		}
+	default:
+		f.receiveFrame(message.Data)
+	}
+	f.admit()
+}
+
+// tick does what time asks for.
+func (f *Fleet) tick(now time.Time) {
+	if now.Sub(f.alive) >= aliveInterval {
+		f.alive = now
+		f.publish(protocol.SubjectRouterAlive, protocol.RouterAlive{Router: f.config.Router})
+	}
+	f.watchGroups(now)
+	f.watchOrphans(now)
+	f.admit()
+	f.publishSnapshot()
+}
+
+// watchOrphans fails the waiting calls that no living group could take for too long.
+func (f *Fleet) watchOrphans(now time.Time) {
+	if f.core.Queued() == 0 {
+		return
+	}
+	for _, c := range f.calls {
+		switch {
+		case c.group != nil || f.servable(c):
+			c.orphan = time.Time{}
+		case c.orphan.IsZero():
+			c.orphan = now
+		case now.Sub(c.orphan) >= f.config.ResumeTimeout:
+			class := request.Unavailable
+			if c.interrupted {
+				class = request.Generation
+			}
+			f.fail(c, &request.Error{Class: class, Message: "Server error: no shard group is available"})
+		}
+	}
+}
+
+// servable reports whether a living group could take the call, now or later.
+func (f *Fleet) servable(c *call) bool {
+	tokens := len(c.request.Prompt) + c.request.MaxNewTokens
+	for _, g := range f.groups {
+		if g.known && g.Announcement.CardDigest == c.request.CardDigest && admission.Fits(tokens, g.Announcement.Limits) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,95 @@
+package fleet
+
+import (
+	"time"
+
+	"lockstep/protocol"
+	"lockstep/router/request"
+)
+
+// receiveFrame takes in one frame. Frames are used in the order of their numbers only: a later one is dropped, since the
+// Replay that its gap brings holds it again.
+func (f *Fleet) receiveFrame(data []byte) {
+	frame := &f.frame
+	if err := protocol.DecodeFrame(frame, data); err != nil {
+		f.log.Error().Err(err).Msg("frame refused")
+		return
+	}
+	g := f.groups[frame.Group.Group]
+	if g == nil || g.Announcement.Incarnation != frame.Group.Incarnation {
+		return
+	}
+	now := time.Now()
+	g.seen = now
+	if frame.Number < g.next {
+		return
+	}
+	if frame.Number > g.next {
+		if g.replays < maxReplays {
+			if now.Sub(g.asked) >= replayInterval {
+				f.askReplay(g, now)
+			}
+			return
+		}
+		f.log.Warn().Stringer("group", frame.Group).Uint64("from", g.next).Uint64("to", frame.Number).Msg("frames lost for good; dispatching again")
+		f.takeBack(g, g.wires())
+	}
+	interval := now.Sub(g.lastFrame)
+	g.next, g.lastFrame, g.replays = frame.Number+1, now, 0
+	g.Announcement.Load = frame.Load
+	f.core.Report(frame.Group.Group, frame.Load.HeldTokens)
+	f.apply(g, frame, interval)
+}
+
+// apply gives the frame's rows to their calls.
+func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
+	for i := range frame.Prompt {
+		part := &frame.Prompt[i]
+		if c := f.wires[part.Request]; c != nil && c.group == g {
+			c.started = true
+			c.events.PutPrompt(int(part.Start), part.Logprob)
+		}
+	}
+	prefill, decode := false, false
+	var lost []uint64
+	for i, wire := range frame.Request {
+		c := f.wires[wire]
+		if c == nil || c.group != g {
+			continue
+		}
+		c.started, c.interrupted = true, true
+		position := int(frame.Position[i])
+		prefill, decode = prefill || position == 0, decode || position > 0
+		switch {
+		case frame.Finish[i] == protocol.FinishError:
+			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: the shard group gave the request up"})
+		case position < len(c.generated): // known before the resume
+		case position > len(c.generated):
+			lost = append(lost, wire)
+		default:
+			c.generated = append(c.generated, frame.Token[i])
+			c.events.PutToken(request.Token{ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i]})
+			if frame.Finish[i] != protocol.FinishNone {
+				f.end(c)
+			}
+		}
+	}
+	if len(lost) > 0 {
+		f.takeBack(g, lost)
+	}
+	if f.config.OnStep != nil {
+		if prefill {
+			f.config.OnStep(true, interval)
+		}
+		if decode {
+			f.config.OnStep(false, interval)
+		}
+	}
+}
+
+// askReplay asks a group to send again what is missing.
+func (f *Fleet) askReplay(g *group, now time.Time) {
+	g.asked = now
+	g.replays++
+	f.publish(g.Announcement.Replay(), protocol.Replay{Router: f.config.Router, From: g.next})
+}

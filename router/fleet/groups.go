@@ -1,0 +1,244 @@
+package fleet
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"lockstep/protocol"
+	"lockstep/router/admission"
+	"lockstep/router/request"
+)
+
+// group is a living incarnation.
+type group struct {
+	Announcement protocol.Announcement
+	known        bool // its card is known and good: admission has it
+	refused      bool // it refused or did not answer; closed until its next announcement
+	seen         time.Time
+	running      map[uint64]*call // by wire id
+
+	next      uint64 // number of the frame that comes next
+	lastFrame time.Time
+	asked     time.Time // when a Replay was last asked for
+	replays   int       // Replays asked for since the last good frame
+}
+
+func (g *group) wires() []uint64 {
+	wires := make([]uint64, 0, len(g.running))
+	for wire := range g.running {
+		wires = append(wires, wire)
+	}
+	return wires
+}
+
+// cardState is how far the router is with a model card.
+type cardState int
+
+const (
+	cardUnknown cardState = iota
+	cardLoading
+	cardGood
+	cardBad // refused by OnCard: it would be refused again
+)
+
+// announced takes in a heartbeat.
+func (f *Fleet) announced(data []byte) {
+	var a protocol.Announcement
+	if json.Unmarshal(data, &a) != nil || a.Version != protocol.Version || !protocol.ValidToken(a.Group) {
+		return
+	}
+	if f.config.ModelID != "" && a.ModelID != f.config.ModelID {
+		return
+	}
+	if dead, ok := f.downed[a.Group]; ok && a.Incarnation <= dead {
+		return
+	}
+	g := f.groups[a.Group]
+	if g != nil && a.Incarnation < g.Announcement.Incarnation {
+		return
+	}
+	if g != nil && a.Incarnation > g.Announcement.Incarnation {
+		f.remove(g, "a newer incarnation has come")
+		g = nil
+	}
+	if g == nil {
+		if len(f.groups) >= maxGroups {
+			return
+		}
+		g = &group{running: map[uint64]*call{}, next: f.numbers[a.GroupRef]}
+		f.groups[a.Group] = g
+		f.log.Info().Stringer("group", a.GroupRef).Str("model", a.ModelID).Int("shards", a.Shards).Msg("group found")
+	}
+	g.Announcement, g.seen, g.refused = a, time.Now(), false
+	switch f.cards[a.CardDigest] {
+	case cardGood:
+		f.include(g)
+	case cardUnknown:
+		f.loadCard(g)
+	}
+}
+
+// include tells admission about a group whose card is good.
+func (f *Fleet) include(g *group) {
+	name := g.Announcement.Group
+	g.known = true
+	f.core.SetGroup(name, admission.Group{Kind: g.Announcement.CardDigest, Limits: g.Announcement.Limits})
+	f.core.SetOpen(name, g.Announcement.State == protocol.StateReady && !g.refused)
+	f.core.Report(name, g.Announcement.Load.HeldTokens)
+	f.publishSnapshot()
+}
+
+// loadCard fetches and checks the card of a group beside the owner.
+func (f *Fleet) loadCard(g *group) {
+	a := g.Announcement
+	f.cards[a.CardDigest] = cardLoading
+	f.workers.Go(func() {
+		card, err := fetchCard(f.ctx, f.conn, a)
+		state := cardUnknown // tried again at the next announcement
+		if err == nil {
+			state = cardGood
+			if err = f.config.OnCard(a.CardDigest, card); err != nil {
+				state = cardBad
+			}
+		}
+		if err != nil && f.ctx.Err() == nil {
+			f.log.Error().Err(err).Stringer("group", a.GroupRef).Msg("model card refused")
+		}
+		f.post(func() {
+			f.cards[a.CardDigest] = state
+			for _, other := range f.groups {
+				if state == cardGood && other.Announcement.CardDigest == a.CardDigest {
+					f.include(other)
+				}
+			}
+		})
+	})
+}
+
+// fetchCard asks a group for its card, chunk by chunk, and checks size and digest.
+func fetchCard(ctx context.Context, conn *nats.Conn, a protocol.Announcement) (*protocol.ModelCard, error) {
+	if a.CardBytes <= 0 || a.CardBytes > protocol.MaxCardBytes {
+		return nil, fmt.Errorf("a card of %d bytes", a.CardBytes)
+	}
+	data := make([]byte, 0, a.CardBytes)
+	for len(data) < a.CardBytes {
+		ask, err := json.Marshal(protocol.CardRequest{Offset: len(data)})
+		if err != nil {
+			return nil, err
+		}
+		chunkCtx, cancel := context.WithTimeout(ctx, protocol.GroupTimeout)
+		reply, err := conn.RequestWithContext(chunkCtx, a.Card(), ask)
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("fetching the card at %d: %w", len(data), err)
+		}
+		if len(reply.Data) == 0 || len(data)+len(reply.Data) > a.CardBytes {
+			return nil, errors.New("a chunk of the card has a wrong size")
+		}
+		data = append(data, reply.Data...)
+	}
+	sum := sha256.Sum256(data)
+	if digest := hex.EncodeToString(sum[:]); digest != a.CardDigest {
+		return nil, fmt.Errorf("the card's digest is %s, announced %s", digest, a.CardDigest)
+	}
+	card := new(protocol.ModelCard)
+	if err := json.Unmarshal(data, card); err != nil {
+		return nil, fmt.Errorf("decoding the card: %w", err)
+	}
+	return card, nil
+}
+
+// down takes in the news of a death.
+func (f *Fleet) down(d protocol.Down) {
+	if !protocol.ValidToken(d.Group) {
+		return
+	}
+	if len(f.downed) < maxGroups || f.groups[d.Group] != nil {
+		f.downed[d.Group] = max(f.downed[d.Group], d.Incarnation)
+	}
+	if g := f.groups[d.Group]; g != nil && g.Announcement.Incarnation <= d.Incarnation {
+		f.remove(g, d.Reason)
+	}
+}
+
+// remove forgets a group; its calls wait again at the front of the queue.
+func (f *Fleet) remove(g *group, reason string) {
+	ref := g.Announcement.GroupRef
+	f.log.Warn().Stringer("group", ref).Str("reason", reason).Int("requests", len(g.running)).Msg("group lost")
+	f.sendCancel(ref, g.wires())
+	for _, c := range g.running {
+		f.detach(c)
+	}
+	f.core.RemoveGroup(ref.Group)
+	delete(f.groups, ref.Group)
+	if len(f.numbers) >= maxGroups {
+		clear(f.numbers)
+	}
+	f.numbers[ref] = g.next
+	f.publishSnapshot()
+}
+
+// watchGroups finds groups that are silent or that owe frames.
+func (f *Fleet) watchGroups(now time.Time) {
+	connected := f.conn.IsConnected()
+	for _, g := range f.groups {
+		if !connected {
+			g.seen = now // silence says nothing while the router itself is cut off
+			continue
+		}
+		if now.Sub(g.seen) > protocol.GroupTimeout {
+			f.remove(g, "it has been silent")
+			continue
+		}
+		if len(g.running) == 0 || now.Sub(g.lastFrame) < quietTimeout || now.Sub(g.asked) < quietTimeout {
+			continue
+		}
+		// The last frames may have been lost, with none behind them that would show the gap.
+		if load := g.Announcement.Load; g.replays >= maxReplays && load.Running+load.Waiting == 0 {
+			f.log.Warn().Stringer("group", g.Announcement.GroupRef).Msg("group has forgotten its requests; dispatching again")
+			f.takeBack(g, g.wires())
+			continue
+		}
+		f.askReplay(g, now)
+	}
+}
+
+// takeBack ends attempts at a living group and puts their calls at the front of the queue.
+func (f *Fleet) takeBack(g *group, wires []uint64) {
+	f.sendCancel(g.Announcement.GroupRef, wires)
+	ids := make([]uint64, 0, len(wires))
+	for _, wire := range wires {
+		if c := g.running[wire]; c != nil {
+			ids = append(ids, c.id)
+			f.detach(c)
+		}
+	}
+	f.core.Requeue(ids)
+	g.replays = 0
+}
+
+func (f *Fleet) publishSnapshot() {
+	s := &Snapshot{Load: request.Load{Queued: f.core.Queued()}}
+	for name, g := range f.groups {
+		if !g.known {
+			continue
+		}
+		a := &g.Announcement
+		reserved, items := f.core.Reserved(name)
+		s.Groups = append(s.Groups, Group{Ref: a.GroupRef, CardDigest: a.CardDigest, Limits: a.Limits, Ready: a.State == protocol.StateReady})
+		s.Load.Groups = append(s.Load.Groups, request.GroupLoad{
+			Group: name, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, ReservedTokens: reserved, Requests: items,
+		})
+	}
+	sort.Slice(s.Groups, func(i, j int) bool { return s.Groups[i].Ref.Group < s.Groups[j].Ref.Group })
+	sort.Slice(s.Load.Groups, func(i, j int) bool { return s.Load.Groups[i].Group < s.Load.Groups[j].Group })
+	f.snapshot.Store(s)
+}

@@ -1,0 +1,79 @@
+// Package request is the ground floor of the router: the one Request that dialects, admission and fleet speak of, the
+// events that answer it, and the classes of its errors. It does no input or output.
+package request
+
+import (
+	"time"
+
+	"lockstep/protocol"
+)
+
+// Request is one generation with everything resolved: ids instead of text, defaults applied, seed drawn. It does not
+// change after it was submitted.
+type Request struct {
+	// Prompt holds the prompt's ids, special ones included; at least one.
+	Prompt []int32
+	// MaxNewTokens bounds the generated tokens; at least 1.
+	MaxNewTokens int
+	// PromptLogprobs asks for the log-probabilities of the prompt's tokens.
+	PromptLogprobs bool
+	// Sampling says how tokens are chosen.
+	Sampling protocol.Sampling
+	// CardDigest names the model card whose tokenizer made Prompt: only groups of the same card may serve the request.
+	CardDigest string
+}
+
+// Class says what kind of error ended a request; a dialect maps it to its status and words.
+type Class int
+
+const (
+	// Validation means that the request itself is at fault.
+	Validation Class = iota
+	// Overloaded means that there is no room for the request now.
+	Overloaded
+	// Generation means that the request failed after it was accepted.
+	Generation
+	// Incomplete means that the events ended without a last one.
+	Incomplete
+	// Unavailable means that no group has come to serve the request within the bounded time.
+	Unavailable
+)
+
+// Error is an error of a request. Message is for people and holds no class prefix.
+type Error struct {
+	Class   Class
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Token is one generated token.
+type Token struct {
+	ID      int32
+	Logprob float32
+	Finish  protocol.Finish
+}
+
+// GroupLoad is what is known of one group's load, as GET /token_load and the metrics show it.
+type GroupLoad struct {
+	Group string
+	// CapacityTokens is the size of the group's KV cache.
+	CapacityTokens int
+	// HeldTokens is what the group last reported to hold.
+	HeldTokens int
+	// ReservedTokens is the worst case of this router's requests there.
+	ReservedTokens int
+	// Requests is the number of this router's requests there.
+	Requests int
+}
+
+// Load is a snapshot of all groups and the queue.
+type Load struct {
+	Groups []GroupLoad
+	Queued int
+}
+
+// Timings are moments of a request's life; a zero time has not come yet.
+type Timings struct {
+	Queued, Dispatched time.Time
+}
