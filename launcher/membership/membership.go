@@ -1,0 +1,258 @@
+// Package membership says which nodes exist. It is memberlist with a profile that notices a dead node in about 1.2 s;
+// each member carries its role, the address for NATS routes and whether it drains. It is weakly consistent: it decides
+// whom to connect to, never who owns what.
+package membership
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	stdlog "log"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/rs/zerolog"
+)
+
+const (
+	// DefaultPort of gossip, UDP and TCP.
+	DefaultPort = 7946
+	// rejoinInterval is how often seeds that are not among the members are tried again, at the start and after a partition.
+	rejoinInterval = 2 * time.Second
+	// leaveTimeout bounds the wait for the news of our leaving to go out.
+	leaveTimeout = time.Second
+	// reclaimTime is when a dead member's name may be taken by another address.
+	reclaimTime = 3 * time.Second
+	// label keeps other users of memberlist on the same network apart.
+	label = "lockstep"
+)
+
+// Meta is what a member says of itself: JSON of at most memberlist.MetaMaxSize (512) bytes.
+type Meta struct {
+	Role        string `json:"role"` // serve, node or router
+	Incarnation uint64 `json:"incarnation"`
+	Route       string `json:"route,omitempty"` // HOST:PORT for NATS routes
+	Draining    bool   `json:"draining,omitempty"`
+}
+
+// Member is another node.
+type Member struct {
+	Name string
+	Meta
+}
+
+// Config of this node's membership.
+type Config struct {
+	// Name of the node, unique and stable.
+	Name string
+	// Host and Port to listen on; an unspecified host takes the first private address of the machine.
+	Host string
+	Port int
+	// Seeds are HOST or HOST:PORT of nodes to join; tried again for ever.
+	Seeds []string
+	// Key, when not empty, encrypts gossip; all members need the same.
+	Key string
+	// Meta of this node. The host of Route is filled in when it is empty.
+	Meta Meta
+}
+
+// Membership is a running member. Its methods may be called from any goroutine.
+type Membership struct {
+	list    *memberlist.Memberlist
+	config  Config
+	log     zerolog.Logger
+	changed func([]Member)
+	stop    chan struct{}
+	done    sync.WaitGroup
+
+	mutex   sync.Mutex // orders everything below and calls of changed
+	meta    Meta
+	members map[string]Member
+}
+
+// Open joins. changed is called with all other members, those believed dead included until they leave or come back under
+// another route, whenever one joins, changes or leaves: a member wrongly taken for dead must not lose its connection.
+func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membership, error) {
+	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{}}
+	settings := memberlist.DefaultLANConfig()
+	settings.Name, settings.Label = config.Name, label
+	settings.BindAddr, settings.BindPort = config.Host, config.Port
+	settings.AdvertisePort = config.Port
+	settings.ProbeInterval, settings.ProbeTimeout = 200*time.Millisecond, 100*time.Millisecond
+	settings.SuspicionMult, settings.SuspicionMaxTimeoutMult = 3, 2
+	settings.GossipInterval = 50 * time.Millisecond
+	settings.PushPullInterval = 5 * time.Second
+	settings.DeadNodeReclaimTime = reclaimTime
+	settings.Delegate, settings.Events = delegate{m}, events{m}
+	settings.Logger = stdlog.New(logWriter{log}, "", 0)
+	if config.Key != "" {
+		key := sha256.Sum256([]byte(config.Key))
+		settings.SecretKey = key[:]
+	}
+	if host, port, err := net.SplitHostPort(m.meta.Route); err == nil && host == "" {
+		if host, err = advertised(config.Host); err != nil {
+			return nil, err
+		}
+		m.meta.Route = net.JoinHostPort(host, port)
+	}
+	list, err := memberlist.Create(settings)
+	if err != nil {
+		return nil, fmt.Errorf("membership: %w", err)
+	}
+	m.list = list
+	m.done.Add(1)
+	go m.rejoin()
+	return m, nil
+}
+
+// advertised is the address under which others reach a listener on host.
+func advertised(host string) (string, error) {
+	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
+		return host, nil
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("own address: %w", err)
+	}
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.To4() != nil && network.IP.IsPrivate() {
+			return network.IP.String(), nil
+		}
+	}
+	return "", fmt.Errorf("this machine has no private address: name one with --gossip-address HOST:PORT")
+}
+
+// rejoin tries seeds that are not members until Close.
+func (m *Membership) rejoin() {
+	defer m.done.Done()
+	ticker := time.NewTicker(rejoinInterval)
+	defer ticker.Stop()
+	for {
+		if missing := m.missingSeeds(); len(missing) > 0 {
+			if _, err := m.list.Join(missing); err != nil {
+				m.log.Debug().Err(err).Strs("seeds", missing).Msg("cannot join yet")
+			}
+		}
+		select {
+		case <-m.stop:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (m *Membership) missingSeeds() []string {
+	present := map[string]bool{}
+	for _, node := range m.list.Members() {
+		present[node.Address()] = true
+	}
+	var missing []string
+	for _, seed := range m.config.Seeds {
+		if _, _, err := net.SplitHostPort(seed); err != nil {
+			seed = net.JoinHostPort(strings.Trim(seed, "[]"), strconv.Itoa(DefaultPort))
+		}
+		if !present[seed] {
+			missing = append(missing, seed)
+		}
+	}
+	return missing
+}
+
+// Update changes what this node says of itself.
+func (m *Membership) Update(change func(*Meta)) error {
+	m.mutex.Lock()
+	change(&m.meta)
+	m.mutex.Unlock()
+	return m.list.UpdateNode(leaveTimeout)
+}
+
+// Alive is how many nodes are believed alive, this one included.
+func (m *Membership) Alive() int { return m.list.NumMembers() }
+
+// Close says that the node drains, leaves and stops.
+func (m *Membership) Close() error {
+	close(m.stop)
+	m.done.Wait()
+	err := m.Update(func(meta *Meta) { meta.Draining = true })
+	if leaveErr := m.list.Leave(leaveTimeout); err == nil {
+		err = leaveErr
+	}
+	if stopErr := m.list.Shutdown(); err == nil {
+		err = stopErr
+	}
+	return err
+}
+
+// note records that a member was seen (or has left, with gone) and tells the owner if that changes anything.
+func (m *Membership) note(node *memberlist.Node, gone bool) {
+	if node.Name == m.config.Name {
+		return
+	}
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if gone {
+		delete(m.members, node.Name)
+	} else {
+		member := Member{Name: node.Name}
+		if err := json.Unmarshal(node.Meta, &member.Meta); err != nil {
+			m.log.Warn().Str("member", node.Name).Err(err).Msg("a member's description is malformed")
+			return
+		}
+		m.members[node.Name] = member
+	}
+	all := make([]Member, 0, len(m.members))
+	for _, member := range m.members {
+		all = append(all, member)
+	}
+	m.changed(all)
+}
+
+// delegate hands out this node's description; nothing else travels by gossip.
+type delegate struct{ m *Membership }
+
+func (d delegate) NodeMeta(limit int) []byte {
+	d.m.mutex.Lock()
+	defer d.m.mutex.Unlock()
+	meta, err := json.Marshal(d.m.meta)
+	if err != nil || len(meta) > limit {
+		d.m.log.Error().Int("bytes", len(meta)).Int("limit", limit).Msg("this node's description is too long for gossip")
+		return nil
+	}
+	return meta
+}
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}
+
+type events struct{ m *Membership }
+
+func (e events) NotifyJoin(node *memberlist.Node) {
+	if node.Name != e.m.config.Name {
+		e.m.log.Info().Str("member", node.Name).Str("address", node.Address()).Msg("a node has joined")
+	}
+	e.m.note(node, false)
+}
+func (e events) NotifyUpdate(node *memberlist.Node) { e.m.note(node, false) }
+func (e events) NotifyLeave(node *memberlist.Node) {
+	// memberlist does not say here whether the node left or died; who leaves on purpose drains before it does.
+	var meta Meta
+	if json.Unmarshal(node.Meta, &meta) == nil && meta.Draining {
+		e.m.log.Info().Str("member", node.Name).Msg("a node has left")
+		e.m.note(node, true)
+		return
+	}
+	e.m.log.Warn().Str("member", node.Name).Msg("a node does not answer")
+}
+
+// logWriter passes memberlist's log on as detail.
+type logWriter struct{ log zerolog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	w.log.Debug().Str("part", "gossip").Msg(strings.TrimSpace(string(line)))
+	return len(line), nil
+}

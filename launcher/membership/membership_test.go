@@ -1,0 +1,75 @@
+package membership_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"lockstep/launcher/membership"
+)
+
+type node struct {
+	*membership.Membership
+	mutex   sync.Mutex
+	members map[string]membership.Member
+}
+
+func (n *node) sees(name string) (membership.Member, bool) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	member, ok := n.members[name]
+	return member, ok
+}
+
+func open(t *testing.T, name, host string, seeds ...string) *node {
+	t.Helper()
+	n := &node{}
+	config := membership.Config{Name: name, Host: host, Port: 17946, Seeds: seeds, Key: "secret", Meta: membership.Meta{Role: "node", Route: ":4000"}}
+	var err error
+	n.Membership, err = membership.Open(config, zerolog.Nop(), func(all []membership.Member) {
+		n.mutex.Lock()
+		defer n.mutex.Unlock()
+		n.members = map[string]membership.Member{}
+		for _, member := range all {
+			n.members[member.Name] = member
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("not within 20 s: %s", what)
+}
+
+// The seed comes up after the node that joins it, drains, leaves and comes back.
+func TestJoinDrainLeaveAndComeBack(t *testing.T) {
+	second := open(t, "second", "127.0.0.6", "127.0.0.5:17946")
+	defer second.Close()
+	for range 2 {
+		first := open(t, "first", "127.0.0.5")
+		eventually(t, "second sees first's route", func() bool {
+			member, ok := second.sees("first")
+			return ok && member.Route == "127.0.0.5:4000" && !member.Draining
+		})
+		eventually(t, "first sees second", func() bool { _, ok := first.sees("second"); return ok })
+		if err := first.Update(func(meta *membership.Meta) { meta.Draining = true }); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "second sees first drain", func() bool { member, ok := second.sees("first"); return ok && member.Draining })
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "first is gone", func() bool { _, ok := second.sees("first"); return !ok })
+	}
+}
