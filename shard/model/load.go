@@ -194,6 +194,14 @@ func (m *Model) anonymousFloats(count int) ([]float32, error) {
 	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), count), nil
 }
 
+// Config returns the model's shape.
+func (m *Model) Config() weights.Config { return m.config }
+
+// EvenlySplit reports whether this number of ranks computes the bits of a single one (design, law 3).
+func EvenlySplit(c weights.Config, ranks int) bool {
+	return ranks&(ranks-1) == 0 && ranks <= maxChunks && c.Heads%maxChunks == 0 && c.Intermediate%maxChunks == 0
+}
+
 // Close gives the memory of weights, cache and buffers back. The model must not be used afterwards.
 func (m *Model) Close() {
 	for _, data := range m.memory {

@@ -4,12 +4,14 @@
 package weights
 
 import (
-	"encoding/binary"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"math"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -163,6 +165,18 @@ func (m *Model) add(name string, t Tensor) error {
 	return nil
 }
 
-func float32At(data []byte, i int) float32 {
-	return math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+// Fingerprint is a digest of the configuration and of every tensor's name, shape, format and a sample of its bytes. It is
+// for telling models apart, not against forgery.
+func (m *Model) Fingerprint() string {
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%+v\n", m.Config)
+	for _, name := range slices.Sorted(maps.Keys(m.tensors)) {
+		t := m.tensors[name]
+		fmt.Fprintf(hash, "%s %v %d %d\n", name, t.Format, t.Rows, t.Columns)
+		for i := range 16 {
+			at := len(t.data) / 16 * i
+			hash.Write(t.data[at:min(at+64, len(t.data))])
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:16])
 }

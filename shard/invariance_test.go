@@ -1,0 +1,216 @@
+package shard
+
+import (
+	"fmt"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"lockstep/protocol"
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+)
+
+// result is what a request produced, as bits.
+type result struct {
+	tokens  []int32
+	logprob []uint32
+	prompt  []uint32
+}
+
+// testGroup runs a whole group within the test: rank 0's engine on this goroutine, the others following on their own.
+type testGroup struct {
+	*engine
+	leader *rank
+	ended  chan error
+}
+
+func startGroup(t *testing.T, config Config, demo fs.FS, blocks int) *testGroup {
+	t.Helper()
+	memory, err := collective.NewMemory("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Group = protocol.GroupRef{Group: "test", Incarnation: 1}
+	config = config.WithDefaults()
+	g := &testGroup{ended: make(chan error, config.Shards)}
+	for number := config.Shards - 1; number >= 0; number-- {
+		c := config
+		c.Rank = number
+		r := &rank{config: c, log: zerolog.Nop(), status: func(Status) {}}
+		if number > 0 {
+			go func() {
+				defer r.close()
+				err := r.load(memory, demo)
+				if err == nil {
+					err = r.follow()
+				}
+				g.ended <- err
+			}()
+			continue
+		}
+		if err := r.load(memory, demo); err != nil {
+			t.Fatal(err)
+		}
+		g.leader = r
+	}
+	if g.engine, err = g.leader.startEngine(blocks); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.leader.sendControl(planStop, 0); err != nil {
+			t.Error(err)
+		}
+		for range config.Shards - 1 {
+			if err := <-g.ended; err != nil {
+				t.Error(err)
+			}
+		}
+		g.leader.close()
+		memory.Close()
+	})
+	return g
+}
+
+// run computes requests, which arrive in the order given, `together` at a time; between steps a random one of `noise`
+// joins or is cancelled.
+func (g *testGroup) run(t *testing.T, requests []protocol.Request, together int, noise []protocol.Request, random *rand.Rand) map[uint64]*result {
+	t.Helper()
+	results := map[uint64]*result{}
+	pending := slices.Clone(requests)
+	live := 0
+	for len(pending) > 0 || live > 0 {
+		for live < together && len(pending) > 0 {
+			g.add("test", pending[0])
+			results[pending[0].ID] = &result{}
+			pending = pending[1:]
+			live++
+		}
+		if len(noise) > 0 && random.IntN(2) == 0 {
+			request := noise[random.IntN(len(noise))]
+			if g.byOrigin[origin{"noise", request.ID}] != nil {
+				g.remove(origin{"noise", request.ID})
+			} else {
+				g.add("noise", request)
+			}
+		}
+		outputs, err := g.step()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, out := range outputs {
+			if out.sequence.router != "test" {
+				continue
+			}
+			r := results[out.sequence.request.ID]
+			for _, v := range out.prompt {
+				r.prompt = append(r.prompt, math.Float32bits(v))
+			}
+			if out.yields {
+				r.tokens = append(r.tokens, out.token)
+				r.logprob = append(r.logprob, math.Float32bits(out.logprob))
+			}
+			if out.finish != protocol.FinishNone {
+				live--
+			}
+		}
+	}
+	for _, request := range noise {
+		g.remove(origin{"noise", request.ID})
+	}
+	if running, waiting, used, _ := g.engine.schedule.Counts(); running+waiting+used != 0 {
+		t.Fatalf("idle, but %d run, %d wait, %d blocks are used", running, waiting, used)
+	}
+	return results
+}
+
+func workload(count int, seed uint64) []protocol.Request {
+	random := rand.New(rand.NewPCG(seed, 5))
+	requests := make([]protocol.Request, count)
+	for i := range requests {
+		r := &requests[i]
+		r.ID, r.MaxNewTokens, r.PromptLogprobs = uint64(i), 4+random.IntN(24), i%3 == 0
+		for range 1 + random.IntN(90) {
+			r.Prompt = append(r.Prompt, random.Int32N(2048))
+		}
+		if i%2 == 0 {
+			r.Sampling = protocol.Sampling{Sample: true, Seed: random.Uint64(), Temperature: 0.8, TopK: 50 * (i % 4), TopP: 0.95, RepetitionPenalty: 1.1}
+		}
+		r.Sampling.IgnoreEOS = i%4 == 0
+	}
+	return requests
+}
+
+// A request's tokens and log-probabilities are the same bits alone and in company, in any order and chunking, with few
+// blocks and parking, beside cancelled requests, resumed in the middle, on one, two and four shards, and on every kernel path.
+func TestRowInvariance(t *testing.T) {
+	demo := os.DirFS("../launcher/demo/model")
+	requests := workload(16, 1)
+	noise := workload(8, 2)
+	var want map[uint64]*result
+	compare := func(t *testing.T, what string, got map[uint64]*result) {
+		t.Helper()
+		for id, w := range want {
+			if g := got[id]; !slices.Equal(g.tokens, w.tokens) || !slices.Equal(g.logprob, w.logprob) || !slices.Equal(g.prompt, w.prompt) {
+				t.Errorf("%s: request %d: got %v, want %v (log-probabilities equal: %v, the prompt's: %v)", what, id, g.tokens, w.tokens,
+					slices.Equal(g.logprob, w.logprob), slices.Equal(g.prompt, w.prompt))
+			}
+		}
+	}
+	for _, kernels := range cpu.Available() {
+		for _, shards := range []int{1, 2, 4} {
+			if kernels.Name() == "go" && shards != 2 && os.Getenv("LOCKSTEP_ALL") == "" {
+				continue
+			}
+			for _, stepTokens := range []int{1, 7, 64, 512} {
+				if kernels.Name() == "go" && stepTokens != 64 && os.Getenv("LOCKSTEP_ALL") == "" {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%d shards/%d tokens a step", kernels.Name(), shards, stepTokens), func(t *testing.T) {
+					blocks := 400
+					if stepTokens == 7 {
+						blocks = 12 // parking
+					}
+					g := startGroup(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), StepTokens: stepTokens, MaxSequences: 32}, demo, blocks)
+					random := rand.New(rand.NewPCG(3, uint64(stepTokens)))
+					if want == nil {
+						want = g.run(t, requests, 1, nil, random)
+					}
+					shuffled := slices.Clone(requests)
+					random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+					compare(t, "together", g.run(t, shuffled, len(shuffled), nil, random))
+					if stepTokens == 7 {
+						if _, _, _, parked := g.engine.schedule.Counts(); parked == 0 {
+							t.Error("nothing was parked: the test has too many blocks")
+						}
+						return
+					}
+					if kernels.Name() == "go" {
+						return // slow; what schedules is the same
+					}
+					compare(t, "beside cancelled requests", g.run(t, shuffled, 5, noise, random))
+				})
+			}
+		}
+	}
+	t.Run("resumed", func(t *testing.T) {
+		g := startGroup(t, Config{Shards: 2, Threads: 1, StepTokens: 64, MaxSequences: 32}, demo, 400)
+		for _, request := range requests {
+			whole := want[request.ID]
+			if request.PromptLogprobs || len(whole.tokens) < 3 {
+				continue
+			}
+			cut := len(whole.tokens) / 2
+			request.Generated = whole.tokens[:cut]
+			got := g.run(t, []protocol.Request{request}, 1, nil, nil)[request.ID]
+			if !slices.Equal(got.tokens, whole.tokens[cut:]) || !slices.Equal(got.logprob, whole.logprob[cut:]) {
+				t.Errorf("request %d resumed behind %d tokens: got %v, want %v", request.ID, cut, got.tokens, whole.tokens[cut:])
+			}
+		}
+	})
+}

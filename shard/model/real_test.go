@@ -1,0 +1,119 @@
+package model_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+)
+
+// smollm2 opens the real model that scripts/get-model brings, and the folder of its reference cases. Without them the
+// test is skipped; where LOCKSTEP_REQUIRE_SHARED says that they must be there, it fails.
+func smollm2(t testing.TB) (*weights.Model, string) {
+	t.Helper()
+	absent := func(err error) {
+		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("%v (scripts/get-model smollm2 brings the model)", err)
+	}
+	shared := os.Getenv("LOCKSTEP_SHARED")
+	if shared == "" {
+		shared = "../../../shared"
+	}
+	dir := filepath.Join(shared, "golden/models/real_smollm2_135m")
+	data, err := os.ReadFile(filepath.Join(dir, "model.json"))
+	if err != nil {
+		absent(err)
+	}
+	var info struct{ GGUF, SHA256 string }
+	if err := json.Unmarshal(data, &info); err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		absent(err)
+	}
+	path := filepath.Join(cache, "lockstep", info.GGUF)
+	file, err := os.Open(path)
+	if err != nil {
+		absent(err)
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != info.SHA256 {
+		t.Fatalf("%s has SHA-256 %s, want %s", path, got, info.SHA256)
+	}
+	source, err := weights.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(source.Close)
+	return source, dir
+}
+
+// SmolLM2's reference cases and perplexity on one to four shards, whose 9 query and 3 KV heads divide evenly on 1 and 3 only.
+func TestGoldenSmolLM2(t *testing.T) {
+	source, dir := smollm2(t)
+	data, err := os.ReadFile(filepath.Join(dir, "golden.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := cases(t, data)
+	for _, ranks := range []int{1, 2, 3, 4} {
+		if ranks > 2 && os.Getenv("LOCKSTEP_ALL") == "" {
+			continue
+		}
+		t.Run(fmt.Sprint(ranks), func(t *testing.T) {
+			g := newGroup(t, source, ranks, 1, cpu.Best())
+			for _, c := range all {
+				if len(c.Prompt) <= testMaxRows {
+					check(t, g, c)
+				}
+			}
+		})
+	}
+}
+
+func TestPerplexitySmolLM2(t *testing.T) {
+	source, dir := smollm2(t)
+	data, err := os.ReadFile(filepath.Join(dir, "ppl.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		IDs    []int32 `json:"ids"`
+		Scored int     `json:"n_scored"`
+		NLL    float64 `json:"mean_nll"`
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		t.Fatal(err)
+	}
+	g := newGroup(t, source, 1, 2, cpu.Best())
+	s := g.sequence(len(c.IDs))
+	sum, scored := 0.0, 0
+	for at := 0; at < len(c.IDs); at += testMaxRows {
+		chunk := c.IDs[at:min(at+testMaxRows, len(c.IDs))]
+		for i, logits := range s.compute(chunk, model.LogitsAll) {
+			if next := at + i + 1; next < len(c.IDs) {
+				sum += float64(logits[c.IDs[next]]) - logSumExp(logits)
+				scored++
+			}
+		}
+	}
+	if got := -sum / float64(scored); scored != c.Scored || math.Abs(got-c.NLL) > 0.001 {
+		t.Errorf("mean negative log-likelihood of %d tokens is %v, want %v of %d", scored, got, c.NLL, c.Scored)
+	}
+}

@@ -1,0 +1,217 @@
+// Package shard is the engine: one rank of a tensor-parallel group that serves a model. Rank 0 leads: it takes requests
+// over NATS, decides every step and samples; the other ranks follow its plans. All compute.
+package shard
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+
+	"github.com/rs/zerolog"
+
+	"lockstep/protocol"
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+	"lockstep/shard/workers"
+)
+
+// rank is one rank at work: its parts, in the order in which they come up.
+type rank struct {
+	config  Config
+	log     zerolog.Logger
+	status  func(Status)
+	source  *weights.Model
+	kernels *cpu.Kernels
+	team    *workers.Team
+	model   *model.Model
+	group   *collective.Group
+}
+
+// Run is the life of one rank. It returns when ctx ends (rank 0 finishes what it has first; the others end with it) or
+// with the error that ended it. memory is the group's shared memory, nil for a group of one; demo is the model that an
+// empty ModelPath means. status is called from one goroutine.
+func Run(ctx context.Context, config Config, memory *os.File, demo fs.FS, status func(Status), log zerolog.Logger) error {
+	config = config.WithDefaults()
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(config.Threads + 2) // beside the computing threads: NATS, and the garbage collector
+	r := &rank{config: config, log: log, status: status}
+	defer r.close()
+	if err := r.load(memory, demo); err != nil {
+		return err
+	}
+	if config.Rank > 0 {
+		return r.follow()
+	}
+	return r.lead(ctx)
+}
+
+// load opens and packs this rank's part of the model and joins the group.
+func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
+	c := &r.config
+	if r.source, err = open(*c, demo); err != nil {
+		return fmt.Errorf("open the model: %w", err)
+	}
+	if c.MaxSequenceTokens == 0 || c.MaxSequenceTokens > r.source.Config.MaxPositions {
+		c.MaxSequenceTokens = r.source.Config.MaxPositions
+	}
+	if r.kernels = cpu.Best(); c.Kernels != "" {
+		if r.kernels, err = cpu.Named(c.Kernels); err != nil {
+			return err
+		}
+	}
+	r.team = workers.New(c.Threads, c.CPUs)
+	r.model, err = model.Load(r.source, c.Rank, c.Shards, r.team, r.kernels, func(done float64) { r.status(Status{Progress: done}) })
+	if err != nil {
+		return fmt.Errorf("load the model: %w", err)
+	}
+	r.group, err = collective.Open(memory, c.Rank, r.model.Sizes(c.StepTokens, planBytes(c.StepTokens, c.MaxSequences)))
+	return err
+}
+
+// close undoes load, as far as it came.
+func (r *rank) close() {
+	if r.group != nil {
+		r.group.Close()
+	}
+	if r.model != nil {
+		r.model.Close()
+	}
+	if r.team != nil {
+		r.team.Close()
+	}
+	if r.source != nil {
+		r.source.Close()
+	}
+}
+
+func open(config Config, demo fs.FS) (*weights.Model, error) {
+	if config.ModelPath == "" {
+		return weights.OpenFS(demo)
+	}
+	return weights.Open(config.ModelPath)
+}
+
+// follow executes rank 0's plans until it says stop.
+func (r *rank) follow() error {
+	plan, err := r.group.Receive(nil)
+	if err != nil {
+		return err
+	}
+	if len(plan) != planHeaderBytes || binary.LittleEndian.Uint32(plan) != planSetup {
+		return errPlan
+	}
+	if err := r.model.Attach(r.group, int(binary.LittleEndian.Uint32(plan[4:])), r.config.StepTokens); err != nil {
+		return err
+	}
+	r.status(Status{Ready: true})
+	blocks := make(tables, r.config.MaxSequences)
+	var chunks []slotChunk
+	for {
+		if plan, err = r.group.Receive(plan); err != nil {
+			return err
+		}
+		switch binary.LittleEndian.Uint32(plan) {
+		case planStop:
+			return nil
+		case planStep:
+			if chunks, err = blocks.decodeStep(plan, chunks); err == nil {
+				err = compute(r.model, chunks, nil)
+			}
+			if err != nil {
+				return err
+			}
+		default:
+			return errPlan
+		}
+	}
+}
+
+// lead brings the group up and serves until ctx ends and all requests are done.
+func (r *rank) lead(ctx context.Context) error {
+	blocks, why, err := cacheBlocks(r.config, model.BlockTokens, r.model.BlockBytes())
+	if err != nil {
+		return err
+	}
+	e, err := r.startEngine(blocks)
+	if err != nil {
+		return err
+	}
+	if err := warmUp(e); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	card, digest, err := r.card()
+	if err != nil {
+		return err
+	}
+	r.log.Info().Int("cache_tokens", blocks*model.BlockTokens).Int64("cache_bytes", int64(blocks)*int64(r.model.BlockBytes())).Str("because", why).
+		Str("kernels", r.kernels.Name()).Int("threads", r.config.Threads).Int("step_tokens", r.config.StepTokens).Msg("KV cache")
+	leader, err := newLeader(r.config, e, card, digest, blocks*model.BlockTokens, r.log)
+	if err != nil {
+		return err
+	}
+	defer leader.close()
+	r.status(Status{Ready: true, Text: fmt.Sprintf("%s, %d shards, %s kernels, %d tokens of KV cache", r.config.ModelID, r.config.Shards, r.kernels.Name(), blocks*model.BlockTokens)})
+	if err := leader.serve(ctx); err != nil {
+		return err
+	}
+	return r.sendControl(planStop, 0)
+}
+
+// startEngine sets all ranks up with so many KV blocks.
+func (r *rank) startEngine(blocks int) (*engine, error) {
+	if err := r.sendControl(planSetup, blocks); err != nil {
+		return nil, err
+	}
+	if err := r.model.Attach(r.group, blocks, r.config.StepTokens); err != nil {
+		return nil, err
+	}
+	r.config.MaxSequenceTokens = min(r.config.MaxSequenceTokens, blocks*model.BlockTokens)
+	return newEngine(r.model, r.config, blocks, r.team, r.group.Send), nil
+}
+
+func (r *rank) sendControl(kind, value int) error {
+	le := binary.LittleEndian
+	return r.group.Send(le.AppendUint32(le.AppendUint32(nil, uint32(kind)), uint32(value)))
+}
+
+// warmUp computes a prompt and a few tokens through all ranks: a canary, and it touches the working memory.
+func warmUp(e *engine) error {
+	prompt := make([]int32, min(32, e.maxTokens-4))
+	if len(prompt) < 1 {
+		return errors.New("no room for a sequence")
+	}
+	e.add("", protocol.Request{ID: 1, Prompt: prompt, MaxNewTokens: 3, Sampling: protocol.Sampling{IgnoreEOS: true}})
+	for len(e.sequences) > 0 {
+		if _, err := e.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// card returns the model card as JSON and its digest.
+func (r *rank) card() (card []byte, digest string, err error) {
+	c := r.source.Config
+	numerics := r.source.Fingerprint() + "-f32.1"
+	if !model.EvenlySplit(c, r.config.Shards) {
+		numerics += fmt.Sprintf("-%d", r.config.Shards) // the order of sums depends on the number of shards
+	}
+	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.source.DataType, DeviceType: "cpu", VocabularySize: c.Vocabulary,
+		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, NumericsID: numerics, Tokenizer: r.source.Tokenizer})
+	if err == nil && len(card) > protocol.MaxCardBytes {
+		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
+	}
+	sum := sha256.Sum256(card)
+	return card, hex.EncodeToString(sum[:]), err
+}
