@@ -57,6 +57,8 @@ type Config struct {
 	ModelID string
 	// OnCard is called with each new checked card, not on the owner's goroutine. An error keeps its groups unused.
 	OnCard func(digest string, card *protocol.ModelCard) error
+	// OnSnapshot is called on the owner's goroutine with every new view; nil to ignore. It must not block.
+	OnSnapshot func(*Snapshot)
 	// OnDispatch and OnStep observe batches sent and steps received; nil to ignore. They must not block.
 	OnDispatch func(requests int)
 	OnStep     func(prefill bool, sincePrevious time.Duration)

@@ -241,4 +241,7 @@ func (f *Fleet) publishSnapshot() {
 	sort.Slice(s.Groups, func(i, j int) bool { return s.Groups[i].Ref.Group < s.Groups[j].Ref.Group })
 	sort.Slice(s.Load.Groups, func(i, j int) bool { return s.Load.Groups[i].Group < s.Load.Groups[j].Group })
 	f.snapshot.Store(s)
+	if f.config.OnSnapshot != nil {
+		f.config.OnSnapshot(s)
+	}
 }

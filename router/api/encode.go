@@ -1,0 +1,223 @@
+package api
+
+import (
+	"math"
+	"strconv"
+
+	"lockstep/protocol"
+)
+
+const hexDigits = "0123456789abcdef"
+
+// appendText appends a JSON string in its shortest spelling: only quote, backslash and controls are escaped.
+func appendText(b []byte, s string) []byte {
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[start:i]...)
+		start = i + 1
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\b':
+			b = append(b, `\b`...)
+		case '\f':
+			b = append(b, `\f`...)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+	}
+	b = append(b, s[start:]...)
+	return append(b, '"')
+}
+
+// appendFloat appends the shortest decimal that reads back as the same single-precision number, with a point or an
+// exponent, as serde_json spells it; null for what JSON cannot hold.
+func appendFloat(b []byte, value float32) []byte {
+	if value != value || math.IsInf(float64(value), 0) {
+		return append(b, "null"...)
+	}
+	if value == 0 {
+		if math.Signbit(float64(value)) {
+			return append(b, "-0.0"...)
+		}
+		return append(b, "0.0"...)
+	}
+	if magnitude := max(value, -value); magnitude >= 1e-6 && magnitude < 1e13 {
+		before := len(b)
+		b = strconv.AppendFloat(b, float64(value), 'f', -1, 32)
+		for _, c := range b[before:] {
+			if c == '.' {
+				return b
+			}
+		}
+		return append(b, ".0"...)
+	}
+	var scratch [32]byte
+	text := strconv.AppendFloat(scratch[:0], float64(value), 'e', -1, 32)
+	for i, c := range text {
+		if c != 'e' {
+			continue
+		}
+		b = append(append(b, text[:i]...), 'e')
+		exponent, _ := strconv.Atoi(string(text[i+1:]))
+		return strconv.AppendInt(b, int64(exponent), 10)
+	}
+	return append(b, text...)
+}
+
+// token is one generated token as a client sees it.
+type token struct {
+	id      int32
+	text    string
+	logprob float32
+	special bool
+}
+
+// appendToken appends {"id":…,"text":…,"logprob":…,"special":…}.
+func appendToken(b []byte, t *token) []byte {
+	b = append(b, `{"id":`...)
+	b = strconv.AppendInt(b, int64(t.id), 10)
+	b = append(b, `,"text":`...)
+	b = appendText(b, t.text)
+	b = append(b, `,"logprob":`...)
+	b = appendFloat(b, t.logprob)
+	b = append(b, `,"special":`...)
+	b = strconv.AppendBool(b, t.special)
+	return append(b, '}')
+}
+
+// generation is one finished generation.
+type generation struct {
+	text     string // with the prompt in front where that was asked for
+	finish   string
+	sampling protocol.Sampling
+	prompt   []promptToken // only where asked for
+	tokens   []token
+}
+
+// promptToken is one token of the prompt; the first has no log-probability.
+type promptToken struct {
+	id      int32
+	text    string
+	logprob float32
+}
+
+// meanLogprob is what best_of compares.
+func (g *generation) meanLogprob() float64 {
+	sum := 0.0
+	for i := range g.tokens {
+		sum += float64(g.tokens[i].logprob)
+	}
+	return sum / float64(len(g.tokens))
+}
+
+func (g *generation) appendSeed(b []byte) []byte {
+	b = append(b, `,"seed":`...)
+	if !g.sampling.Sample {
+		return append(b, "null"...)
+	}
+	return strconv.AppendUint(b, g.sampling.Seed, 10)
+}
+
+// appendOutcome appends finish_reason, generated_tokens and seed, without braces.
+func (g *generation) appendOutcome(b []byte, tokens int) []byte {
+	b = append(b, `"finish_reason":"`...)
+	b = append(b, g.finish...)
+	b = append(b, `","generated_tokens":`...)
+	b = strconv.AppendInt(b, int64(tokens), 10)
+	return g.appendSeed(b)
+}
+
+// appendLists appends the lists prefill and tokens.
+func (g *generation) appendLists(b []byte) []byte {
+	b = append(b, `,"prefill":[`...)
+	for i := range g.prompt {
+		t := &g.prompt[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"id":`...)
+		b = strconv.AppendInt(b, int64(t.id), 10)
+		b = append(b, `,"text":`...)
+		b = appendText(b, t.text)
+		b = append(b, `,"logprob":`...)
+		if i == 0 {
+			b = append(b, "null"...)
+		} else {
+			b = appendFloat(b, t.logprob)
+		}
+		b = append(b, '}')
+	}
+	b = append(b, `],"tokens":[`...)
+	for i := range g.tokens {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendToken(b, &g.tokens[i])
+	}
+	return append(b, ']')
+}
+
+// appendGeneration appends a whole answer; others are the copies of best_of that lost.
+func appendGeneration(b []byte, g *generation, others []*generation, details bool) []byte {
+	b = append(b, `{"generated_text":`...)
+	b = appendText(b, g.text)
+	if !details {
+		return append(b, '}')
+	}
+	b = append(b, `,"details":{`...)
+	b = g.appendOutcome(b, len(g.tokens))
+	b = g.appendLists(b)
+	if len(others) > 0 {
+		b = append(b, `,"best_of_sequences":[`...)
+		for i, other := range others {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, `{"generated_text":`...)
+			b = appendText(b, other.text)
+			b = append(b, ',')
+			b = other.appendOutcome(b, len(other.tokens))
+			b = append(other.appendLists(b), '}')
+		}
+		b = append(b, ']')
+	}
+	return append(b, `}}`...)
+}
+
+// appendEvent appends one event of a stream; last is nil but for the last token.
+func appendEvent(b []byte, t *token, last *generation, tokens int, details bool) []byte {
+	b = append(b, `data:{"token":`...)
+	b = appendToken(b, t)
+	if last == nil {
+		return append(b, `,"generated_text":null,"details":null}`+"\n\n"...)
+	}
+	b = append(b, `,"generated_text":`...)
+	b = appendText(b, last.text)
+	if !details {
+		return append(b, `,"details":null}`+"\n\n"...)
+	}
+	b = append(b, `,"details":{`...)
+	b = last.appendOutcome(b, tokens)
+	return append(b, "}}\n\n"...)
+}
+
+// appendError appends TGI's error object.
+func appendError(b []byte, message, kind string) []byte {
+	b = append(b, `{"error":`...)
+	b = appendText(b, message)
+	b = append(b, `,"error_type":"`...)
+	b = append(b, kind...)
+	return append(b, `"}`...)
+}

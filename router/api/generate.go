@@ -1,0 +1,179 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"lockstep/protocol"
+	"lockstep/router/request"
+	"lockstep/router/text"
+)
+
+// keepAliveInterval is how long a stream is silent before it sends a comment.
+const keepAliveInterval = 15 * time.Second
+
+// run follows one generation: ids become text, and the end is found as TGI finds it.
+type run struct {
+	id      uint64
+	events  *request.Events
+	request *request.Request
+	model   *Model
+	stream  *text.Stream
+	stops   *text.StopMatcher // nil without stop strings
+	prefix  string            // put in front of the text
+	keep    bool              // all tokens are kept for the answer
+	taken   []request.Token
+	fresh   []token
+	ids     []int32
+	tokens  []token
+	last    *generation // set with the last token
+}
+
+// begin submits a request.
+func (s *Server) begin(model *Model, r *request.Request, job *work) (*run, *request.Error) {
+	id, events, err := s.backend.Submit(r)
+	if err != nil {
+		if refusal, ok := err.(*request.Error); ok {
+			return nil, refusal
+		}
+		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
+	}
+	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: !job.stream}
+	if stops := job.body.Parameters.Stop; len(stops) > 0 {
+		one.stops = text.NewStopMatcher(stops)
+	}
+	if job.fullText {
+		one.prefix = job.body.Inputs
+	}
+	return one, nil
+}
+
+// next waits for tokens and returns those that are new, valid until the next call; after the last one, last is set.
+func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *request.Error, request.Outcome) {
+	taken, err, outcome := o.events.Take(done, idle, o.taken[:0])
+	o.taken, o.fresh = taken, o.fresh[:0]
+	if err != nil || outcome != request.Got {
+		return nil, err, outcome
+	}
+	for _, t := range taken {
+		o.ids = append(o.ids, t.ID)
+		piece := token{id: t.ID, text: o.stream.Next(t.ID), logprob: t.Logprob, special: o.model.Tokenizer.IsSpecial(t.ID)}
+		o.fresh = append(o.fresh, piece)
+		if o.keep {
+			o.tokens = append(o.tokens, piece)
+		}
+		if finish := o.finish(t.Finish, piece.text); finish != "" {
+			o.end(finish)
+			break
+		}
+	}
+	return o.fresh, nil, request.Got
+}
+
+// finish tells why the newest token is the last one, in TGI's order, or "".
+func (o *run) finish(reason protocol.Finish, piece string) string {
+	switch {
+	case len(o.ids) >= o.request.MaxNewTokens:
+		return "length"
+	case reason == protocol.FinishEOS:
+		return "eos_token"
+	case o.stops != nil && o.stops.Append(piece):
+		return "stop_sequence"
+	case reason == protocol.FinishLength:
+		return "length"
+	}
+	return ""
+}
+
+// end makes the generation from what has come.
+func (o *run) end(finish string) {
+	o.last = &generation{
+		text: o.prefix + o.model.Tokenizer.Decode(o.ids, true), finish: finish,
+		sampling: o.request.Sampling, tokens: o.tokens,
+	}
+	if !o.request.PromptLogprobs {
+		return
+	}
+	logprobs := o.events.Prompt()
+	for i, id := range o.request.Prompt {
+		t := promptToken{id: id, text: o.model.Tokenizer.Decode([]int32{id}, false)}
+		if i > 0 && i <= len(logprobs) {
+			t.logprob = logprobs[i-1]
+		}
+		o.last.prompt = append(o.last.prompt, t)
+	}
+}
+
+// stream answers a generate request with server-sent events. The status is 200 whatever comes: errors are events.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
+	h := w.Header()
+	h["Content-Type"] = []string{"text/event-stream"}
+	h["Cache-Control"] = []string{"no-cache"}
+	h["X-Compute-Type"] = []string{"gpu+optimized"}
+	h["X-Compute-Characters"] = []string{itoa(job.characters)}
+	h["X-Accel-Buffering"] = []string{"no"}
+	w.WriteHeader(http.StatusOK)
+	out := http.NewResponseController(w)
+	out.Flush()
+	err := s.streamEvents(w, r, out, job)
+	if err != nil && r.Context().Err() == nil {
+		_, body := s.describe(err)
+		b := append([]byte("data:"), body...)
+		w.Write(append(b, "\n\n"...))
+		out.Flush()
+	}
+}
+
+// streamEvents writes the events of a generation, one write and flush for all tokens that have come at once.
+func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.ResponseController, job *work) *request.Error {
+	if err := validateStream(&job.body.Parameters); err != nil {
+		return err
+	}
+	if !s.acquire(1) {
+		return &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
+	}
+	defer s.permits.Add(-1)
+	resolved, model, err := s.validate(r.Context(), job.body, 1)
+	if err != nil {
+		return err
+	}
+	job.validated = time.Now()
+	one, err := s.begin(model, resolved, job)
+	if err != nil {
+		return err
+	}
+	defer s.backend.Cancel(one.id)
+	timer := time.NewTimer(keepAliveInterval)
+	defer timer.Stop()
+	buffer := make([]byte, 0, 512)
+	for {
+		tokens, err, outcome := one.next(r.Context().Done(), timer.C)
+		buffer = buffer[:0]
+		switch {
+		case err != nil:
+			return err
+		case outcome == request.Gone:
+			return nil
+		case outcome == request.Idle:
+			buffer = append(buffer, ":\n\n"...)
+		}
+		for i := range tokens {
+			var last *generation
+			if i == len(tokens)-1 {
+				last = one.last
+			}
+			buffer = appendEvent(buffer, &tokens[i], last, len(one.ids), job.body.Parameters.Details)
+		}
+		if _, err := w.Write(buffer); err != nil {
+			return nil
+		}
+		if out.Flush() != nil {
+			return nil
+		}
+		timer.Reset(keepAliveInterval)
+		if one.last != nil {
+			s.finished(job, one.last, one.events, len(one.ids))
+			return nil
+		}
+	}
+}

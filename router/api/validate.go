@@ -1,0 +1,147 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"lockstep/protocol"
+	"lockstep/router/request"
+)
+
+func invalid(format string, args ...any) *request.Error {
+	return &request.Error{Class: request.Validation, Message: fmt.Sprintf(format, args...)}
+}
+
+// validateBestOf is what TGI checks before it looks for a free permit.
+func (s *Server) validateBestOf(bestOf uint64) *request.Error {
+	switch limit := uint64(s.config.MaxBestOf); {
+	case limit == 1 && bestOf != 1:
+		return invalid("`best_of` != 1 is not allowed for this endpoint")
+	case bestOf > limit:
+		return invalid("`best_of` must be > 0 and <= %d. Given: %d", limit, bestOf)
+	}
+	return nil
+}
+
+// validateStream is what TGI checks first on a stream.
+func validateStream(p *parameters) *request.Error {
+	switch {
+	case p.BestOf != nil && *p.BestOf != 1:
+		return invalid("`best_of` != 1 is not supported when streaming tokens")
+	case p.DecoderInputDetails:
+		return invalid("`decoder_input_details` == true is not supported when streaming tokens")
+	}
+	return nil
+}
+
+func outside01(value *float32) bool { return value != nil && !(*value > 0 && *value < 1) }
+
+// validateParameters checks the parameters in TGI's order.
+func (s *Server) validateParameters(body *generateBody, bestOf uint64) *request.Error {
+	p := &body.Parameters
+	sampling := p.DoSample || p.Temperature != nil || p.TopK != nil || p.TopP != nil || p.TypicalP != nil
+	switch {
+	case bestOf > 1 && !sampling:
+		return invalid("you must use sampling when `best_of` is > 1")
+	case p.Temperature != nil && !(*p.Temperature > 0):
+		return invalid("`temperature` must be strictly positive")
+	case p.RepetitionPenalty != nil && !(*p.RepetitionPenalty > 0):
+		return invalid("`repetition_penalty` must be strictly positive")
+	case outside01(p.TopP):
+		return invalid("`top_p` must be > 0.0 and < 1.0")
+	case outside01(p.TypicalP):
+		return invalid("`typical_p` must be > 0.0 and < 1.0")
+	case p.TopK != nil && *p.TopK <= 0:
+		return invalid("`top_k` must be strictly positive")
+	case p.MaxNewTokens == 0:
+		return invalid("`max_new_tokens` must be strictly positive")
+	case len(p.Stop) > s.config.MaxStopSequences:
+		return invalid("`stop` supports up to %d stop sequences. Given: %d", s.config.MaxStopSequences, len(p.Stop))
+	case bestOf > 1 && p.Seed != nil:
+		return invalid("`seed` must not be set when `best_of` > 1")
+	case body.Inputs == "":
+		return invalid("`inputs` cannot be empty")
+	}
+	return nil
+}
+
+// validate checks a body and resolves it into a request. It waits for a model and for a free validation worker.
+func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64) (*request.Request, *Model, *request.Error) {
+	if err := s.validateParameters(body, bestOf); err != nil {
+		return nil, nil, err
+	}
+	model, err := s.waitModel(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &body.Parameters
+	if p.Truncate != nil && (*p.Truncate == 0 || *p.Truncate > uint64(model.MaxInputLength)) {
+		return nil, nil, invalid("`truncate` must be strictly positive and less than %d. Given: %d", model.MaxInputLength, *p.Truncate)
+	}
+	ids, err := s.encode(ctx, model, body.Inputs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.Truncate != nil && uint64(len(ids)) > *p.Truncate {
+		ids = ids[uint64(len(ids))-*p.Truncate:]
+	}
+	switch {
+	case len(ids) == 0:
+		return nil, nil, invalid("`inputs` cannot be empty")
+	case uint64(len(ids))+p.MaxNewTokens > uint64(model.MaxTotalTokens):
+		return nil, nil, invalid("`inputs` tokens + `max_new_tokens` must be <= %d. Given: %d `inputs` tokens and %d `max_new_tokens`",
+			model.MaxTotalTokens, len(ids), p.MaxNewTokens)
+	case len(ids) > model.MaxInputLength:
+		return nil, nil, invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, len(ids))
+	}
+	s.metrics.inputLength.Observe(float64(len(ids)))
+	s.metrics.maxNewTokens.Observe(float64(p.MaxNewTokens))
+	return &request.Request{
+		Prompt: ids, MaxNewTokens: int(p.MaxNewTokens), PromptLogprobs: p.DecoderInputDetails,
+		Sampling: resolveSampling(p), CardDigest: model.Digest,
+	}, model, nil
+}
+
+// encode tokenises on one of the bounded validation workers.
+func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int32, *request.Error) {
+	select {
+	case s.workers <- struct{}{}:
+		defer func() { <-s.workers }()
+	case <-ctx.Done():
+		return nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
+	}
+	ids, err := model.Tokenizer.Encode(inputs, true)
+	if err != nil {
+		return nil, invalid("tokenizer error %v", err)
+	}
+	return ids, nil
+}
+
+// resolveSampling applies TGI's rule of when to sample, and draws the seed where none was given.
+func resolveSampling(p *parameters) protocol.Sampling {
+	s := protocol.Sampling{
+		Temperature: finite(p.Temperature), TopP: finite(p.TopP), TypicalP: finite(p.TypicalP), RepetitionPenalty: finite(p.RepetitionPenalty),
+	}
+	if p.TopK != nil {
+		s.TopK = int(*p.TopK)
+	}
+	s.Sample = p.DoSample || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || p.Temperature != nil && *p.Temperature != 1
+	switch {
+	case !s.Sample:
+	case p.Seed != nil:
+		s.Seed = *p.Seed
+	default:
+		s.Seed = rand.Uint64()
+	}
+	return s
+}
+
+// finite returns the value, 0 for null, and the largest number for what single precision cannot hold.
+func finite(value *float32) float32 {
+	if value == nil {
+		return 0
+	}
+	return min(*value, math.MaxFloat32)
+}

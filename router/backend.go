@@ -1,0 +1,105 @@
+package router
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"lockstep/protocol"
+	"lockstep/router/api"
+	"lockstep/router/fleet"
+	"lockstep/router/request"
+	"lockstep/router/text"
+)
+
+// maxModels bounds the models whose tokenizers are kept; the groups of more are not used.
+const maxModels = 16
+
+// backend joins the fleet to the HTTP side and decides which model is served: the one that is served already while it
+// has a group, else that of the first group in the order of names.
+type backend struct {
+	config *Config
+	fleet  *fleet.Fleet
+	model  atomic.Pointer[api.Model]
+	known  chan struct{} // closed when model is set for the first time
+
+	mu     sync.Mutex // guards models
+	models map[string]*api.Model
+}
+
+func newBackend(config *Config) *backend {
+	return &backend{config: config, known: make(chan struct{}), models: map[string]*api.Model{}}
+}
+
+var errTooManyModels = &request.Error{Class: request.Generation, Message: "too many different models"}
+
+// onCard builds the tokenizer of a new model.
+func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
+	tokenizer, err := text.New(card.Tokenizer)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.models) >= maxModels {
+		return errTooManyModels
+	}
+	b.models[digest] = &api.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
+	return nil
+}
+
+// onSnapshot derives the served model and its limits. It is called by the fleet's owner only.
+func (b *backend) onSnapshot(snapshot *fleet.Snapshot) {
+	if len(snapshot.Groups) == 0 {
+		return
+	}
+	digest := snapshot.Groups[0].CardDigest
+	current := b.model.Load()
+	total, capacity := 0, 0
+	for pass := 0; pass < 2; pass++ {
+		for _, g := range snapshot.Groups {
+			if pass == 0 && current != nil && g.CardDigest == current.Digest {
+				digest = current.Digest
+			}
+			if pass == 1 && g.CardDigest == digest {
+				total = max(total, min(g.Limits.MaxSequenceTokens, g.Limits.CapacityTokens))
+				capacity += g.Limits.CapacityTokens
+			}
+		}
+	}
+	b.mu.Lock()
+	base := b.models[digest]
+	b.mu.Unlock()
+	if base == nil {
+		return
+	}
+	model := *base
+	model.MaxTotalTokens = min(orElse(b.config.MaxTotalTokens, total), total)
+	model.MaxInputLength = min(orElse(b.config.MaxInputLength, model.MaxTotalTokens-1), model.MaxTotalTokens-1)
+	model.MaxBatchTotalTokens = orElse(b.config.MaxBatchTotalTokens, capacity)
+	if current == nil || *current != model {
+		b.model.Store(&model)
+	}
+	if current == nil {
+		close(b.known)
+	}
+}
+
+func (b *backend) Model() *api.Model           { return b.model.Load() }
+func (b *backend) ModelKnown() <-chan struct{} { return b.known }
+func (b *backend) Cancel(id uint64)            { b.fleet.Cancel(id) }
+func (b *backend) Load() request.Load          { return b.fleet.Snapshot().Load }
+
+func (b *backend) Submit(r *request.Request) (uint64, *request.Events, error) {
+	return b.fleet.Submit(r)
+}
+
+// Ready reports whether a group of the served model takes requests.
+func (b *backend) Ready() bool {
+	model := b.model.Load()
+	for _, g := range b.fleet.Snapshot().Groups {
+		if model != nil && g.Ready && g.CardDigest == model.Digest {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,329 @@
+// Package fleettest holds a shard group that computes nothing: it speaks protocol over NATS, answers with tokens that
+// follow from prompt, seed and position alone, and can be slow, refuse, lose frames and die. Tests of the router and
+// load tests use it.
+package fleettest
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"lockstep/protocol"
+)
+
+// Options of a group.
+type Options struct {
+	Name        string
+	Incarnation uint64
+	Card        protocol.ModelCard
+	Limits      protocol.Limits
+	// Tokens are the ids that answers are made of.
+	Tokens []int32
+	// StepInterval lies between two steps; 0 means a millisecond.
+	StepInterval time.Duration
+	// LoseFrame, when not nil, tells which frames are not sent the first time.
+	LoseFrame func(number uint64) bool
+	// Refuse, when not nil, tells which requests are refused, and why.
+	Refuse func(protocol.Request) *protocol.Error
+}
+
+// Group is a running group. Its methods are safe for concurrent use.
+type Group struct {
+	options Options
+	conn    *nats.Conn
+	ref     protocol.GroupRef
+	card    []byte
+	stop    chan struct{}
+	stopped sync.WaitGroup
+
+	mu         sync.Mutex
+	dead       bool
+	requests   map[key]*running
+	order      []key
+	sent       map[string][][]byte // by router: all frames so far
+	step       uint64
+	accepted   int
+	cancelled  map[key]bool
+	subscribed []*nats.Subscription
+}
+
+type key struct {
+	router string
+	id     uint64
+}
+
+type running struct {
+	protocol.Request
+	position int
+}
+
+// Token is what any group answers at a position of a generation.
+func Token(tokens []int32, prompt []int32, seed uint64, position int) (id int32, logprob float32) {
+	h := fnv.New64a()
+	for _, value := range prompt {
+		binary.Write(h, binary.LittleEndian, value)
+	}
+	binary.Write(h, binary.LittleEndian, seed)
+	binary.Write(h, binary.LittleEndian, uint64(position))
+	sum := h.Sum64()
+	sum ^= sum >> 29
+	return tokens[sum%uint64(len(tokens))], -float32(sum>>40%1000) / 256
+}
+
+// Start starts a group that speaks over conn, which the caller closes after Stop.
+func Start(conn *nats.Conn, options Options) (*Group, error) {
+	card, err := json.Marshal(options.Card)
+	if err != nil {
+		return nil, err
+	}
+	if options.StepInterval <= 0 {
+		options.StepInterval = time.Millisecond
+	}
+	g := &Group{
+		options: options, conn: conn, card: card, ref: protocol.GroupRef{Group: options.Name, Incarnation: options.Incarnation},
+		stop: make(chan struct{}), requests: map[key]*running{}, sent: map[string][][]byte{}, cancelled: map[key]bool{},
+	}
+	for subject, serve := range map[string]nats.MsgHandler{
+		g.ref.Card(): g.serveCard, g.ref.Dispatch(): g.serveDispatch, g.ref.Cancel(): g.serveCancel, g.ref.Replay(): g.serveReplay,
+	} {
+		subscription, err := conn.Subscribe(subject, serve)
+		if err != nil {
+			return nil, err
+		}
+		g.subscribed = append(g.subscribed, subscription)
+	}
+	if err := conn.Flush(); err != nil {
+		return nil, err
+	}
+	g.stopped.Add(1)
+	go g.run()
+	return g, nil
+}
+
+// Ref names the group.
+func (g *Group) Ref() protocol.GroupRef { return g.ref }
+
+// Accepted is the number of requests taken so far.
+func (g *Group) Accepted() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.accepted
+}
+
+// Running is the number of requests that are held.
+func (g *Group) Running() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.requests)
+}
+
+// Cancelled is the number of held requests that were cancelled.
+func (g *Group) Cancelled() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.cancelled)
+}
+
+// Kill ends the group without a word. With tell, a Down message says so, as a launcher's would.
+func (g *Group) Kill(tell bool) {
+	g.mu.Lock()
+	already := g.dead
+	g.dead = true
+	g.mu.Unlock()
+	if already {
+		return
+	}
+	close(g.stop)
+	g.stopped.Wait()
+	for _, subscription := range g.subscribed {
+		subscription.Unsubscribe()
+	}
+	if tell {
+		data, _ := json.Marshal(protocol.Down{GroupRef: g.ref, Reason: "killed by a test"})
+		g.conn.Publish(protocol.SubjectDown, data)
+	}
+	g.conn.Flush()
+}
+
+func (g *Group) run() {
+	defer g.stopped.Done()
+	steps, announcements := time.NewTicker(g.options.StepInterval), time.NewTicker(protocol.AnnounceInterval/2)
+	defer steps.Stop()
+	defer announcements.Stop()
+	g.announce()
+	for {
+		select {
+		case <-g.stop:
+			return
+		case <-announcements.C:
+			g.announce()
+		case <-steps.C:
+			g.mu.Lock()
+			g.compute()
+			g.mu.Unlock()
+		}
+	}
+}
+
+func (g *Group) load() protocol.Load {
+	held := 0
+	for _, r := range g.requests {
+		held += len(r.Prompt) + r.position
+	}
+	return protocol.Load{HeldTokens: held, Running: len(g.requests)}
+}
+
+func (g *Group) announce() {
+	sum := sha256.Sum256(g.card)
+	g.mu.Lock()
+	a := protocol.Announcement{
+		Version: protocol.Version, GroupRef: g.ref, Node: "test", State: protocol.StateReady, ModelID: g.options.Card.ModelID,
+		CardDigest: hex.EncodeToString(sum[:]), CardBytes: len(g.card), Shards: 1, Limits: g.options.Limits, Load: g.load(),
+	}
+	g.mu.Unlock()
+	data, _ := json.Marshal(a)
+	g.conn.Publish(protocol.SubjectAnnounce, data)
+}
+
+// compute is one step: every request gets one token, and every router one frame.
+func (g *Group) compute() {
+	g.step++
+	frames := map[string]*protocol.Frame{}
+	var left []key
+	for _, k := range g.order {
+		r := g.requests[k]
+		if r == nil {
+			continue
+		}
+		f := frames[k.router]
+		if f == nil {
+			f = &protocol.Frame{Group: g.ref, Step: g.step}
+			frames[k.router] = f
+		}
+		if r.PromptLogprobs && len(r.Prompt) > 1 {
+			part := protocol.PromptPart{Request: r.ID, Start: 1}
+			for _, id := range r.Prompt[1:] {
+				part.Logprob = append(part.Logprob, -float32(id%100+1)/64)
+			}
+			f.Prompt = append(f.Prompt, part)
+			r.PromptLogprobs = false
+		}
+		token, logprob := Token(g.options.Tokens, r.Prompt, r.Sampling.Seed, r.position)
+		finish := protocol.FinishNone
+		if r.position+1 == r.MaxNewTokens {
+			finish = protocol.FinishLength
+		}
+		f.Add(r.ID, r.position, token, logprob, finish)
+		r.position++
+		if finish != protocol.FinishNone {
+			delete(g.requests, k)
+		} else {
+			left = append(left, k)
+		}
+	}
+	g.order = left
+	names := make([]string, 0, len(frames))
+	for name := range frames {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		f := frames[name]
+		f.Number, f.Load = uint64(len(g.sent[name])), g.load()
+		data := f.AppendTo(nil)
+		g.sent[name] = append(g.sent[name], data)
+		if g.options.LoseFrame == nil || !g.options.LoseFrame(f.Number) {
+			g.conn.Publish(protocol.FrameSubject(name), data)
+		}
+	}
+}
+
+func (g *Group) serveCard(m *nats.Msg) {
+	var ask protocol.CardRequest
+	if json.Unmarshal(m.Data, &ask) != nil || ask.Offset < 0 || ask.Offset >= len(g.card) {
+		return
+	}
+	m.Respond(g.card[ask.Offset:min(ask.Offset+protocol.CardChunkBytes, len(g.card))])
+}
+
+func (g *Group) serveDispatch(m *nats.Msg) {
+	var d protocol.Dispatch
+	var reply protocol.DispatchReply
+	err := json.Unmarshal(m.Data, &d)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.dead {
+		return
+	}
+	if err != nil || d.Version != protocol.Version {
+		reply.Error = &protocol.Error{Code: protocol.CodeInvalid, Message: fmt.Sprint(err)}
+	}
+	for _, r := range d.Requests {
+		if refusal := g.check(r); refusal != nil {
+			reply.Refused = append(reply.Refused, protocol.Refusal{ID: r.ID, Error: *refusal})
+			continue
+		}
+		k := key{d.Router, r.ID}
+		g.requests[k] = &running{Request: r, position: len(r.Generated)}
+		g.order = append(g.order, k)
+		g.accepted++
+	}
+	data, _ := json.Marshal(reply)
+	m.Respond(data)
+}
+
+// check validates a request as a real group does, and that what a resumed one brings is what it would have had.
+func (g *Group) check(r protocol.Request) *protocol.Error {
+	if g.options.Refuse != nil {
+		if refusal := g.options.Refuse(r); refusal != nil {
+			return refusal
+		}
+	}
+	if err := r.Validate(g.options.Card.VocabularySize); err != nil {
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: err.Error()}
+	}
+	for position, id := range r.Generated {
+		if want, _ := Token(g.options.Tokens, r.Prompt, r.Sampling.Seed, position); id != want {
+			return &protocol.Error{Code: protocol.CodeInvalid, Message: fmt.Sprintf("generated token %d is %d, want %d", position, id, want)}
+		}
+	}
+	return nil
+}
+
+func (g *Group) serveCancel(m *nats.Msg) {
+	var c protocol.Cancel
+	if json.Unmarshal(m.Data, &c) != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, id := range c.IDs {
+		k := key{c.Router, id}
+		if g.requests[k] != nil {
+			delete(g.requests, k)
+			g.cancelled[k] = true
+		}
+	}
+}
+
+func (g *Group) serveReplay(m *nats.Msg) {
+	var r protocol.Replay
+	if json.Unmarshal(m.Data, &r) != nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	frames := g.sent[r.Router]
+	first := max(int(r.From), len(frames)-protocol.ReplayFrames)
+	for _, data := range frames[min(first, len(frames)):] {
+		g.conn.Publish(protocol.FrameSubject(r.Router), data)
+	}
+}

@@ -1,0 +1,143 @@
+// Package router is the life of a request: an HTTP server in the dialects of the servers that it replaces, a queue with a
+// ledger of token load, and the shard groups behind NATS. It needs no model files and keeps nothing: its groups serve
+// the model card, and a router that restarts is a new router.
+package router
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"lockstep/router/api"
+	"lockstep/router/fleet"
+)
+
+const (
+	// readHeaderTimeout bounds how long a client may take for the head of a request.
+	readHeaderTimeout = 30 * time.Second
+	// reconnectWait lies between two attempts to reach NATS.
+	reconnectWait = 100 * time.Millisecond
+	// natsPing and natsPings find a dead connection within their product.
+	natsPing  = 2 * time.Second
+	natsPings = 2
+)
+
+// Run serves until ctx ends, then drains: it stops accepting and waits for the requests in flight, at most
+// GracefulTerminationTimeout. It listens at once, so a bad address fails at once, and calls onReady, which may be nil,
+// with its base URL when the first group can be used.
+func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(url string)) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(config.Hostname, strconv.Itoa(config.Port)))
+	if err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	defer listener.Close()
+	wireName := processName(config.Name)
+	conn, err := nats.Connect(strings.Join(config.NATSURLs, ","), nats.Name("router "+wireName),
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("NATS") }))
+	if err != nil {
+		return fmt.Errorf("router: connecting to NATS: %w", err)
+	}
+	defer conn.Close()
+
+	metrics := api.NewMetrics(orElse(config.MaxInputLength, 1024), orElse(config.MaxTotalTokens, 2048))
+	backend := newBackend(&config)
+	backend.fleet = fleet.New(conn, fleet.Config{
+		Router: wireName, QueueLimit: config.MaxConcurrentRequests, ModelID: config.ModelID,
+		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, OnSnapshot: backend.onSnapshot,
+		OnDispatch: metrics.Dispatched, OnStep: metrics.Step,
+	}, log)
+	server := &http.Server{
+		Handler:           api.New(config.api(), backend, metrics, log),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ErrorLog:          stdlog.New(log, "", 0),
+	}
+	return serve(ctx, &config, server, listener, backend, log, onReady)
+}
+
+// serve runs fleet and server until ctx ends or one of them fails, and stops both.
+func serve(ctx context.Context, config *Config, server *http.Server, listener net.Listener, backend *backend, log zerolog.Logger, onReady func(string)) error {
+	fleetCtx, stopFleet := context.WithCancel(context.Background())
+	defer stopFleet()
+	fleetDone, serverDone := make(chan error, 1), make(chan error, 1)
+	go func() { fleetDone <- backend.fleet.Run(fleetCtx) }()
+	go func() { serverDone <- server.Serve(listener) }()
+	known := backend.known
+	for {
+		select {
+		case <-known:
+			known = nil
+			url := "http://" + reachable(listener.Addr())
+			log.Info().Str("url", url).Msg("Connected")
+			if onReady != nil {
+				onReady(url)
+			}
+			continue
+		case err := <-fleetDone:
+			server.Close()
+			<-serverDone
+			return fmt.Errorf("router: %w", errors.Join(errors.New("the fleet has ended"), err))
+		case err := <-serverDone:
+			stopFleet()
+			<-fleetDone
+			return fmt.Errorf("router: serving: %w", err)
+		case <-ctx.Done():
+		}
+		break
+	}
+	log.Info().Msg("draining")
+	drain, cancel := context.WithTimeout(context.Background(), seconds(config.GracefulTerminationTimeout))
+	defer cancel()
+	err := server.Shutdown(drain)
+	if err != nil {
+		log.Warn().Err(err).Msg("requests were cut off")
+		err = server.Close()
+	}
+	<-serverDone
+	stopFleet()
+	<-fleetDone
+	return err
+}
+
+// reachable turns a listening address into one that a client can use.
+func reachable(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return address.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// processName makes a name that no earlier process has had: groups count their frames to each name.
+func processName(name string) string {
+	var random [6]byte
+	rand.Read(random[:])
+	return name[:min(len(name), 48)] + "-" + hex.EncodeToString(random[:])
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func orElse(value, otherwise int) int {
+	if value > 0 {
+		return value
+	}
+	return otherwise
+}
