@@ -1,0 +1,299 @@
+// Command speed measures the engine beside the machine's own limits, in one run: the read bandwidth and the peak of the
+// vector unit, then for each model the decode of one and of sixteen sequences and the prefill of 512 tokens, as shares of
+// what those limits allow; and two shards of one thread against one shard of two threads.
+//
+//	go run ./scripts/speed [-rounds 3] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
+//
+// smollm2-q4_1 is the file that scripts/get-model brings; the others have random weights in the shape of their name.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+	"lockstep/shard/workers"
+)
+
+const (
+	threads      = 2
+	prefill      = 512
+	context      = 128 // positions before the decode steps that are timed
+	decodeSteps  = 32
+	readBytes    = 1 << 30
+	batch        = 16
+	blockCount   = batch*(context+decodeSteps+16)/model.BlockTokens + 64
+	gigabyte     = 1e9
+	peakInterval = 1 << 22
+)
+
+func main() {
+	rounds := flag.Int("rounds", 3, "rounds; the median of each figure is printed")
+	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
+	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
+	flag.Parse()
+	kernels := cpu.Best()
+	if *kernelName != "" {
+		var err error
+		if kernels, err = cpu.Named(*kernelName); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Printf("%s, %s kernels, %d threads, %s\n", processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
+	for _, name := range strings.Split(*names, ",") {
+		if err := measure(name, kernels, *rounds); err != nil {
+			log.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+// figures of one round; rates are tokens per second.
+type figures struct {
+	bandwidth, peak                  float64 // bytes/s, FLOP/s
+	decode1, decode16, prefillTokens float64
+	shards1, shardsPrefill           float64 // two shards of one thread
+}
+
+func measure(name string, kernels *cpu.Kernels, rounds int) error {
+	source, cleanup, err := openModel(name)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	one, err := newGroup(source, 1, threads, kernels)
+	if err != nil {
+		return err
+	}
+	defer one.close()
+	two, err := newGroup(source, 2, 1, kernels)
+	if err != nil {
+		return err
+	}
+	defer two.close()
+	var all []figures
+	for range rounds {
+		var f figures
+		f.bandwidth, f.peak = limits(kernels)
+		f.decode1, f.decode16, f.prefillTokens = one.decode(1), one.decode(batch), one.prefill()
+		f.shards1, f.shardsPrefill = two.decode(1), two.prefill()
+		all = append(all, f)
+	}
+	report(name, source, all)
+	return nil
+}
+
+func report(name string, source *weights.Model, all []figures) {
+	median := func(value func(f figures) float64) float64 {
+		var values []float64
+		for _, f := range all {
+			values = append(values, value(f))
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
+	}
+	bytes, flops := perToken(source)
+	fmt.Printf("\n%s: %.0f MB read and %.2f GFLOP computed for a token; median of %d rounds\n", name, bytes/1e6, flops/1e9, len(all))
+	line := func(what string, value float64, unit, share string, ratio float64) {
+		fmt.Printf("  %-34s %8.1f %-9s %5.0f%% %s\n", what, value, unit, 100*ratio, share)
+	}
+	fmt.Printf("  %-34s %8.1f GB/s, vector peak %.0f GFLOP/s (f32 FMA)\n", "read bandwidth", median(func(f figures) float64 { return f.bandwidth })/gigabyte, median(func(f figures) float64 { return f.peak })/1e9)
+	line("decode, batch 1", median(func(f figures) float64 { return f.decode1 }), "tokens/s", "of the bandwidth", median(func(f figures) float64 { return f.decode1 * bytes / f.bandwidth }))
+	line("decode, batch 16", median(func(f figures) float64 { return f.decode16 }), "tokens/s", "of batch 1", median(func(f figures) float64 { return f.decode16 / f.decode1 }))
+	line("prefill of 512", median(func(f figures) float64 { return f.prefillTokens }), "tokens/s", "of the vector peak", median(func(f figures) float64 { return f.prefillTokens * flops / f.peak }))
+	line("2 shards of 1 thread, batch 1", median(func(f figures) float64 { return f.shards1 }), "tokens/s", "of 1 shard of 2 threads", median(func(f figures) float64 { return f.shards1 / f.decode1 }))
+	line("2 shards of 1 thread, prefill", median(func(f figures) float64 { return f.shardsPrefill }), "tokens/s", "of 1 shard of 2 threads", median(func(f figures) float64 { return f.shardsPrefill / f.prefillTokens }))
+}
+
+// perToken is what a token costs at least: the weights' bytes, and two operations for each weight of a layer (the head is
+// left out: a prefill computes it once).
+func perToken(source *weights.Model) (bytes, flops float64) {
+	c := source.Config
+	layer := c.Hidden*c.HeadDim*2*(c.Heads+c.KVHeads) + 3*c.Hidden*c.Intermediate
+	bytes = float64(source.WeightBytes)
+	if !c.TiedHead {
+		bytes -= float64(source.Format("model.embed_tokens.weight").RowBytes(c.Hidden) * c.Vocabulary)
+	}
+	return bytes, 2 * float64(layer) * float64(c.Layers)
+}
+
+// limits measures the read bandwidth and the vector peak of all threads together.
+func limits(kernels *cpu.Kernels) (bytesPerSecond, flopsPerSecond float64) {
+	data := make([][]byte, threads)
+	for i := range data {
+		data[i] = make([]byte, readBytes/threads)
+		for at := 0; at < len(data[i]); at += 4096 {
+			data[i][at] = 1
+		}
+	}
+	together := func(work func(thread int)) time.Duration {
+		var all sync.WaitGroup
+		start := time.Now()
+		for i := range threads {
+			all.Go(func() {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				work(i)
+			})
+		}
+		all.Wait()
+		return time.Since(start)
+	}
+	var best time.Duration
+	for range 3 {
+		if took := together(func(i int) { kernels.ReadStream(data[i]) }); best == 0 || took < best {
+			best = took
+		}
+	}
+	bytesPerSecond = readBytes / best.Seconds()
+	flops := 0
+	best = 0
+	for range 3 {
+		took := together(func(i int) {
+			if n := kernels.PeakFMA(peakInterval); i == 0 {
+				flops = n * threads
+			}
+		})
+		if best == 0 || took < best {
+			best = took
+		}
+	}
+	return bytesPerSecond, float64(flops) / best.Seconds()
+}
+
+func processor() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(rest, "\t: "))
+		}
+	}
+	return runtime.GOARCH
+}
+
+// group is the ranks of a model as threads of this process; what they share is what processes would.
+type group struct {
+	steps    []chan []model.Chunk
+	done     chan error
+	vocab    int32
+	finished sync.WaitGroup
+	memory   *os.File
+}
+
+func newGroup(source *weights.Model, ranks, threads int, kernels *cpu.Kernels) (*group, error) {
+	memory, err := collective.NewMemory("speed")
+	if err != nil {
+		return nil, err
+	}
+	g := &group{done: make(chan error, ranks), vocab: int32(source.Config.Vocabulary), memory: memory}
+	for rank := range ranks {
+		steps := make(chan []model.Chunk)
+		g.steps = append(g.steps, steps)
+		g.finished.Go(func() {
+			var cpus []int
+			for i := range threads {
+				cpus = append(cpus, (rank*threads+i)%runtime.NumCPU())
+			}
+			team := workers.New(threads, cpus)
+			defer team.Close()
+			m, err := model.Load(source, rank, ranks, team, kernels, func(float64) {})
+			if err == nil {
+				defer m.Close()
+				var shared *collective.Group
+				if shared, err = collective.Open(memory, rank, m.Sizes(prefill, 64)); err == nil {
+					defer shared.Close()
+					err = m.Attach(shared, blockCount, prefill)
+				}
+			}
+			g.done <- err
+			for chunks := range steps {
+				g.done <- m.Forward(chunks, func([]float32, int) {})
+			}
+		})
+	}
+	return g, g.wait()
+}
+
+func (g *group) wait() error {
+	var first error
+	for range g.steps {
+		if err := <-g.done; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func (g *group) close() {
+	for _, steps := range g.steps {
+		close(steps)
+	}
+	g.finished.Wait()
+	g.memory.Close()
+}
+
+func (g *group) step(chunks []model.Chunk) time.Duration {
+	start := time.Now()
+	for _, steps := range g.steps {
+		steps <- chunks
+	}
+	if err := g.wait(); err != nil {
+		log.Fatal(err)
+	}
+	return time.Since(start)
+}
+
+func (g *group) tokens(count, seed int) []int32 {
+	out := make([]int32, count)
+	for i := range out {
+		out[i] = int32(seed*7919+i*104729) % g.vocab
+		if out[i] < 0 {
+			out[i] += g.vocab
+		}
+	}
+	return out
+}
+
+func blocks(sequence, tokens int) []int32 {
+	var out []int32
+	for i := range (tokens + model.BlockTokens - 1) / model.BlockTokens {
+		out = append(out, int32(sequence*((tokens+model.BlockTokens-1)/model.BlockTokens)+i))
+	}
+	return out
+}
+
+// prefill returns tokens per second of one prompt.
+func (g *group) prefill() float64 {
+	chunk := model.Chunk{PromptTokens: prefill, Tokens: g.tokens(prefill, 1), Blocks: blocks(0, prefill), Logits: model.LogitsLast}
+	best := g.step([]model.Chunk{chunk})
+	for range 2 {
+		best = min(best, g.step([]model.Chunk{chunk}))
+	}
+	return prefill / best.Seconds()
+}
+
+// decode returns tokens per second of all sequences together.
+func (g *group) decode(sequences int) float64 {
+	chunks := make([]model.Chunk, sequences)
+	for i := range chunks {
+		chunks[i] = model.Chunk{PromptTokens: context, Tokens: g.tokens(context, i), Blocks: blocks(i, context+decodeSteps), Logits: model.LogitsNone}
+		g.step(chunks[i : i+1])
+	}
+	var total time.Duration
+	for step := range decodeSteps {
+		for i := range chunks {
+			chunks[i].Start, chunks[i].Tokens, chunks[i].Logits = context+step, g.tokens(1, step+i), model.LogitsLast
+		}
+		total += g.step(chunks)
+	}
+	return float64(sequences*decodeSteps) / total.Seconds()
+}
