@@ -76,7 +76,7 @@ func serve(ctx context.Context, config *Config, server *http.Server, listener ne
 	defer stopFleet()
 	fleetDone, serverDone := make(chan error, 1), make(chan error, 1)
 	go func() { fleetDone <- backend.fleet.Run(fleetCtx) }()
-	go func() { serverDone <- server.Serve(listener) }()
+	go func() { serverDone <- server.Serve(phraseListener{listener}) }()
 	known := backend.known
 	for {
 		select {
