@@ -1,0 +1,178 @@
+package weights_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"lockstep/shard/weights"
+)
+
+const config = `{"model_type":"llama","hidden_size":4,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,
+	"vocab_size":3,"max_position_embeddings":16,"rms_norm_eps":1e-5}`
+
+func safetensors(header string, payload int) []byte {
+	data := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	return append(append(data, header...), make([]byte, payload)...)
+}
+
+func directory(config string, files map[string][]byte) fstest.MapFS {
+	dir := fstest.MapFS{"config.json": {Data: []byte(config)}, "tokenizer.json": {Data: []byte("{}")}}
+	for name, data := range files {
+		dir[name] = &fstest.MapFile{Data: data}
+	}
+	return dir
+}
+
+// Damaged and foreign directories get an error that names what is wrong; none crashes or allocates what a header claims.
+func TestDirectoryErrors(t *testing.T) {
+	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	for name, c := range map[string]struct {
+		config string
+		files  map[string][]byte
+		want   string
+	}{
+		"no weights":          {config, nil, "no .safetensors"},
+		"other architecture":  {strings.Replace(config, "llama", "gpt2", 1), map[string][]byte{"model.safetensors": good}, `"gpt2" is not served`},
+		"heads do not divide": {strings.Replace(config, `"num_key_value_heads":1`, `"num_key_value_heads":3`, 1), nil, "do not share"},
+		"absurd dimension":    {strings.Replace(config, `"vocab_size":3`, `"vocab_size":1000000000`, 1), nil, "vocabulary size"},
+		"quantised":           {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":4},"vocab_size"`, 1), nil, "quantised safetensors"},
+		"header too long":     {config, map[string][]byte{"model.safetensors": binary.LittleEndian.AppendUint64(nil, 1<<62)}, "header of"},
+		"offsets outside":     {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}`, 24)}, "does not fit"},
+		"overflowing shape":   {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,16]}}`, 24)}, "does not fit"},
+		"unknown type":        {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}`, 8)}, "I64 is not served"},
+		"index outside":       {config, map[string][]byte{"model.safetensors.index.json": []byte(`{"weight_map":{"a":"../b"}}`)}, "outside the directory"},
+	} {
+		_, err := weights.OpenFS(directory(c.config, c.files))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want one with %q", name, err, c.want)
+		}
+	}
+	m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Tensor("a", 3, 2); err == nil {
+		t.Error("a tensor of another shape was accepted")
+	}
+	if _, err := m.Tensor("b", 1, 1); err == nil {
+		t.Error("a missing tensor was accepted")
+	}
+}
+
+// gguf writes a little-endian version 3 file with one tensor of float32.
+func gguf(tensor string, rows, columns int, values []float32) []byte {
+	var b bytes.Buffer
+	put := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
+	text := func(s string) { put(uint64(len(s))); b.WriteString(s) }
+	b.WriteString("GGUF")
+	put(uint32(3))
+	put(uint64(1))
+	meta := []struct {
+		key   string
+		value any
+	}{{"general.architecture", "llama"}, {"llama.embedding_length", uint32(4)}, {"llama.feed_forward_length", uint32(4)}, {"llama.block_count", uint32(1)},
+		{"llama.attention.head_count", uint32(1)}, {"llama.context_length", uint32(16)}, {"llama.vocab_size", uint32(3)}, {"tokenizer.ggml.eos_token_id", uint32(2)}}
+	put(uint64(len(meta)))
+	for _, m := range meta {
+		text(m.key)
+		switch v := m.value.(type) {
+		case string:
+			put(uint32(8))
+			text(v)
+		case uint32:
+			put(uint32(4))
+			put(v)
+		}
+	}
+	text(tensor)
+	put(uint32(2))
+	put(uint64(columns))
+	put(uint64(rows))
+	put(uint32(0))
+	put(uint64(0))
+	for b.Len()%32 != 0 {
+		b.WriteByte(0)
+	}
+	put(values)
+	return b.Bytes()
+}
+
+func openGGUF(t testing.TB, data []byte) (*weights.Model, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := weights.Open(path)
+	if err == nil {
+		t.Cleanup(m.Close)
+	}
+	return m, err
+}
+
+// llama.cpp stores the rows of queries and keys as rotation pairs; Row gives them in Hugging Face's order.
+func TestGGUFRowOrder(t *testing.T) {
+	var values []float32
+	for row := range 4 {
+		values = append(values, float32(row), 0, 0, 0)
+	}
+	for tensor, want := range map[string][]float32{"blk.0.attn_q.weight": {0, 2, 1, 3}, "blk.0.attn_v.weight": {0, 1, 2, 3}} {
+		m, err := openGGUF(t, gguf(tensor, 4, 4, values))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := map[string]string{"blk.0.attn_q.weight": "model.layers.0.self_attn.q_proj.weight", "blk.0.attn_v.weight": "model.layers.0.self_attn.v_proj.weight"}[tensor]
+		matrix, err := m.Tensor(name, 4, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []float32
+		for row := range 4 {
+			got = append(got, matrix.Floats(row, nil)[0])
+		}
+		if !slices.Equal(got, want) || !slices.Equal(m.Config.EOSTokenIDs, []int32{2}) {
+			t.Errorf("%s: got rows %v, want %v; eos %v", tensor, got, want, m.Config.EOSTokenIDs)
+		}
+	}
+}
+
+func TestGGUFCutAnywhere(t *testing.T) {
+	data := gguf("output.weight", 3, 4, make([]float32, 12))
+	for cut := 1; cut < len(data); cut++ {
+		if _, err := openGGUF(t, data[:cut]); err == nil {
+			t.Fatalf("a file cut at %d of %d bytes was accepted", cut, len(data))
+		}
+	}
+}
+
+func FuzzGGUF(f *testing.F) {
+	f.Add(gguf("output.weight", 3, 4, make([]float32, 12)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		weights.ParseGGUF(data)
+	})
+}
+
+func FuzzSafetensors(f *testing.F) {
+	f.Add(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, uint16(24))
+	f.Fuzz(func(t *testing.T, header string, payload uint16) {
+		weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": safetensors(header, int(payload))}))
+	})
+}
+
+func ExampleModel_Tensor() {
+	m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}}`, 6)}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	vector, err := m.Vector("a", 3)
+	fmt.Println(vector, err)
+	// Output: [0 0 0] <nil>
+}
