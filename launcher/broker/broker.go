@@ -172,9 +172,17 @@ type natsLog struct{ log zerolog.Logger }
 
 var _ server.Logger = natsLog{}
 
-func (n natsLog) Noticef(format string, v ...any) { n.log.Debug().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Warnf(format string, v ...any)   { n.log.Debug().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Errorf(format string, v ...any)  { n.log.Warn().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Fatalf(format string, v ...any)  { n.log.Error().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Debugf(format string, v ...any)  { n.log.Trace().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Tracef(format string, v ...any)  { n.log.Trace().Str("part", "nats").Msgf(format, v...) }
+func (n natsLog) Noticef(format string, v ...any) {
+	n.log.Debug().Str("part", "nats").Msgf(format, v...)
+}
+func (n natsLog) Warnf(format string, v ...any)  { n.log.Debug().Str("part", "nats").Msgf(format, v...) }
+func (n natsLog) Errorf(format string, v ...any) { n.log.Warn().Str("part", "nats").Msgf(format, v...) }
+func (n natsLog) Fatalf(format string, v ...any) {
+	n.log.Error().Str("part", "nats").Msgf(format, v...)
+}
+func (n natsLog) Debugf(format string, v ...any) {
+	n.log.Trace().Str("part", "nats").Msgf(format, v...)
+}
+func (n natsLog) Tracef(format string, v ...any) {
+	n.log.Trace().Str("part", "nats").Msgf(format, v...)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"lockstep/launcher/demo"
+	"lockstep/router"
+	"lockstep/shard"
+)
+
+// childMark is set in the environment of children, and only there. Their arguments are for `ps`: the configuration comes
+// whole through an inherited file.
+const childMark = "LOCKSTEP_CHILD"
+
+// The files that a child inherits.
+const (
+	configFile = 3 + iota // childConfig as JSON
+	statusFile            // the child writes shard.Status as JSON lines
+	memoryFile            // the group's shared memory; shards only
+	deathFile             // ends when the launcher is gone
+)
+
+// maxConfigBytes bounds the configuration; a longer one is refused.
+const maxConfigBytes = 1 << 20
+
+// childConfig is everything that a child needs to know; exactly one of Shard and Router is set.
+type childConfig struct {
+	LogLevel string         `json:"log_level"`
+	Shard    *shard.Config  `json:"shard,omitempty"`
+	Router   *router.Config `json:"router,omitempty"`
+}
+
+// runChild is a shard or a router; it returns the exit code.
+func runChild() int {
+	os.Unsetenv(childMark)
+	_ = os.WriteFile("/proc/self/comm", []byte("lockstep"), 0) // not "exe", which was run
+	for _, fd := range []int{configFile, statusFile, memoryFile, deathFile} {
+		unix.CloseOnExec(fd)
+	}
+	go dieWithLauncher()
+	signal.Ignore(os.Interrupt, unix.SIGHUP) // ctrl-C reaches the launcher, which drains its children in order
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
+
+	report := statusWriter()
+	config, err := readConfig()
+	if err == nil {
+		zerolog.TimeFieldFormat = time.RFC3339Nano
+		level, _ := zerolog.ParseLevel(config.LogLevel)
+		err = runPart(ctx, config, report, zerolog.New(os.Stderr).Level(level).With().Timestamp().Logger())
+	}
+	if err != nil {
+		report(shard.Status{Error: err.Error()})
+		return 1
+	}
+	return 0
+}
+
+func runPart(ctx context.Context, config childConfig, report func(shard.Status), log zerolog.Logger) error {
+	switch {
+	case config.Shard != nil:
+		memory := os.NewFile(memoryFile, "group memory")
+		return shard.Run(ctx, *config.Shard, memory, demo.Files(), report, log)
+	case config.Router != nil:
+		return router.Run(ctx, *config.Router, log, func(url string) { report(shard.Status{Ready: true, Text: url}) })
+	}
+	return errors.New("neither a shard nor a router is configured")
+}
+
+func readConfig() (config childConfig, err error) {
+	file := os.NewFile(configFile, "configuration")
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxConfigBytes+1))
+	switch {
+	case err != nil:
+		return config, fmt.Errorf("read the inherited configuration: %w", err)
+	case len(data) > maxConfigBytes:
+		return config, fmt.Errorf("the inherited configuration exceeds %d bytes", maxConfigBytes)
+	}
+	if err := json.Unmarshal(data, &config); err != nil {
+		return config, fmt.Errorf("the inherited configuration: %w", err)
+	}
+	return config, nil
+}
+
+// statusWriter returns the function that reports to the launcher; it may be called from any goroutine.
+func statusWriter() func(shard.Status) {
+	file := os.NewFile(statusFile, "status")
+	var mutex sync.Mutex
+	return func(status shard.Status) {
+		line, err := json.Marshal(status)
+		if err != nil {
+			return
+		}
+		mutex.Lock()
+		defer mutex.Unlock()
+		file.Write(append(line, '\n')) // if the launcher is gone, so are we soon
+	}
+}
+
+// dieWithLauncher ends the process when the launcher is gone. PR_SET_PDEATHSIG does so too; this also works where the
+// signal was lost.
+func dieWithLauncher() {
+	io.Copy(io.Discard, os.NewFile(deathFile, "death pipe"))
+	unix.Kill(unix.Getpid(), unix.SIGKILL)
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// Names, environment variables and defaults are those of TGI's launcher wherever it has the thing. What is our own has
+// environment variables that begin with LOCKSTEP_.
+
+// modelFlags say what is served and within which limits.
+type modelFlags struct {
+	ModelID              string  `env:"MODEL_ID" placeholder:"PATH" help:"Directory in Hugging Face format or .gguf file. Default: the embedded demo model."`
+	NumShard             int     `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
+	Sharded              string  `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`
+	MaxInputLength       int     `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
+	MaxInputTokens       int     `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
+	MaxTotalTokens       int     `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
+	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" env:"MAX_BATCH_PREFILL_TOKENS" placeholder:"TOKENS" help:"Token budget of a step. Default: 512."`
+	MaxBatchTotalTokens  int     `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
+	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" placeholder:"N" help:"Sequences that run at once. Default: 128."`
+	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.8" help:"Share of the memory that is free once the weights are loaded that the KV cache takes."`
+	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
+	Kernels              string  `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
+}
+
+// routerFlags say how HTTP clients are served.
+type routerFlags struct {
+	MaxConcurrentRequests int      `env:"MAX_CONCURRENT_REQUESTS" default:"128" help:"Requests at once; more are answered with an overload error."`
+	MaxBestOf             int      `env:"MAX_BEST_OF" default:"2" help:"Largest best_of."`
+	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"4" help:"Most stop sequences of a request."`
+	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"2" help:"Tokenizer threads."`
+	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"0.3" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
+	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
+	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
+	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
+	PayloadLimit          int      `env:"PAYLOAD_LIMIT" default:"2000000" help:"Largest request body in bytes."`
+}
+
+// nodeFlags say how this node runs and whom it works with.
+type nodeFlags struct {
+	Hostname      string   `env:"HOSTNAME" default:"0.0.0.0" help:"Address to serve on."`
+	Graceful      int      `name:"graceful-termination-timeout" short:"g" env:"GRACEFUL_TERMINATION_TIMEOUT" default:"90" help:"Seconds that requests have to finish after SIGTERM."`
+	JSONOutput    bool     `env:"JSON_OUTPUT" help:"Log JSON lines."`
+	LogLevel      string   `env:"LOG_LEVEL" default:"info" help:"trace, debug, info, warn or error."`
+	Env           bool     `short:"e" help:"Log the environment that the server runs in."`
+	NATSURL       []string `name:"nats-url" env:"LOCKSTEP_NATS_URL" placeholder:"URL" help:"NATS servers to use instead of the embedded one."`
+	NATSPort      int      `name:"nats-port" env:"LOCKSTEP_NATS_PORT" default:"0" help:"Port of the embedded NATS server; 0 takes a free one."`
+	Join          []string `env:"LOCKSTEP_JOIN" placeholder:"HOST[:PORT]" help:"Nodes to join, repeatable."`
+	GossipAddress string   `env:"LOCKSTEP_GOSSIP_ADDRESS" placeholder:"HOST:PORT" help:"Address for membership. Default: off, or HOSTNAME:7946 for nodes and with --join."`
+	NodeName      string   `env:"LOCKSTEP_NODE_NAME" placeholder:"NAME" help:"Unique, stable name of this node. Default: the machine's name."`
+	ClusterKey    string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"Secret that all nodes share; encrypts membership and guards NATS."`
+}
+
+// refusedFlags are TGI's flags that cannot be honoured. They are known only to be refused with their reason: a flag that
+// is ignored is found out too late. The value in the tag accept is what the server does anyway.
+type refusedFlags struct {
+	Revision              string `env:"REVISION" hidden:"" refuse:"models are read from local paths, which have no revisions"`
+	Quantize              string `env:"QUANTIZE" hidden:"" refuse:"only formats stored in the files (GGUF) are computed; serve a quantized .gguf"`
+	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
+	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
+	KVCacheDtype          string `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" hidden:"" refuse:"the KV cache has one type"`
+	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
+	MaxTopNTokens         string `env:"MAX_TOP_N_TOKENS" hidden:"" accept:"5" refuse:"top_n_tokens does not exist yet"`
+	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"CUDA cards are not supported yet"`
+	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"CUDA cards are not supported yet; --cpu-memory-fraction is its sibling"`
+	PrometheusPort        string `env:"PROMETHEUS_PORT" hidden:"" refuse:"/metrics is served on the main port only"`
+	ShardUDSPath          string `name:"shard-uds-path" env:"SHARD_UDS_PATH" hidden:"" refuse:"shards use no sockets"`
+	MasterAddr            string `env:"MASTER_ADDR" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
+	MasterPort            string `env:"MASTER_PORT" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
+	HuggingfaceHubCache   string `env:"HUGGINGFACE_HUB_CACHE" hidden:"" refuse:"nothing is downloaded yet; give --model-id a path"`
+	WeightsCacheOverride  string `env:"WEIGHTS_CACHE_OVERRIDE" hidden:"" refuse:"give --model-id the directory of the weights"`
+	DisableCustomKernels  bool   `env:"DISABLE_CUSTOM_KERNELS" hidden:"" refuse:"use --kernels go for the plain kernels"`
+	RopeScaling           string `env:"ROPE_SCALING" hidden:"" refuse:"positions are scaled as the model's config.json says"`
+	RopeFactor            string `env:"ROPE_FACTOR" hidden:"" refuse:"positions are scaled as the model's config.json says"`
+	OTLPEndpoint          string `name:"otlp-endpoint" env:"OTLP_ENDPOINT" hidden:"" refuse:"tracing does not exist yet"`
+	OTLPServiceName       string `name:"otlp-service-name" env:"OTLP_SERVICE_NAME" hidden:"" refuse:"tracing does not exist yet"`
+	APIKey                string `name:"api-key" env:"API_KEY" hidden:"" refuse:"keys are not checked yet; put a proxy in front that does"`
+	WatermarkGamma        string `env:"WATERMARK_GAMMA" hidden:"" refuse:"watermarks do not exist"`
+	WatermarkDelta        string `env:"WATERMARK_DELTA" hidden:"" refuse:"watermarks do not exist"`
+	Ngrok                 bool   `env:"NGROK" hidden:"" refuse:"tunnels do not exist"`
+	NgrokAuthtoken        string `env:"NGROK_AUTHTOKEN" hidden:"" refuse:"tunnels do not exist"`
+	NgrokEdge             string `env:"NGROK_EDGE" hidden:"" refuse:"tunnels do not exist"`
+	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory"`
+	DisableGrammarSupport bool   `env:"DISABLE_GRAMMAR_SUPPORT" hidden:"" accept:"true" refuse:""` // there are no grammars to disable
+	MaxClientBatchSize    string `env:"MAX_CLIENT_BATCH_SIZE" hidden:"" accept:"4" refuse:"/v1/completions does not exist yet"`
+	LoraAdapters          string `env:"LORA_ADAPTERS" hidden:"" refuse:"LoRA adapters do not exist yet"`
+	UsageStats            string `env:"USAGE_STATS" hidden:"" accept:"off" refuse:"no statistics are ever sent to anybody: only off is possible"`
+	EnablePrefillLogprobs bool   `env:"ENABLE_PREFILL_LOGPROBS" hidden:"" accept:"true" refuse:""` // they always are
+}
+
+// commandLine is the grammar.
+type commandLine struct {
+	Serve struct {
+		modelFlags
+		routerFlags
+		nodeFlags
+		refusedFlags
+	} `cmd:"" default:"withargs" help:"Serve a model from this machine: NATS, shards and router."`
+	Node struct {
+		modelFlags
+		nodeFlags
+		refusedFlags
+	} `cmd:"" help:"Run the shards of a node; routers elsewhere serve from them."`
+	Router struct {
+		routerFlags
+		nodeFlags
+		refusedFlags
+		MaxInputLength int `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
+		MaxInputTokens int `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
+		MaxTotalTokens int `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
+	} `cmd:"" help:"Run a router that serves from the nodes it finds."`
+	Shard struct {
+		Group string `help:"Name of the group."`
+		Rank  int    `help:"Rank in the group."`
+	} `cmd:"" hidden:""`
+	Version struct{} `cmd:"" help:"Print the version."`
+}
+
+// settings are all flags, whatever the command.
+type settings struct {
+	modelFlags
+	routerFlags
+	nodeFlags
+}
+
+// command is a checked command line.
+type command struct {
+	role string // serve, node, router or version
+	settings
+}
+
+var errHelpShown = errors.New("help shown")
+
+// parse reads arguments and environment. Its errors are for people and name the flag; --help goes to out.
+func parse(arguments []string, out io.Writer) (command, error) {
+	// In containers HOSTNAME is the container's name, which is no address to serve on: TGI falls back likewise.
+	if net.ParseIP(os.Getenv("HOSTNAME")) == nil {
+		os.Unsetenv("HOSTNAME")
+	}
+	var line commandLine
+	parser, err := kong.New(&line, kong.Name("lockstep"), kong.Description("Serves large language models."),
+		kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return command{}, err
+	}
+	parsed, err := parseOrHelp(parser, arguments)
+	if err != nil {
+		return command{}, err
+	}
+	c := command{role: strings.Fields(parsed.Command())[0]}
+	var refused refusedFlags
+	switch c.role {
+	case "serve":
+		c.modelFlags, c.routerFlags, c.nodeFlags, refused = line.Serve.modelFlags, line.Serve.routerFlags, line.Serve.nodeFlags, line.Serve.refusedFlags
+	case "node":
+		c.modelFlags, c.nodeFlags, refused = line.Node.modelFlags, line.Node.nodeFlags, line.Node.refusedFlags
+	case "router":
+		c.routerFlags, c.nodeFlags, refused = line.Router.routerFlags, line.Router.nodeFlags, line.Router.refusedFlags
+		c.MaxInputLength, c.MaxInputTokens, c.MaxTotalTokens = line.Router.MaxInputLength, line.Router.MaxInputTokens, line.Router.MaxTotalTokens
+	case "shard":
+		return c, errors.New("shards are started by the launcher: use `lockstep serve` or `lockstep node`")
+	case "version":
+		return c, nil
+	}
+	if err := refuse(refused, parsed); err != nil {
+		return c, err
+	}
+	return c, c.check()
+}
+
+func parseOrHelp(parser *kong.Kong, arguments []string) (parsed *kong.Context, err error) {
+	defer func() {
+		if cause := recover(); cause == errHelpShown {
+			err = errHelpShown
+		} else if cause != nil {
+			panic(cause)
+		}
+	}()
+	return parser.Parse(arguments)
+}
+
+// refuse returns the reason for the first flag that cannot be honoured.
+func refuse(flags refusedFlags, parsed *kong.Context) error {
+	values := reflect.ValueOf(flags)
+	for i := range values.NumField() {
+		field := values.Type().Field(i)
+		given := fmt.Sprint(values.Field(i).Interface())
+		if values.Field(i).IsZero() || given == field.Tag.Get("accept") {
+			continue
+		}
+		name := field.Name
+		for _, flag := range parsed.Flags() {
+			if flag.Tag.Get("refuse") != "" && len(flag.Envs) > 0 && flag.Envs[0] == field.Tag.Get("env") {
+				name = "--" + flag.Name
+			}
+		}
+		return fmt.Errorf("%s (%s) cannot be honoured: %s", name, field.Tag.Get("env"), field.Tag.Get("refuse"))
+	}
+	return nil
+}

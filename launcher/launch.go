@@ -1,0 +1,242 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"lockstep/launcher/broker"
+	"lockstep/launcher/demo"
+	"lockstep/launcher/membership"
+	"lockstep/launcher/supervise"
+)
+
+const (
+	// eventBuffer is how many events of children may wait; a child that has more to say waits with its next line.
+	eventBuffer = 256
+	// giveUpTimeout is how long the rest has to end once one part is given up.
+	giveUpTimeout = 2 * time.Second
+)
+
+// launcher runs the parts of a node. All fields belong to the goroutine of launch.
+type launcher struct {
+	command
+	log     zerolog.Logger
+	console *console
+	spawner *spawner
+	events  chan event
+
+	broker     *broker.Broker // nil with --nats-url
+	membership *membership.Membership
+	natsURLs   []string
+	connection *nats.Conn // for the news of dead incarnations
+
+	shards, router *unit // nil where the role has none
+	announced      bool  // the ready lines are out
+	stopping       bool
+	deadline       time.Time // of the whole stop
+	failure        error
+}
+
+// launch runs the node until it is told to stop or cannot go on.
+func launch(c command, console *console, log zerolog.Logger) (err error) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	l := &launcher{command: c, log: log, console: console, events: make(chan event, eventBuffer)}
+	defer console.Progress("")
+	if l.role != "node" {
+		if err := portIsFree(l.Hostname, l.Port); err != nil {
+			return err
+		}
+	}
+	if l.Env {
+		l.log.Info().Str("version", version).Ints("cpus", allowedCPUs()).Int("quota", quota()).Strs("environment", os.Environ()).Msg("environment")
+	}
+	if l.spawner, err = newSpawner(); err != nil {
+		return err
+	}
+	defer l.closeNetwork()
+	if err := l.openNetwork(); err != nil {
+		return err
+	}
+	l.start()
+	l.loop(signals)
+	return l.failure
+}
+
+// portIsFree finds a port in use before anything is loaded.
+func portIsFree(host string, port int) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("port %d of %s is in use: choose another with --port", port, host)
+	} else if err != nil {
+		return fmt.Errorf("cannot listen: %w", err)
+	}
+	return listener.Close()
+}
+
+// start begins with the shards; the router follows once they serve.
+func (l *launcher) start() {
+	if l.role != "router" {
+		if l.ModelID == "" || l.ModelID == demo.ModelID {
+			l.log.Info().Msg("no --model-id given: serving the demo model, which tells small stories it has learned by heart")
+		}
+		l.shards = l.newShards()
+	}
+	if l.role != "node" {
+		l.router = l.newRouter()
+	}
+	if l.shards != nil {
+		l.apply(l.shards, l.shards.Start())
+	} else {
+		l.apply(l.router, l.router.Start())
+	}
+}
+
+// loop handles events, signals and time until all parts are gone.
+func (l *launcher) loop(signals <-chan os.Signal) {
+	timer := time.NewTimer(0)
+	for !l.gone() {
+		wait := time.Hour
+		for _, u := range l.units() {
+			if at, ok := u.Deadline(); ok {
+				wait = min(wait, time.Until(at))
+			}
+		}
+		timer.Reset(max(0, wait))
+		select {
+		case e := <-l.events:
+			l.handle(e)
+		case s := <-signals:
+			l.stop(s)
+		case <-timer.C:
+			for _, u := range l.units() {
+				l.apply(u, u.Tick(time.Now()))
+			}
+		}
+	}
+}
+
+// units are the parts that exist.
+func (l *launcher) units() []*unit {
+	var units []*unit
+	for _, u := range []*unit{l.router, l.shards} { // the order of stopping
+		if u != nil {
+			units = append(units, u)
+		}
+	}
+	return units
+}
+
+func (l *launcher) gone() bool {
+	for _, u := range l.units() {
+		if !u.Gone() {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *launcher) handle(e event) {
+	u := e.unit
+	if e.incarnation != u.incarnation {
+		return
+	}
+	if e.status == nil {
+		reason := fmt.Sprintf("%s: %s", u.nameOf(e.rank), e.reason)
+		if !e.clean || !l.stopping {
+			l.log.Debug().Str("reason", e.reason).Int("rank", e.rank).Str("unit", u.name).Msg("a process has exited")
+		}
+		l.apply(u, u.Exited(time.Now(), e.rank, e.clean, reason))
+		return
+	}
+	if e.status.Text != "" {
+		u.text = e.status.Text
+	}
+	if e.status.Ready {
+		u.progress[e.rank] = 1
+		l.apply(u, u.Ready(e.rank))
+	} else {
+		u.progress[e.rank] = e.status.Progress
+	}
+	l.showProgress()
+}
+
+// apply carries out what the core has decided.
+func (l *launcher) apply(u *unit, actions []supervise.Action) {
+	for _, action := range actions {
+		switch action.Kind {
+		case supervise.Spawn:
+			l.spawn(u)
+		case supervise.Abort:
+			l.abort(u, action.Reason)
+		case supervise.Kill:
+			u.signal(syscall.SIGKILL)
+		case supervise.Terminate:
+			u.terminate()
+		case supervise.Serving:
+			l.serving(u)
+		case supervise.Failed:
+			l.console.Progress("")
+			l.fail(errors.New(action.Reason))
+		case supervise.Ended:
+			u.release()
+			l.log.Debug().Str("unit", u.name).Msg("stopped")
+			l.drainNext()
+		}
+	}
+}
+
+// fail ends the launcher with an error; what is left has a moment to say good-bye to its clients.
+func (l *launcher) fail(reason error) {
+	if l.failure == nil {
+		l.failure = reason
+	}
+	l.stopping, l.deadline = true, time.Now().Add(giveUpTimeout)
+	l.drainNext()
+}
+
+// stop drains at the first signal and kills at the second.
+func (l *launcher) stop(s os.Signal) {
+	l.console.Progress("")
+	if l.stopping {
+		l.log.Warn().Stringer("signal", s).Msg("stopping at once")
+		l.deadline = time.Now()
+		if l.failure == nil {
+			l.failure = errors.New("stopped before all requests were finished")
+		}
+	} else {
+		timeout := time.Duration(l.Graceful) * time.Second
+		l.log.Info().Stringer("signal", s).Dur("timeout", timeout).Msg("draining; a second signal stops at once")
+		l.stopping, l.deadline = true, time.Now().Add(timeout)
+		l.sayDraining()
+	}
+	l.drainNext()
+}
+
+// drainNext drains the parts one after the other: the router has to finish before its shards may go. With a deadline
+// that has passed it kills all.
+func (l *launcher) drainNext() {
+	if !l.stopping {
+		return
+	}
+	for _, u := range l.units() {
+		if u.Gone() {
+			continue
+		}
+		now := time.Now()
+		l.apply(u, u.Drain(now, l.deadline))
+		if !u.Gone() && l.deadline.After(now) {
+			return
+		}
+	}
+}

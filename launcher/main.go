@@ -1,0 +1,43 @@
+// Command lockstep is the whole server: its launcher and, started by the launcher, its shards and its router.
+//
+// Exit codes: 0 after a stop that was asked for, 1 when the server cannot run or go on, 2 for a command line that cannot
+// be honoured.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+// version of this build, set by the linker.
+var version = "dev"
+
+func main() {
+	if os.Getenv(childMark) != "" {
+		os.Exit(runChild())
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+// run is the launcher; it returns the exit code.
+func run(arguments []string) int {
+	command, err := parse(arguments, os.Stdout)
+	switch {
+	case errors.Is(err, errHelpShown):
+		return 0
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "lockstep: %v\n", err)
+		return 2
+	case command.role == "version":
+		fmt.Println("lockstep", version)
+		return 0
+	}
+	console := newConsole(os.Stderr)
+	log := newLogger(console, command.settings.JSONOutput, command.settings.LogLevel)
+	if err := launch(command, console, log); err != nil {
+		log.Error().Msg(err.Error())
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"lockstep/launcher/broker"
+	"lockstep/launcher/membership"
+)
+
+// openNetwork starts NATS (or takes the operator's) and membership.
+func (l *launcher) openNetwork() (err error) {
+	l.natsURLs = l.NATSURL
+	if len(l.natsURLs) == 0 {
+		host, gossipPort, _ := l.gossip()
+		config := broker.Config{Name: l.NodeName, Host: host, Port: l.NATSPort, Mesh: gossipPort != 0, Key: l.ClusterKey}
+		if host == "" {
+			config.Host = "127.0.0.1"
+		}
+		if l.broker, err = broker.Open(config, l.log); err != nil {
+			return err
+		}
+		l.natsURLs = []string{l.broker.URL()}
+		if gossipPort != 0 {
+			if err := l.openMembership(host, gossipPort); err != nil {
+				return err
+			}
+		}
+	}
+	options := nats.GetDefaultOptions()
+	options.Servers, options.Name = l.natsURLs, l.NodeName+" launcher"
+	options.RetryOnFailedConnect, options.MaxReconnect, options.ReconnectWait = true, -1, 100*time.Millisecond
+	options.PingInterval, options.MaxPingsOut = 2*time.Second, 2
+	l.connection, err = options.Connect()
+	return err
+}
+
+// openMembership joins the other nodes. What gossip tells is carried to NATS by a goroutine of its own, newest first:
+// gossip must not wait for a reload.
+func (l *launcher) openMembership(host string, port int) (err error) {
+	news := make(chan []membership.Member, 1)
+	config := membership.Config{
+		Name: l.NodeName, Host: host, Port: port, Seeds: l.Join, Key: l.ClusterKey,
+		Meta: membership.Meta{Role: l.role, Incarnation: uint64(time.Now().UnixNano()), Route: net.JoinHostPort("", strconv.Itoa(l.broker.RoutePort()))},
+	}
+	server, log := l.broker, l.log
+	go func() {
+		for members := range news {
+			var routes []string
+			for _, member := range members {
+				if member.Route != "" {
+					routes = append(routes, member.Route)
+				}
+			}
+			if err := server.Mesh(routes); err != nil {
+				log.Error().Err(err).Msg("cannot connect to the other nodes' NATS")
+			}
+		}
+	}()
+	l.membership, err = membership.Open(config, l.log, func(members []membership.Member) {
+		select { // one caller at a time: the slot is free after an older list is taken out
+		case <-news:
+		default:
+		}
+		news <- members
+	})
+	return err
+}
+
+// updateMembership tells the other nodes which incarnation of the group runs here.
+func (l *launcher) updateMembership(incarnation uint64) {
+	if l.membership == nil {
+		return
+	}
+	members := l.membership
+	go func() { // waits for the news to go out
+		_ = members.Update(func(meta *membership.Meta) { meta.Incarnation = incarnation })
+	}()
+}
+
+func (l *launcher) sayDraining() {
+	if l.membership == nil {
+		return
+	}
+	members := l.membership
+	go func() { _ = members.Update(func(meta *membership.Meta) { meta.Draining = true }) }()
+}
+
+// closeNetwork says good-bye: routers need not wait until the group is missed.
+func (l *launcher) closeNetwork() {
+	if l.connection != nil {
+		if l.shards != nil && l.connection.IsConnected() {
+			l.publishDown(l.shards.incarnation, "stopped")
+			_ = l.connection.FlushTimeout(time.Second)
+		}
+		l.connection.Close()
+	}
+	if l.membership != nil {
+		if err := l.membership.Close(); err != nil {
+			l.log.Debug().Err(err).Msg("leaving")
+		}
+	}
+	if l.broker != nil {
+		l.broker.Close()
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"lockstep/launcher/demo"
+	"lockstep/launcher/membership"
+	"lockstep/protocol"
+)
+
+// check refuses what cannot run, in TGI's words where it has them, and fills in what follows from other settings.
+func (c *command) check() error {
+	if c.MaxInputLength != 0 && c.MaxInputTokens != 0 {
+		return errors.New("give --max-input-tokens or --max-input-length, not both: they are the same")
+	}
+	c.MaxInputLength = max(c.MaxInputLength, c.MaxInputTokens)
+	if err := c.checkNode(); err != nil {
+		return err
+	}
+	if c.role != "node" {
+		if err := c.checkRouter(); err != nil {
+			return err
+		}
+	}
+	if c.role != "router" {
+		return c.checkModel()
+	}
+	return nil
+}
+
+func (c *command) checkModel() error {
+	for name, value := range map[string]int{
+		"--num-shard": c.NumShard, "--max-input-length": c.MaxInputLength, "--max-total-tokens": c.MaxTotalTokens, "--threads": c.Threads,
+		"--max-batch-prefill-tokens": c.MaxBatchPrefillToken, "--max-batch-total-tokens": c.MaxBatchTotalTokens, "--max-batch-size": c.MaxBatchSize,
+	} {
+		if value < 0 {
+			return fmt.Errorf("%s must not be negative, got %d", name, value)
+		}
+	}
+	switch strings.ToLower(c.Sharded) {
+	case "":
+	case "true":
+		if c.NumShard == 1 {
+			return errors.New("--sharded true asks for several shards, but --num-shard is 1")
+		}
+		c.NumShard = max(c.NumShard, 2)
+	case "false":
+		if c.NumShard > 1 {
+			return fmt.Errorf("--sharded false asks for one shard, but --num-shard is %d", c.NumShard)
+		}
+		c.NumShard = 1
+	default:
+		return fmt.Errorf("--sharded must be true or false, got %q", c.Sharded)
+	}
+	if c.NumShard == 0 {
+		c.NumShard = sockets()
+	}
+	switch {
+	case c.NumShard > 64:
+		return fmt.Errorf("--num-shard must be at most 64, got %d", c.NumShard)
+	case c.CPUMemoryFraction <= 0 || c.CPUMemoryFraction > 1:
+		return fmt.Errorf("--cpu-memory-fraction must be above 0 and at most 1, got %v", c.CPUMemoryFraction)
+	case c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens:
+		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
+	case c.MaxBatchTotalTokens != 0 && c.MaxTotalTokens > c.MaxBatchTotalTokens:
+		return fmt.Errorf("--max-total-tokens (%d) must be <= --max-batch-total-tokens (%d)", c.MaxTotalTokens, c.MaxBatchTotalTokens)
+	}
+	return checkModelPath(c.ModelID)
+}
+
+// checkModelPath finds out before anything is started that there is no such model.
+func checkModelPath(path string) error {
+	if path == "" || path == demo.ModelID {
+		return nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("--model-id %s: no such file or directory (models are not downloaded yet: give a directory in Hugging Face format or a .gguf file)", path)
+	case err != nil:
+		return fmt.Errorf("--model-id: %w", err)
+	case !info.IsDir() && !strings.HasSuffix(strings.ToLower(path), ".gguf"):
+		return fmt.Errorf("--model-id %s: neither a directory nor a .gguf file", path)
+	case info.IsDir():
+		if _, err := os.Stat(filepath.Join(path, "config.json")); err != nil {
+			return fmt.Errorf("--model-id %s: the directory has no config.json", path)
+		}
+	}
+	return nil
+}
+
+func (c *command) checkRouter() error {
+	switch {
+	case c.Port < 0 || c.Port > 65535:
+		return fmt.Errorf("--port must lie between 0 and 65535, got %d", c.Port)
+	case c.MaxConcurrentRequests < 1:
+		return fmt.Errorf("--max-concurrent-requests must be > 0, got %d", c.MaxConcurrentRequests)
+	case c.ValidationWorkers < 1:
+		return errors.New("--validation-workers must be > 0")
+	case c.MaxBestOf < 1:
+		return fmt.Errorf("--max-best-of must be > 0, got %d", c.MaxBestOf)
+	case c.MaxStopSequences < 0:
+		return fmt.Errorf("--max-stop-sequences must not be negative, got %d", c.MaxStopSequences)
+	case c.PayloadLimit < 1:
+		return fmt.Errorf("--payload-limit must be > 0, got %d", c.PayloadLimit)
+	case c.MaxWaitingTokens < 0 || c.WaitingServedRatio < 0:
+		return errors.New("--max-waiting-tokens and --waiting-served-ratio must not be negative")
+	}
+	return nil
+}
+
+func (c *command) checkNode() error {
+	if _, err := zerolog.ParseLevel(c.LogLevel); err != nil || c.LogLevel == "" {
+		return fmt.Errorf("LOG_LEVEL %q: want trace, debug, info, warn or error", c.LogLevel)
+	}
+	if c.Hostname == "localhost" {
+		c.Hostname = "127.0.0.1"
+	}
+	if net.ParseIP(c.Hostname) == nil {
+		return fmt.Errorf("--hostname %q is not an IP address", c.Hostname)
+	}
+	switch {
+	case c.Graceful < 0:
+		return fmt.Errorf("--graceful-termination-timeout must not be negative, got %d", c.Graceful)
+	case c.NATSPort < 0 || c.NATSPort > 65535:
+		return fmt.Errorf("--nats-port must lie between 0 and 65535, got %d", c.NATSPort)
+	case len(c.NATSURL) > 0 && (c.NATSPort != 0 || len(c.Join) > 0 || c.GossipAddress != ""):
+		return errors.New("--nats-url replaces the embedded NATS server: --nats-port, --join and --gossip-address have no use with it")
+	case c.role == "router" && len(c.NATSURL) == 0 && len(c.Join) == 0 && c.GossipAddress == "":
+		return errors.New("a router finds its nodes by --join HOST[:PORT] or --nats-url URL: give one of them")
+	}
+	if c.GossipAddress == "" && (len(c.Join) > 0 || c.role == "node") && len(c.NATSURL) == 0 {
+		c.GossipAddress = net.JoinHostPort(c.Hostname, strconv.Itoa(membership.DefaultPort))
+	}
+	if _, _, err := c.gossip(); err != nil {
+		return err
+	}
+	if c.NodeName == "" {
+		c.NodeName = c.defaultName()
+	}
+	if !protocol.ValidToken(c.NodeName) {
+		return fmt.Errorf("--node-name %q: want 1 to 64 letters, digits, '-' or '_'", c.NodeName)
+	}
+	return nil
+}
+
+// gossip is the address for membership; port 0 means none.
+func (c *command) gossip() (host string, port int, err error) {
+	if c.GossipAddress == "" {
+		return "", 0, nil
+	}
+	host, text, err := net.SplitHostPort(c.GossipAddress)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil || port < 1 || port > 65535 || net.ParseIP(host) == nil {
+		return "", 0, fmt.Errorf("--gossip-address %q: want ADDRESS:PORT with an IP address", c.GossipAddress)
+	}
+	return host, port, nil
+}
+
+// defaultName is the machine's name; several nodes on loopback addresses of one machine differ by the address.
+func (c *command) defaultName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "node"
+	}
+	if host, port, _ := c.gossip(); port != 0 && net.ParseIP(host).IsLoopback() {
+		name += "-" + host
+	}
+	name = strings.Map(func(r rune) rune {
+		if r < 128 && protocol.ValidToken(string(r)) {
+			return r
+		}
+		return '-'
+	}, name)
+	return name[:min(len(name), 64)]
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"lockstep/launcher/demo"
+	"lockstep/launcher/supervise"
+	"lockstep/protocol"
+	"lockstep/router"
+	"lockstep/shard"
+	"lockstep/shard/collective"
+)
+
+// unit is a supervised part of the node: the shard group or the router.
+type unit struct {
+	*supervise.Unit
+	name        string // "shards" or "router"
+	size        int
+	incarnation uint64
+	began       time.Time // of this incarnation
+	processes   []*process
+	memory      *os.File // shards only
+	progress    []float64
+	text        string // what the unit says of itself when ready
+}
+
+func newUnit(name string, size int) *unit {
+	return &unit{Unit: supervise.NewUnit(size), name: name, size: size, progress: make([]float64, size)}
+}
+
+func (l *launcher) newShards() *unit { return newUnit("shards", l.NumShard) }
+func (l *launcher) newRouter() *unit { return newUnit("router", 1) }
+
+// nameOf names a process for people.
+func (u *unit) nameOf(rank int) string {
+	if u.name == "router" {
+		return "router"
+	}
+	return fmt.Sprintf("shard %d", rank)
+}
+
+func (u *unit) signal(signal os.Signal) {
+	for _, p := range u.processes {
+		p.signal(signal)
+	}
+}
+
+// terminate asks the leader only: the other ranks end with it.
+func (u *unit) terminate() {
+	if len(u.processes) > 0 {
+		u.processes[0].signal(syscall.SIGTERM)
+	}
+}
+
+// release frees what the present incarnation holds.
+func (u *unit) release() {
+	u.processes = nil
+	if u.memory != nil {
+		u.memory.Close()
+		u.memory = nil
+	}
+}
+
+// spawn starts all processes of a unit as a new incarnation.
+func (l *launcher) spawn(u *unit) {
+	u.release()
+	u.began = time.Now()
+	u.incarnation = uint64(u.began.UnixNano())
+	clear(u.progress)
+	var err error
+	if u == l.router {
+		err = l.spawnRouter(u)
+	} else {
+		err = l.spawnShards(u)
+	}
+	if err != nil {
+		l.apply(u, u.SpawnFailed(time.Now(), len(u.processes), err.Error()))
+	}
+}
+
+func (l *launcher) spawnShards(u *unit) (err error) {
+	if u.memory, err = collective.NewMemory("lockstep group"); err != nil {
+		return err
+	}
+	threads, pins := shareOut(allowedCPUs(), quota(), u.size, l.Threads)
+	config := shard.Config{
+		Group: protocol.GroupRef{Group: l.NodeName, Incarnation: u.incarnation}, Node: l.NodeName, Shards: u.size,
+		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
+		MaxSequences: l.MaxBatchSize, StepTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
+		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens,
+	}
+	if l.ModelID == "" || l.ModelID == demo.ModelID {
+		config.ModelPath, config.ModelID = "", demo.ModelID
+	}
+	l.log.Debug().Stringer("group", config.Group).Int("threads", threads).Bool("pinned", pins != nil).Msg("starting shards")
+	for rank := range u.size {
+		config.Rank = rank
+		if pins != nil {
+			config.CPUs = pins[rank]
+		}
+		arguments := []string{"shard", "--group", l.NodeName, "--rank", strconv.Itoa(rank)}
+		log := l.log.With().Str("group", l.NodeName).Int("rank", rank).Logger()
+		child := childConfig{LogLevel: l.LogLevel, Shard: &config}
+		p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation, rank: rank}, arguments, child, u.memory, log, l.events)
+		if err != nil {
+			return err
+		}
+		u.processes = append(u.processes, p)
+	}
+	l.updateMembership(u.incarnation)
+	return nil
+}
+
+func (l *launcher) spawnRouter(u *unit) error {
+	config := l.routerConfig()
+	log := l.log.With().Str("part", "router").Logger()
+	child := childConfig{LogLevel: l.LogLevel, Router: &config}
+	p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation}, []string{"router"}, child, nil, log, l.events)
+	if err != nil {
+		return err
+	}
+	u.processes = append(u.processes, p)
+	return nil
+}
+
+// routerConfig is the whole configuration of the router.
+func (l *launcher) routerConfig() router.Config {
+	modelID := l.ModelID
+	if modelID == "" && l.role == "serve" {
+		modelID = demo.ModelID
+	}
+	return router.Config{
+		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs,
+		Hostname: l.Hostname, Port: l.Port, ModelID: modelID,
+		MaxConcurrentRequests: l.MaxConcurrentRequests, MaxBestOf: l.MaxBestOf, MaxStopSequences: l.MaxStopSequences,
+		MaxInputLength: l.MaxInputLength, MaxTotalTokens: l.MaxTotalTokens, ValidationWorkers: l.ValidationWorkers,
+		MaxBatchPrefillTokens: l.MaxBatchPrefillToken, MaxBatchTotalTokens: l.MaxBatchTotalTokens,
+		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio),
+		CORSAllowOrigin: l.CORSAllowOrigin, PayloadLimit: int64(l.PayloadLimit),
+		GracefulTerminationTimeout: float64(l.Graceful),
+	}
+}
+
+// abort frees the ranks that wait for a dead one and tells routers that this incarnation is gone.
+func (l *launcher) abort(u *unit, reason string) {
+	served := u.HasServed()
+	if served && l.failure == nil {
+		l.log.Error().Str("unit", u.name).Dur("lived", time.Since(u.began)).Msg(reason)
+	}
+	if u.memory == nil {
+		return
+	}
+	if err := collective.Abort(u.memory); err != nil {
+		l.log.Error().Err(err).Msg("cannot set the abort word")
+	}
+	l.publishDown(u.incarnation, reason)
+}
+
+func (l *launcher) publishDown(incarnation uint64, reason string) {
+	down := protocol.Down{GroupRef: protocol.GroupRef{Group: l.NodeName, Incarnation: incarnation}, Reason: reason}
+	if data, err := json.Marshal(down); err == nil && l.connection != nil {
+		if err := l.connection.Publish(protocol.SubjectDown, data); err != nil {
+			l.log.Debug().Err(err).Msg("cannot publish the end of the group")
+		}
+	}
+}
+
+// serving is called whenever all processes of a unit have become ready.
+func (l *launcher) serving(u *unit) {
+	l.log.Info().Str("unit", u.name).Dur("after", time.Since(u.began)).Msg("ready: " + u.text)
+	if l.stopping {
+		return
+	}
+	if u == l.shards && l.router != nil && !l.announced && len(l.router.processes) == 0 {
+		l.apply(l.router, l.router.Start())
+	}
+	if last := l.units()[0]; u == last && !l.announced {
+		l.announced = true
+		l.console.Progress("")
+		l.announce()
+	}
+}
+
+// announce prints what a newcomer needs: one line with the URL and one that can be pasted.
+func (l *launcher) announce() {
+	if l.router == nil {
+		fmt.Printf("node %s is ready\n", l.NodeName)
+		return
+	}
+	url := l.router.text
+	if url == "" {
+		url = "http://" + net.JoinHostPort(l.Hostname, strconv.Itoa(l.Port))
+	}
+	what := "a router"
+	if l.shards != nil {
+		what = fmt.Sprintf("%s on %d shards", l.modelName(), l.shards.size)
+	}
+	fmt.Printf("Lockstep serves %s at %s\n", what, url)
+	fmt.Printf("curl -N %s/generate_stream -H 'Content-Type: application/json' -d '%s'\n", url,
+		`{"inputs":"Once upon a time","parameters":{"max_new_tokens":100}}`)
+}
+
+func (l *launcher) modelName() string {
+	if l.ModelID == "" || l.ModelID == demo.ModelID {
+		return "the demo model"
+	}
+	return l.ModelID
+}
+
+// showProgress shows how much of the weights is loaded, until the first start is through.
+func (l *launcher) showProgress() {
+	if l.announced || l.shards == nil || l.stopping {
+		return
+	}
+	sum := 0.0
+	for _, progress := range l.shards.progress {
+		sum += progress
+	}
+	l.console.Progress(fmt.Sprintf("loading %s: %3.0f%%", l.modelName(), 100*sum/float64(l.shards.size)))
+}
