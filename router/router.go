@@ -26,6 +26,8 @@ import (
 const (
 	// readHeaderTimeout bounds how long a client may take for the head of a request.
 	readHeaderTimeout = 30 * time.Second
+	// idleTimeout bounds how long a connection is kept between two requests.
+	idleTimeout = 10 * time.Minute
 	// reconnectWait lies between two attempts to reach NATS.
 	reconnectWait = 100 * time.Millisecond
 	// natsPing and natsPings find a dead connection within their product.
@@ -65,6 +67,7 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	server := &http.Server{
 		Handler:           api.New(config.api(), backend, metrics, log),
 		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
 		ErrorLog:          stdlog.New(log, "", 0),
 	}
 	return serve(ctx, &config, server, listener, backend, log, onReady)

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // parameters are the generation parameters of TGI 0.9.4 as they stand in a body; nil is null or absent.
@@ -96,7 +97,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pla
 	if r.ContentLength > limit+drainBytes {
 		return nil, tooLong
 	}
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	data, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	control.SetReadDeadline(time.Time{})
 	if err != nil {
 		return nil, &plainError{http.StatusBadRequest, "Failed to buffer the request body: " + err.Error()}
 	}
@@ -105,6 +109,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pla
 	}
 	return data, nil
 }
+
+// bodyTimeout bounds how long a client may take for the body.
+const bodyTimeout = 2 * time.Minute
 
 // drainBytes is how much of a body that is too long the server still reads, so that its connection can be used again.
 const drainBytes = 256 << 10

@@ -12,6 +12,13 @@ import (
 // keepAliveInterval is how long a stream is silent before it sends a comment.
 const keepAliveInterval = 15 * time.Second
 
+const (
+	// writeTimeout bounds how long a client may leave what was written unread; then it counts as gone.
+	writeTimeout = 2 * time.Minute
+	// deadlineStep is how old a write deadline may get before it is moved: moving it has a cost.
+	deadlineStep = 10 * time.Second
+)
+
 // run follows one generation: ids become text, and the end is found as TGI finds it.
 type run struct {
 	id      uint64
@@ -146,6 +153,8 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.
 	timer := time.NewTimer(keepAliveInterval)
 	defer timer.Stop()
 	buffer := make([]byte, 0, 512)
+	defer out.SetWriteDeadline(time.Time{})
+	var deadlineSet time.Time
 	for {
 		tokens, err, outcome := one.next(r.Context().Done(), timer.C)
 		buffer = buffer[:0]
@@ -163,6 +172,10 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.
 				last = one.last
 			}
 			buffer = appendEvent(buffer, &tokens[i], last, len(one.ids), job.body.Parameters.Details)
+		}
+		if now := time.Now(); now.Sub(deadlineSet) > deadlineStep {
+			deadlineSet = now
+			out.SetWriteDeadline(now.Add(writeTimeout))
 		}
 		if _, err := w.Write(buffer); err != nil {
 			return nil

@@ -19,6 +19,8 @@ type bodyDecoder struct {
 	data  []byte
 	index int
 	path  []string // segments: ".name" or "[i]"
+
+	ignoring bool // within the value of an unknown field, where numbers have no range
 }
 
 // bodyError is a refusal. syntax tells malformed JSON (400) from a value that does not fit (422).
@@ -177,7 +179,7 @@ func (d *bodyDecoder) number() (number, error) {
 		}
 	}
 	value, _ := strconv.ParseFloat(text, 64)
-	if math.IsInf(value, 0) {
+	if math.IsInf(value, 0) && !d.ignoring {
 		return number{}, d.here("number out of range")
 	}
 	return number{kind: 'f', float: value}, nil

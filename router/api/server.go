@@ -144,7 +144,14 @@ func respond(w http.ResponseWriter, status int, contentType string, body []byte)
 	}
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
+	if len(body) == 0 {
+		return
+	}
+	out := http.NewResponseController(w)
+	out.SetWriteDeadline(time.Now().Add(writeTimeout))
 	w.Write(body)
+	out.Flush()
+	out.SetWriteDeadline(time.Time{})
 }
 
 const jsonType = "application/json"

@@ -171,6 +171,8 @@ func (d *bodyDecoder) separator(first bool, bracket byte, eof, expected string) 
 
 // ignore passes over any value, however deep, without recursion.
 func (d *bodyDecoder) ignore() error {
+	d.ignoring = true
+	defer func() { d.ignoring = false }()
 	var open []byte // the brackets to come
 	first := false
 	for {

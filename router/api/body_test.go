@@ -1,0 +1,88 @@
+package api
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestBodies(t *testing.T) {
+	for _, c := range []struct{ body, want string }{
+		{`{"inputs":"x","parameters":{"stop":["a","b"],"seed":3,"top_k":-4}}`, ""},
+		{`["x",[null,0.5]]`, ""},
+		{`{"inputs":"x","other":[1,{"a":[1e999,-0,"\u0041"]},true],"parameters":{}}}}`, ""},
+		{`{"inputs":"x",}`, "trailing comma at line 1 column 15"},
+		{`{"inputs" "x"}`, "inputs: expected `:` at line 1 column 11"},
+		{`{"inputs":"x" "y":1}`, "expected `,` or `}` at line 1 column 15"},
+		{`{"inputs":"x","parameters":{"stop":["a",1]}}`, "parameters.stop[1]: invalid type: integer `1`, expected a string at line 1 column 41"},
+		{`{"inputs":"x","parameters":{"stop":["a"}}`, "parameters.stop[1]: expected `,` or `]` at line 1 column 40"},
+		{`["x",{},1]`, "trailing characters at line 1 column 9"},
+		{`{"inputs":tru}`, "inputs: expected ident at line 1 column 14"},
+		{`{"inputs":-}`, "inputs: invalid number at line 1 column 12"},
+		{`{"inputs":"\ud83d\ude00"}`, ""},
+		{`{"inputs":"\ude00"}`, "inputs: lone leading surrogate in hex escape at line 1 column 17"},
+		{`{"inputs":"\u00g0"}`, "inputs: invalid escape at line 1 column 16"},
+		{"{\"inputs\":\"a\",\n\"parameters\":\n {\"seed\":-1}}", "parameters.seed: invalid value: integer `-1`, expected u64 at line 3 column 11"},
+		{`{"inputs":"x","parameters":{"temperature":1e39}}`, ""},
+		{`{"inputs":"x","extra":[1,}`, "extra: expected value at line 1 column 26"},
+	} {
+		_, err := decodeTGI094([]byte(c.body), false)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s\ngot  %s\nwant %s", c.body, got, c.want)
+		}
+	}
+}
+
+func TestDeepBodiesDoNotRecurse(t *testing.T) {
+	deep := `{"inputs":"x","y":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}"
+	if _, err := decodeTGI094([]byte(deep), false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func FuzzBody(f *testing.F) {
+	f.Add([]byte(`{"inputs":"x","parameters":{"stop":["a"],"seed":3,"top_p":0.5}}`))
+	f.Add([]byte(`["a",[1,2.5,null],true] x`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		body, err := decodeTGI094(data, true)
+		if (body == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", body, err)
+		}
+	})
+}
+
+func TestFloats(t *testing.T) {
+	for value, want := range map[float32]string{
+		0: "0.0", 1: "1.0", -0.34: "-0.34", 1e-6: "0.000001", 1e-7: "1e-7", 1.5e-10: "1.5e-10", 1e12: "1000000000000.0",
+		1e13: "1e13", 3.4e38: "3.4e38", 16777216: "16777216.0", float32(math.Inf(1)): "null", 0.1: "0.1",
+	} {
+		if got := string(appendFloat(nil, value)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestTexts(t *testing.T) {
+	in := "a\"\\\b\f\n\r\t\x00\x1f\x7fé😀</script>"
+	want := `"a\"\\\b\f\n\r\t\u0000\u001f` + "\x7fé😀</script>\""
+	if got := string(appendText(nil, in)); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestEventsAllocateLittle(t *testing.T) {
+	one := token{id: 5, text: " word", logprob: -1.25}
+	buffer := make([]byte, 0, 256)
+	if got := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], &one, nil, 1, false) }); got > 0 {
+		t.Errorf("got %v allocations, want none", got)
+	}
+	want := `data:{"token":{"id":5,"text":" word","logprob":-1.25,"special":false},"generated_text":null,"details":null}` + "\n\n"
+	if fmt.Sprint(string(buffer)) != want {
+		t.Errorf("got %s", buffer)
+	}
+}

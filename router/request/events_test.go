@@ -1,0 +1,40 @@
+package request_test
+
+import (
+	"sync"
+	"testing"
+
+	"lockstep/protocol"
+	"lockstep/router/request"
+)
+
+func TestEventsKeepOrder(t *testing.T) {
+	events := request.NewEvents(3)
+	var producer sync.WaitGroup
+	producer.Go(func() {
+		events.PutPrompt(1, []float32{-1, -2})
+		events.PutPrompt(1, []float32{-9, -9, -3, -4}) // a resume sends parts again
+		for i := range int32(1000) {
+			events.PutToken(request.Token{ID: i})
+		}
+		events.Fail(&request.Error{Class: request.Generation, Message: "over"})
+		events.PutToken(request.Token{ID: 5000, Finish: protocol.FinishEOS})
+	})
+	var got []request.Token
+	for {
+		tokens, err, _ := events.Take(nil, nil, nil)
+		got = append(got, tokens...)
+		if err != nil {
+			break
+		}
+	}
+	producer.Wait()
+	for i, token := range got {
+		if token.ID != int32(i) {
+			t.Fatalf("token %d is %d", i, token.ID)
+		}
+	}
+	if prompt := events.Prompt(); len(got) != 1000 || len(prompt) != 3 || prompt[0] != -1 || prompt[2] != -3 {
+		t.Errorf("%d tokens, prompt %v", len(got), prompt)
+	}
+}
