@@ -1,0 +1,43 @@
+# Nothing but Go and make is needed for build, run and test.
+GO ?= go
+PORT ?= 3000
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 20s
+
+.PHONY: build run test test-all race fuzz bench generate docker-binary nats-binary
+
+build: ## bin/lockstep, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./launcher
+
+run: build ## the demo model on two shards
+	exec bin/lockstep serve --num-shard 2 --hostname 127.0.0.1 --port $(PORT)
+
+test: ## fast, without network
+	$(GO) vet ./...
+	$(GO) test ./...
+
+test-all: ## everything slower too
+	$(GO) vet ./...
+	LOCKSTEP_ALL=1 $(GO) test -count=1 -timeout 30m -p 1 ./...
+
+race:
+	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/...
+
+fuzz: ## every fuzz target for FUZZTIME
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 1s -p 1 ./...
+
+generate:
+	$(GO) generate ./...
+
+docker-binary: build ## what the Dockerfile copies
+
+nats-binary: ## bin/nats-server, for docker-compose.local-nats.yml
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/nats-server github.com/nats-io/nats-server/v2
