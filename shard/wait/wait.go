@@ -17,7 +17,7 @@ const (
 	// checkEvery is how many yields pass between two looks at the clock and at the stop function.
 	checkEvery = 64
 	// YieldTime is how long a waiter yields before it sleeps.
-	YieldTime = 200 * time.Microsecond
+	YieldTime = 50 * time.Microsecond
 	// sleepTime bounds one sleep, so that a stop is noticed although nobody wakes the sleeper.
 	sleepTime = 50 * time.Millisecond
 )
