@@ -89,7 +89,9 @@ func (b *Broker) options(routes []string) (*server.Options, error) {
 		ServerName: b.config.Name, Host: b.config.Host, Port: b.config.Port,
 		MaxPayload: protocol.MaxPayloadBytes, MaxPending: 8 * protocol.MaxPayloadBytes,
 		Username: userName, Password: b.password,
-		NoSigs: true, NoSystemAccount: false,
+		NoSigs: true,
+		// With a system account the server invents users, which every reload would take for changed and disconnect all clients.
+		NoSystemAccount: true,
 		PingInterval: 2 * time.Second, MaxPingsOut: 2,
 	}
 	if options.Port == 0 {

@@ -1,7 +1,9 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"testing"
 	"time"
 
@@ -67,10 +69,37 @@ func TestMeshAndComingBack(t *testing.T) {
 
 func TestPasswordIsAskedFor(t *testing.T) {
 	b := open(t, "closed", "127.0.0.1", "")
-	bare := fmt.Sprintf("nats://127.0.0.1:%d", b.RoutePort()) // not the clients' port: refused too
-	if connection, err := nats.Connect(bare, nats.Timeout(time.Second)); err == nil {
-		connection.Close()
-		t.Error("connected without a password")
+	address, err := url.Parse(b.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if connection, err := nats.Connect("nats://" + address.Host); !errors.Is(err, nats.ErrAuthorization) {
+		if err == nil {
+			connection.Close()
+		}
+		t.Errorf("without a password: got %v", err)
+	}
+}
+
+// Nodes come and go without the clients of others noticing.
+func TestClientsSurviveNewRoutes(t *testing.T) {
+	b := open(t, "steady", "127.0.0.2", "secret")
+	disconnected := make(chan error, 8)
+	connection, err := nats.Connect(b.URL(), nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { disconnected <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	for _, routes := range [][]string{{"127.0.0.3:1"}, {"127.0.0.3:1", "127.0.0.4:1"}, {}} {
+		if err := b.Mesh(routes); err != nil {
+			t.Fatal(err)
+		}
+		if err := connection.FlushTimeout(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(disconnected) > 0 {
+		t.Errorf("a change of routes disconnected a client: %v", <-disconnected)
 	}
 }
 

@@ -1,0 +1,176 @@
+// Package lockstep_test checks the shape of the tree: who imports whom, what lies where, and how large things get.
+package lockstep_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	maxFileLines     = 500
+	maxLongFileLines = 1000 // with an entry in longFiles
+	maxFunctionLines = 70
+)
+
+// longFiles may have up to maxLongFileLines, each for a reason.
+var longFiles = map[string]string{}
+
+// longFunctions, as FILE:NAME, may exceed maxFunctionLines, each for a reason.
+var longFunctions = map[string]string{
+	"shard/sample/sample_test.go:TestGoldenDistributions": "one pass over the golden cases, which share their decoding",
+}
+
+// topLevel is all that may lie in the root.
+var topLevel = strings.Fields(`
+	protocol router shard launcher scripts docs
+	.ci .git .gitignore .dockerignore .golangci.yml bin Dockerfile LICENSE Makefile README.md go.mod go.sum tree_test.go
+	docker-compose.yml docker-compose.local-nats.yml`)
+
+func TestImports(t *testing.T) {
+	output, err := exec.Command("go", "list", "-test", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(output)) {
+		fields := strings.Fields(line)
+		importer := strings.TrimSuffix(fields[0], ".test")
+		for _, imported := range fields[1:] {
+			if strings.HasPrefix(imported, "[") || strings.HasSuffix(imported, "_test") {
+				continue // go list's mark of a package built for a test, and the main package of a test
+			}
+			switch {
+			case within(importer, "router") && within(imported, "shard"), within(importer, "shard") && within(imported, "router"):
+				t.Errorf("%s imports %s: router and shard know each other by protocol only, so that each can change, run and be tested without the other", importer, imported)
+			case !within(importer, "launcher") && within(imported, "launcher"):
+				t.Errorf("%s imports %s: the launcher wires everything, so nothing may need it", importer, imported)
+			case within(importer, "protocol") && !strings.HasSuffix(importer, "_test") && strings.Contains(strings.Split(imported, "/")[0], "."):
+				t.Errorf("%s imports %s: protocol imports the standard library only, so that whatever speaks it needs nothing else", importer, imported)
+			case within(importer, "protocol") && strings.HasPrefix(imported, "lockstep/") && !within(imported, "protocol"):
+				t.Errorf("%s imports %s: protocol is the ground that all others stand on", importer, imported)
+			}
+		}
+	}
+}
+
+func within(path, part string) bool {
+	return path == "lockstep/"+part || strings.HasPrefix(path, "lockstep/"+part+"/")
+}
+
+func TestTopLevel(t *testing.T) {
+	allowed := map[string]bool{}
+	for _, name := range topLevel {
+		allowed[name] = true
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		ignored := exec.Command("git", "check-ignore", "--quiet", name).Run() == nil
+		if !allowed[name] && !ignored {
+			t.Errorf("%s: the top level is a table of contents; put it in a part, or add it to topLevel here with a line in README.md", name)
+		}
+		if entry.IsDir() && (name == "internal" || name == "pkg" || name == "util") {
+			t.Errorf("%s: folders are named for their duty", name)
+		}
+	}
+}
+
+// goFiles are the tree's Go files that people write.
+func goFiles(t *testing.T) []string {
+	var files []string
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "testdata" || entry.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(path, ".go") {
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestSizesAndDocComments(t *testing.T) {
+	documented, packages := map[string]bool{}, map[string]bool{}
+	for _, path := range goFiles(t) {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		positions := token.NewFileSet()
+		file, err := parser.ParseFile(positions, path, source, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			packages[filepath.Dir(path)] = true
+		}
+		if file.Doc != nil {
+			documented[filepath.Dir(path)] = true
+		}
+		if ast.IsGenerated(file) {
+			continue
+		}
+		lines, limit := bytes.Count(source, []byte("\n")), maxFileLines
+		if longFiles[path] != "" {
+			limit = maxLongFileLines
+		}
+		if lines > limit {
+			t.Errorf("%s has %d lines, the limit is %d: a file is read as a whole; split it by duty, or (to %d) add it to longFiles with a reason", path, lines, limit, maxLongFileLines)
+		}
+		checkFunctions(t, positions, path, file)
+	}
+	for folder := range packages {
+		if !documented[folder] {
+			t.Errorf("package %s has no doc comment: it says what the package promises and to whom", folder)
+		}
+	}
+}
+
+func checkFunctions(t *testing.T, positions *token.FileSet, path string, file *ast.File) {
+	for _, declaration := range file.Decls {
+		function, ok := declaration.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		lines := positions.Position(function.End()).Line - positions.Position(function.Pos()).Line + 1
+		limit := maxFunctionLines
+		if path == "launcher/main.go" && function.Name.Name == "main" {
+			limit = 50
+		}
+		if lines > limit && longFunctions[path+":"+function.Name.Name] == "" {
+			t.Errorf("%s: %s has %d lines, the limit is %d: what does not fit a screen is not checked by eye; split it, or add it to longFunctions with a reason", path, function.Name.Name, lines, limit)
+		}
+	}
+}
+
+// Every exception is still needed.
+func TestExceptionsExist(t *testing.T) {
+	for path := range longFiles {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("longFiles: %v", err)
+		}
+	}
+	for name := range longFunctions {
+		path, _, _ := strings.Cut(name, ":")
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("longFunctions: %v", err)
+		}
+	}
+}
