@@ -88,10 +88,9 @@ func (b *Broker) options(routes []string) (*server.Options, error) {
 	options := &server.Options{
 		ServerName: b.config.Name, Host: b.config.Host, Port: b.config.Port,
 		MaxPayload: protocol.MaxPayloadBytes, MaxPending: 8 * protocol.MaxPayloadBytes,
-		Username: userName, Password: b.password,
-		NoSigs: true,
-		// With a system account the server invents users, which every reload would take for changed and disconnect all clients.
-		NoSystemAccount: true,
+		// A reload takes clients with a user's name for changed and disconnects them all; with a token it leaves them alone.
+		Authorization: b.password, NoSystemAccount: true,
+		NoSigs:       true,
 		PingInterval: 2 * time.Second, MaxPingsOut: 2,
 	}
 	if options.Port == 0 {
@@ -124,7 +123,7 @@ func (b *Broker) URL() string {
 	if address.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return fmt.Sprintf("nats://%s@%s", url.UserPassword(userName, b.password), net.JoinHostPort(host, strconv.Itoa(address.Port)))
+	return fmt.Sprintf("nats://%s@%s", url.User(b.password), net.JoinHostPort(host, strconv.Itoa(address.Port)))
 }
 
 // RoutePort is where other servers connect; 0 without a mesh.
