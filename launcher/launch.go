@@ -88,7 +88,7 @@ func portIsFree(host string, port int) error {
 func (l *launcher) start() {
 	if l.role != "router" {
 		if l.ModelID == "" || l.ModelID == demo.ModelID {
-			l.log.Info().Msg("no --model-id given: serving the demo model, which tells small stories it has learned by heart")
+			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows nothing else")
 		}
 		l.shards = l.newShards()
 	}

@@ -197,7 +197,7 @@ func (l *launcher) announce() {
 	if url == "" {
 		url = "http://" + net.JoinHostPort(l.Hostname, strconv.Itoa(l.Port))
 	}
-	what := "a router"
+	what := "what its nodes have"
 	if l.shards != nil {
 		what = fmt.Sprintf("%s on %d shards", l.modelName(), l.shards.size)
 	}
