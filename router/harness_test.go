@@ -27,7 +27,14 @@ var groupLimits = protocol.Limits{MaxSequenceTokens: 2048, CapacityTokens: 16384
 // startNATS runs a broker for the length of a test and returns its URL.
 func startNATS(t testing.TB) string {
 	t.Helper()
-	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, MaxPayload: protocol.MaxPayloadBytes, NoSigs: true, NoLog: true})
+	broker := startBroker(t, -1)
+	return broker.ClientURL()
+}
+
+// startBroker runs a broker at a port, or at any with -1.
+func startBroker(t testing.TB, port int) *server.Server {
+	t.Helper()
+	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, MaxPayload: protocol.MaxPayloadBytes, NoSigs: true, NoLog: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +46,7 @@ func startNATS(t testing.TB) string {
 		broker.Shutdown()
 		broker.WaitForShutdown()
 	})
-	return broker.ClientURL()
+	return broker
 }
 
 // demoTokenizer returns the tokenizer of the demo model.
@@ -79,7 +86,7 @@ func demoCard(t testing.TB) (protocol.ModelCard, *text.Tokenizer, []int32) {
 // startGroup runs a fake group for the length of a test.
 func startGroup(t testing.TB, url string, options fleettest.Options) *fleettest.Group {
 	t.Helper()
-	conn, err := nats.Connect(url)
+	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,6 +119,15 @@ func TestManyStreamsOverTwoGroups(t *testing.T) {
 	a := startGroup(t, natsURL, fleettest.Options{Name: "a"})
 	b := startGroup(t, natsURL, fleettest.Options{Name: "b"})
 	url, _ := startRouter(t, natsURL, router.Config{})
+	eventually(t, "both groups are known", func() bool {
+		response, err := http.Get(url + "/token_load")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var load struct{ Groups []struct{} }
+		return json.NewDecoder(response.Body).Decode(&load) == nil && len(load.Groups) == 2
+	})
 	var readers sync.WaitGroup
 	for i := range 40 {
 		prompt := fmt.Sprintf("story %d", i)
@@ -180,6 +189,36 @@ func TestLostFramesComeAgain(t *testing.T) {
 	checkStream(t, next, nil, "holes", 40)
 	if group.Accepted() != 1 {
 		t.Errorf("the request was dispatched %d times", group.Accepted())
+	}
+}
+
+// The broker goes and comes back in the middle of a stream: the client sees a pause.
+func TestBrokerRestart(t *testing.T) {
+	broker := startBroker(t, -1)
+	natsURL := broker.ClientURL()
+	var port int
+	fmt.Sscanf(natsURL, "nats://127.0.0.1:%d", &port)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	next, _ := stream(t, url, body("outage", 300))
+	e, _ := next()
+	broker.Shutdown()
+	broker.WaitForShutdown()
+	startBroker(t, port)
+	checkStream(t, next, []int32{e.Token.ID}, "outage", 300)
+}
+
+// A client that does not read holds up nobody.
+func TestSlowClient(t *testing.T) {
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	slow, _ := stream(t, url, body("slow", 1900))
+	slow()
+	for i := range 5 {
+		prompt := fmt.Sprintf("quick %d", i)
+		next, _ := stream(t, url, body(prompt, 100))
+		checkStream(t, next, nil, prompt, 100)
 	}
 }
 

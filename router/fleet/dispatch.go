@@ -17,6 +17,9 @@ const (
 
 // admit dispatches what admission lets go.
 func (f *Fleet) admit() {
+	if f.core.Queued() == 0 {
+		return
+	}
 	batches := map[*group][]*call{}
 	for _, assignment := range f.core.Admit() {
 		g, c := f.groups[assignment.Group], f.calls[assignment.ID]

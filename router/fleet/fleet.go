@@ -29,7 +29,7 @@ const (
 	// aliveInterval between two signs of life, half of what the groups ask for.
 	aliveInterval = protocol.RouterAliveInterval / 2
 	// dispatchTimeout is how long a group may take to acknowledge a dispatch; then it goes back to the queue.
-	dispatchTimeout = 2 * time.Second
+	dispatchTimeout = 10 * time.Second
 	// replayInterval lies between two Replay requests for one gap.
 	replayInterval = 200 * time.Millisecond
 	// maxReplays is how often a gap is asked for before its requests are dispatched again.

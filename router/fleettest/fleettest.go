@@ -150,7 +150,7 @@ func (g *Group) Kill(tell bool) {
 		data, _ := json.Marshal(protocol.Down{GroupRef: g.ref, Reason: "killed by a test"})
 		g.conn.Publish(protocol.SubjectDown, data)
 	}
-	g.conn.Flush()
+	g.conn.FlushTimeout(time.Second)
 }
 
 func (g *Group) run() {

@@ -1,0 +1,158 @@
+package router_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"lockstep/protocol"
+	"lockstep/router"
+	"lockstep/router/fleettest"
+)
+
+// freePort returns a port that nobody listens at now.
+func freePort(t testing.TB) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// A router may come up before everything else: it is not healthy, and a request waits for the first group.
+func TestStartsBeforeEverythingElse(t *testing.T) {
+	port, natsPort := freePort(t), freePort(t)
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
+	config := router.Config{Name: "early", NATSURLs: []string{fmt.Sprintf("nats://127.0.0.1:%d", natsPort)}, Hostname: "127.0.0.1", Port: port}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- router.Run(ctx, config, nopLog, nil) }()
+	health := func() int {
+		response, err := http.Get(url + "/health")
+		if err != nil {
+			return 0
+		}
+		response.Body.Close()
+		return response.StatusCode
+	}
+	eventually(t, "it listens", func() bool { return health() != 0 })
+	if got := health(); got != 503 {
+		t.Errorf("health is %d, want 503", got)
+	}
+	waiting := make(chan string, 1)
+	go func() {
+		_, answer := post(t, url+"/generate", body("first", 5))
+		waiting <- answer
+	}()
+	broker := startBroker(t, natsPort)
+	startGroup(t, broker.ClientURL(), fleettest.Options{})
+	_, text := want(t, "first", 5)
+	if got, wanted := <-waiting, fmt.Sprintf(`{"generated_text":%q}`, text); got != wanted {
+		t.Errorf("got %s, want %s", got, wanted)
+	}
+	if got := health(); got != 200 {
+		t.Errorf("health is %d, want 200", got)
+	}
+	var info struct {
+		MaxInputLength int `json:"max_input_length"`
+		MaxTotalTokens int `json:"max_total_tokens"`
+	}
+	response, err := http.Get(url + "/info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(&info); err != nil || info.MaxTotalTokens != 2048 || info.MaxInputLength != 2047 {
+		t.Errorf("limits from the group: got %+v, %v", info, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever is published on the router's subjects, it goes on serving.
+func TestForeignMessages(t *testing.T) {
+	natsURL := startNATS(t)
+	group := startGroup(t, natsURL, fleettest.Options{Incarnation: 7})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	conn, err := nats.Connect(natsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, message := range []string{
+		"", "{", "null", `{"version":99,"group":"x"}`, `{"version":1,"group":"../x"}`,
+		`{"version":1,"group":"huge","incarnation":1,"card_digest":"aa","card_bytes":999999999999}`,
+		`{"version":1,"group":"silent","incarnation":1,"card_digest":"bb","card_bytes":10,"limits":{"capacity_tokens":-1}}`,
+		fmt.Sprintf(`{"version":1,"group":%q,"incarnation":3,"card_digest":"old"}`, group.Ref().Group),
+	} {
+		conn.Publish(protocol.SubjectAnnounce, []byte(message))
+		conn.Publish(protocol.SubjectDown, []byte(message))
+	}
+	conn.Flush()
+	next, _ := stream(t, url, body("after noise", 20))
+	checkStream(t, next, nil, "after noise", 20)
+}
+
+// best_of answers with the copy of the highest mean and lists the others; each has a seed of its own.
+func TestBestOf(t *testing.T) {
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	_, answer := post(t, url+"/generate", `{"inputs":"pick","parameters":{"best_of":2,"do_sample":true,"details":true,"max_new_tokens":10}}`)
+	type sequence struct {
+		Seed   uint64
+		Tokens []struct{ Logprob float64 }
+	}
+	var got struct {
+		Details struct {
+			sequence
+			Others []sequence `json:"best_of_sequences"`
+		}
+	}
+	if err := json.Unmarshal([]byte(answer), &got); err != nil || len(got.Details.Others) != 1 {
+		t.Fatalf("%v: %s", err, answer)
+	}
+	sum := func(s sequence) (total float64) {
+		for _, token := range s.Tokens {
+			total += token.Logprob
+		}
+		return total
+	}
+	if other := got.Details.Others[0]; sum(got.Details.sequence) < sum(other) || got.Details.Seed == other.Seed {
+		t.Errorf("got %s", answer)
+	}
+}
+
+// Each event of a stream is on the wire before the next step: nothing is held back.
+func TestEventsAreFlushed(t *testing.T) {
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: 300 * time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	response, err := http.Post(url+"/generate_stream", "application/json", strings.NewReader(body("slowly", 4)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	var times []time.Time
+	for lines.Scan() {
+		if lines.Text() != "" {
+			times = append(times, time.Now())
+		}
+	}
+	if len(times) != 4 || times[3].Sub(times[0]) < 600*time.Millisecond {
+		t.Errorf("got %d events within %v", len(times), times[len(times)-1].Sub(times[0]))
+	}
+}
