@@ -48,6 +48,7 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	}
 	defer listener.Close()
 	wireName := processName(config.Name)
+	log = log.With().Str("router", wireName).Str("node", config.Node).Logger()
 	conn, err := nats.Connect(strings.Join(config.NATSURLs, ","), nats.Name("router "+wireName),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),

@@ -192,6 +192,19 @@ func TestLostFramesComeAgain(t *testing.T) {
 	}
 }
 
+// A group that has dropped a request is given it again, whatever else it is busy with.
+func TestForgottenRequests(t *testing.T) {
+	natsURL := startNATS(t)
+	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	next, _ := stream(t, url, body("forgotten", 300))
+	e, _ := next()
+	group.Forget()
+	busy, _ := stream(t, url, body("busy", 1500))
+	busy()
+	checkStream(t, next, []int32{e.Token.ID}, "forgotten", 300)
+}
+
 // The broker goes and comes back in the middle of a stream: the client sees a pause.
 func TestBrokerRestart(t *testing.T) {
 	broker := startBroker(t, -1)

@@ -61,6 +61,7 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	c.wire, c.group = f.lastWire, g
 	c.orphan = time.Time{}
 	now := time.Now()
+	c.moved = now
 	if len(g.running) == 0 {
 		g.lastFrame = now
 	}

@@ -36,6 +36,11 @@ const (
 	maxReplays = 5
 	// quietTimeout is how long a group with running requests may be silent before the router asks for what it missed.
 	quietTimeout = time.Second
+	// forgottenTimeout is how long a call may make no progress while its group says that it holds fewer requests than the
+	// router thinks: then the group has forgotten it, as it does after a router's long silence.
+	forgottenTimeout = 2 * protocol.GroupTimeout
+	// stallTimeout is a pause between two ticks after which the router takes itself for the one that was absent.
+	stallTimeout = protocol.GroupTimeout / 3
 	// inboundMessages bounds what NATS may hold for the owner; when full, NATS drops, which shows as a gap and is mended.
 	inboundMessages = 16384
 	// maxGroups bounds the groups that are followed; announcements of more are ignored.
@@ -101,7 +106,8 @@ type Fleet struct {
 	wires    map[uint64]*call // by wire id of the running attempt
 	lastID   uint64
 	lastWire uint64
-	alive    time.Time
+	alive    time.Time // of the last sign of life
+	ticked   time.Time // of the last tick
 	frame    protocol.Frame
 }
 
@@ -115,7 +121,8 @@ type call struct {
 	// Of the running attempt; wire is 0 while the call waits.
 	wire    uint64
 	group   *group
-	started bool // a frame has named the attempt
+	started bool      // a frame has named the attempt
+	moved   time.Time // when the attempt began or a frame last named it
 
 	interrupted bool      // it has been dispatched before
 	orphan      time.Time // since when no living group can take it, or zero
@@ -168,8 +175,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 		case result := <-f.results:
 			result()
 			f.admit()
-		case now := <-ticker.C:
-			f.tick(now)
+		case <-ticker.C:
+			f.tick(time.Now())
 		}
 	}
 }
@@ -306,7 +313,8 @@ func (f *Fleet) tick(now time.Time) {
 		f.alive = now
 		f.publish(protocol.SubjectRouterAlive, protocol.RouterAlive{Router: f.config.Router})
 	}
-	f.watchGroups(now)
+	f.watchGroups(now, now.Sub(f.ticked) > stallTimeout || !f.conn.IsConnected())
+	f.ticked = now
 	f.watchOrphans(now)
 	f.admit()
 	f.publishSnapshot()

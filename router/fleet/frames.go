@@ -46,7 +46,7 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 	for i := range frame.Prompt {
 		part := &frame.Prompt[i]
 		if c := f.wires[part.Request]; c != nil && c.group == g {
-			c.started = true
+			c.started, c.moved = true, g.lastFrame
 			c.events.PutPrompt(int(part.Start), part.Logprob)
 		}
 	}
@@ -57,7 +57,7 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		if c == nil || c.group != g {
 			continue
 		}
-		c.started, c.interrupted = true, true
+		c.started, c.interrupted, c.moved = true, true, g.lastFrame
 		position := int(frame.Position[i])
 		prefill, decode = prefill || position == 0, decode || position > 0
 		switch {

@@ -186,28 +186,39 @@ func (f *Fleet) remove(g *group, reason string) {
 	f.publishSnapshot()
 }
 
-// watchGroups finds groups that are silent or that owe frames.
-func (f *Fleet) watchGroups(now time.Time) {
-	connected := f.conn.IsConnected()
+// watchGroups finds groups that are silent, that owe frames or that have forgotten requests. While the router itself
+// was absent, silence says nothing.
+func (f *Fleet) watchGroups(now time.Time, absent bool) {
 	for _, g := range f.groups {
-		if !connected {
-			g.seen = now // silence says nothing while the router itself is cut off
+		if absent {
+			g.seen = now
 			continue
 		}
 		if now.Sub(g.seen) > protocol.GroupTimeout {
 			f.remove(g, "it has been silent")
 			continue
 		}
-		if len(g.running) == 0 || now.Sub(g.lastFrame) < quietTimeout || now.Sub(g.asked) < quietTimeout {
-			continue
+		if load := g.Announcement.Load; load.Running+load.Waiting < len(g.running) {
+			f.takeBackForgotten(g, now)
 		}
 		// The last frames may have been lost, with none behind them that would show the gap.
-		if load := g.Announcement.Load; g.replays >= maxReplays && load.Running+load.Waiting == 0 {
-			f.log.Warn().Stringer("group", g.Announcement.GroupRef).Msg("group has forgotten its requests; dispatching again")
-			f.takeBack(g, g.wires())
-			continue
+		if len(g.running) > 0 && now.Sub(g.lastFrame) >= quietTimeout && now.Sub(g.asked) >= quietTimeout {
+			f.askReplay(g, now)
 		}
-		f.askReplay(g, now)
+	}
+}
+
+// takeBackForgotten dispatches again what a group holds no more.
+func (f *Fleet) takeBackForgotten(g *group, now time.Time) {
+	var forgotten []uint64
+	for wire, c := range g.running {
+		if now.Sub(c.moved) > forgottenTimeout {
+			forgotten = append(forgotten, wire)
+		}
+	}
+	if len(forgotten) > 0 {
+		f.log.Warn().Stringer("group", g.Announcement.GroupRef).Int("requests", len(forgotten)).Msg("group has forgotten requests; dispatching again")
+		f.takeBack(g, forgotten)
 	}
 }
 

@@ -132,6 +132,13 @@ func (g *Group) Cancelled() int {
 	return len(g.cancelled)
 }
 
+// Forget drops the requests that are held, as a group does whose router has been silent.
+func (g *Group) Forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.requests)
+}
+
 // Kill ends the group without a word. With tell, a Down message says so, as a launcher's would.
 func (g *Group) Kill(tell bool) {
 	g.mu.Lock()
