@@ -7,10 +7,10 @@ FUZZTIME ?= 20s
 .PHONY: build run test test-all race fuzz bench generate docker-binary nats-binary
 
 build: ## bin/lockstep, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./launcher
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./launcher
 
 run: build ## the demo model on two shards
-	exec bin/lockstep serve --num-shard 2 --hostname 127.0.0.1 --port $(PORT)
+	@exec bin/lockstep serve --num-shard 2 --hostname 127.0.0.1 --port $(PORT)
 
 test: ## fast, without network
 	$(GO) vet ./...
@@ -40,4 +40,4 @@ generate:
 docker-binary: build ## what the Dockerfile copies
 
 nats-binary: ## bin/nats-server, for docker-compose.local-nats.yml
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/nats-server github.com/nats-io/nats-server/v2
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/nats-server github.com/nats-io/nats-server/v2
