@@ -100,10 +100,10 @@ type Fleet struct {
 	core     *admission.Core
 	groups   map[string]*group // by name
 	cards    map[string]cardState
-	downed   map[string]uint64 // group's name to newest incarnation known to be dead
-	numbers  map[protocol.GroupRef]uint64
-	calls    map[uint64]*call // by id
-	wires    map[uint64]*call // by wire id of the running attempt
+	downed   map[string]uint64           // group's name to newest incarnation known to be dead
+	numbers  map[protocol.GroupRef]count // of groups that were lost and may come back
+	calls    map[uint64]*call            // by id
+	wires    map[uint64]*call            // by wire id of the running attempt
 	lastID   uint64
 	lastWire uint64
 	alive    time.Time // of the last sign of life
@@ -135,7 +135,7 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) *Fleet {
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
 		core: admission.New(config.QueueLimit), groups: map[string]*group{}, cards: map[string]cardState{},
-		downed: map[string]uint64{}, numbers: map[protocol.GroupRef]uint64{},
+		downed: map[string]uint64{}, numbers: map[protocol.GroupRef]count{},
 		calls: map[uint64]*call{}, wires: map[uint64]*call{},
 	}
 	f.snapshot.Store(&Snapshot{})

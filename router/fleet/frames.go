@@ -22,7 +22,16 @@ func (f *Fleet) receiveFrame(data []byte) {
 	now := time.Now()
 	g.seen = now
 	if frame.Number < g.next {
-		return
+		if frame.Step <= g.step {
+			return // sent again
+		}
+		// A later step under a lower number: the group had given this router up and counts anew.
+		f.log.Warn().Stringer("group", frame.Group).Msg("group counts its frames anew")
+		g.next = 0
+		if frame.Number > 0 {
+			f.askReplay(g, now)
+			return
+		}
 	}
 	if frame.Number > g.next {
 		if g.replays < maxReplays {
@@ -35,7 +44,7 @@ func (f *Fleet) receiveFrame(data []byte) {
 		f.takeBack(g, g.wires())
 	}
 	interval := now.Sub(g.lastFrame)
-	g.next, g.lastFrame, g.replays = frame.Number+1, now, 0
+	g.next, g.step, g.lastFrame, g.replays = frame.Number+1, frame.Step, now, 0
 	g.Announcement.Load = frame.Load
 	f.core.Report(frame.Group.Group, frame.Load.HeldTokens)
 	f.apply(g, frame, interval)

@@ -25,10 +25,16 @@ type group struct {
 	seen         time.Time
 	running      map[uint64]*call // by wire id
 
-	next      uint64 // number of the frame that comes next
+	count
 	lastFrame time.Time
 	asked     time.Time // when a Replay was last asked for
 	replays   int       // Replays asked for since the last good frame
+}
+
+// count is how far the frames of a group have been followed.
+type count struct {
+	next uint64 // number of the frame that comes next
+	step uint64 // of the last frame
 }
 
 func (g *group) wires() []uint64 {
@@ -73,7 +79,7 @@ func (f *Fleet) announced(data []byte) {
 		if len(f.groups) >= maxGroups {
 			return
 		}
-		g = &group{running: map[uint64]*call{}, next: f.numbers[a.GroupRef]}
+		g = &group{running: map[uint64]*call{}, count: f.numbers[a.GroupRef]}
 		f.groups[a.Group] = g
 		f.log.Info().Stringer("group", a.GroupRef).Str("model", a.ModelID).Int("shards", a.Shards).Msg("group found")
 	}
@@ -182,7 +188,7 @@ func (f *Fleet) remove(g *group, reason string) {
 	if len(f.numbers) >= maxGroups {
 		clear(f.numbers)
 	}
-	f.numbers[ref] = g.next
+	f.numbers[ref] = g.count
 	f.publishSnapshot()
 }
 

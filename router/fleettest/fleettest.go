@@ -132,11 +132,13 @@ func (g *Group) Cancelled() int {
 	return len(g.cancelled)
 }
 
-// Forget drops the requests that are held, as a group does whose router has been silent.
+// Forget drops all routers with their requests, as a group does whose routers have been silent: their frames will be
+// counted from 0 again.
 func (g *Group) Forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.requests)
+	clear(g.sent)
 }
 
 // Kill ends the group without a word. With tell, a Down message says so, as a launcher's would.
