@@ -10,17 +10,21 @@ import (
 	"time"
 )
 
-// startNode runs a node on a loopback address of its own; they all join the first.
-func startNode(t testing.TB, host string) *server {
+// cluster starts nodes and a router on loopback addresses of their own; they all join the one on 127.0.0.2.
+type cluster struct{ gossipPort string }
+
+func newCluster(t testing.TB) cluster { return cluster{strconv.Itoa(freePort(t))} }
+
+func (c cluster) startNode(t testing.TB, host string) *server {
 	t.Helper()
-	return serve(t, "node", "--hostname", host, "--gossip-address", host+":27946", "--join", "127.0.0.2:27946",
+	return serve(t, "node", "--hostname", host, "--gossip-address", host+":"+c.gossipPort, "--join", "127.0.0.2:"+c.gossipPort,
 		"--node-name", "node-"+host[len(host)-1:], "--cluster-key", "secret", "--threads", "1", "--max-batch-total-tokens", "8192")
 }
 
-func startRouter(t testing.TB, host string) *server {
+func (c cluster) startRouter(t testing.TB, host string) *server {
 	t.Helper()
-	return serve(t, "router", "--hostname", host, "--port", strconv.Itoa(freePort(t)), "--gossip-address", host+":27946",
-		"--join", "127.0.0.2:27946", "--node-name", "router-"+host[len(host)-1:], "--cluster-key", "secret")
+	return serve(t, "router", "--hostname", host, "--port", strconv.Itoa(freePort(t)), "--gossip-address", host+":"+c.gossipPort,
+		"--join", "127.0.0.2:"+c.gossipPort, "--node-name", "router-"+host[len(host)-1:], "--cluster-key", "secret")
 }
 
 // knows waits until the router has found as many incarnations of a group.
@@ -57,12 +61,13 @@ func (s *server) burst(count int, want string) {
 
 // A node joins a router's mesh, is killed, and is used again when it is back.
 func TestNodeComesBack(t *testing.T) {
-	node := startNode(t, "127.0.0.2")
-	router := startRouter(t, "127.0.0.5")
+	c := newCluster(t)
+	node := c.startNode(t, "127.0.0.2")
+	router := c.startRouter(t, "127.0.0.5")
 	want := router.mustGenerate("Once upon a time", 60)
 	node.command.Process.Kill()
 	node.exit()
-	startNode(t, "127.0.0.2")
+	c.startNode(t, "127.0.0.2")
 	router.knows("node-2", 2)
 	router.burst(2, want)
 }
@@ -71,11 +76,12 @@ func TestNodeComesBack(t *testing.T) {
 // used again.
 func TestThreeNodes(t *testing.T) {
 	requireAll(t)
+	c := newCluster(t)
 	nodes := map[string]*server{}
 	for _, host := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {
-		nodes[host] = startNode(t, host)
+		nodes[host] = c.startNode(t, host)
 	}
-	router := startRouter(t, "127.0.0.5")
+	router := c.startRouter(t, "127.0.0.5")
 	for _, name := range []string{"node-2", "node-3", "node-4"} {
 		router.knows(name, 1)
 	}
@@ -91,7 +97,7 @@ func TestThreeNodes(t *testing.T) {
 	load.Wait()
 	t.Logf("24 requests done %v after they were sent, one node killed meanwhile", time.Since(started))
 
-	nodes["127.0.0.2"] = startNode(t, "127.0.0.2")
+	nodes["127.0.0.2"] = c.startNode(t, "127.0.0.2")
 	router.knows("node-2", 2)
 	for _, host := range []string{"127.0.0.3", "127.0.0.4"} { // only the one that came back is left
 		nodes[host].command.Process.Signal(syscall.SIGTERM)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -149,8 +150,7 @@ func (l *launcher) routerConfig() router.Config {
 
 // abort frees the ranks that wait for a dead one and tells routers that this incarnation is gone.
 func (l *launcher) abort(u *unit, reason string) {
-	served := u.HasServed()
-	if served && l.failure == nil {
+	if u.HasServed() && l.failure == nil {
 		l.log.Error().Str("unit", u.name).Dur("lived", time.Since(u.began)).Msg(reason)
 	}
 	if u.memory == nil {
@@ -222,5 +222,7 @@ func (l *launcher) showProgress() {
 	for _, progress := range l.shards.progress {
 		sum += progress
 	}
-	l.console.Progress(fmt.Sprintf("loading %s: %3.0f%%", l.modelName(), 100*sum/float64(l.shards.size)))
+	name := filepath.Base(l.modelName())
+	name = name[:min(len(name), 40)] // one line of the terminal has to hold it
+	l.console.Progress(fmt.Sprintf("loading %s: %3.0f%%", name, 100*sum/float64(l.shards.size)))
 }

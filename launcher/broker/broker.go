@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ func Open(config Config, log zerolog.Logger) (*Broker, error) {
 	if b.server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("NATS: %w", err)
 	}
-	b.server.SetLogger(natsLog{log}, false, false)
+	b.server.SetLogger(natsLog{log, b.password}, false, false)
 	b.server.Start()
 	if !b.server.ReadyForConnections(readyTimeout) {
 		b.server.Shutdown()
@@ -168,22 +169,26 @@ func (b *Broker) Close() {
 	b.server.WaitForShutdown()
 }
 
-// natsLog passes the server's log on, one level lower: what it notices is detail here.
-type natsLog struct{ log zerolog.Logger }
+// natsLog passes the server's log on, one level lower (what it notices is detail here) and without the password, which
+// the server prints with the routes.
+type natsLog struct {
+	log      zerolog.Logger
+	password string
+}
 
 var _ server.Logger = natsLog{}
 
-func (n natsLog) Noticef(format string, v ...any) {
-	n.log.Debug().Str("part", "nats").Msgf(format, v...)
+func (n natsLog) at(level zerolog.Level, format string, v []any) {
+	if n.log.GetLevel() > level {
+		return
+	}
+	message := strings.ReplaceAll(fmt.Sprintf(format, v...), url.QueryEscape(n.password), "***")
+	n.log.WithLevel(level).Str("part", "nats").Msg(strings.ReplaceAll(message, n.password, "***"))
 }
-func (n natsLog) Warnf(format string, v ...any)  { n.log.Debug().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Errorf(format string, v ...any) { n.log.Warn().Str("part", "nats").Msgf(format, v...) }
-func (n natsLog) Fatalf(format string, v ...any) {
-	n.log.Error().Str("part", "nats").Msgf(format, v...)
-}
-func (n natsLog) Debugf(format string, v ...any) {
-	n.log.Trace().Str("part", "nats").Msgf(format, v...)
-}
-func (n natsLog) Tracef(format string, v ...any) {
-	n.log.Trace().Str("part", "nats").Msgf(format, v...)
-}
+
+func (n natsLog) Noticef(format string, v ...any) { n.at(zerolog.DebugLevel, format, v) }
+func (n natsLog) Warnf(format string, v ...any)   { n.at(zerolog.DebugLevel, format, v) }
+func (n natsLog) Errorf(format string, v ...any)  { n.at(zerolog.WarnLevel, format, v) }
+func (n natsLog) Fatalf(format string, v ...any)  { n.at(zerolog.ErrorLevel, format, v) }
+func (n natsLog) Debugf(format string, v ...any)  { n.at(zerolog.TraceLevel, format, v) }
+func (n natsLog) Tracef(format string, v ...any)  { n.at(zerolog.TraceLevel, format, v) }

@@ -1,6 +1,8 @@
 package membership_test
 
 import (
+	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -23,10 +25,10 @@ func (n *node) sees(name string) (membership.Member, bool) {
 	return member, ok
 }
 
-func open(t *testing.T, name, host string, seeds ...string) *node {
+func open(t *testing.T, name, host string, port int, seeds ...string) *node {
 	t.Helper()
 	n := &node{}
-	config := membership.Config{Name: name, Host: host, Port: 17946, Seeds: seeds, Key: "secret", Meta: membership.Meta{Role: "node", Route: ":4000"}}
+	config := membership.Config{Name: name, Host: host, Port: port, Seeds: seeds, Key: "secret", Meta: membership.Meta{Role: "node", Route: ":4000"}}
 	var err error
 	n.Membership, err = membership.Open(config, zerolog.Nop(), func(all []membership.Member) {
 		n.mutex.Lock()
@@ -54,10 +56,16 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 // The seed comes up after the node that joins it, drains, leaves and comes back.
 func TestJoinDrainLeaveAndComeBack(t *testing.T) {
-	second := open(t, "second", "127.0.0.6", "127.0.0.5:17946")
+	listener, err := net.Listen("tcp", "127.0.0.5:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	listener.Close()
+	second := open(t, "second", "127.0.0.6", port, fmt.Sprintf("127.0.0.5:%d", port))
 	defer second.Close()
 	for range 2 {
-		first := open(t, "first", "127.0.0.5")
+		first := open(t, "first", "127.0.0.5", port)
 		eventually(t, "second sees first's route", func() bool {
 			member, ok := second.sees("first")
 			return ok && member.Route == "127.0.0.5:4000" && !member.Draining

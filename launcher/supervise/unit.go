@@ -144,8 +144,8 @@ func (u *Unit) Tick(now time.Time) []Action {
 	return nil
 }
 
-// Drain ends the unit for good: it may finish what runs until the deadline and is killed then. A deadline that is not
-// after now kills at once. It may be called again with an earlier deadline.
+// Drain ends the unit for good: it may finish what runs until the deadline and is killed then. A unit that does not serve
+// has nothing to finish: it is killed at once, as it is when the deadline is not after now. It may be called again with an earlier deadline.
 func (u *Unit) Drain(now, deadline time.Time) []Action {
 	if u.state == ended {
 		return nil
@@ -155,9 +155,9 @@ func (u *Unit) Drain(now, deadline time.Time) []Action {
 		return []Action{{Kind: Ended}}
 	}
 	first := u.state != draining
-	wasBreaking := u.state == breaking
+	nothingRuns := u.state == breaking || u.state == loading
 	u.state, u.deadline = draining, deadline
-	if wasBreaking || !deadline.After(now) {
+	if nothingRuns || !deadline.After(now) {
 		u.deadline = time.Time{}
 		return []Action{{Kind: Kill}}
 	}

@@ -139,6 +139,10 @@ func TestDrain(t *testing.T) {
 
 	u = supervise.NewUnit(1)
 	expect(t, u.Drain(epoch, end), "ended") // never started
+
+	u = supervise.NewUnit(1)
+	expect(t, u.Start(), "spawn")
+	expect(t, u.Drain(epoch, end), "kill") // loading a large model takes minutes
 }
 
 func TestDrainWhilePausing(t *testing.T) {
