@@ -30,10 +30,18 @@ func (k *Kernels) MatMul(dst []float32, dstStride int, x []float32, xStride, row
 		return
 	}
 	passes := (rows + blockRows - 1) / blockRows
+	columns := w.Chunks * round4(w.Columns/w.Chunks)
+	input := packedInput{&x[0], xStride, rows, w.Columns, w.Chunks}
+	held := s.holding && s.input == input
+	s.input = input
+	packed := grow(&s.packed, rows*columns)
 	for i := range passes {
 		row0, row1 := rows*i/passes, rows*(i+1)/passes
-		p := pass{Kernels: k, w: w, rows: row1 - row0, scratch: s}
-		p.pack(x[row0*xStride:], xStride)
+		p := pass{Kernels: k, w: w, rows: row1 - row0, columns: columns, scratch: s, packed: packed[row0*columns : row1*columns]}
+		p.groups = (p.rows + p.tileRows - 1) / p.tileRows
+		if !held {
+			p.pack(x[row0*xStride:], xStride)
+		}
 		for panel := panel0; panel < panel1; panel += blockPanels {
 			p.block(panel, min(panel+blockPanels, panel1))
 			p.store(dst[row0*dstStride:], dstStride, panel, min(panel+blockPanels, panel1))
@@ -97,10 +105,7 @@ func (p *pass) group(i int) (row, rows int) {
 
 // pack lays x out for the tiles: [group][chunk][column/4][row][4].
 func (p *pass) pack(x []float32, stride int) {
-	p.groups = (p.rows + p.tileRows - 1) / p.tileRows
 	chunk := p.w.Columns / p.w.Chunks
-	p.columns = p.w.Chunks * round4(chunk)
-	p.packed = grow(&p.scratch.packed, p.rows*p.columns)
 	for i := range p.groups {
 		row, rows := p.group(i)
 		for c := range p.w.Chunks {

@@ -5,11 +5,27 @@ import "unsafe"
 // Scratch is the working memory of one worker thread. It grows to what the
 // largest call needs and is then reused; it is not safe for concurrent use.
 type Scratch struct {
+	holding bool
+	input   packedInput
+
 	packed  []float32 // rows of x in tile order
 	weights []float32 // widened weights of one step
 	sums    []float32 // accumulators
 	scores  []float32 // attention scores, then probabilities
 }
+
+// packedInput names what Scratch.packed holds.
+type packedInput struct {
+	x                             *float32
+	stride, rows, columns, chunks int
+}
+
+// Hold promises that the inputs of the following calls of MatMul do not change until Release: a call with the input of
+// the call before then need not lay it out again. A worker that takes a product in several panel ranges profits.
+func (s *Scratch) Hold() { s.holding, s.input = true, packedInput{} }
+
+// Release ends what Hold promised.
+func (s *Scratch) Release() { s.holding = false }
 
 // NewScratch returns an empty Scratch.
 func NewScratch() *Scratch { return &Scratch{} }

@@ -270,6 +270,10 @@ func (m *Model) linearRows(x []float32, xStride, rows int, products ...product) 
 	for _, p := range products {
 		total += (p.weight.Panels() + panelUnit - 1) / panelUnit
 	}
+	for _, scratch := range m.scratch {
+		scratch.Hold()
+		defer scratch.Release()
+	}
 	m.team.Share(total, m.grain(total, 1), func(worker, from, to int) {
 		for _, p := range products {
 			units := (p.weight.Panels() + panelUnit - 1) / panelUnit
