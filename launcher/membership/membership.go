@@ -23,6 +23,9 @@ const (
 	DefaultPort = 7946
 	// rejoinInterval is how often seeds that are not among the members are tried again, at the start and after a partition.
 	rejoinInterval = 2 * time.Second
+	// pushPullInterval is how often a node compares all it knows with another. A node that restarts faster than its death is
+	// noticed, and knows no seed but itself, is told from its predecessor by nothing else.
+	pushPullInterval = time.Second
 	// leaveTimeout bounds the wait for the news of our leaving to go out.
 	leaveTimeout = time.Second
 	// reclaimTime is when a dead member's name may be taken by another address.
@@ -85,7 +88,7 @@ func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membershi
 	settings.ProbeInterval, settings.ProbeTimeout = 200*time.Millisecond, 100*time.Millisecond
 	settings.SuspicionMult, settings.SuspicionMaxTimeoutMult = 3, 2
 	settings.GossipInterval = 50 * time.Millisecond
-	settings.PushPullInterval = 5 * time.Second
+	settings.PushPullInterval = pushPullInterval
 	settings.DeadNodeReclaimTime = reclaimTime
 	settings.Delegate, settings.Events = delegate{m}, events{m}
 	settings.Logger = stdlog.New(logWriter{log}, "", 0)
