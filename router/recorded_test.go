@@ -29,6 +29,7 @@ var recordedProfiles = []struct {
 
 // TestRecordedTGI replays what the real router of TGI 0.9.4 answered.
 func TestRecordedTGI(t *testing.T) {
+	t.Parallel()
 	shared := os.Getenv("LOCKSTEP_SHARED")
 	if shared == "" {
 		shared = "../../shared"

@@ -141,6 +141,7 @@ func TestManyStreamsOverTwoGroups(t *testing.T) {
 }
 
 func TestStreamsSurviveTheDeathOfTheirGroup(t *testing.T) {
+	t.Parallel()
 	for _, tell := range []bool{true, false} {
 		t.Run(fmt.Sprintf("told=%v", tell), func(t *testing.T) {
 			natsURL := startNATS(t)
@@ -181,6 +182,7 @@ func TestNewIncarnationTakesOver(t *testing.T) {
 }
 
 func TestLostFramesComeAgain(t *testing.T) {
+	t.Parallel()
 	natsURL := startNATS(t)
 	// The last of 40 frames is lost too: nothing behind it shows the gap.
 	group := startGroup(t, natsURL, fleettest.Options{LoseFrame: func(n uint64) bool { return n%7 == 3 || n == 39 }})
@@ -194,6 +196,7 @@ func TestLostFramesComeAgain(t *testing.T) {
 
 // A group that has dropped a request is given it again, whatever else it is busy with.
 func TestForgottenRequests(t *testing.T) {
+	t.Parallel()
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, router.Config{})
@@ -207,6 +210,7 @@ func TestForgottenRequests(t *testing.T) {
 
 // The broker goes and comes back in the middle of a stream: the client sees a pause.
 func TestBrokerRestart(t *testing.T) {
+	t.Parallel()
 	broker := startBroker(t, -1)
 	natsURL := broker.ClientURL()
 	var port int
