@@ -86,8 +86,11 @@ type wanted struct {
 	next   int32 // the prompt token whose log-probability is wanted; -1: choose a token
 }
 
-// add takes a request. The caller has checked that it fits.
-func (e *engine) add(router string, request protocol.Request) {
+// add takes a request, and reports whether it is new. The caller has checked that it fits.
+func (e *engine) add(router string, request protocol.Request) bool {
+	if e.byOrigin[origin{router, request.ID}] != nil {
+		return false
+	}
 	e.nextID++
 	s := &sequence{origin: origin{router, request.ID}, request: request, id: e.nextID, slot: -1}
 	s.tokens = append(append(make([]int32, 0, len(request.Prompt)+request.MaxNewTokens), request.Prompt...), request.Generated...)
@@ -95,14 +98,17 @@ func (e *engine) add(router string, request protocol.Request) {
 	e.sequences[s.id] = s
 	e.byOrigin[s.origin] = s
 	e.schedule.Add(s.id, len(s.tokens))
+	return true
 }
 
-// remove forgets a request and frees its blocks; unknown ones are ignored.
-func (e *engine) remove(o origin) {
-	if s := e.byOrigin[o]; s != nil {
+// remove forgets a request and frees its blocks, and reports whether it was here.
+func (e *engine) remove(o origin) bool {
+	s := e.byOrigin[o]
+	if s != nil {
 		e.schedule.Remove(s.id)
 		e.forget(s)
 	}
+	return s != nil
 }
 
 func (e *engine) forget(s *sequence) {

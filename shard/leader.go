@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/shard/collective"
 	"lockstep/shard/model"
 )
 
@@ -20,24 +22,32 @@ const eventQueue = 1024
 // event is a message for the loop: exactly one field is set.
 type event struct {
 	dispatch *protocol.Dispatch
-	reply    *nats.Msg
 	cancel   *protocol.Cancel
 	replay   *protocol.Replay
 	alive    string
 }
 
-// leader is rank 0's side of NATS. One goroutine, serve's, owns everything but the subscriptions' callbacks, which only
-// decode and hand events over.
+// leader is rank 0's side of NATS. One goroutine, serve's, owns the engine and the routers. The subscriptions' callbacks
+// check what arrives, answer at once, however long the current step takes, and hand events over; a goroutine of its own
+// announces the group.
 type leader struct {
-	config   Config
-	engine   *engine
-	log      zerolog.Logger
-	card     []byte
-	control  *nats.Conn // requests
-	frames   *nats.Conn // tokens, which must not queue behind long prompts
-	events   chan event
-	announce protocol.Announcement
-	routers  map[string]*routerState
+	config  Config
+	engine  *engine
+	log     zerolog.Logger
+	card    []byte
+	control *nats.Conn // requests
+	frames  *nats.Conn // tokens, which must not queue behind long prompts
+	events  chan event
+	routers map[string]*routerState
+
+	base     protocol.Announcement // without state and load
+	held     atomic.Int64          // requests accepted and not ended
+	draining atomic.Bool
+	load     atomic.Pointer[protocol.Load]
+	// alive is when the loop last turned, in Unix nanoseconds: a loop that hangs must not be announced for ever.
+	alive     atomic.Int64
+	announced chan struct{} // closed when the announcing goroutine has ended
+	stop      chan struct{}
 }
 
 // routerState is what a group keeps of a router that it computes for.
@@ -50,7 +60,8 @@ type routerState struct {
 
 func newLeader(config Config, e *engine, card []byte, digest string, capacity int, log zerolog.Logger) (*leader, error) {
 	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), routers: make(map[string]*routerState),
-		announce: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, State: protocol.StateReady, ModelID: config.ModelID,
+		announced: make(chan struct{}), stop: make(chan struct{}),
+		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
 				CapacityTokens: capacity, BlockTokens: model.BlockTokens, MaxRequests: config.MaxRequests}}}
 	var err error
@@ -61,14 +72,24 @@ func newLeader(config Config, e *engine, card []byte, digest string, capacity in
 		l.control.Close()
 		return nil, err
 	}
+	fail := func(err error) (*leader, error) {
+		l.control.Close()
+		l.frames.Close()
+		return nil, err
+	}
 	for subject, handle := range map[string]nats.MsgHandler{config.Group.Card(): l.onCard, config.Group.Dispatch(): l.onDispatch, config.Group.Cancel(): l.onCancel,
 		config.Group.Replay(): l.onReplay, protocol.SubjectRouterAlive: l.onAlive} {
 		if _, err := l.control.Subscribe(subject, handle); err != nil {
-			l.close()
-			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+			return fail(fmt.Errorf("subscribe to %s: %w", subject, err))
 		}
 	}
-	return l, l.control.FlushTimeout(10 * time.Second)
+	l.turned()
+	go l.announce()
+	if err := l.control.FlushTimeout(10 * time.Second); err != nil {
+		l.close()
+		return nil, fmt.Errorf("reach NATS: %w", err)
+	}
+	return l, nil
 }
 
 func (l *leader) connect(purpose string) (*nats.Conn, error) {
@@ -90,11 +111,11 @@ func (l *leader) connect(purpose string) (*nats.Conn, error) {
 }
 
 func (l *leader) close() {
+	close(l.stop)
+	<-l.announced
 	l.control.Close()
-	if l.frames != nil {
-		l.frames.FlushTimeout(time.Second)
-		l.frames.Close()
-	}
+	l.frames.FlushTimeout(time.Second)
+	l.frames.Close()
 }
 
 func (l *leader) onCard(msg *nats.Msg) {
@@ -122,12 +143,49 @@ func (l *leader) onDispatch(msg *nats.Msg) {
 	case len(dispatch.Requests) > protocol.MaxDispatchRequests:
 		refuse(protocol.CodeInvalid, "%d requests, at most %d", len(dispatch.Requests), protocol.MaxDispatchRequests)
 	default:
+		reply := l.accept(&dispatch)
 		select {
-		case l.events <- event{dispatch: &dispatch, reply: msg}:
+		case l.events <- event{dispatch: &dispatch}:
+			respond(msg, reply)
 		default:
+			l.held.Add(-int64(len(dispatch.Requests)))
 			refuse(protocol.CodeFull, "too many messages wait")
 		}
 	}
+}
+
+// accept checks the requests of a dispatch and leaves in it those that the group takes.
+func (l *leader) accept(dispatch *protocol.Dispatch) protocol.DispatchReply {
+	var reply protocol.DispatchReply
+	taken := dispatch.Requests[:0]
+	for i := range dispatch.Requests {
+		if err := l.refuses(&dispatch.Requests[i]); err != nil {
+			reply.Refused = append(reply.Refused, protocol.Refusal{ID: dispatch.Requests[i].ID, Error: *err})
+			continue
+		}
+		taken = append(taken, dispatch.Requests[i])
+	}
+	dispatch.Requests = taken
+	return reply
+}
+
+// refuses says why a request is not taken; nil counts it as held.
+func (l *leader) refuses(request *protocol.Request) *protocol.Error {
+	limits := l.base.Limits
+	if err := request.Validate(l.engine.model.Config().Vocabulary); err != nil {
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: err.Error()}
+	}
+	known := len(request.Prompt) + len(request.Generated)
+	switch {
+	case l.draining.Load():
+		return &protocol.Error{Code: protocol.CodeDraining, Message: "the group is draining"}
+	case known >= limits.MaxSequenceTokens:
+		return &protocol.Error{Code: protocol.CodeTooLong, Message: fmt.Sprintf("%d tokens leave no room to generate in sequences of %d", known, limits.MaxSequenceTokens)}
+	case l.held.Add(1) > int64(limits.MaxRequests):
+		l.held.Add(-1)
+		return &protocol.Error{Code: protocol.CodeFull, Message: fmt.Sprintf("%d requests are here", limits.MaxRequests)}
+	}
+	return nil
 }
 
 func (l *leader) onCancel(msg *nats.Msg) {
@@ -162,12 +220,12 @@ func respond(msg *nats.Msg, reply protocol.DispatchReply) {
 
 // serve runs the step loop until ctx has ended and no request is left.
 func (l *leader) serve(ctx context.Context) error {
-	ticker := time.NewTicker(protocol.AnnounceInterval / 2)
+	ticker := time.NewTicker(protocol.AnnounceInterval)
 	defer ticker.Stop()
-	l.sendAnnouncement()
 	for done := ctx.Done(); ; {
+		l.turned()
 		idle := len(l.engine.sequences) == 0
-		if idle && done == nil {
+		if idle && done == nil && len(l.events) == 0 {
 			return nil
 		}
 		if idle {
@@ -175,7 +233,7 @@ func (l *leader) serve(ctx context.Context) error {
 			case e := <-l.events:
 				l.handle(e)
 			case <-ticker.C:
-				l.tick()
+				l.expireRouters()
 			case <-done:
 				done = nil
 				l.drain()
@@ -187,7 +245,7 @@ func (l *leader) serve(ctx context.Context) error {
 			case e := <-l.events:
 				l.handle(e)
 			case <-ticker.C:
-				l.tick()
+				l.expireRouters()
 			case <-done:
 				done = nil
 				l.drain()
@@ -203,8 +261,15 @@ func (l *leader) serve(ctx context.Context) error {
 	}
 }
 
+// turned notes that the loop is alive, and what the load is.
+func (l *leader) turned() {
+	load := l.engine.load()
+	l.load.Store(&load)
+	l.alive.Store(time.Now().UnixNano())
+}
+
 func (l *leader) drain() {
-	l.announce.State = protocol.StateDraining
+	l.draining.Store(true)
 	l.sendAnnouncement()
 	l.log.Info().Int("requests", len(l.engine.sequences)).Msg("draining")
 }
@@ -212,10 +277,20 @@ func (l *leader) drain() {
 func (l *leader) handle(e event) {
 	switch {
 	case e.dispatch != nil:
-		respond(e.reply, l.accept(e.dispatch))
+		router := l.routers[e.dispatch.Router]
+		if router == nil {
+			router = &routerState{}
+			l.routers[e.dispatch.Router] = router
+		}
+		router.heard = time.Now()
+		for _, request := range e.dispatch.Requests {
+			if !l.engine.add(e.dispatch.Router, request) {
+				l.held.Add(-1) // it is here already: its tokens go on
+			}
+		}
 	case e.cancel != nil:
 		for _, id := range e.cancel.IDs {
-			l.engine.remove(origin{e.cancel.Router, id})
+			l.remove(origin{e.cancel.Router, id})
 		}
 	case e.replay != nil:
 		l.replay(e.replay)
@@ -226,47 +301,17 @@ func (l *leader) handle(e event) {
 	}
 }
 
-func (l *leader) accept(dispatch *protocol.Dispatch) protocol.DispatchReply {
-	router := l.routers[dispatch.Router]
-	if router == nil {
-		router = &routerState{}
-		l.routers[dispatch.Router] = router
+func (l *leader) remove(o origin) {
+	if l.engine.remove(o) {
+		l.held.Add(-1)
 	}
-	router.heard = time.Now()
-	var reply protocol.DispatchReply
-	for i := range dispatch.Requests {
-		request := &dispatch.Requests[i]
-		if err := l.refuses(dispatch.Router, request); err != nil {
-			reply.Refused = append(reply.Refused, protocol.Refusal{ID: request.ID, Error: *err})
-			continue
-		}
-		l.engine.add(dispatch.Router, *request)
-	}
-	return reply
 }
 
-func (l *leader) refuses(router string, request *protocol.Request) *protocol.Error {
-	limits := l.announce.Limits
-	if err := request.Validate(l.engine.model.Config().Vocabulary); err != nil {
-		return &protocol.Error{Code: protocol.CodeInvalid, Message: err.Error()}
+// expireRouters drops the requests of routers that went silent. Signs of life that came during a long step count first.
+func (l *leader) expireRouters() {
+	for range len(l.events) {
+		l.handle(<-l.events)
 	}
-	known := len(request.Prompt) + len(request.Generated)
-	switch {
-	case l.announce.State == protocol.StateDraining:
-		return &protocol.Error{Code: protocol.CodeDraining, Message: "the group is draining"}
-	case l.engine.byOrigin[origin{router, request.ID}] != nil:
-		return &protocol.Error{Code: protocol.CodeInvalid, Message: "a request of this id is running"}
-	case len(l.engine.sequences) >= limits.MaxRequests:
-		return &protocol.Error{Code: protocol.CodeFull, Message: fmt.Sprintf("%d requests are here", len(l.engine.sequences))}
-	case known >= limits.MaxSequenceTokens:
-		return &protocol.Error{Code: protocol.CodeTooLong, Message: fmt.Sprintf("%d tokens leave no room to generate in sequences of %d", known, limits.MaxSequenceTokens)}
-	}
-	return nil
-}
-
-// tick announces the group and drops the requests of routers that went silent.
-func (l *leader) tick() {
-	l.sendAnnouncement()
 	for name, router := range l.routers {
 		if time.Since(router.heard) < protocol.RouterLease {
 			continue
@@ -274,7 +319,7 @@ func (l *leader) tick() {
 		dropped := 0
 		for o := range l.engine.byOrigin {
 			if o.router == name {
-				l.engine.remove(o)
+				l.remove(o)
 				dropped++
 			}
 		}
@@ -283,9 +328,30 @@ func (l *leader) tick() {
 	}
 }
 
+// announce tells routers about the group until close, unless the step loop hangs.
+func (l *leader) announce() {
+	defer close(l.announced)
+	ticker := time.NewTicker(protocol.AnnounceInterval)
+	defer ticker.Stop()
+	for {
+		if time.Since(time.Unix(0, l.alive.Load())) < collective.PeerDeadline {
+			l.sendAnnouncement()
+		}
+		select {
+		case <-ticker.C:
+		case <-l.stop:
+			return
+		}
+	}
+}
+
 func (l *leader) sendAnnouncement() {
-	l.announce.Load = l.engine.load()
-	data, err := json.Marshal(l.announce)
+	message := l.base
+	if message.State = protocol.StateReady; l.draining.Load() {
+		message.State = protocol.StateDraining
+	}
+	message.Load = *l.load.Load()
+	data, err := json.Marshal(message)
 	if err == nil {
 		err = l.control.Publish(protocol.SubjectAnnounce, data)
 	}
@@ -298,6 +364,9 @@ func (l *leader) sendAnnouncement() {
 func (l *leader) send(outputs []output) {
 	for i := range outputs {
 		out := &outputs[i]
+		if out.finish != protocol.FinishNone {
+			l.held.Add(-1)
+		}
 		router := l.routers[out.sequence.router]
 		if router == nil {
 			continue
