@@ -75,12 +75,13 @@ type Membership struct {
 	mutex   sync.Mutex // orders everything below and calls of changed
 	meta    Meta
 	members map[string]Member
+	alive   map[string]string // addresses of all believed alive, by name; memberlist's own nodes may only be read in events
 }
 
 // Open joins. changed is called with all other members, those believed dead included until they leave or come back under
 // another route, whenever one joins, changes or leaves: a member wrongly taken for dead must not lose its connection.
 func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membership, error) {
-	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{}}
+	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{}, alive: map[string]string{}}
 	settings := memberlist.DefaultLANConfig()
 	settings.Name, settings.Label = config.Name, label
 	settings.BindAddr, settings.BindPort = config.Host, config.Port
@@ -150,9 +151,11 @@ func (m *Membership) rejoin() {
 
 func (m *Membership) missingSeeds() []string {
 	present := map[string]bool{}
-	for _, node := range m.list.Members() {
-		present[node.Address()] = true
+	m.mutex.Lock()
+	for _, address := range m.alive {
+		present[address] = true
 	}
+	m.mutex.Unlock()
 	var missing []string
 	for _, seed := range m.config.Seeds {
 		if _, _, err := net.SplitHostPort(seed); err != nil {
@@ -188,6 +191,14 @@ func (m *Membership) Close() error {
 		err = stopErr
 	}
 	return err
+}
+
+// seen records that a node is alive, this one included.
+func (m *Membership) seen(node *memberlist.Node) {
+	m.mutex.Lock()
+	m.alive[node.Name] = node.Address()
+	m.mutex.Unlock()
+	m.note(node, false)
 }
 
 // note records that a member was seen (or has left, with gone) and tells the owner if that changes anything.
@@ -238,10 +249,13 @@ func (e events) NotifyJoin(node *memberlist.Node) {
 	if node.Name != e.m.config.Name {
 		e.m.log.Info().Str("member", node.Name).Str("address", node.Address()).Msg("a node has joined")
 	}
-	e.m.note(node, false)
+	e.m.seen(node)
 }
-func (e events) NotifyUpdate(node *memberlist.Node) { e.m.note(node, false) }
+func (e events) NotifyUpdate(node *memberlist.Node) { e.m.seen(node) }
 func (e events) NotifyLeave(node *memberlist.Node) {
+	e.m.mutex.Lock()
+	delete(e.m.alive, node.Name)
+	e.m.mutex.Unlock()
 	// memberlist does not say here whether the node left or died; who leaves on purpose drains before it does.
 	var meta Meta
 	if json.Unmarshal(node.Meta, &meta) == nil && meta.Draining {
