@@ -37,7 +37,7 @@ type routerFlags struct {
 	MaxBestOf             int      `env:"MAX_BEST_OF" default:"2" help:"Largest best_of."`
 	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"4" help:"Most stop sequences of a request."`
 	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"2" help:"Tokenizer threads."`
-	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"0.3" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
+	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"1.2" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
 	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`

@@ -42,6 +42,7 @@ func main() {
 	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
 	flag.Parse()
+	runtime.GOMAXPROCS(4*threads + 2) // both groups live at once; in the server each rank has a process of its own
 	kernels := cpu.Best()
 	if *kernelName != "" {
 		var err error

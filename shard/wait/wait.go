@@ -48,12 +48,12 @@ func (w *Word) Until(reached func(value uint32) bool, stop func(waited time.Dura
 			return nil
 		}
 	}
-	start := time.Now()
+	start, sleeping := time.Now(), false
 	for i := 1; ; i++ {
 		if reached(w.value.Load()) {
 			return nil
 		}
-		if i%checkEvery != 0 {
+		if i%checkEvery != 0 && !sleeping {
 			yield()
 			continue
 		}
@@ -61,7 +61,7 @@ func (w *Word) Until(reached func(value uint32) bool, stop func(waited time.Dura
 		if err := stop(waited); err != nil {
 			return err
 		}
-		if waited > YieldTime {
+		if sleeping = waited > YieldTime; sleeping {
 			w.sleep(reached)
 		}
 	}
