@@ -183,7 +183,7 @@ func (m *Model) begin(chunks []Chunk) {
 		m.attentionItems(chunk, first)
 	}
 	half, hidden := m.config.HeadDim/2, m.config.Hidden
-	m.team.Share(len(m.rows), m.grain(len(m.rows), 1), func(_, from, to int) {
+	m.team.Share(len(m.rows), 1, func(_, from, to int) {
 		for i := from; i < to; i++ {
 			r := m.rows[i]
 			cpu.Widen(m.embedding.Format, m.hidden[i*hidden:][:hidden], m.embedding.Row(int(r.token)))
@@ -214,11 +214,6 @@ func (m *Model) attentionItems(chunk Chunk, first int) {
 	}
 }
 
-// grain splits count pieces so that every worker gets several, in multiples of unit.
-func (m *Model) grain(count, unit int) int {
-	return max(1, count/(m.team.Size()*4*unit)) * unit
-}
-
 func (m *Model) layer(i int) error {
 	l, n, hidden := &m.layers[i], len(m.rows), m.config.Hidden
 	stride := m.qkvColumns()
@@ -232,7 +227,7 @@ func (m *Model) layer(i int) error {
 	}
 	columns := m.part.columns.size()
 	m.linear(m.normed, hidden, product{l.gate, m.gate, columns}, product{l.up, m.up, columns})
-	m.team.Share(n, m.grain(n, 1), func(_, from, to int) {
+	m.team.Share(n, 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			gate, up := m.gate[r*columns:][:columns], m.up[r*columns:][:columns]
 			if l.gateBias != nil {
@@ -257,8 +252,13 @@ type product struct {
 	stride int
 }
 
-// panelUnit is how many panels one call should take at least: the one-row kernels read that many at once.
-const panelUnit = 4
+// panelUnit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
+func panelUnit(rows int) int {
+	if rows == 1 {
+		return 4
+	}
+	return 2
+}
 
 // linear multiplies all rows of x by one or more matrices.
 func (m *Model) linear(x []float32, xStride int, products ...product) {
@@ -266,19 +266,19 @@ func (m *Model) linear(x []float32, xStride int, products ...product) {
 }
 
 func (m *Model) linearRows(x []float32, xStride, rows int, products ...product) {
-	total := 0
+	total, unit := 0, panelUnit(rows)
 	for _, p := range products {
-		total += (p.weight.Panels() + panelUnit - 1) / panelUnit
+		total += (p.weight.Panels() + unit - 1) / unit
 	}
 	for _, scratch := range m.scratch {
 		scratch.Hold()
 		defer scratch.Release()
 	}
-	m.team.Share(total, m.grain(total, 1), func(worker, from, to int) {
+	m.team.Share(total, 1, func(worker, from, to int) {
 		for _, p := range products {
-			units := (p.weight.Panels() + panelUnit - 1) / panelUnit
+			units := (p.weight.Panels() + unit - 1) / unit
 			if first, end := max(from, 0), min(to, units); first < end {
-				m.kernels.MatMul(p.dst, p.stride, x, xStride, rows, p.weight, first*panelUnit, min(end*panelUnit, p.weight.Panels()), m.scratch[worker])
+				m.kernels.MatMul(p.dst, p.stride, x, xStride, rows, p.weight, first*unit, min(end*unit, p.weight.Panels()), m.scratch[worker])
 			}
 			from, to = from-units, to-units
 		}
@@ -291,7 +291,7 @@ func (m *Model) rotate(layer int) {
 	heads, kvHeads := m.part.heads.size(), m.part.kvHeads.size()
 	keyFloats, headFloats := cpu.KeyBlockFloats(dim), m.headFloats()
 	cache := m.layerCache(layer)
-	m.team.Share(len(m.rows), m.grain(len(m.rows), 1), func(_, from, to int) {
+	m.team.Share(len(m.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			qkv := m.qkv[r*stride:][:stride]
 			query, key, value := qkv[:heads*dim], qkv[heads*dim:][:kvHeads*dim], qkv[(heads+kvHeads)*dim:]
@@ -364,7 +364,7 @@ func (m *Model) reduce(bias, norm []float32) error {
 		return err
 	}
 	n, hidden := len(m.rows), m.config.Hidden
-	m.team.Share(n, m.grain(n, 1), func(_, from, to int) {
+	m.team.Share(n, 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			x, sum := m.hidden[r*hidden:][:hidden], m.normed[r*hidden:][:hidden]
 			m.sumParts(sum, parts, r*hidden)

@@ -62,8 +62,8 @@ func (t *Team) Run(work func(worker int)) {
 	}
 }
 
-// Share calls work for the pieces [0,count) in ranges of at most grain, each worker taking the next range when it is free:
-// a core that is busy with something else takes fewer.
+// Share calls work for the pieces [0,count) in ranges: each worker takes the next range when it is free, half of an equal
+// share of what is left, but at least grain pieces. A core that is busy with something else takes fewer, and all end together.
 func (t *Team) Share(count, grain int, work func(worker, from, to int)) {
 	if count <= grain || t.size == 1 {
 		if count > 0 {
@@ -74,12 +74,14 @@ func (t *Team) Share(count, grain int, work func(worker, from, to int)) {
 	t.next.Store(0)
 	t.Run(func(worker int) {
 		for {
-			to := int(t.next.Add(int64(grain)))
-			from := to - grain
+			from := int(t.next.Load())
 			if from >= count {
 				return
 			}
-			work(worker, from, min(to, count))
+			to := min(count, from+max(grain, (count-from)/(2*t.size)))
+			if t.next.CompareAndSwap(int64(from), int64(to)) {
+				work(worker, from, to)
+			}
 		}
 	})
 }
