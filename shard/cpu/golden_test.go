@@ -17,6 +17,9 @@ func sharedFolder(t *testing.T) string {
 		folder = filepath.Join("..", "..", "..", "shared")
 	}
 	if _, err := os.Stat(filepath.Join(folder, "golden", "gguf")); err != nil {
+		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
+			t.Fatal(err)
+		}
 		t.Skip("no golden files; set LOCKSTEP_SHARED")
 	}
 	return filepath.Join(folder, "golden", "gguf")
