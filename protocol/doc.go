@@ -20,12 +20,13 @@
 // Version is in every announcement, dispatch and frame. A peer of another version is refused, never half understood.
 //
 //	1  first version
+//	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels
 package protocol
 
 import "time"
 
 // Version of the messages and frames in this package.
-const Version = 1
+const Version = 2
 
 // Limits of what crosses the wire; each says what happens when it is exceeded.
 const (
@@ -39,8 +40,12 @@ const (
 	MaxDispatchRequests = 64
 	// MaxFrameTokens bounds the tokens of one frame; a decoder refuses larger counts before it allocates.
 	MaxFrameTokens = 1 << 16
-	// MaxFramePromptLogprobs bounds the prompt log-probabilities of one frame, likewise.
+	// MaxFramePromptLogprobs bounds the prompt log-probabilities of one frame, and MaxFrameAlternatives the top
+	// log-probabilities, likewise.
 	MaxFramePromptLogprobs = 1 << 20
+	MaxFrameAlternatives   = 1 << 20
+	// MaxCacheSaltBytes bounds a request's cache salt; a longer one is refused as invalid.
+	MaxCacheSaltBytes = 256
 	// ReplayFrames is how many sent frames a group keeps for each router; an older gap is mended by dispatching again.
 	ReplayFrames = 256
 )

@@ -3,6 +3,7 @@ package protocol_test
 import (
 	"encoding/hex"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -14,10 +15,17 @@ func sampleFrame(rows, parts int, random *rand.Rand) *protocol.Frame {
 	f := &protocol.Frame{
 		Group:  protocol.GroupRef{Group: "node-1", Incarnation: random.Uint64()},
 		Number: random.Uint64(), Step: random.Uint64(),
-		Load: protocol.Load{HeldTokens: 4096, Running: 3, Waiting: 2},
+		Load:    protocol.Load{HeldTokens: 4096, CachedTokens: 64, Running: 3, Waiting: 2, Parked: 5},
+		Account: protocol.Account{Requests: 3, Tokens: 77, Cancels: random.Uint64()},
 	}
 	for range rows {
 		f.Add(random.Uint64(), random.IntN(1000), random.Int32N(50000), random.Float32(), protocol.Finish(random.IntN(3)))
+		for range random.IntN(3) {
+			f.AddAlternative(random.Int32N(50000), -random.Float32())
+		}
+	}
+	for range parts {
+		f.Begun = append(f.Begun, protocol.Begun{Request: random.Uint64(), Tokens: 100, Cached: 64})
 	}
 	for range parts {
 		part := protocol.PromptPart{Request: random.Uint64(), Start: 1, Logprob: make([]float32, random.IntN(5))}
@@ -45,15 +53,66 @@ func TestFrameRoundTrip(t *testing.T) {
 
 // The bytes are the contract between processes of different builds: they change only together with Version.
 func TestFrameGoldenBytes(t *testing.T) {
-	f := protocol.Frame{Group: protocol.GroupRef{Group: "g", Incarnation: 7}, Number: 1, Step: 2, Load: protocol.Load{HeldTokens: 16, Running: 1}}
+	f := protocol.Frame{Group: protocol.GroupRef{Group: "g", Incarnation: 7}, Number: 1, Step: 2,
+		Load: protocol.Load{HeldTokens: 16, CachedTokens: 48, Running: 1, Parked: 3}, Account: protocol.Account{Requests: 2, Tokens: 40, Cancels: 5}}
 	f.Add(9, 3, 42, -0.5, protocol.FinishEOS)
+	f.AddAlternative(43, -0.25)
 	f.Prompt = []protocol.PromptPart{{Request: 9, Start: 1, Logprob: []float32{-1}}}
-	want := "4c4b534601000100070000000000000001000000000000000200000000000000100000000100000000000000010000000100000001000000" +
-		"6700000000000000" + "0900000000000000" + "03000000" + "2a000000" + "000000bf" + "02000000" +
-		"0900000000000000" + "01000000" + "01000000" + "000080bf"
+	f.Begun = []protocol.Begun{{Request: 9, Tokens: 20, Cached: 16}}
+	want := "4c4b5346" + "0200" + "0100" + "0700000000000000" + "0100000000000000" + "0200000000000000" +
+		"10000000" + "30000000" + "01000000" + "00000000" + "03000000" + "01000000" +
+		"02000000" + "28000000" + "0500000000000000" + "01000000" + "01000000" + "01000000" + "01000000" +
+		"6700000000000000" + "0900000000000000" + "03000000" + "2a000000" + "000000bf" + "02" + "01" + "0000" +
+		"0900000000000000" + "01000000" + "01000000" + "000080bf" + "00000000" +
+		"0900000000000000" + "14000000" + "10000000" +
+		"2b000000" + "000080be"
 	got := hex.EncodeToString(f.AppendTo(nil))
 	if got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
+	}
+}
+
+// A key names a block and all before it, under a salt.
+func TestBlockKeys(t *testing.T) {
+	tokens := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9}
+	keys := func(salt string, tokens ...int32) []protocol.BlockKey {
+		chain := protocol.NewKeyChain(salt)
+		return chain.Keys(nil, tokens, 4)
+	}
+	plain := keys("", tokens...)
+	if len(plain) != 2 || plain[0] == plain[1] {
+		t.Fatalf("got %x", plain)
+	}
+	if other := keys("", 1, 2, 3, 4, 5, 6, 7, 0); other[0] != plain[0] || other[1] == plain[1] {
+		t.Errorf("a change in the second block: got %x, was %x", other, plain)
+	}
+	if other := keys("", 0, 2, 3, 4, 5, 6, 7, 8); other[1] == plain[1] {
+		t.Error("the second key does not depend on the first block")
+	}
+	if keys("tenant", tokens...)[0] == plain[0] || keys("tenant", tokens...)[0] != keys("tenant", tokens...)[0] {
+		t.Error("salts do not part keys, or not always alike")
+	}
+	chain := protocol.NewKeyChain("")
+	if chain.Next(tokens[:4]) != plain[0] || chain.Next(tokens[4:8]) != plain[1] {
+		t.Error("block by block gives other keys")
+	}
+}
+
+func TestSamplingValidate(t *testing.T) {
+	nan := float32(math.NaN())
+	for name, bad := range map[string]protocol.Sampling{
+		"temperature NaN": {Temperature: nan}, "min_p above 1": {MinP: 1.5}, "negative minimum": {MinNewTokens: -1},
+		"bias twice": {LogitBias: []protocol.TokenBias{{ID: 1, Bias: 1}, {ID: 1, Bias: 2}}}, "bias outside": {LogitBias: []protocol.TokenBias{{ID: 9}}},
+		"allowed outside": {AllowedTokenIDs: []int32{-1}}, "nothing left": {AllowedTokenIDs: []int32{3}, BannedTokenIDs: []int32{3}},
+		"all banned": {BannedTokenIDs: []int32{0, 1, 2, 3, 4, 5, 6, 7, 8}}, "too many": {BannedTokenIDs: make([]int32, protocol.MaxTokenList+1)},
+	} {
+		if bad.Validate(9) == nil {
+			t.Errorf("%s was not refused", name)
+		}
+	}
+	good := protocol.Sampling{Sample: true, Temperature: 0.7, FrequencyPenalty: -2, PresencePenalty: 2, AllowedTokenIDs: []int32{3, 4}, BannedTokenIDs: []int32{3}}
+	if err := good.Validate(9); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -67,13 +67,26 @@ type Limits struct {
 	BlockTokens int `json:"block_tokens"`
 	// MaxRequests bounds the requests that the group holds at once, running and waiting.
 	MaxRequests int `json:"max_requests"`
+	// MaxSequences bounds the requests that run at once; more wait in the group.
+	MaxSequences int `json:"max_sequences"`
 }
 
 // Load of a group at one moment.
 type Load struct {
-	HeldTokens int `json:"held_tokens"` // KV blocks in use times the block size
-	Running    int `json:"running"`     // requests that hold KV blocks
-	Waiting    int `json:"waiting"`     // requests accepted that hold none yet
+	HeldTokens   int `json:"held_tokens"`   // KV blocks that requests hold, each counted once, times the block size
+	CachedTokens int `json:"cached_tokens"` // the same for blocks that only the prefix cache holds; they are free when needed
+	Running      int `json:"running"`       // requests that hold KV blocks
+	Waiting      int `json:"waiting"`       // requests accepted that hold none, parked ones among them
+	Parked       int `json:"parked"`        // how often a request was parked since the start
+}
+
+// Account is what a group holds of one router, for comparison with the router's ledger (Frame).
+type Account struct {
+	// Requests that have yielded a token and not ended, and the Tokens, prompt and generated, that they have.
+	Requests int
+	Tokens   int
+	// Cancels is the Number of the last Cancel that the group has handled.
+	Cancels uint64
 }
 
 // Announcement is a group's heartbeat. A router learns from it that the group exists.
@@ -95,28 +108,23 @@ type CardRequest struct {
 	Offset int `json:"offset"`
 }
 
-// Sampling is how tokens are chosen. The zero value of a field switches it off; what they mean and in which order they
-// apply is TGI's (repetition penalty, temperature, top_k, top_p, typical_p).
-type Sampling struct {
-	Sample            bool    `json:"sample,omitempty"` // false: greedy
-	Seed              uint64  `json:"seed,omitempty"`
-	Temperature       float32 `json:"temperature,omitempty"`
-	TopK              int     `json:"top_k,omitempty"`
-	TopP              float32 `json:"top_p,omitempty"`
-	TypicalP          float32 `json:"typical_p,omitempty"`
-	RepetitionPenalty float32 `json:"repetition_penalty,omitempty"`
-	IgnoreEOS         bool    `json:"ignore_eos,omitempty"`
-}
-
 // Request is one generation. Generated is what was generated already, when the request is resumed: the group computes
 // prompt and generated tokens again and goes on behind them (design, law 4).
 type Request struct {
-	ID             uint64   `json:"id"` // unique within its router
-	Prompt         []int32  `json:"prompt"`
-	Generated      []int32  `json:"generated,omitempty"`
-	MaxNewTokens   int      `json:"max_new_tokens"` // counts Generated too
-	PromptLogprobs bool     `json:"prompt_logprobs,omitempty"`
-	Sampling       Sampling `json:"sampling"`
+	ID             uint64  `json:"id"` // unique within its router
+	Prompt         []int32 `json:"prompt"`
+	Generated      []int32 `json:"generated,omitempty"`
+	MaxNewTokens   int     `json:"max_new_tokens"` // counts Generated too
+	PromptLogprobs bool    `json:"prompt_logprobs,omitempty"`
+	// TopLogprobs is how many of the likeliest tokens of the processed distribution are reported with each token.
+	TopLogprobs int `json:"top_logprobs,omitempty"`
+	// StopTokens end the generation when its tokens end with one of these sequences of ids.
+	StopTokens [][]int32 `json:"stop_tokens,omitempty"`
+	// NoPrefixCache computes the whole prompt, and leaves nothing of it for others.
+	NoPrefixCache bool `json:"no_prefix_cache,omitempty"`
+	// CacheSalt keeps the request's cached blocks apart from those under other salts.
+	CacheSalt string   `json:"cache_salt,omitempty"`
+	Sampling  Sampling `json:"sampling"`
 }
 
 // Dispatch carries a batch of requests to one group incarnation.
@@ -139,9 +147,11 @@ type Refusal struct {
 	Error Error  `json:"error"`
 }
 
-// Cancel tells a group that nobody waits for these requests any more. Unknown ids are ignored.
+// Cancel tells a group that nobody waits for these requests any more. Unknown ids are ignored. Number counts a router's
+// cancels to one incarnation from 1.
 type Cancel struct {
 	Router string   `json:"router"`
+	Number uint64   `json:"number"`
 	IDs    []uint64 `json:"ids"`
 }
 
@@ -189,21 +199,31 @@ var ErrFrame = errors.New("malformed frame")
 
 // Validate checks what does not depend on a group: ids within the vocabulary, ranges, counts.
 func (r *Request) Validate(vocabularySize int) error {
-	switch s := r.Sampling; {
+	switch {
 	case len(r.Prompt) == 0:
 		return errors.New("the prompt has no tokens")
 	case r.MaxNewTokens <= len(r.Generated):
 		return fmt.Errorf("max_new_tokens is %d, but %d tokens are generated already", r.MaxNewTokens, len(r.Generated))
-	case s.Temperature < 0 || s.TopK < 0 || s.RepetitionPenalty < 0 || s.TopP < 0 || s.TopP > 1 || s.TypicalP < 0 || s.TypicalP > 1,
-		s.Temperature != s.Temperature, s.TopP != s.TopP, s.TypicalP != s.TypicalP, s.RepetitionPenalty != s.RepetitionPenalty:
-		return errors.New("a sampling parameter is out of range")
+	case r.TopLogprobs < 0 || r.TopLogprobs > MaxTopLogprobs:
+		return fmt.Errorf("%d top log-probabilities, at most %d", r.TopLogprobs, MaxTopLogprobs)
+	case len(r.StopTokens) > MaxStopTokenSequences:
+		return fmt.Errorf("%d stop sequences of ids, at most %d", len(r.StopTokens), MaxStopTokenSequences)
+	case len(r.CacheSalt) > MaxCacheSaltBytes:
+		return fmt.Errorf("a cache salt of %d bytes, at most %d", len(r.CacheSalt), MaxCacheSaltBytes)
 	}
-	for _, ids := range [][]int32{r.Prompt, r.Generated} {
-		for _, id := range ids {
-			if id < 0 || int(id) >= vocabularySize {
-				return fmt.Errorf("token id %d is outside the vocabulary of %d", id, vocabularySize)
-			}
+	for _, stop := range r.StopTokens {
+		if len(stop) == 0 || len(stop) > MaxStopTokens {
+			return fmt.Errorf("a stop sequence of %d ids: want 1 to %d", len(stop), MaxStopTokens)
+		}
+		if err := checkIDs(stop, vocabularySize); err != nil {
+			return err
 		}
 	}
-	return nil
+	if err := checkIDs(r.Prompt, vocabularySize); err != nil {
+		return err
+	}
+	if err := checkIDs(r.Generated, vocabularySize); err != nil {
+		return err
+	}
+	return r.Sampling.Validate(vocabularySize)
 }
