@@ -17,6 +17,14 @@ type Request struct {
 	MaxNewTokens int
 	// PromptLogprobs asks for the log-probabilities of the prompt's tokens.
 	PromptLogprobs bool
+	// TopLogprobs is how many of the likeliest tokens come with each token, at most protocol.MaxTopLogprobs.
+	TopLogprobs int
+	// StopTokens end the generation when its tokens end with one of these sequences of ids.
+	StopTokens [][]int32
+	// NoPrefixCache computes the whole prompt, and leaves nothing of it for others.
+	NoPrefixCache bool
+	// CacheSalt keeps the request's cached blocks apart from those under other salts.
+	CacheSalt string
 	// Sampling says how tokens are chosen.
 	Sampling protocol.Sampling
 	// CardDigest names the model card whose tokenizer made Prompt: only groups of the same card may serve the request.
