@@ -93,7 +93,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	config := shard.Config{
 		Group: protocol.GroupRef{Group: l.NodeName, Incarnation: u.incarnation}, Node: l.NodeName, Shards: u.size,
 		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
-		MaxSequences: l.MaxBatchSize, StepTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
+		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
 		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens,
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {

@@ -34,8 +34,9 @@ type Config struct {
 	MaxSequences int `json:"max_sequences,omitempty"`
 	// MaxRequests bounds accepted requests, running and waiting; more are refused as full. 0 means 1024.
 	MaxRequests int `json:"max_requests,omitempty"`
-	// StepTokens is the token budget of a step: large values favour throughput, small ones the time between tokens. 0 means 512.
-	StepTokens int `json:"step_tokens,omitempty"`
+	// PrefillTokens is how many tokens of prompts a step computes at most, beside one token of each other sequence: large
+	// values favour throughput, small ones the time between tokens. 0 means 512.
+	PrefillTokens int `json:"prefill_tokens,omitempty"`
 	// CacheTokens is the size of the KV cache in tokens; 0 means as many as CacheMemoryFraction allows.
 	CacheTokens int `json:"cache_tokens,omitempty"`
 	// CacheMemoryFraction is the share of the memory that is free once the weights are there that the KV caches of all
@@ -43,7 +44,14 @@ type Config struct {
 	CacheMemoryFraction float64 `json:"cache_memory_fraction,omitempty"`
 	// MaxSequenceTokens bounds prompt and output together; 0 means what the model's positions allow.
 	MaxSequenceTokens int `json:"max_sequence_tokens,omitempty"`
+	// DisablePrefixCache computes every prompt whole.
+	DisablePrefixCache bool `json:"disable_prefix_cache,omitempty"`
+	// StepLog is a file to which rank 0 appends a line of JSON for each step (StepRecord); empty: none.
+	StepLog string `json:"step_log,omitempty"`
 }
+
+// rows is how many tokens a step has at most.
+func (c Config) rows() int { return c.PrefillTokens + c.MaxSequences }
 
 // WithDefaults returns the configuration with every zero replaced by what it means.
 func (c Config) WithDefaults() Config {
@@ -55,7 +63,7 @@ func (c Config) WithDefaults() Config {
 	set(&c.Threads, max(1, runtime.NumCPU()/max(1, c.Shards)))
 	set(&c.MaxSequences, 128)
 	set(&c.MaxRequests, 1024)
-	set(&c.StepTokens, 512)
+	set(&c.PrefillTokens, 512)
 	if c.CacheMemoryFraction == 0 {
 		c.CacheMemoryFraction = 0.8
 	}
@@ -75,8 +83,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%d threads: want 1 to 1024", c.Threads)
 	case len(c.CPUs) > 0 && len(c.CPUs) != c.Threads:
 		return fmt.Errorf("%d CPUs for %d threads", len(c.CPUs), c.Threads)
-	case c.StepTokens < 1 || c.StepTokens > 1<<16:
-		return fmt.Errorf("a step of %d tokens: want 1 to 65536", c.StepTokens)
+	case c.PrefillTokens < 1 || c.PrefillTokens > 1<<16:
+		return fmt.Errorf("%d prompt tokens a step: want 1 to 65536", c.PrefillTokens)
 	case c.MaxSequences < 1 || c.MaxSequences > 4096:
 		return fmt.Errorf("%d sequences at once: want 1 to 4096", c.MaxSequences)
 	case c.CacheMemoryFraction < 0 || c.CacheMemoryFraction > 1:

@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"slices"
+
 	"lockstep/protocol"
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
@@ -22,6 +24,9 @@ type sequence struct {
 	slot    int     // of the followers' block tables; -1 until it runs first
 	tokens  []int32 // prompt and generated
 	sent    int     // prompt positions whose log-probability was sent
+	yielded bool    // a token was chosen here
+	cached  bool    // its blocks have keys
+	chain   protocol.KeyChain
 }
 
 // output is what a step produced for one sequence.
@@ -29,20 +34,22 @@ type output struct {
 	sequence *sequence
 	token    int32
 	logprob  float32
+	top      []sample.Alternative
 	yields   bool // a token was chosen
 	finish   protocol.Finish
-	prompt   []float32 // log-probabilities of prompt tokens promptStart, …
+	prompt   []float32 // log-probabilities of prompt tokens start, …
 	start    int
+	begun    bool // its computation has begun, or found more in the prefix cache; then known and cached tokens count
+	known    int
+	cached   int
 }
 
 // newEngine returns the engine of a model that is attached to its group. broadcast sends a plan to the other ranks.
 func newEngine(m *model.Model, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
 	e := &engine{model: m, broadcast: broadcast, share: team.Share, samplers: make([]sample.Sampler, team.Size()),
-		eos: make(map[int32]bool), maxTokens: config.MaxSequenceTokens, sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence)}
-	e.schedule = schedule.New(schedule.Limits{BlockTokens: model.BlockTokens, Blocks: blocks, StepTokens: config.StepTokens, MaxSequences: config.MaxSequences})
-	for _, id := range m.Config().EOSTokenIDs {
-		e.eos[id] = true
-	}
+		eos: m.Config().EOSTokenIDs, maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
+		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account)}
+	e.schedule = schedule.New(schedule.Limits{BlockTokens: model.BlockTokens, Blocks: blocks, PrefillTokens: config.PrefillTokens, MaxSequences: config.MaxSequences})
 	// A parked sequence keeps its slot. It runs again before anything that waits, so those that ever ran and have not ended
 	// are never more than may run at once.
 	for slot := config.MaxSequences - 1; slot >= 0; slot-- {
@@ -53,8 +60,9 @@ func newEngine(m *model.Model, config Config, blocks int, team *workers.Team, br
 
 // load is the group's load as routers see it.
 func (e *engine) load() protocol.Load {
-	running, waiting, blocks, _ := e.schedule.Counts()
-	return protocol.Load{HeldTokens: blocks * model.BlockTokens, Running: running, Waiting: waiting}
+	c := e.schedule.Counts()
+	return protocol.Load{HeldTokens: c.HeldBlocks * model.BlockTokens, CachedTokens: c.CachedBlocks * model.BlockTokens,
+		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked}
 }
 
 // engine is rank 0's state: the sequences, the scheduler, and the model that computes their steps. One goroutine owns it.
@@ -65,14 +73,19 @@ type engine struct {
 	samplers  []sample.Sampler
 	share     func(count, grain int, work func(worker, from, to int))
 
-	eos       map[int32]bool
-	maxTokens int // of a sequence
+	eos         []int32
+	maxTokens   int // of a sequence
+	prefixCache bool
 
 	sequences map[schedule.ID]*sequence
 	byOrigin  map[origin]*sequence
+	accounts  map[string]*protocol.Account // by router
 	freeSlots []int
 	nextID    schedule.ID
 	steps     uint64
+	// cachedTokens is how many tokens were not computed because the prefix cache had them.
+	cachedTokens int
+	record       StepRecord // of the last step, without its duration
 
 	plan    []byte
 	chunks  []slotChunk
@@ -97,7 +110,16 @@ func (e *engine) add(router string, request protocol.Request) bool {
 	s.sent = 1
 	e.sequences[s.id] = s
 	e.byOrigin[s.origin] = s
-	e.schedule.Add(s.id, len(s.tokens))
+	if e.accounts[router] == nil {
+		e.accounts[router] = &protocol.Account{}
+	}
+	var keys []protocol.BlockKey
+	if s.cached = e.prefixCache && !request.NoPrefixCache && !e.model.KeysDependOnPrompt(len(request.Prompt)); s.cached {
+		s.chain = protocol.NewKeyChain(request.CacheSalt)
+		keys = s.chain.Keys(make([]protocol.BlockKey, 0, cap(s.tokens)/model.BlockTokens), s.tokens, model.BlockTokens)
+	}
+	// Log-probabilities of the prompt need its rows computed.
+	e.schedule.Add(s.id, len(s.tokens), keys, !request.PromptLogprobs)
 	return true
 }
 
@@ -112,6 +134,11 @@ func (e *engine) remove(o origin) bool {
 }
 
 func (e *engine) forget(s *sequence) {
+	if s.yielded {
+		account := e.accounts[s.router]
+		account.Requests--
+		account.Tokens -= len(s.tokens)
+	}
 	if s.slot >= 0 {
 		e.freeSlots = append(e.freeSlots, s.slot)
 		s.slot = -1
@@ -141,16 +168,18 @@ func (e *engine) step() ([]output, error) {
 
 // prepare turns the scheduler's work into chunks, and lists which rows of logits are wanted for what.
 func (e *engine) prepare(work []schedule.Work) {
-	e.chunks, e.outputs, e.wants = e.chunks[:0], e.outputs[:0], e.wants[:0]
+	e.chunks, e.outputs, e.wants, e.record = e.chunks[:0], e.outputs[:0], e.wants[:0], StepRecord{Step: e.steps}
 	for _, w := range work {
 		s := e.sequences[w.ID]
 		if s.slot < 0 {
 			s.slot = e.freeSlots[len(e.freeSlots)-1]
 			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
 		}
-		chunk := slotChunk{slot: s.slot, newBlocks: w.NewBlocks, Chunk: model.Chunk{Start: w.Start, PromptTokens: len(s.request.Prompt),
-			Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks}}
-		out := output{sequence: s, token: -1, yields: w.Reaches}
+		chunk := slotChunk{slot: s.slot, begins: w.Begins, added: w.Added, fresh: w.Fresh, Chunk: model.Chunk{Start: w.Start,
+			PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks}}
+		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens), cached: w.Cached}
+		e.cachedTokens += (w.Added - w.Fresh) * model.BlockTokens
+		e.record.add(w)
 		prompt, end := len(s.request.Prompt), w.Start+w.Count
 		switch {
 		case s.request.PromptLogprobs && s.sent < min(end+1, prompt) && w.Start < prompt:
@@ -177,11 +206,11 @@ func (e *engine) prepare(work []schedule.Work) {
 // compute is what every rank does with a step's chunks.
 func compute(m *model.Model, chunks []slotChunk, consume func([]float32, int)) error {
 	plain := make([]model.Chunk, len(chunks))
-	for i, c := range chunks {
-		if len(c.newBlocks) > 0 {
-			m.ZeroBlocks(c.newBlocks)
+	for i := range chunks {
+		if c := &chunks[i]; c.fresh > 0 {
+			m.ZeroBlocks(c.freshBlocks())
 		}
-		plain[i] = c.Chunk
+		plain[i] = chunks[i].Chunk
 	}
 	return m.Forward(plain, consume)
 }
@@ -192,6 +221,7 @@ func (e *engine) consume() func(logits []float32, rows int) {
 	type result struct {
 		token   int32
 		logprob float32
+		top     []sample.Alternative
 	}
 	return func(logits []float32, rows int) {
 		vocabulary := len(logits) / rows
@@ -203,9 +233,10 @@ func (e *engine) consume() func(logits []float32, rows int) {
 				row, s := logits[i*vocabulary:][:vocabulary], e.outputs[wants[i].output].sequence
 				switch next := wants[i].next; {
 				case next >= 0:
-					results[i] = result{next, sample.Logprob(row, next)}
+					results[i] = result{token: next, logprob: sample.Logprob(row, next)}
 				case next == -1:
-					results[i].token, results[i].logprob = e.samplers[worker].Choose(row, s.tokens, s.request.Sampling, len(s.tokens))
+					r, context := &results[i], sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.eos}
+					r.token, r.logprob, r.top = e.samplers[worker].Choose(row, context, &s.request.Sampling, s.request.TopLogprobs, nil)
 				}
 			}
 		})
@@ -215,7 +246,7 @@ func (e *engine) consume() func(logits []float32, rows int) {
 			case want.next >= 0:
 				out.prompt = append(out.prompt, results[i].logprob)
 			case want.next == -1:
-				out.token, out.logprob = results[i].token, results[i].logprob
+				out.token, out.logprob, out.top = results[i].token, results[i].logprob, results[i].top
 			}
 		}
 	}
@@ -231,18 +262,37 @@ func (e *engine) finish() {
 			continue
 		}
 		s.tokens = append(s.tokens, out.token)
-		generated := len(s.tokens) - len(s.request.Prompt)
-		switch {
-		case generated >= s.request.MaxNewTokens, len(s.tokens) >= e.maxTokens:
-			out.finish = protocol.FinishLength
-		case e.eos[out.token] && !s.request.Sampling.IgnoreEOS:
-			out.finish = protocol.FinishEOS
+		account := e.accounts[s.router]
+		if account.Tokens++; !s.yielded {
+			s.yielded = true
+			account.Requests++
+			account.Tokens += len(s.tokens) - 1
 		}
-		if out.finish != protocol.FinishNone {
+		if out.finish = e.ends(s, out.token); out.finish != protocol.FinishNone {
 			e.schedule.Remove(s.id)
 			e.forget(s)
-		} else {
-			e.schedule.Append(s.id)
+			continue
+		}
+		e.schedule.Append(s.id)
+		if known := len(s.tokens); s.cached && known%model.BlockTokens == 0 {
+			e.schedule.AppendKey(s.id, s.chain.Next(s.tokens[known-model.BlockTokens:]))
 		}
 	}
+}
+
+// ends says whether and why a sequence ends with its newest token.
+func (e *engine) ends(s *sequence, token int32) protocol.Finish {
+	generated := s.tokens[len(s.request.Prompt):]
+	switch {
+	case len(generated) >= s.request.MaxNewTokens, len(s.tokens) >= e.maxTokens:
+		return protocol.FinishLength
+	case !s.request.Sampling.IgnoreEOS && slices.Contains(e.eos, token):
+		return protocol.FinishEOS
+	}
+	for _, stop := range s.request.StopTokens {
+		if len(stop) <= len(generated) && slices.Equal(generated[len(generated)-len(stop):], stop) {
+			return protocol.FinishStop
+		}
+	}
+	return protocol.FinishNone
 }

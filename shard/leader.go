@@ -39,6 +39,7 @@ type leader struct {
 	frames  *nats.Conn // tokens, which must not queue behind long prompts
 	events  chan event
 	routers map[string]*routerState
+	steps   *stepLog
 
 	base     protocol.Announcement // without state and load
 	held     atomic.Int64          // requests accepted and not ended
@@ -52,10 +53,11 @@ type leader struct {
 
 // routerState is what a group keeps of a router that it computes for.
 type routerState struct {
-	heard  time.Time
-	number uint64 // of the next frame
-	frame  protocol.Frame
-	sent   [protocol.ReplayFrames][]byte // encoded frames by number modulo their count
+	heard   time.Time
+	number  uint64 // of the next frame
+	cancels uint64 // number of the last cancel
+	frame   protocol.Frame
+	sent    [protocol.ReplayFrames][]byte // encoded frames by number modulo their count
 }
 
 func newLeader(config Config, e *engine, card []byte, digest string, capacity int, log zerolog.Logger) (*leader, error) {
@@ -63,8 +65,11 @@ func newLeader(config Config, e *engine, card []byte, digest string, capacity in
 		announced: make(chan struct{}), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
-				CapacityTokens: capacity, BlockTokens: model.BlockTokens, MaxRequests: config.MaxRequests}}}
+				CapacityTokens: capacity, BlockTokens: model.BlockTokens, MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences}}}
 	var err error
+	if l.steps, err = openStepLog(config.StepLog); err != nil {
+		return nil, fmt.Errorf("open the step log: %w", err)
+	}
 	if l.control, err = l.connect("control"); err != nil {
 		return nil, err
 	}
@@ -116,6 +121,9 @@ func (l *leader) close() {
 	l.control.Close()
 	l.frames.FlushTimeout(time.Second)
 	l.frames.Close()
+	if err := l.steps.close(); err != nil {
+		l.log.Warn().Err(err).Msg("write the step log")
+	}
 }
 
 func (l *leader) onCard(msg *nats.Msg) {
@@ -253,12 +261,34 @@ func (l *leader) serve(ctx context.Context) error {
 				more = false
 			}
 		}
-		outputs, err := l.engine.step()
-		if err != nil {
+		if err := l.step(); err != nil {
 			return err
 		}
-		l.send(outputs)
 	}
+}
+
+// step computes a step and sends what it produced. When nothing is left to do it checks the account of the KV blocks.
+func (l *leader) step() error {
+	start := time.Now()
+	outputs, err := l.engine.step()
+	if err != nil {
+		return err
+	}
+	duration := time.Since(start)
+	l.send(outputs)
+	if err := l.steps.write(l.engine.record, duration); err != nil {
+		return fmt.Errorf("write the step log: %w", err)
+	}
+	if len(l.engine.sequences) > 0 {
+		return nil
+	}
+	if err := l.engine.schedule.Check(); err != nil {
+		return fmt.Errorf("the account of KV blocks is wrong: %w", err)
+	}
+	if err := l.steps.flush(); err != nil {
+		return fmt.Errorf("write the step log: %w", err)
+	}
+	return nil
 }
 
 // turned notes that the loop is alive, and what the load is.
@@ -289,6 +319,9 @@ func (l *leader) handle(e event) {
 			}
 		}
 	case e.cancel != nil:
+		if router := l.routers[e.cancel.Router]; router != nil {
+			router.cancels = max(router.cancels, e.cancel.Number)
+		}
 		for _, id := range e.cancel.IDs {
 			l.remove(origin{e.cancel.Router, id})
 		}
@@ -324,6 +357,7 @@ func (l *leader) expireRouters() {
 			}
 		}
 		delete(l.routers, name)
+		delete(l.engine.accounts, name)
 		l.log.Info().Str("router", name).Int("requests", dropped).Msg("a router went silent")
 	}
 }
@@ -371,20 +405,28 @@ func (l *leader) send(outputs []output) {
 		if router == nil {
 			continue
 		}
+		if out.begun {
+			router.frame.Begun = append(router.frame.Begun, protocol.Begun{Request: out.sequence.origin.id, Tokens: uint32(out.known), Cached: uint32(out.cached)})
+		}
 		if len(out.prompt) > 0 {
 			router.frame.Prompt = append(router.frame.Prompt, protocol.PromptPart{Request: out.sequence.origin.id, Start: uint32(out.start), Logprob: out.prompt})
 		}
 		if out.yields {
 			position := len(out.sequence.tokens) - len(out.sequence.request.Prompt) - 1
 			router.frame.Add(out.sequence.origin.id, position, out.token, out.logprob, out.finish)
+			for _, alternative := range out.top {
+				router.frame.AddAlternative(alternative.Token, alternative.Logprob)
+			}
 		}
 	}
 	for name, router := range l.routers {
-		if len(router.frame.Request) == 0 && len(router.frame.Prompt) == 0 {
+		f := &router.frame
+		if len(f.Request) == 0 && len(f.Prompt) == 0 && len(f.Begun) == 0 {
 			continue
 		}
-		f := &router.frame
 		f.Group, f.Number, f.Step, f.Load = l.config.Group, router.number, l.engine.steps, l.engine.load()
+		f.Account = *l.engine.accounts[name]
+		f.Account.Cancels = router.cancels
 		slot := &router.sent[router.number%protocol.ReplayFrames]
 		*slot = f.AppendTo((*slot)[:0])
 		router.number++

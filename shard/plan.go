@@ -10,40 +10,50 @@ import (
 // A plan is what rank 0 tells the other ranks, over shared memory: the number of KV blocks once, then the work of each
 // step. Followers keep block tables by slot and learn only what changed.
 //
-// Bytes, little-endian: kind u32; for planSetup: blocks u32; for planStep: count u32, then for each chunk: slot, start,
-// prompt tokens, logits, new blocks b, tokens t (u32 each), b block ids and t token ids (i32 each). A chunk with start 0
-// begins its slot anew.
+// Bytes, little-endian: kind u32; for planSetup: blocks u32; for planStep: count u32, then for each chunk: slot, 1 if the
+// slot's block table begins anew, start, prompt tokens, logits, added blocks b, how many of them are fresh, tokens t (u32
+// each), b block ids and t token ids (i32 each).
 const (
 	planSetup = 1
 	planStep  = 2
 	planStop  = 3
 
 	planHeaderBytes = 8
-	chunkHeaderInts = 6
+	chunkHeaderInts = 8
 )
 
-// planBytes bounds the size of a plan.
-func planBytes(stepTokens, maxSequences int) int {
-	blocks := stepTokens/model.BlockTokens + 2*maxSequences
-	return planHeaderBytes + 4*(chunkHeaderInts*maxSequences+blocks+stepTokens)
+// planBytes bounds the size of a plan: at worst every sequence begins, with a whole block table out of the prefix cache.
+func planBytes(c Config) int {
+	blocks := (c.MaxSequenceTokens + model.BlockTokens - 1) / model.BlockTokens
+	return planHeaderBytes + 4*(c.MaxSequences*(chunkHeaderInts+blocks)+c.rows())
 }
 
-// slotChunk is a chunk and the slot of its sequence; newBlocks is the part of its block table that this step adds.
+// slotChunk is a chunk and the slot of its sequence. The last added blocks of its table are new with this step, and of
+// these the last fresh ones are to be zeroed.
 type slotChunk struct {
 	slot int
 	model.Chunk
-	newBlocks []int32
+	begins       bool
+	added, fresh int
 }
+
+func (c *slotChunk) addedBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.added:] }
+func (c *slotChunk) freshBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.fresh:] }
 
 func appendStep(plan []byte, chunks []slotChunk) []byte {
 	le := binary.LittleEndian
 	plan = le.AppendUint32(plan, planStep)
 	plan = le.AppendUint32(plan, uint32(len(chunks)))
-	for _, c := range chunks {
-		for _, v := range [chunkHeaderInts]int{c.slot, c.Start, c.PromptTokens, int(c.Logits), len(c.newBlocks), len(c.Tokens)} {
+	for i := range chunks {
+		c := &chunks[i]
+		begins := 0
+		if c.begins {
+			begins = 1
+		}
+		for _, v := range [chunkHeaderInts]int{c.slot, begins, c.Start, c.PromptTokens, int(c.Logits), c.added, c.fresh, len(c.Tokens)} {
 			plan = le.AppendUint32(plan, uint32(v))
 		}
-		for _, ids := range [][]int32{c.newBlocks, c.Tokens} {
+		for _, ids := range [][]int32{c.addedBlocks(), c.Tokens} {
 			for _, id := range ids {
 				plan = le.AppendUint32(plan, uint32(id))
 			}
@@ -71,20 +81,20 @@ func (t tables) decodeStep(plan []byte, chunks []slotChunk) ([]slotChunk, error)
 		if len(plan)-at < 4*chunkHeaderInts {
 			return nil, errPlan
 		}
-		c := slotChunk{slot: next()}
+		c := slotChunk{slot: next(), begins: next() != 0}
 		c.Start, c.PromptTokens, c.Logits = next(), next(), model.Logits(next())
-		blocks, tokens := next(), next()
-		if c.slot < 0 || c.slot >= len(t) || blocks < 0 || tokens < 1 || blocks+tokens > (len(plan)-at)/4 {
+		c.added, c.fresh = next(), next()
+		tokens := next()
+		if c.slot < 0 || c.slot >= len(t) || c.fresh < 0 || c.added < c.fresh || tokens < 1 || c.added+tokens > (len(plan)-at)/4 {
 			return nil, errPlan
 		}
-		if c.Start == 0 {
+		if c.begins {
 			t[c.slot] = t[c.slot][:0]
 		}
-		for range blocks {
+		for range c.added {
 			t[c.slot] = append(t[c.slot], int32(next()))
 		}
 		c.Blocks = t[c.slot]
-		c.newBlocks = c.Blocks[len(c.Blocks)-blocks:]
 		for range tokens {
 			c.Tokens = append(c.Tokens, int32(next()))
 		}

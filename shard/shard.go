@@ -75,7 +75,7 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if err != nil {
 		return fmt.Errorf("load the model: %w", err)
 	}
-	r.group, err = collective.Open(memory, c.Rank, r.model.Sizes(c.StepTokens, planBytes(c.StepTokens, c.MaxSequences)))
+	r.group, err = collective.Open(memory, c.Rank, r.model.Sizes(c.rows(), planBytes(*c)))
 	return err
 }
 
@@ -111,7 +111,7 @@ func (r *rank) follow() error {
 	if len(plan) != planHeaderBytes || binary.LittleEndian.Uint32(plan) != planSetup {
 		return errPlan
 	}
-	if err := r.model.Attach(r.group, int(binary.LittleEndian.Uint32(plan[4:])), r.config.StepTokens); err != nil {
+	if err := r.attach(int(binary.LittleEndian.Uint32(plan[4:]))); err != nil {
 		return err
 	}
 	r.status(Status{Ready: true})
@@ -147,7 +147,7 @@ func (r *rank) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := warmUp(e); err != nil {
+	if err := warmUp(e, r.config); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	card, digest, err := r.card()
@@ -155,7 +155,7 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	r.log.Info().Int("cache_tokens", blocks*model.BlockTokens).Int64("cache_bytes", int64(blocks)*int64(r.model.BlockBytes())).Str("because", why).
-		Str("kernels", r.kernels.Name()).Int("threads", r.config.Threads).Int("step_tokens", r.config.StepTokens).Msg("KV cache")
+		Str("kernels", r.kernels.Name()).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
 	leader, err := newLeader(r.config, e, card, digest, blocks*model.BlockTokens, r.log)
 	if err != nil {
 		return err
@@ -173,11 +173,26 @@ func (r *rank) startEngine(blocks int) (*engine, error) {
 	if err := r.sendControl(planSetup, blocks); err != nil {
 		return nil, err
 	}
-	if err := r.model.Attach(r.group, blocks, r.config.StepTokens); err != nil {
+	if err := r.attach(blocks); err != nil {
 		return nil, err
 	}
 	r.config.MaxSequenceTokens = min(r.config.MaxSequenceTokens, blocks*model.BlockTokens)
 	return newEngine(r.model, r.config, blocks, r.team, r.group.Send), nil
+}
+
+// attach takes the memory of so many KV blocks. Others may have taken what was free when their number was chosen: then the
+// group fails here, before it has promised anything, and starts again with what is left.
+func (r *rank) attach(blocks int) error {
+	if err := r.model.Attach(r.group, blocks, r.config.rows()); err != nil {
+		return err
+	}
+	return r.model.Populate(func(bytes int) error {
+		free, err := freeMemoryBytes()
+		if err == nil && free < int64(bytes) {
+			err = fmt.Errorf("only %d MiB of memory are left for a KV cache of %d blocks", free>>20, blocks)
+		}
+		return err
+	})
 }
 
 func (r *rank) sendControl(kind, value int) error {
@@ -185,14 +200,21 @@ func (r *rank) sendControl(kind, value int) error {
 	return r.group.Send(le.AppendUint32(le.AppendUint32(nil, uint32(kind)), uint32(value)))
 }
 
-// warmUp computes a prompt and a few tokens through all ranks: a canary, and it touches the working memory.
-func warmUp(e *engine) error {
-	prompt := make([]int32, min(32, e.maxTokens-4))
-	if len(prompt) < 1 {
+// warmUp computes the largest steps that can come, through all ranks: a canary, and the proof that their memory is there.
+// First every sequence that may run at once, then as long a prompt beside them as one step takes.
+func warmUp(e *engine, config Config) error {
+	sequences := min(config.MaxSequences, e.schedule.Counts().FreeBlocks)
+	add := func(id uint64, tokens int) {
+		e.add("", protocol.Request{ID: id, Prompt: make([]int32, tokens), MaxNewTokens: 3, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}})
+	}
+	if e.maxTokens < 4 {
 		return errors.New("no room for a sequence")
 	}
-	e.add("", protocol.Request{ID: 1, Prompt: prompt, MaxNewTokens: 3, Sampling: protocol.Sampling{IgnoreEOS: true}})
-	for len(e.sequences) > 0 {
+	for id := range sequences - 1 {
+		add(uint64(id+1), 1)
+	}
+	add(uint64(sequences), min(config.PrefillTokens, e.maxTokens-3))
+	for len(e.byOrigin) > 0 {
 		if _, err := e.step(); err != nil {
 			return err
 		}

@@ -139,6 +139,12 @@ func (m *Model) qkvColumns() int {
 	return (m.part.heads.size() + 2*m.part.kvHeads.size()) * m.config.HeadDim
 }
 
+// KeysDependOnPrompt reports whether keys in the cache are those of a prompt of this length only ("dynamic" rotations
+// beyond the trained positions), so that no sequence with another prompt may use them.
+func (m *Model) KeysDependOnPrompt(promptTokens int) bool {
+	return m.config.Rope.Type == "dynamic" && promptTokens > m.config.MaxPositions
+}
+
 // ZeroBlocks clears blocks that a sequence takes, so that nothing of their former owner, not even a NaN, can reach it.
 func (m *Model) ZeroBlocks(blocks []int32) {
 	stride := m.blockStride()

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -184,6 +185,47 @@ func (m *Model) anonymous(bytes int) ([]byte, error) {
 	}
 	m.memory = append(m.memory, data)
 	return data, nil
+}
+
+// populatePieceBytes is how much memory Populate takes between two looks at what is left.
+const populatePieceBytes = 256 << 20
+
+// Populate makes the kernel give the memory of the KV cache and the buffers now, piece by piece, instead of when it is
+// first used, when nothing could be done about a lack of it. room is asked before each piece of so many bytes.
+func (m *Model) Populate(room func(bytes int) error) error {
+	for _, data := range m.memory {
+		unix.Madvise(data, unix.MADV_HUGEPAGE) // where the kernel has them: less time here, and in attention
+		for len(data) > 0 {
+			piece := data[:min(len(data), populatePieceBytes)]
+			data = data[len(piece):]
+			if err := room(len(piece)); err != nil {
+				return err
+			}
+			const grain = 4 << 20
+			var failed atomic.Pointer[error]
+			m.team.Share((len(piece)+grain-1)/grain, 1, func(_, from, to int) {
+				if err := populate(piece[from*grain : min(to*grain, len(piece))]); err != nil {
+					failed.Store(&err)
+				}
+			})
+			if err := failed.Load(); err != nil {
+				return fmt.Errorf("populate %d bytes: %w", len(piece), *err)
+			}
+		}
+	}
+	return nil
+}
+
+// populate takes memory that begins at a page.
+func populate(data []byte) error {
+	err := unix.Madvise(data, unix.MADV_POPULATE_WRITE)
+	if err != unix.EINVAL {
+		return err
+	}
+	for i := 0; i < len(data); i += 4096 { // kernels before 5.14
+		atomic.AddUint32((*uint32)(unsafe.Pointer(&data[i])), 0)
+	}
+	return nil
 }
 
 func (m *Model) anonymousFloats(count int) ([]float32, error) {

@@ -1,0 +1,277 @@
+package shard
+
+import (
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"lockstep/protocol"
+	"lockstep/shard/cpu"
+)
+
+var (
+	metamorphicTime = flag.Duration("metamorphic.time", 0, "how long TestMetamorphic runs; 0: a few seconds, or minutes with LOCKSTEP_ALL")
+	metamorphicSeed = flag.Uint64("metamorphic.seed", 0, "the first seed of TestMetamorphic; 0: by the clock")
+)
+
+// variation is one way of running a workload. None of it may show in what a request gets.
+type variation struct {
+	kernels                  string
+	shards, threads          int
+	prefillTokens, sequences int
+	blocks                   int
+	prefixCache              bool
+	together                 int     // requests in flight
+	cancelled                int     // requests beside the workload's that come and go
+	interruptions            float64 // how often, per step, a request is taken away and resumed behind its tokens
+}
+
+func randomVariation(random *rand.Rand, longest int) variation {
+	kernels := cpu.Available()
+	v := variation{
+		kernels: kernels[random.IntN(len(kernels))].Name(), shards: 1 << random.IntN(3), threads: 1 + random.IntN(2),
+		prefillTokens: []int{1, 3, 16, 17, 64, 300}[random.IntN(6)], sequences: 1 + random.IntN(40),
+		blocks: 1000, prefixCache: random.IntN(3) > 0, together: 1 + random.IntN(40), cancelled: random.IntN(6),
+		interruptions: []float64{0, 0, 0.02, 0.1}[random.IntN(4)],
+	}
+	if v.kernels == "go" && random.IntN(3) > 0 {
+		v.kernels = kernels[0].Name() // plain Go is slow: more rarely
+	}
+	if random.IntN(2) == 0 {
+		v.blocks = longest/16 + 1 + random.IntN(12) // parking
+	}
+	return v
+}
+
+// metamorphicWorkload makes requests that use every parameter, with stops, penalties and several answers to one prompt;
+// many prompts begin alike.
+func metamorphicWorkload(count, vocabulary int, random *rand.Rand) []protocol.Request {
+	ids := func(count int) (out []int32) {
+		for range count {
+			out = append(out, random.Int32N(int32(vocabulary)))
+		}
+		return out
+	}
+	system := ids(16 * (1 + random.IntN(6)))
+	var requests []protocol.Request
+	for len(requests) < count {
+		r := protocol.Request{MaxNewTokens: 1 + random.IntN(40), PromptLogprobs: random.IntN(5) == 0, TopLogprobs: []int{0, 0, 1, 5}[random.IntN(4)],
+			NoPrefixCache: random.IntN(8) == 0}
+		if random.IntN(3) > 0 {
+			r.Prompt = slices.Clone(system[:len(system)-random.IntN(len(system))])
+		}
+		r.Prompt = append(r.Prompt, ids(1+random.IntN(60))...)
+		if random.IntN(8) == 0 {
+			r.CacheSalt = "tenant"
+		}
+		if random.IntN(3) == 0 {
+			r.StopTokens = [][]int32{ids(1), ids(2)}
+		}
+		copies := 1
+		if random.IntN(4) > 0 {
+			r.Sampling = randomSampling(random, vocabulary)
+			copies += random.IntN(5) / 3 * 2 // best_of
+		}
+		r.Sampling.IgnoreEOS = random.IntN(2) == 0
+		for range copies {
+			r.ID = uint64(len(requests))
+			r.Sampling.Seed = random.Uint64()
+			requests = append(requests, r)
+		}
+	}
+	return requests
+}
+
+// randomSampling switches each parameter on now and then.
+func randomSampling(random *rand.Rand, vocabulary int) protocol.Sampling {
+	s := protocol.Sampling{Sample: random.IntN(4) > 0}
+	rarely := func(set func()) {
+		if random.IntN(4) == 0 {
+			set()
+		}
+	}
+	id := func() int32 { return random.Int32N(int32(vocabulary)) }
+	rarely(func() { s.Temperature = 0.5 + random.Float32() })
+	rarely(func() { s.MinP = 0.05 * random.Float32() })
+	rarely(func() { s.TopK = 1 + random.IntN(100) })
+	rarely(func() { s.TopP = 0.5 + random.Float32()/2.1 })
+	rarely(func() { s.TypicalP = 0.5 + random.Float32()/2.1 })
+	rarely(func() { s.RepetitionPenalty, s.RepetitionSkipsPrompt = 0.8+random.Float32(), random.IntN(2) == 0 })
+	rarely(func() { s.FrequencyPenalty, s.PenaltiesCountPrompt = 2*random.Float32()-0.5, random.IntN(2) == 0 })
+	rarely(func() { s.RelativeFrequencyPenalty = random.Float32() })
+	rarely(func() { s.PresencePenalty = 2*random.Float32() - 0.5 })
+	rarely(func() { s.LogitBias = []protocol.TokenBias{{ID: id(), Bias: 5}} })
+	rarely(func() { s.BannedTokenIDs = []int32{id(), id()} })
+	rarely(func() { s.MinNewTokens = random.IntN(20) })
+	rarely(func() { s.LengthPenaltyStart, s.LengthPenaltyFactor = random.IntN(10), 1+random.Float32()/5 })
+	rarely(func() { s.WatermarkGamma, s.WatermarkDelta = 0.5, 2 })
+	if random.IntN(10) == 0 {
+		for range 50 {
+			s.AllowedTokenIDs = append(s.AllowedTokenIDs, id())
+		}
+	}
+	return s
+}
+
+// vary runs a workload in one way, in a random order, and returns what each request got.
+func (g *testGroup) vary(t *testing.T, requests []protocol.Request, v variation, random *rand.Rand) map[uint64]*result {
+	t.Helper()
+	results, pending := map[uint64]*result{}, slices.Clone(requests)
+	random.Shuffle(len(pending), func(i, j int) { pending[i], pending[j] = pending[j], pending[i] })
+	noise := metamorphicWorkload(max(1, v.cancelled), g.model.Config().Vocabulary, random)[:v.cancelled]
+	live := map[uint64]protocol.Request{}
+	for len(pending) > 0 || len(live) > 0 {
+		for len(live) < v.together && len(pending) > 0 && random.IntN(3) > 0 {
+			g.add("test", pending[0])
+			results[pending[0].ID], live[pending[0].ID] = &result{}, pending[0]
+			pending = pending[1:]
+		}
+		for i := range noise {
+			if o := (origin{"noise", noise[i].ID}); random.IntN(20) == 0 && !g.remove(o) {
+				g.add("noise", noise[i])
+			}
+		}
+		outputs, err := g.step()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range outputs {
+			if out := &outputs[i]; out.sequence.router == "test" {
+				results[out.sequence.request.ID].take(out)
+				if out.finish != protocol.FinishNone {
+					delete(live, out.sequence.request.ID)
+				}
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(live)) {
+			// A fault: the group is gone, and another takes the request up behind the tokens that it has.
+			if r := live[id]; !r.PromptLogprobs && random.Float64() < v.interruptions && g.remove(origin{"test", id}) {
+				r.Generated = slices.Clone(results[id].tokens)
+				g.add("test", r)
+			}
+		}
+	}
+	for i := range noise {
+		g.remove(origin{"noise", noise[i].ID})
+	}
+	if err := g.engine.schedule.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for router, account := range g.accounts {
+		if account.Requests != 0 || account.Tokens != 0 {
+			t.Errorf("idle, but the account of %s says %+v", router, *account)
+		}
+	}
+	return results
+}
+
+// take notes what a step produced for the request.
+func (r *result) take(out *output) {
+	for _, v := range out.prompt {
+		r.prompt = append(r.prompt, math.Float32bits(v))
+	}
+	if !out.yields {
+		return
+	}
+	r.tokens = append(r.tokens, out.token)
+	r.logprob = append(r.logprob, math.Float32bits(out.logprob))
+	for _, alternative := range out.top {
+		r.top = append(r.top, uint32(alternative.Token), math.Float32bits(alternative.Logprob))
+	}
+	r.finish = out.finish
+}
+
+// difference says in which of their parts two results differ.
+func (r *result) difference(other *result) string {
+	switch {
+	case !slices.Equal(r.tokens, other.tokens):
+		return fmt.Sprintf("tokens %v, want %v", r.tokens, other.tokens)
+	case !slices.Equal(r.logprob, other.logprob):
+		return "another log-probability"
+	case !slices.Equal(r.prompt, other.prompt):
+		return "other log-probabilities of the prompt"
+	case !slices.Equal(r.top, other.top):
+		return "other alternatives"
+	case r.finish != other.finish:
+		return fmt.Sprintf("finish %d, want %d", r.finish, other.finish)
+	}
+	return ""
+}
+
+// Metamorphic: one workload is computed in many random ways, with other kernels, shard and thread counts, budgets and
+// numbers of blocks, the prefix cache on and off, in any order and company, beside cancelled requests, parked, taken away
+// and resumed. Every request must get the same ids and bit-equal log-probabilities each time.
+//
+//	go test ./shard -run TestMetamorphic -metamorphic.time 2h
+func TestMetamorphic(t *testing.T) {
+	seed, deadline := *metamorphicSeed, time.Now().Add(4*time.Second)
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	switch {
+	case *metamorphicTime > 0:
+		deadline = time.Now().Add(*metamorphicTime)
+	case os.Getenv("LOCKSTEP_ALL") != "":
+		deadline = time.Now().Add(3 * time.Minute)
+	}
+	demo := os.DirFS("../launcher/demo/model")
+	var total tally
+	for ; !t.Failed() && (total.workloads == 0 || time.Now().Before(deadline)); seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, seed, demo, deadline, &total) })
+	}
+	t.Logf("%+v", total)
+}
+
+// tally counts what a run of the test has seen.
+type tally struct{ workloads, requests, variations, tokens, parked, cachedTokens int }
+
+// metamorphicRound makes one workload, computes it alone and without cache, and then in several ways.
+func metamorphicRound(t *testing.T, seed uint64, demo fs.FS, deadline time.Time, total *tally) {
+	random := rand.New(rand.NewPCG(seed, 7))
+	var requests []protocol.Request
+	var want map[uint64]*result
+	longest := 0
+	reference := variation{kernels: "", shards: 1, threads: 1, prefillTokens: 512, sequences: 1, blocks: 1000, together: 1}
+	for round := range 7 {
+		if round > 2 && time.Now().After(deadline) {
+			break
+		}
+		v := reference
+		if round > 0 {
+			v = randomVariation(random, longest)
+		}
+		// A group of its own within a subtest, so that it ends with it.
+		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
+			g := startGroup(t, Config{Shards: v.shards, Threads: v.threads, Kernels: v.kernels, PrefillTokens: v.prefillTokens,
+				MaxSequences: v.sequences, DisablePrefixCache: !v.prefixCache}, demo, v.blocks)
+			if requests == nil {
+				requests = metamorphicWorkload(20+random.IntN(12), g.model.Config().Vocabulary, random)
+				for i := range requests {
+					longest = max(longest, len(requests[i].Prompt)+requests[i].MaxNewTokens)
+				}
+			}
+			got := g.vary(t, requests, v, random)
+			if want == nil {
+				want = got
+			}
+			for id, w := range want {
+				if difference := got[id].difference(w); difference != "" {
+					t.Errorf("request %d %+v: %s", id, requests[id].Sampling, difference)
+				}
+				total.tokens += len(got[id].tokens)
+			}
+			total.variations++
+			total.parked += g.engine.schedule.Counts().Parked
+			total.cachedTokens += g.engine.cachedTokens
+		})
+	}
+	total.workloads++
+	total.requests += len(requests)
+}
