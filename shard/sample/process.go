@@ -1,0 +1,180 @@
+package sample
+
+import (
+	"math"
+	"slices"
+
+	"lockstep/protocol"
+)
+
+// minTemperature stands for everything lower: below it scores would overflow, and it tells apart what float32 does.
+const minTemperature = 1e-5
+
+// watermarkPrime is TGI's: it makes a seed of the last token.
+const watermarkPrime = 15485863
+
+// process returns the scores behind every step up to the temperature, the highest of them and its lowest id. What may not
+// be chosen is -Inf; something is higher. The scores are logits themselves where nothing changes them.
+func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (scores []float32, best int, highest float32) {
+	if !changesScores(p) {
+		best, highest = argmax(logits)
+		if math.Abs(float64(highest)) < math.MaxFloat32 {
+			return logits, best, highest
+		}
+	}
+	s.scores = append(s.scores[:0], logits...)
+	if p.WatermarkDelta > 0 {
+		s.watermark(c.Tokens[len(c.Tokens)-1], p)
+	}
+	s.penalise(c, p)
+	for _, b := range p.LogitBias {
+		s.scores[b.ID] += b.Bias
+	}
+	if over := len(c.Tokens) - c.Prompt - p.LengthPenaltyStart; p.LengthPenaltyFactor > 1 && over > 0 {
+		s.lift(c.EOS, power(float64(p.LengthPenaltyFactor), over))
+	}
+	s.divide(p.Temperature)
+	s.mask(c, p)
+	best, highest = argmax(s.scores)
+	return s.scores, best, highest
+}
+
+func changesScores(p *protocol.Sampling) bool {
+	return p.WatermarkDelta > 0 || scales(p.RepetitionPenalty) || p.FrequencyPenalty != 0 || p.RelativeFrequencyPenalty != 0 ||
+		p.PresencePenalty != 0 || len(p.LogitBias) > 0 || p.LengthPenaltyFactor > 1 || scales(p.Temperature) ||
+		len(p.BannedTokenIDs) > 0 || len(p.AllowedTokenIDs) > 0 || p.MinNewTokens > 0
+}
+
+// scales tells whether a factor changes anything; 0 means that it is not given.
+func scales(factor float32) bool { return factor != 0 && factor != 1 }
+
+// watermark lifts exactly floor(vocabulary x gamma) ids. TGI takes the first ones of torch's random permutation; another
+// generator gives another set in any case, so this takes them by selection sampling (Knuth, The Art of Computer
+// Programming 3.4.2, algorithm S), which needs no memory and one pass: an id is taken with the probability of those still
+// wanted among those still to come. Whoever knows gamma, the vocabulary and this function can detect the mark.
+func (s *Sampler) watermark(last int32, p *protocol.Sampling) {
+	key := mix(uint64(last) * watermarkPrime)
+	wanted := uint64(float64(len(s.scores)) * float64(p.WatermarkGamma))
+	for id := range s.scores {
+		toCome := uint64(len(s.scores) - id)
+		if mix(key+uint64(id+1)*goldenRatio)>>32*toCome>>32 < wanted {
+			s.scores[id] += p.WatermarkDelta
+			wanted--
+		}
+	}
+}
+
+// penalise applies the penalties for what has occurred.
+func (s *Sampler) penalise(c Context, p *protocol.Sampling) {
+	if scales(p.RepetitionPenalty) {
+		tokens := c.Tokens
+		if p.RepetitionSkipsPrompt {
+			tokens = tokens[c.Prompt:]
+		}
+		s.eachOccurred(tokens, func(score float32, _ int32) float32 {
+			if score < 0 {
+				return float32(score * p.RepetitionPenalty)
+			}
+			return score / p.RepetitionPenalty
+		})
+	}
+	if p.RelativeFrequencyPenalty != 0 {
+		s.eachOccurred(c.Tokens, func(score float32, count int32) float32 {
+			return score - float32(p.RelativeFrequencyPenalty*(float32(count)/float32(len(c.Tokens))))
+		})
+	}
+	if p.FrequencyPenalty != 0 || p.PresencePenalty != 0 {
+		tokens := c.Tokens
+		if !p.PenaltiesCountPrompt {
+			tokens = tokens[c.Prompt:]
+		}
+		s.eachOccurred(tokens, func(score float32, count int32) float32 {
+			return score - float32(p.FrequencyPenalty*float32(count)) - p.PresencePenalty
+		})
+	}
+}
+
+func (s *Sampler) has(id int32) bool { return uint(id) < uint(len(s.scores)) }
+
+// eachOccurred changes the score of every id among tokens once; change is told how often it occurs. Ids that the logits do
+// not have are passed over.
+func (s *Sampler) eachOccurred(tokens []int32, change func(score float32, count int32) float32) {
+	if len(s.counts) < len(s.scores) {
+		s.counts = make([]int32, len(s.scores))
+	}
+	for _, id := range tokens {
+		if s.has(id) {
+			s.counts[id]++
+		}
+	}
+	for _, id := range tokens {
+		if s.has(id) && s.counts[id] > 0 {
+			s.scores[id] = change(s.scores[id], s.counts[id])
+			s.counts[id] = 0
+		}
+	}
+}
+
+// lift makes end-of-sequence ids likelier by a factor of at least 1.
+func (s *Sampler) lift(eos []int32, factor float64) {
+	factor = min(factor, math.MaxFloat32)
+	for i, id := range eos {
+		if s.has(id) && !slices.Contains(eos[:i], id) {
+			score := float64(s.scores[id])
+			s.scores[id] = float32(score + float64(math.Abs(score)*(factor-1)))
+		}
+	}
+}
+
+// divide applies the temperature and leaves finite numbers.
+func (s *Sampler) divide(temperature float32) {
+	if temperature == 0 {
+		temperature = 1
+	}
+	temperature = max(temperature, minTemperature)
+	for id, score := range s.scores {
+		score /= temperature
+		switch {
+		case score > math.MaxFloat32:
+			score = math.MaxFloat32
+		case !(score >= -math.MaxFloat32):
+			score = -math.MaxFloat32
+		}
+		s.scores[id] = score
+	}
+}
+
+// mask makes -Inf of what may not be chosen. It comes behind the temperature, which leaves finite numbers: so even scores
+// that were -Inf before stay above it. The minimum of new tokens gives way where nothing else would be left.
+func (s *Sampler) mask(c Context, p *protocol.Sampling) {
+	never := float32(math.Inf(-1))
+	if len(p.AllowedTokenIDs) > 0 {
+		s.kept = s.kept[:0]
+		for _, id := range p.AllowedTokenIDs {
+			s.kept = append(s.kept, s.scores[id])
+		}
+		for id := range s.scores {
+			s.scores[id] = never
+		}
+		for i, id := range p.AllowedTokenIDs {
+			s.scores[id] = s.kept[i]
+		}
+	}
+	for _, id := range p.BannedTokenIDs {
+		s.scores[id] = never
+	}
+	if p.IgnoreEOS || len(c.Tokens)-c.Prompt >= p.MinNewTokens {
+		return
+	}
+	for id, score := range s.scores {
+		if score == never || slices.Contains(c.EOS, int32(id)) {
+			continue
+		}
+		for _, eos := range c.EOS {
+			if s.has(eos) {
+				s.scores[eos] = never
+			}
+		}
+		return
+	}
+}
