@@ -60,11 +60,14 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 
 	metrics := api.NewMetrics(orElse(config.MaxInputLength, 1024), orElse(config.MaxTotalTokens, 2048))
 	backend := newBackend(&config)
-	backend.fleet = fleet.New(conn, fleet.Config{
+	backend.fleet, err = fleet.New(conn, fleet.Config{
 		Router: wireName, QueueLimit: config.MaxConcurrentRequests, ModelID: config.ModelID,
 		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, OnSnapshot: backend.onSnapshot,
 		OnDispatch: metrics.Dispatched, OnStep: metrics.Step,
 	}, log)
+	if err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
 	server := &http.Server{
 		Handler:           api.New(config.api(), backend, metrics, log),
 		ReadHeaderTimeout: readHeaderTimeout,

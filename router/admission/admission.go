@@ -1,31 +1,139 @@
 // Package admission decides when a request may go to which group. It is a pure core: events in, decisions out, with no
-// clock, goroutine or log. One goroutine owns a Core.
+// clock, goroutine, log or global random source. One goroutine owns a Core; equal configurations and events give equal
+// decisions.
 //
-// Requests wait in one queue, first in first out among those of the same kind (the model card): a head that fits nowhere
-// holds up the later ones of its kind and no others. The ledger is conservative: a request reserves its prompt and all
-// of max_new_tokens, rounded up to whole blocks, from its dispatch to its end, so a group never runs out of blocks for
-// what this router sent there. Other routers' requests are known only from the group's load reports; where these make a
-// group refuse, the request comes back to the front of the queue.
+// Requests wait in one queue for each kind (the model card), first in first out: a head that fits nowhere holds up the
+// later ones of its kind and no others.
+//
+// The ledger knows of every request at a group what it holds and, by the Policy, what it may come to hold. The head goes
+// to the group that computes it soonest (choose.go) among those where the peak of all that will be held fits:
+//
+//   - Conservative adds up prompts and all of max_new_tokens, TGI's rule: no group ever lacks a block for what this
+//     router sent there.
+//   - Peak assumes lengths and finds the largest sum of what is alive at any future moment, LightLLM's rule (peak.go).
+//   - PastFuture draws the lengths from those of the requests that ended lately, the rule of "Past-Future Scheduler for
+//     LLM Serving under SLA Guarantees" (ASPLOS 2025, https://arxiv.org/abs/2507.10150; history.go).
+//   - Aggressive looks at the present only. It is the baseline that simulations compare with.
+//
+// The last three can be wrong; a group whose blocks run out parks its newest request and computes it again later. A
+// group without a request of ours takes any item that it could hold at all, whatever others hold there: so no item
+// waits for ever behind estimates.
 package admission
 
 import (
 	"errors"
-	"sort"
+	"fmt"
+	"slices"
+	"strings"
 
 	"lockstep/protocol"
 )
 
-// ErrQueueFull says that the queue has reached its bound; nothing was queued.
-var ErrQueueFull = errors.New("admission: the queue is full")
+// Errors of Push; nothing was queued.
+var (
+	// ErrQueueFull says that the queue has reached its bound.
+	ErrQueueFull = errors.New("admission: the queue is full")
+	// ErrOrder says that an item's id does not lie above those of all earlier ones.
+	ErrOrder = errors.New("admission: ids must grow")
+)
+
+// Policy says how much room a request needs.
+type Policy string
+
+const (
+	Conservative Policy = "conservative"
+	Peak         Policy = "peak"
+	PastFuture   Policy = "past-future"
+	Aggressive   Policy = "aggressive"
+)
+
+const (
+	// DefaultHistory is how many ended lengths PastFuture remembers. The artifact of the paper uses 40 or 200; more see
+	// the long tail better and a changing load later.
+	DefaultHistory = 200
+	// DefaultPrior is how many lengths must have ended before the prior has no weight left.
+	DefaultPrior = 20
+	// DefaultReservePercent of the capacity is kept free by PastFuture, and by Aggressive.
+	DefaultReservePercent = 5
+	// DefaultChunkTokens is how many prompt tokens a group computes in a step, the default budget of a shard's step.
+	DefaultChunkTokens = 512
+	// DefaultDecodeWeight makes a token that is held cost what a token still to prefill costs, as in NVIDIA Dynamo: a
+	// cached prefix then draws a request to its group until that group holds as many tokens more than the others.
+	DefaultDecodeWeight = 1.0
+	// maxSamples bounds the futures that PastFuture looks at for one decision.
+	maxSamples = 5
+	// maxKinds bounds the kinds whose lengths are remembered; when full, kinds without items and groups are forgotten.
+	maxKinds = 64
+)
+
+// Config of a core. The zero value of a field but QueueLimit means its default.
+type Config struct {
+	// QueueLimit bounds the items that wait; Push refuses more. Items that come back from a group are always taken.
+	QueueLimit int
+	// Policy is Conservative by default.
+	Policy Policy
+	// Seed of PastFuture's draws.
+	Seed uint64
+	// History is how many ended lengths of each kind PastFuture draws from. Small: noisy. Large: slow to follow a change.
+	History int
+	// Prior is how many ended lengths are at first assumed to have reached their requests' max_new_tokens. Each real one
+	// replaces one of them. Negative: none.
+	Prior int
+	// Samples bounds the futures that PastFuture draws for a decision, of which the worst counts; at most 5.
+	Samples int
+	// ReservePercent of a group's capacity is kept free by PastFuture and Aggressive. Negative: none.
+	ReservePercent int
+	// ChunkTokens is how many prompt tokens a group is taken to compute in a step.
+	ChunkTokens int
+	// DecodeWeight is the cost of a held token in units of one token to prefill. Large: requests spread evenly. Small:
+	// they follow cached prefixes.
+	DecodeWeight float64
+}
+
+func (c Config) withDefaults() Config {
+	set := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	set(&c.History, DefaultHistory)
+	set(&c.Prior, DefaultPrior)
+	set(&c.Samples, maxSamples)
+	set(&c.ReservePercent, DefaultReservePercent)
+	set(&c.ChunkTokens, DefaultChunkTokens)
+	c.Prior, c.ReservePercent = max(c.Prior, 0), max(c.ReservePercent, 0)
+	if c.Policy == "" {
+		c.Policy = Conservative
+	}
+	if c.DecodeWeight == 0 {
+		c.DecodeWeight = DefaultDecodeWeight
+	}
+	return c
+}
 
 // Item is a request as admission sees it.
 type Item struct {
+	// ID grows with arrival.
 	ID uint64
 	// Kind names the model card; only groups of the same kind fit.
 	Kind string
-	// Tokens is the worst case: prompt and all of max_new_tokens.
-	Tokens int
+	// PromptTokens are known and no output; at least 1.
+	PromptTokens int
+	// Produced is the output so far, more than 0 for a request that is resumed.
+	Produced int
+	// MaxNewTokens bounds the whole output, Produced included.
+	MaxNewTokens int
+	// IgnoreEOS says that the output will have MaxNewTokens tokens.
+	IgnoreEOS bool
+	// Keys name the prompt's full blocks. Nil: nothing of it is cached anywhere, nor will be.
+	Keys []protocol.BlockKey
+	// Deadline is the moment, in nanoseconds of the caller's clock, after which the item shall wait no more; 0: none. An
+	// item that has produced something is past waiting for: its deadline counts no more.
+	Deadline int64
 }
+
+func (i *Item) known() int { return i.PromptTokens + i.Produced }
+func (i *Item) total() int { return i.PromptTokens + i.MaxNewTokens }
 
 // Group is what admission must know of a group.
 type Group struct {
@@ -39,50 +147,208 @@ type Assignment struct {
 	Group string
 }
 
-type group struct {
-	Group
-	open     bool
-	held     int // tokens held by all routers, as last reported
-	reserved int
-	items    map[uint64]int // id to reserved tokens
-}
-
-// Core is queue and ledger. The zero value is not usable; see New.
+// Core is queues and ledger. See New.
 type Core struct {
-	limit  int
-	queue  []Item // front first
-	placed map[uint64]placed
-	groups map[string]*group
+	config  Config
+	entries map[uint64]*entry // all items, waiting and at groups
+	kinds   map[string]*kind
+	groups  map[string]*group
+	ordered []*group // the same, by name
+	queued  int
+	lastID  uint64
+	scratch scratch
 }
 
-type placed struct {
-	item  Item
-	group string
+// kind is what all items and groups of one model card share.
+type kind struct {
+	waiting []*entry // by id
+	lengths lengths
+	items   int // waiting and at groups
+	groups  int
+
+	// During Admit: where the head is, behind those that are overdue, and whether it fits nowhere.
+	head    int
+	blocked bool
 }
 
-// New returns a core that lets at most limit items wait. Items that come back from a group do not count against it.
-func New(limit int) *Core {
-	return &Core{limit: limit, placed: map[uint64]placed{}, groups: map[string]*group{}}
+// entry is an item and where it is.
+type entry struct {
+	Item
+	kind  *kind
+	group *group // nil: it waits
+	stay
 }
 
-// Need is what an item of so many tokens reserves in a group with these limits.
+// stay is what is known of an item's stay at its group.
+type stay struct {
+	yielded bool
+	// pending is how many known tokens are still to be computed before the next token comes; 0 once it has come.
+	pending int
+	cached  int // known tokens that the group's cache had, as predicted or as told
+	// resumed says that the item had produced something before this stay.
+	resumed bool
+	draws   [maxSamples]int // PastFuture's lengths; 0: not drawn yet
+}
+
+// New returns a core without groups. The error says what is wrong with the configuration.
+func New(config Config) (*Core, error) {
+	config = config.withDefaults()
+	switch config.Policy {
+	case Conservative, Peak, PastFuture, Aggressive:
+	default:
+		return nil, fmt.Errorf("admission: unknown policy %q", config.Policy)
+	}
+	if config.QueueLimit < 1 || config.History < 1 || config.Samples < 1 || config.Samples > maxSamples || config.ReservePercent >= 100 ||
+		config.ChunkTokens < 1 || config.DecodeWeight < 0 {
+		return nil, fmt.Errorf("admission: a setting is out of range: %+v", config)
+	}
+	return &Core{config: config, entries: map[uint64]*entry{}, kinds: map[string]*kind{}, groups: map[string]*group{}}, nil
+}
+
+// Need is what an item of so many tokens takes in a group with these limits: whole blocks.
 func Need(tokens int, limits protocol.Limits) int {
 	block := max(limits.BlockTokens, 1)
 	return (tokens + block - 1) / block * block
 }
 
-// Fits reports whether an empty group with these limits could take an item of so many tokens.
+// Fits reports whether an empty group with these limits could take an item of so many tokens, output included.
 func Fits(tokens int, limits protocol.Limits) bool {
 	return tokens <= limits.MaxSequenceTokens && Need(tokens, limits) <= limits.CapacityTokens
 }
 
+// Push adds an item at the back of its queue.
+func (c *Core) Push(item Item) error {
+	switch {
+	case c.queued >= c.config.QueueLimit:
+		return ErrQueueFull
+	case item.ID < c.lastID || c.entries[item.ID] != nil:
+		return ErrOrder
+	}
+	c.lastID = item.ID
+	e := &entry{Item: item, kind: c.kindOf(item.Kind)}
+	c.entries[item.ID] = e
+	e.kind.waiting = append(e.kind.waiting, e)
+	e.kind.items++
+	c.queued++
+	return nil
+}
+
+func (c *Core) kindOf(name string) *kind {
+	k := c.kinds[name]
+	if k != nil {
+		return k
+	}
+	if len(c.kinds) >= maxKinds {
+		for old, k := range c.kinds {
+			if k.groups == 0 && k.items == 0 {
+				delete(c.kinds, old)
+			}
+		}
+	}
+	k = &kind{lengths: newLengths(c.config)}
+	c.kinds[name] = k
+	return k
+}
+
+// Requeue takes items back from their groups and puts them at the front of their queues, in the order of their ids.
+// Ids that are at no group are ignored.
+func (c *Core) Requeue(ids []uint64) {
+	changed := map[*kind]bool{}
+	for _, id := range ids {
+		e := c.entries[id]
+		if e == nil || e.group == nil {
+			continue
+		}
+		c.depart(e)
+		e.kind.waiting = append(e.kind.waiting, e)
+		c.queued++
+		changed[e.kind] = true
+	}
+	for k := range changed {
+		// All that wait are in the order of their arrival: those who come back came before those who still wait.
+		slices.SortFunc(k.waiting, func(a, b *entry) int { return compareID(a, b.ID) })
+	}
+}
+
+// Remove forgets an item that was cancelled or has failed, whether it waits or is at a group. It returns the group that
+// it was at, if any. Unknown ids are ignored.
+func (c *Core) Remove(id uint64) (inGroup string) {
+	e := c.entries[id]
+	if e == nil {
+		return ""
+	}
+	delete(c.entries, id)
+	e.kind.items--
+	if e.group != nil {
+		inGroup = e.group.name
+		c.depart(e)
+		return inGroup
+	}
+	at, _ := slices.BinarySearchFunc(e.kind.waiting, id, compareID)
+	e.kind.waiting = slices.Delete(e.kind.waiting, at, at+1)
+	c.queued--
+	return ""
+}
+
+func compareID(e *entry, id uint64) int {
+	switch {
+	case e.ID < id:
+		return -1
+	case e.ID > id:
+		return 1
+	}
+	return 0
+}
+
+// Finish forgets an item that has ended by itself: its length tells of those that come. Unknown ids are ignored.
+func (c *Core) Finish(id uint64) {
+	if e := c.entries[id]; e != nil {
+		if !e.IgnoreEOS {
+			e.kind.lengths.learn(e.Produced)
+		}
+		c.Remove(id)
+	}
+}
+
+func (e *entry) overdue(now int64) bool {
+	return e.Deadline != 0 && now > e.Deadline && e.Produced == 0
+}
+
+// Expire removes the items whose deadline passed while they waited and returns their ids, growing.
+func (c *Core) Expire(now int64) []uint64 {
+	var ids []uint64
+	for _, k := range c.kinds {
+		for _, e := range k.waiting {
+			if e.overdue(now) {
+				ids = append(ids, e.ID)
+			}
+		}
+	}
+	for _, id := range ids {
+		c.Remove(id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // SetGroup adds a group, open, or changes what is known of it.
 func (c *Core) SetGroup(name string, description Group) {
-	if g := c.groups[name]; g != nil {
-		g.Group = description
+	g := c.groups[name]
+	if g == nil {
+		g = &group{name: name, open: true, prefixes: newPrefixes()}
+		c.groups[name] = g
+		at, _ := slices.BinarySearchFunc(c.ordered, name, func(g *group, name string) int { return strings.Compare(g.name, name) })
+		c.ordered = slices.Insert(c.ordered, at, g)
+	} else if g.Group == description {
 		return
+	} else {
+		g.kind.groups--
 	}
-	c.groups[name] = &group{Group: description, open: true, items: map[uint64]int{}}
+	g.kind = c.kindOf(description.Kind)
+	g.kind.groups++
+	g.Group = description
+	g.prefixes.bound(description.Limits.CapacityTokens / max(description.Limits.BlockTokens, 1))
+	g.recount()
 }
 
 // SetOpen says whether a group takes new items. Unknown groups are ignored.
@@ -92,147 +358,44 @@ func (c *Core) SetOpen(name string, open bool) {
 	}
 }
 
-// Report takes in what a group says that it holds.
-func (c *Core) Report(name string, heldTokens int) {
-	if g := c.groups[name]; g != nil {
-		g.held = heldTokens
-	}
-}
-
-// RemoveGroup forgets a group. Its items go back to the front of the queue in the order of their ids, which are
-// returned.
+// RemoveGroup forgets a group. Its items go back to the front of their queues; their ids are returned, growing.
 func (c *Core) RemoveGroup(name string) []uint64 {
 	g := c.groups[name]
 	if g == nil {
 		return nil
 	}
-	ids := make([]uint64, 0, len(g.items))
-	for id := range g.items {
-		ids = append(ids, id)
+	ids := make([]uint64, 0, len(g.running))
+	for _, e := range g.running {
+		ids = append(ids, e.ID)
 	}
+	slices.Sort(ids)
 	c.Requeue(ids)
 	delete(c.groups, name)
-	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	c.ordered = slices.DeleteFunc(c.ordered, func(other *group) bool { return other == g })
+	g.kind.groups--
 	return ids
-}
-
-// Push adds an item at the back of the queue. Ids must grow: they are the order in which items came.
-func (c *Core) Push(item Item) error {
-	if len(c.queue) >= c.limit {
-		return ErrQueueFull
-	}
-	c.queue = append(c.queue, item)
-	return nil
-}
-
-// Requeue takes items back from their groups and puts them at the front of the queue, in the order of their ids.
-// Ids that are in no group are ignored.
-func (c *Core) Requeue(ids []uint64) {
-	back := make([]Item, 0, len(ids))
-	for _, id := range ids {
-		if p, ok := c.placed[id]; ok {
-			c.release(id, p)
-			back = append(back, p.item)
-		}
-	}
-	c.queue = append(back, c.queue...)
-	// All that wait are in the order of their arrival: those who come back came before those who still wait.
-	sort.SliceStable(c.queue, func(i, j int) bool { return c.queue[i].ID < c.queue[j].ID })
-}
-
-func (c *Core) release(id uint64, p placed) {
-	delete(c.placed, id)
-	if g := c.groups[p.group]; g != nil {
-		g.reserved -= g.items[id]
-		delete(g.items, id)
-	}
-}
-
-// Remove forgets an item, whether it waits or is in a group. It returns the group that it was in, if any.
-func (c *Core) Remove(id uint64) (inGroup string) {
-	if p, ok := c.placed[id]; ok {
-		c.release(id, p)
-		return p.group
-	}
-	for i := range c.queue {
-		if c.queue[i].ID == id {
-			c.queue = append(c.queue[:i], c.queue[i+1:]...)
-			break
-		}
-	}
-	return ""
-}
-
-// Admit places as many waiting items as fit and returns where, in order of the queue. Each goes to the open group of
-// its kind with the least load that has room.
-func (c *Core) Admit() []Assignment {
-	var assignments []Assignment
-	blocked := map[string]bool{}
-	kept := c.queue[:0]
-	for _, item := range c.queue {
-		name := ""
-		if !blocked[item.Kind] {
-			name = c.choose(item)
-		}
-		if name == "" {
-			blocked[item.Kind] = true
-			kept = append(kept, item)
-			continue
-		}
-		g := c.groups[name]
-		need := Need(item.Tokens, g.Limits)
-		g.items[item.ID] = need
-		g.reserved += need
-		c.placed[item.ID] = placed{item: item, group: name}
-		assignments = append(assignments, Assignment{ID: item.ID, Group: name})
-	}
-	c.queue = kept
-	return assignments
-}
-
-// choose returns the open group with the least load that has room, the first by name among equals, or "".
-func (c *Core) choose(item Item) string {
-	best, bestLoad := "", 0.0
-	for name, g := range c.groups {
-		if !g.open || g.Kind != item.Kind || !Fits(item.Tokens, g.Limits) {
-			continue
-		}
-		if g.Limits.MaxRequests > 0 && len(g.items) >= g.Limits.MaxRequests {
-			continue
-		}
-		if g.reserved+Need(item.Tokens, g.Limits) > g.Limits.CapacityTokens {
-			continue
-		}
-		load := float64(max(g.reserved, g.held)) / float64(g.Limits.CapacityTokens)
-		if best == "" || load < bestLoad || load == bestLoad && name < best {
-			best, bestLoad = name, load
-		}
-	}
-	return best
 }
 
 // Queued is the number of waiting items.
-func (c *Core) Queued() int { return len(c.queue) }
+func (c *Core) Queued() int { return c.queued }
 
 // Waiting returns the ids of the waiting items of a kind, front first.
-func (c *Core) Waiting(kind string) []uint64 {
-	var ids []uint64
-	for _, item := range c.queue {
-		if item.Kind == kind {
-			ids = append(ids, item.ID)
-		}
+func (c *Core) Waiting(name string) []uint64 {
+	k := c.kinds[name]
+	if k == nil {
+		return nil
+	}
+	ids := make([]uint64, 0, len(k.waiting))
+	for _, e := range k.waiting {
+		ids = append(ids, e.ID)
 	}
 	return ids
 }
 
-// Reserved returns the tokens and items that a group holds of this router.
-func (c *Core) Reserved(name string) (tokens, items int) {
-	g := c.groups[name]
-	if g == nil {
-		return 0, 0
+// GroupOf returns the group that an item is at, or "".
+func (c *Core) GroupOf(id uint64) string {
+	if e := c.entries[id]; e != nil && e.group != nil {
+		return e.group.name
 	}
-	return g.reserved, len(g.items)
+	return ""
 }
-
-// GroupOf returns the group that an item was sent to, or "".
-func (c *Core) GroupOf(id uint64) string { return c.placed[id].group }

@@ -21,7 +21,7 @@ func (f *Fleet) admit() {
 		return
 	}
 	batches := map[*group][]*call{}
-	for _, assignment := range f.core.Admit() {
+	for _, assignment := range f.core.Admit(time.Now().UnixNano()) {
 		g, c := f.groups[assignment.Group], f.calls[assignment.ID]
 		batches[g] = append(batches[g], c)
 	}

@@ -129,17 +129,21 @@ type call struct {
 }
 
 // New returns a fleet that speaks over conn. It starts nothing.
-func New(conn *nats.Conn, config Config, log zerolog.Logger) *Fleet {
+func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
+	core, err := admission.New(admission.Config{QueueLimit: config.QueueLimit})
+	if err != nil {
+		return nil, err
+	}
 	f := &Fleet{
 		config: config, conn: conn, log: log,
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
-		core: admission.New(config.QueueLimit), groups: map[string]*group{}, cards: map[string]cardState{},
+		core: core, groups: map[string]*group{}, cards: map[string]cardState{},
 		downed: map[string]uint64{}, numbers: map[protocol.GroupRef]count{},
 		calls: map[uint64]*call{}, wires: map[uint64]*call{},
 	}
 	f.snapshot.Store(&Snapshot{})
-	return f
+	return f, nil
 }
 
 // Snapshot returns the present view.
@@ -227,7 +231,10 @@ func (f *Fleet) Submit(r *request.Request) (uint64, *request.Events, error) {
 func (f *Fleet) submit(c *call) error {
 	f.lastID++
 	c.id = f.lastID
-	item := admission.Item{ID: c.id, Kind: c.request.CardDigest, Tokens: len(c.request.Prompt) + c.request.MaxNewTokens}
+	item := admission.Item{
+		ID: c.id, Kind: c.request.CardDigest, PromptTokens: len(c.request.Prompt), MaxNewTokens: c.request.MaxNewTokens,
+		IgnoreEOS: c.request.Sampling.IgnoreEOS,
+	}
 	if err := f.core.Push(item); err != nil {
 		return &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
 	}

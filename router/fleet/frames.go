@@ -46,8 +46,8 @@ func (f *Fleet) receiveFrame(data []byte) {
 	interval := now.Sub(g.lastFrame)
 	g.next, g.step, g.lastFrame, g.replays = frame.Number+1, frame.Step, now, 0
 	g.Announcement.Load = frame.Load
-	f.core.Report(frame.Group.Group, frame.Load.HeldTokens)
 	f.apply(g, frame, interval)
+	f.core.Report(frame.Group.Group, frame.Load)
 }
 
 // apply gives the frame's rows to their calls.
@@ -78,7 +78,9 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		default:
 			c.generated = append(c.generated, frame.Token[i])
 			c.events.PutToken(request.Token{ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i]})
+			f.core.Advance(c.id, len(c.generated))
 			if frame.Finish[i] != protocol.FinishNone {
+				f.core.Finish(c.id)
 				f.end(c)
 			}
 		}

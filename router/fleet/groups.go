@@ -98,7 +98,7 @@ func (f *Fleet) include(g *group) {
 	g.known = true
 	f.core.SetGroup(name, admission.Group{Kind: g.Announcement.CardDigest, Limits: g.Announcement.Limits})
 	f.core.SetOpen(name, g.Announcement.State == protocol.StateReady && !g.refused)
-	f.core.Report(name, g.Announcement.Load.HeldTokens)
+	f.core.Report(name, g.Announcement.Load)
 	f.publishSnapshot()
 }
 
@@ -249,10 +249,10 @@ func (f *Fleet) publishSnapshot() {
 			continue
 		}
 		a := &g.Announcement
-		reserved, items := f.core.Reserved(name)
+		load := f.core.Load(name)
 		s.Groups = append(s.Groups, Group{Ref: a.GroupRef, CardDigest: a.CardDigest, Limits: a.Limits, Ready: a.State == protocol.StateReady})
 		s.Load.Groups = append(s.Load.Groups, request.GroupLoad{
-			Group: name, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, ReservedTokens: reserved, Requests: items,
+			Group: name, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, ReservedTokens: load.ReservedTokens, Requests: load.Requests,
 		})
 	}
 	sort.Slice(s.Groups, func(i, j int) bool { return s.Groups[i].Ref.Group < s.Groups[j].Ref.Group })
