@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"lockstep/protocol"
@@ -27,6 +28,7 @@ type run struct {
 	model   *Model
 	stream  *text.Stream
 	stops   *text.StopMatcher // nil without stop strings
+	behind  string            // what the text has behind the stop string
 	prefix  string            // put in front of the text
 	keep    bool              // all tokens are kept for the answer
 	taken   []request.Token
@@ -65,11 +67,12 @@ func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *reque
 	for _, t := range taken {
 		o.ids = append(o.ids, t.ID)
 		piece := token{id: t.ID, text: o.stream.Next(t.ID), logprob: t.Logprob, special: o.model.Tokenizer.IsSpecial(t.ID)}
+		finish := o.finish(t.Finish, &piece)
 		o.fresh = append(o.fresh, piece)
 		if o.keep {
 			o.tokens = append(o.tokens, piece)
 		}
-		if finish := o.finish(t.Finish, piece.text); finish != "" {
+		if finish != "" {
 			o.end(finish)
 			break
 		}
@@ -78,13 +81,13 @@ func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *reque
 }
 
 // finish tells why the newest token is the last one, in TGI's order, or "".
-func (o *run) finish(reason protocol.Finish, piece string) string {
+func (o *run) finish(reason protocol.Finish, piece *token) string {
 	switch {
 	case len(o.ids) >= o.request.MaxNewTokens:
 		return "length"
 	case reason == protocol.FinishEOS:
 		return "eos_token"
-	case o.stops != nil && o.stops.Append(piece):
+	case o.stops != nil && o.stopped(piece), reason == protocol.FinishStop:
 		return "stop_sequence"
 	case reason == protocol.FinishLength:
 		return "length"
@@ -92,10 +95,29 @@ func (o *run) finish(reason protocol.Finish, piece string) string {
 	return ""
 }
 
+// stopped tells whether a stop string ends in the newest token, and sets behind. A stop string that ends before the
+// incomplete character for which the token's text is held back makes the text before that character visible.
+func (o *run) stopped(piece *token) bool {
+	behind, found := o.stops.Append(piece.text)
+	if found && !piece.special { // the final text has nothing of special tokens that could be cut
+		o.behind = piece.text[len(piece.text)-behind:]
+	}
+	if found || piece.text != "" {
+		return found
+	}
+	held := o.stream.Held()
+	complete := strings.TrimRight(held, "\ufffd")
+	if behind, found = o.stops.Find(complete); found {
+		piece.text, o.behind = complete, held[len(complete)-behind:]
+	}
+	return found
+}
+
 // end makes the generation from what has come.
 func (o *run) end(finish string) {
+	decoded := o.model.Tokenizer.Decode(o.ids, true)
 	o.last = &generation{
-		text: o.prefix + o.model.Tokenizer.Decode(o.ids, true), finish: finish,
+		text: o.prefix + strings.TrimSuffix(decoded, o.behind), finish: finish,
 		sampling: o.request.Sampling, tokens: o.tokens,
 	}
 	if !o.request.PromptLogprobs {

@@ -2,9 +2,8 @@ package text
 
 import "strings"
 
-// StopMatcher tells when generated text ends with a stop string, as TGI does: it looks only at the ends of what it is
-// given, so a stop string that ends inside a token never matches, and one trailing newline behind the stop string does
-// not hinder a match. It belongs to one generation and is not safe for concurrent use.
+// StopMatcher finds the first stop string in generated text that comes piece by piece: wherever it stands in a piece or
+// across pieces, the one that ends first. It belongs to one generation and is not safe for concurrent use.
 type StopMatcher struct {
 	stops []string
 	tail  string // the end of the text so far
@@ -15,28 +14,39 @@ type StopMatcher struct {
 func NewStopMatcher(stops []string) *StopMatcher {
 	m := &StopMatcher{stops: stops}
 	for _, stop := range stops {
-		m.keeps = max(m.keeps, len(stop)+len("\n"))
+		m.keeps = max(m.keeps, len(stop)-1)
 	}
 	return m
 }
 
-// Append adds the text of one token, which may be empty, and tells whether a stop string matches. An empty stop string
-// always matches. The matcher keeps no more of the text than one byte more than the longest stop string has.
-func (m *StopMatcher) Append(text string) bool {
+// Append adds the text of one token, which may be empty, and tells whether a stop string ends in it, and how many bytes of
+// it go on behind. A single newline there belongs to the match, as in TGI, whose answers keep it. An empty stop string
+// matches the end of the first text. The matcher keeps less of the text than the longest stop string has.
+func (m *StopMatcher) Append(text string) (behind int, found bool) {
+	behind, found = m.Find(text)
+	if found && text[len(text)-behind:] == "\n" {
+		behind = 0
+	}
+	joined := m.tail + text
+	m.tail = joined[max(0, len(joined)-m.keeps):]
+	return behind, found
+}
+
+// Find is Append for text that is not certain yet: it adds nothing, and a newline is nothing special.
+func (m *StopMatcher) Find(text string) (behind int, found bool) {
 	if len(m.stops) == 0 {
-		return false
+		return 0, false
 	}
-	if len(text) >= m.keeps {
-		m.tail = strings.Clone(text[len(text)-m.keeps:])
-	} else {
-		m.tail += text
-		m.tail = m.tail[max(0, len(m.tail)-m.keeps):]
-	}
-	line := strings.TrimSuffix(m.tail, "\n")
+	joined := m.tail + text
 	for _, stop := range m.stops {
-		if strings.HasSuffix(m.tail, stop) || strings.HasSuffix(line, stop) {
-			return true
+		from := max(0, len(m.tail)-len(stop)+1) // matches that end in the tail have been found
+		if stop == "" {
+			from = len(joined)
+		}
+		if i := strings.Index(joined[min(from, len(joined)):], stop); i >= 0 {
+			behind = max(behind, len(joined)-from-i-len(stop))
+			found = true
 		}
 	}
-	return false
+	return behind, found
 }

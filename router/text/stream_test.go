@@ -94,34 +94,3 @@ func TestStreamHoldsLong(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
-
-func TestStopMatcher(t *testing.T) {
-	for _, c := range []struct {
-		stops []string
-		parts string // separated by |
-		want  int    // index of the part with which it matches, or -1
-	}{
-		{nil, "a|b", -1},
-		{[]string{""}, "|a", 0},
-		{[]string{"END"}, "E|N|D|x", 2},
-		{[]string{"END"}, "xEND|", 0},
-		{[]string{"END"}, "xENDx|y", -1},
-		{[]string{"END"}, "END\n", 0},
-		{[]string{"END"}, "END\n\n|x", -1},
-		{[]string{"END\n"}, "END|\n", 1},
-		{[]string{"long stop", "op"}, "long st|o|p", 2},
-		{[]string{"ab"}, strings.Repeat("a|", 500) + "b", 500},
-		{[]string{"模型"}, "模|型", 1},
-	} {
-		matcher, got := text.NewStopMatcher(c.stops), -1
-		for i, part := range strings.Split(c.parts, "|") {
-			if matcher.Append(part) {
-				got = i
-				break
-			}
-		}
-		if got != c.want {
-			t.Errorf("%q in %.40q: got a match at %d, want %d", c.stops, c.parts, got, c.want)
-		}
-	}
-}
