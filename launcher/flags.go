@@ -28,6 +28,7 @@ type modelFlags struct {
 	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" placeholder:"N" help:"Sequences that run at once. Default: 128."`
 	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.8" help:"Share of the memory that is free once the weights are loaded that the KV cache takes."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
+	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Kernels              string  `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
 }
 
@@ -117,7 +118,8 @@ type commandLine struct {
 		MaxInputTokens int `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
 		MaxTotalTokens int `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
 	} `cmd:"" help:"Run a router that serves from the nodes it finds."`
-	Shard struct {
+	Simulate simulateFlags `cmd:"" help:"Run a trace of requests through queue, ledger and scheduler in virtual time."`
+	Shard    struct {
 		Group string `help:"Name of the group."`
 		Rank  int    `help:"Rank in the group."`
 	} `cmd:"" hidden:""`
@@ -133,7 +135,8 @@ type settings struct {
 
 // command is a checked command line.
 type command struct {
-	role string // serve, node, router or version
+	role     string // serve, node, router, simulate or version
+	simulate simulateFlags
 	settings
 }
 
@@ -167,6 +170,9 @@ func parse(arguments []string, out io.Writer) (command, error) {
 		c.MaxInputLength, c.MaxInputTokens, c.MaxTotalTokens = line.Router.MaxInputLength, line.Router.MaxInputTokens, line.Router.MaxTotalTokens
 	case "shard":
 		return c, errors.New("shards are started by the launcher: use `lockstep serve` or `lockstep node`")
+	case "simulate":
+		c.simulate = line.Simulate
+		return c, nil
 	case "version":
 		return c, nil
 	}

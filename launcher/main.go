@@ -32,6 +32,12 @@ func run(arguments []string) int {
 	case command.role == "version":
 		fmt.Println("lockstep", version)
 		return 0
+	case command.role == "simulate":
+		if err := command.simulate.run(os.Stdout); err != nil {
+			fmt.Fprintf(os.Stderr, "lockstep simulate: %v\n", err)
+			return 2
+		}
+		return 0
 	}
 	console := newConsole(os.Stderr)
 	log := newLogger(console, command.settings.JSONOutput, command.settings.LogLevel)

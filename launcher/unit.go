@@ -94,7 +94,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		Group: protocol.GroupRef{Group: l.NodeName, Incarnation: u.incarnation}, Node: l.NodeName, Shards: u.size,
 		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
 		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
-		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens,
+		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog,
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID

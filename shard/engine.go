@@ -179,7 +179,7 @@ func (e *engine) prepare(work []schedule.Work) {
 			PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks}}
 		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens), cached: w.Cached}
 		e.cachedTokens += (w.Added - w.Fresh) * model.BlockTokens
-		e.record.add(w)
+		e.record.Add(&w)
 		prompt, end := len(s.request.Prompt), w.Start+w.Count
 		switch {
 		case s.request.PromptLogprobs && s.sent < min(end+1, prompt) && w.Start < prompt:

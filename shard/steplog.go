@@ -21,7 +21,8 @@ type StepRecord struct {
 	Seconds       float64 `json:"seconds"`
 }
 
-func (r *StepRecord) add(w schedule.Work) {
+// Add counts what a piece of work computes.
+func (r *StepRecord) Add(w *schedule.Work) {
 	pairs := w.Count*w.Start + w.Count*(w.Count+1)/2
 	if w.Count == 1 {
 		r.Decodes++

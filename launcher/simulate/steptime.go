@@ -1,0 +1,158 @@
+package simulate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+
+	"lockstep/shard"
+)
+
+// StepModel says how long a step takes: a sum of what it computes, each times a duration in seconds. A pair is a token
+// that is computed and a position that it attends to.
+type StepModel struct {
+	Name         string  `json:"name"`
+	Base         float64 `json:"base"`
+	PrefillToken float64 `json:"prefill_token"`
+	PrefillPair  float64 `json:"prefill_pair"`
+	Decode       float64 `json:"decode"` // a sequence's next token
+	DecodePair   float64 `json:"decode_pair"`
+}
+
+// DefaultStepModel is a roofline of Llama-2-7B in 16 bits on one A100 with 80 GB: 13.5 GB of weights at 2.0 TB/s and an
+// overhead a step; 14 GFLOP a token at 60% of 312 TFLOP/s; 0.5 MB of keys and values a position at 2.0 TB/s. It has room
+// for about 120,000 tokens: the set-up of the past-future paper (https://arxiv.org/abs/2507.10150).
+var DefaultStepModel = StepModel{Name: "Llama-2-7B on A100-80GB, roofline", Base: 0.008, PrefillToken: 75e-6, PrefillPair: 2.8e-9, Decode: 75e-6, DecodePair: 0.26e-6}
+
+// Seconds is how long a step takes.
+func (m *StepModel) Seconds(r *shard.StepRecord) float64 {
+	return m.Base + m.PrefillToken*float64(r.PrefillTokens) + m.PrefillPair*float64(r.PrefillPairs) +
+		m.Decode*float64(r.Decodes) + m.DecodePair*float64(r.DecodePairs)
+}
+
+// ReadStepModel reads a model that WriteFit wrote.
+func ReadStepModel(path string) (model StepModel, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return model, err
+	}
+	if err = json.Unmarshal(data, &model); err != nil {
+		return model, fmt.Errorf("step model %s: %w", path, err)
+	}
+	if values := []float64{model.Base, model.PrefillToken, model.PrefillPair, model.Decode, model.DecodePair}; !(model.Base > 0) {
+		return model, fmt.Errorf("step model %s: no base time in %v", path, values)
+	}
+	return model, nil
+}
+
+// ReadStepLog reads what a shard's step log holds.
+func ReadStepLog(path string) ([]shard.StepRecord, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var records []shard.StepRecord
+	decoder := json.NewDecoder(file)
+	for {
+		var record shard.StepRecord
+		if err := decoder.Decode(&record); err == io.EOF {
+			return records, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("step log %s, step %d: %w", path, len(records)+1, err)
+		}
+		records = append(records, record)
+	}
+}
+
+// terms of a step, in the order of the model's durations.
+func terms(r *shard.StepRecord) [5]float64 {
+	return [5]float64{1, float64(r.PrefillTokens), float64(r.PrefillPairs), float64(r.Decodes), float64(r.DecodePairs)}
+}
+
+// Fit finds the durations that fit the records best by least squares of relative errors, none below zero. It returns the
+// model and the median and 90th percentile of the relative errors that are left.
+func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 float64, err error) {
+	if len(records) < 20 {
+		return model, 0, 0, fmt.Errorf("%d steps are too few to fit a model to", len(records))
+	}
+	// The slowest hundredth are pauses of the machine, which say nothing of the work.
+	slowest := newSample()
+	for i := range records {
+		if records[i].Seconds <= 0 {
+			return model, 0, 0, errors.New("a step took no time")
+		}
+		plain := terms(&records[i])
+		slowest.add(records[i].Seconds / (plain[0] + plain[1] + plain[3]))
+	}
+	limit := slowest.percentile(99)
+	active := [5]bool{true, true, true, true, true}
+	var x [5]float64
+	for range 5 {
+		var normal [5][6]float64
+		for i := range records {
+			t := terms(&records[i])
+			if records[i].Seconds/(t[0]+t[1]+t[3]) > limit {
+				continue
+			}
+			weight := 1 / (records[i].Seconds * records[i].Seconds)
+			for a := range 5 {
+				for b := range 5 {
+					normal[a][b] += weight * t[a] * t[b]
+				}
+				normal[a][5] += weight * t[a] * records[i].Seconds
+			}
+		}
+		x = solve(normal, active)
+		worst := -1
+		for a := range x {
+			if x[a] < 0 && (worst < 0 || x[a] < x[worst]) {
+				worst = a
+			}
+		}
+		if worst < 0 {
+			break
+		}
+		active[worst] = false
+	}
+	model = StepModel{Name: name, Base: x[0], PrefillToken: x[1], PrefillPair: x[2], Decode: x[3], DecodePair: x[4]}
+	errorsLeft := newSample()
+	for i := range records {
+		errorsLeft.add(math.Abs(model.Seconds(&records[i])-records[i].Seconds) / records[i].Seconds)
+	}
+	return model, errorsLeft.percentile(50), errorsLeft.percentile(90), nil
+}
+
+// solve solves the normal equations of the active unknowns by elimination; the others, and those that the records say
+// nothing about, are 0.
+func solve(m [5][6]float64, active [5]bool) (x [5]float64) {
+	var order []int
+	for column := range 5 {
+		if !active[column] || m[column][column] == 0 {
+			continue
+		}
+		pivot := m[column][column]
+		for _, earlier := range order {
+			factor := m[column][earlier] / m[earlier][earlier]
+			for k := range 6 {
+				m[column][k] -= factor * m[earlier][k]
+			}
+		}
+		if m[column][column] < 1e-9*pivot {
+			continue // no more than a sum of the others
+		}
+		order = append(order, column)
+	}
+	for i := len(order) - 1; i >= 0; i-- {
+		row := order[i]
+		value := m[row][5]
+		for _, later := range order[i+1:] {
+			value -= m[row][later] * x[later]
+		}
+		x[row] = value / m[row][row]
+	}
+	return x
+}
