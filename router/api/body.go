@@ -22,10 +22,11 @@ type parameters struct {
 	ReturnFullText      *bool
 	Stop                []string
 	Truncate            *uint64
-	Watermark           bool // accepted, without effect
+	Watermark           bool
 	Details             bool
 	DecoderInputDetails bool
 	Seed                *uint64
+	Extensions          extensions
 }
 
 // generateBody is the body of the generate routes; Stream counts on the compatible routes only.
@@ -51,7 +52,7 @@ func tgi094Parameters(p *parameters) structure {
 		{"do_sample", intoBool(&p.DoSample)},
 		{"max_new_tokens", intoUnsigned(&p.MaxNewTokens, "u32", math.MaxUint32)},
 		{"return_full_text", nullable(&p.ReturnFullText, intoBool)},
-		{"stop", intoTexts(&p.Stop)},
+		{"stop", intoList(&p.Stop, intoText)},
 		{"truncate", nullable(&p.Truncate, intoSize)},
 		{"watermark", intoBool(&p.Watermark)},
 		{"details", intoBool(&p.Details)},
@@ -59,7 +60,7 @@ func tgi094Parameters(p *parameters) structure {
 		{"seed", nullable(&p.Seed, func(target *uint64) func(*bodyDecoder) error {
 			return intoUnsigned(target, "u64", math.MaxUint64)
 		})},
-	}}
+	}, extensions: p.Extensions.fields()}
 }
 
 // decodeTGI094 reads a body of TGI 0.9.4. compat adds the field stream.

@@ -41,7 +41,7 @@ func outside01(value *float32) bool { return value != nil && !(*value > 0 && *va
 // validateParameters checks the parameters in TGI's order.
 func (s *Server) validateParameters(body *generateBody, bestOf uint64) *request.Error {
 	p := &body.Parameters
-	sampling := p.DoSample || p.Temperature != nil || p.TopK != nil || p.TopP != nil || p.TypicalP != nil
+	sampling := p.DoSample || p.Temperature != nil || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || p.Extensions.sampling.MinP > 0
 	switch {
 	case bestOf > 1 && !sampling:
 		return invalid("you must use sampling when `best_of` is > 1")
@@ -77,6 +77,9 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 		return nil, nil, err
 	}
 	p := &body.Parameters
+	if err := p.Extensions.validate(model.Card.VocabularySize, p.MaxNewTokens); err != nil {
+		return nil, nil, err
+	}
 	if p.Truncate != nil && (*p.Truncate == 0 || *p.Truncate > uint64(model.MaxInputLength)) {
 		return nil, nil, invalid("`truncate` must be strictly positive and less than %d. Given: %d", model.MaxInputLength, *p.Truncate)
 	}
@@ -100,7 +103,7 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 	s.metrics.maxNewTokens.Observe(float64(p.MaxNewTokens))
 	return &request.Request{
 		Prompt: ids, MaxNewTokens: int(p.MaxNewTokens), PromptLogprobs: p.DecoderInputDetails,
-		Sampling: resolveSampling(p), CardDigest: model.Digest,
+		Sampling: resolveSampling(p), CardDigest: model.Digest, NoPrefixCache: p.Extensions.disablePromptCache,
 	}, model, nil
 }
 
@@ -119,15 +122,24 @@ func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int
 	return ids, nil
 }
 
+// TGI's watermark; it reads other values from the environment of its shards.
+const (
+	watermarkGamma = 0.5
+	watermarkDelta = 2.0
+)
+
 // resolveSampling applies TGI's rule of when to sample, and draws the seed where none was given.
 func resolveSampling(p *parameters) protocol.Sampling {
-	s := protocol.Sampling{
-		Temperature: finite(p.Temperature), TopP: finite(p.TopP), TypicalP: finite(p.TypicalP), RepetitionPenalty: finite(p.RepetitionPenalty),
+	s := p.Extensions.sampling
+	s.Temperature, s.RepetitionPenalty = finite(p.Temperature), finite(p.RepetitionPenalty)
+	s.TopP, s.TypicalP = finite(p.TopP), finite(p.TypicalP)
+	if p.Watermark {
+		s.WatermarkGamma, s.WatermarkDelta = watermarkGamma, watermarkDelta
 	}
 	if p.TopK != nil {
 		s.TopK = int(*p.TopK)
 	}
-	s.Sample = p.DoSample || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || p.Temperature != nil && *p.Temperature != 1
+	s.Sample = p.DoSample || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || s.MinP > 0 || p.Temperature != nil && *p.Temperature != 1
 	switch {
 	case !s.Sample:
 	case p.Seed != nil:

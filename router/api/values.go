@@ -18,6 +18,8 @@ type structure struct {
 	name     string
 	fields   []field
 	required int // this many of the first fields must be there
+	// extensions are fields that the original does not have: an array cannot hold them.
+	extensions []field
 }
 
 // structure reads an object, or an array that holds the fields by position.
@@ -77,7 +79,8 @@ func (d *bodyDecoder) end(bracket byte, eof string) error {
 }
 
 func (d *bodyDecoder) members(s structure) error {
-	seen := make([]bool, len(s.fields))
+	fields := slices.Concat(s.fields, s.extensions)
+	seen := make([]bool, len(fields))
 	for first := true; ; first = false {
 		more, err := d.separator(first, '}', eofObject, "expected `,` or `}`")
 		if err != nil {
@@ -86,27 +89,21 @@ func (d *bodyDecoder) members(s structure) error {
 		if !more {
 			break
 		}
-		if d.peek() != '"' {
-			return d.ahead("key must be a string")
-		}
-		key, err := d.text()
+		key, err := d.key()
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(s.fields, func(f field) bool { return f.name == key })
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == key })
 		if i >= 0 && seen[i] {
 			return unsettled(fmt.Sprintf("duplicate field `%s`", key))
 		}
 		d.push("." + key)
-		if c, ok := d.space(); !ok {
-			return d.ahead(eofObject)
-		} else if c != ':' {
-			return d.ahead("expected `:`")
+		if err := d.colon(); err != nil {
+			return err
 		}
-		d.index++
 		if i >= 0 {
 			seen[i] = true
-			err = s.fields[i].read(d)
+			err = fields[i].read(d)
 		} else {
 			err = d.ignore()
 		}
@@ -120,6 +117,25 @@ func (d *bodyDecoder) members(s structure) error {
 			return unsettled(fmt.Sprintf("missing field `%s`", s.fields[i].name))
 		}
 	}
+	return nil
+}
+
+// key reads the key of a member.
+func (d *bodyDecoder) key() (string, error) {
+	if d.peek() != '"' {
+		return "", d.ahead("key must be a string")
+	}
+	return d.text()
+}
+
+// colon reads what stands between key and value.
+func (d *bodyDecoder) colon() error {
+	if c, ok := d.space(); !ok {
+		return d.ahead(eofObject)
+	} else if c != ':' {
+		return d.ahead("expected `:`")
+	}
+	d.index++
 	return nil
 }
 
@@ -239,19 +255,10 @@ func (d *bodyDecoder) nextIgnored(bracket byte, first bool) (more bool, err erro
 	if bracket == ']' {
 		return true, nil
 	}
-	if d.peek() != '"' {
-		return false, d.ahead("key must be a string")
-	}
-	if _, err := d.text(); err != nil {
+	if _, err := d.key(); err != nil {
 		return false, err
 	}
-	if c, ok := d.space(); !ok {
-		return false, d.ahead(eofObject)
-	} else if c != ':' {
-		return false, d.ahead("expected `:`")
-	}
-	d.index++
-	return true, nil
+	return true, d.colon()
 }
 
 // intoText reads a string.
@@ -288,8 +295,8 @@ func intoBool(target *bool) func(*bodyDecoder) error {
 	}
 }
 
-// intoTexts reads an array of strings.
-func intoTexts(target *[]string) func(*bodyDecoder) error {
+// intoList reads an array of what into reads.
+func intoList[T any](target *[]T, into func(*T) func(*bodyDecoder) error) func(*bodyDecoder) error {
 	return func(d *bodyDecoder) error {
 		c, ok := d.space()
 		if !ok {
@@ -299,7 +306,7 @@ func intoTexts(target *[]string) func(*bodyDecoder) error {
 			return d.unexpected("a sequence")
 		}
 		d.index++
-		values := []string{}
+		values := []T{}
 		for i := 0; ; i++ {
 			d.push(fmt.Sprintf("[%d]", i))
 			more, err := d.separator(i == 0, ']', eofList, "expected `,` or `]`")
@@ -310,8 +317,8 @@ func intoTexts(target *[]string) func(*bodyDecoder) error {
 				d.pop()
 				break
 			}
-			var value string
-			if err := intoText(&value)(d); err != nil {
+			var value T
+			if err := into(&value)(d); err != nil {
 				return err
 			}
 			values = append(values, value)
