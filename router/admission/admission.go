@@ -60,6 +60,8 @@ const (
 	// DefaultDecodeWeight makes a token that is held cost what a token still to prefill costs, as in NVIDIA Dynamo: a
 	// cached prefix then draws a request to its group until that group holds as many tokens more than the others.
 	DefaultDecodeWeight = 1.0
+	// trustWeight is the weight of the newest request in a group's trust: some twenty of them change it.
+	trustWeight = 0.1
 	// maxSamples bounds the futures that PastFuture looks at for one decision.
 	maxSamples = 5
 	// maxKinds bounds the kinds whose lengths are remembered; when full, kinds without items and groups are forgotten.
@@ -185,6 +187,8 @@ type stay struct {
 	// pending is how many known tokens are still to be computed before the next token comes; 0 once it has come.
 	pending int
 	cached  int // known tokens that the group's cache had, as predicted or as told
+	// promised is how many of them the prefix index is sure of; 0 once the group has told.
+	promised int
 	// resumed says that the item had produced something before this stay.
 	resumed bool
 	draws   [maxSamples]int // PastFuture's lengths; 0: not drawn yet
@@ -335,7 +339,7 @@ func (c *Core) Expire(now int64) []uint64 {
 func (c *Core) SetGroup(name string, description Group) {
 	g := c.groups[name]
 	if g == nil {
-		g = &group{name: name, open: true, prefixes: newPrefixes()}
+		g = &group{name: name, open: true, prefixes: newPrefixes(), trust: 1}
 		c.groups[name] = g
 		at, _ := slices.BinarySearchFunc(c.ordered, name, func(g *group, name string) int { return strings.Compare(g.name, name) })
 		c.ordered = slices.Insert(c.ordered, at, g)

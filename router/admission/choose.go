@@ -4,9 +4,10 @@ import "slices"
 
 // option is a group that could take an item.
 type option struct {
-	group  *group
-	cached int // tokens of the item that the group is thought to have cached
-	cost   float64
+	group   *group
+	matched int // tokens of the item that the prefix index has
+	cached  int // tokens of the item that the group is thought to have cached
+	cost    float64
 }
 
 // Admit places as many waiting items as fit and returns where, in the order in which they came. Items that are overdue
@@ -36,7 +37,7 @@ func (c *Core) Admit(now int64) []Assignment {
 		} else {
 			k.waiting = slices.Delete(k.waiting, k.head, k.head+1)
 		}
-		c.place(e, chosen.group, chosen.cached)
+		c.place(e, &chosen)
 		assignments = append(assignments, Assignment{ID: e.ID, Group: chosen.group.name})
 	}
 }
@@ -70,9 +71,10 @@ func (c *Core) choose(e *entry) (option, bool) {
 		if !g.open || g.kind != e.kind || !Fits(e.total(), g.Limits) {
 			continue
 		}
-		cached := min(g.prefixes.match(e.Keys)*g.Limits.BlockTokens, e.known()-1)
+		matched := min(g.prefixes.match(e.Keys)*g.Limits.BlockTokens, e.known()-1)
+		cached := int(g.trust * float64(matched))
 		prefill := g.pending + e.known() - cached
-		options = append(options, option{g, cached, float64(prefill) + c.config.DecodeWeight*float64(g.held+g.foreign)})
+		options = append(options, option{g, matched, cached, float64(prefill) + c.config.DecodeWeight*float64(g.held+g.foreign)})
 	}
 	c.scratch.options = options
 	for len(options) > 0 {

@@ -14,6 +14,9 @@ type group struct {
 	open     bool
 	running  []*entry // in the order in which peak.go last found them to end, latest first
 	prefixes prefixes
+	// trust is the share of what the prefix index promises that the group's cache has lately been found to hold: little
+	// where the cache is off, or where others fill it.
+	trust float64
 
 	reserved int // worst case of all that run, in whole blocks
 	held     int // known tokens of all that run, in whole blocks
@@ -63,11 +66,13 @@ func (g *group) add(e *entry, sign int) {
 	}
 }
 
-// place takes a waiting entry into a group, of whose cache it is thought to find so many tokens.
-func (c *Core) place(e *entry, g *group, cached int) {
+// place takes a waiting entry into a group.
+func (c *Core) place(e *entry, chosen *option) {
+	g := chosen.group
 	c.queued--
 	e.group = g
-	e.yielded, e.cached, e.pending, e.resumed = false, cached, e.known()-cached, e.Produced > 0
+	e.yielded, e.cached, e.pending, e.resumed = false, chosen.cached, e.known()-chosen.cached, e.Produced > 0
+	e.promised = min(g.prefixes.computed(e.Keys)*g.Limits.BlockTokens, chosen.matched)
 	g.running = append(g.running, e)
 	g.add(e, 1)
 	g.prefixes.insert(e.Keys)
@@ -89,16 +94,22 @@ func (c *Core) depart(e *entry) {
 }
 
 // Begun takes in how many known tokens of an item its group's cache had. The keys that were wrongly thought to be there
-// stay in the prefix index, since the item computes them now; they go if it leaves before it has.
+// stay in the prefix index, since the item computes them now (they go if it leaves before it has); what is corrected is
+// the prefill that is waited for, and the trust in that index.
 func (c *Core) Begun(id uint64, cachedTokens int) {
 	e := c.entries[id]
 	if e == nil || e.group == nil || e.yielded {
 		return // a parked one that begins again: its decoding is only interrupted
 	}
+	g := e.group
 	cachedTokens = min(max(cachedTokens, 0), e.known())
-	e.group.pending -= e.pending
+	if e.promised > 0 {
+		g.trust += trustWeight * (min(1, float64(cachedTokens)/float64(e.promised)) - g.trust)
+		e.promised = 0
+	}
+	g.pending -= e.pending
 	e.cached, e.pending = cachedTokens, e.known()-cachedTokens
-	e.group.pending += e.pending
+	g.pending += e.pending
 }
 
 // Advance takes in how many output tokens an item has. The first that comes at a group ends the prefill there.
@@ -116,6 +127,7 @@ func (c *Core) Advance(id uint64, produced int) {
 		g.add(e, -1)
 		e.yielded, e.pending, e.Produced = true, 0, produced
 		g.add(e, 1)
+		g.prefixes.settle(e.Keys)
 		g.version++
 		return
 	}

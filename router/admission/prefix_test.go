@@ -120,3 +120,55 @@ func TestIndexIsBounded(t *testing.T) {
 		t.Errorf("x: got %d, want %d", got, want)
 	}
 }
+
+// Where the cache never holds what the index promises, the index loses its say; where it does again, it regains it.
+func TestTrust(t *testing.T) {
+	c := newCore(t, admission.Config{})
+	c.SetGroup("a", admission.Group{Kind: "m", Limits: roomy})
+	next := uint64(0)
+	prefill := func(cached int) int {
+		next++
+		push(t, c, prompt(next, "x", 10, 1))
+		expect(t, c, fmt.Sprintf("[{%d a}]", next))
+		tokens := c.Load("a").PrefillTokens
+		c.Begun(next, cached)
+		c.Begun(next, cached) // parked in its prefill: counts once
+		c.Advance(next, 1)
+		c.Finish(next)
+		return tokens
+	}
+	if got, want := fmt.Sprint(prefill(0), prefill(160), prefill(0), prefill(160)), "176 16 16 32"; got != want {
+		t.Fatalf("got %s, want %s", got, want)
+	}
+	for range 50 {
+		prefill(0)
+	}
+	if got, want := prefill(0), 176; got != want {
+		t.Fatalf("with the cache off: got %d, want %d", got, want)
+	}
+	for range 50 {
+		prefill(160)
+	}
+	if got, want := prefill(160), 17; got != want {
+		t.Fatalf("with the cache on: got %d, want %d", got, want)
+	}
+}
+
+// A prefix that is still being computed draws others, but promises nothing yet.
+func TestPrefixesOnTheirWayPromiseNothing(t *testing.T) {
+	c := newCore(t, admission.Config{})
+	c.SetGroup("a", admission.Group{Kind: "m", Limits: roomy})
+	push(t, c, prompt(1, "x", 10, 1), prompt(2, "x", 10, 1), prompt(3, "x", 10, 1))
+	expect(t, c, "[{1 a} {2 a} {3 a}]")
+	for id := uint64(1); id <= 3; id++ {
+		c.Begun(id, 0)
+	}
+	if got, want := c.Load("a").PrefillTokens, 3*176; got != want {
+		t.Fatalf("got %d, want %d", got, want)
+	}
+	push(t, c, prompt(4, "x", 10, 1))
+	expect(t, c, "[{4 a}]")
+	if got, want := c.Load("a").PrefillTokens, 3*176+16; got != want {
+		t.Fatalf("got %d, want %d", got, want)
+	}
+}

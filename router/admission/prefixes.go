@@ -19,6 +19,7 @@ type block struct {
 	key          protocol.BlockKey
 	parent       *block
 	children     int
+	computed     bool // a prompt with it has been computed; before, one is on its way
 	older, newer *block
 }
 
@@ -36,6 +37,22 @@ func (p *prefixes) match(keys []protocol.BlockKey) int {
 		return 0
 	}
 	return sort.Search(len(keys), func(i int) bool { return p.blocks[keys[i]] == nil })
+}
+
+// computed returns how many of the first keys belong to prompts that have been computed.
+func (p *prefixes) computed(keys []protocol.BlockKey) int {
+	return sort.Search(len(keys), func(i int) bool { b := p.blocks[keys[i]]; return b == nil || !b.computed })
+}
+
+// settle notes that a prompt of these blocks has been computed.
+func (p *prefixes) settle(keys []protocol.BlockKey) {
+	for _, key := range keys {
+		b := p.blocks[key]
+		if b == nil {
+			return
+		}
+		b.computed = true
+	}
 }
 
 // insert notes that a prompt of these blocks is computed.
