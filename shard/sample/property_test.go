@@ -93,6 +93,9 @@ func TestChoices(t *testing.T) {
 		if !mayBeChosen(token, distribution, c, &p) {
 			t.Fatalf("seed %d, case %d, %+v: token %d may not be chosen", seed, i, p, token)
 		}
+		if p.Sample {
+			checkDraw(t, token, distribution, sample.Uniform(p.Seed, uint64(len(c.Tokens))))
+		}
 		checkAlternatives(t, out, top, distribution)
 		if !p.Sample && top > 0 && (out[1].Token != token || out[1].Logprob != logprob) {
 			t.Fatalf("seed %d, case %d, %+v: greedy chose %d (%v), the likeliest is %+v", seed, i, p, token, logprob, out[1])
@@ -101,6 +104,20 @@ func TestChoices(t *testing.T) {
 		if !slices.Equal(out[1:], more[:min(top, len(more))]) {
 			t.Fatalf("seed %d, case %d, %+v: %d alternatives are %v, %d are %v", seed, i, p, top, out[1:], top+3, more)
 		}
+	}
+}
+
+// checkDraw looks for the random number in the chosen token's part of the running sum over ids.
+func checkDraw(t *testing.T, token int32, distribution map[int32]float64, uniform float64) {
+	t.Helper()
+	before := 0.0
+	for id, probability := range distribution {
+		if id < token {
+			before += probability
+		}
+	}
+	if after := before + distribution[token]; uniform < before-1e-9 || uniform > after+1e-9 {
+		t.Fatalf("token %d was chosen with %v, it has the part from %v to %v", token, uniform, before, after)
 	}
 }
 

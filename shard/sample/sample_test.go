@@ -60,6 +60,7 @@ func TestParameters(t *testing.T) {
 		{"min_p of the best", prompt2, protocol.Sampling{Sample: true, MinP: 1}, []float32{-inf, -inf, 3, -inf, -inf}},
 		{"min_p before top_p", prompt2, protocol.Sampling{Sample: true, MinP: 0.08, TopP: 0.88}, []float32{1, -inf, 3, -inf, -inf}},
 		{"top_k", prompt2, protocol.Sampling{Sample: true, TopK: 3}, []float32{1, -inf, 3, 0.5, -inf}},
+		{"top_k of all but one", prompt2, protocol.Sampling{Sample: true, TopK: 4}, []float32{1, -inf, 3, 0.5, 0}},
 		{"top_k of all", prompt2, protocol.Sampling{Sample: true, TopK: 5}, logits},
 		{"top_k of more than allowed", prompt2, protocol.Sampling{Sample: true, TopK: 3, AllowedTokenIDs: []int32{0, 1}}, []float32{1, -2, -inf, -inf, -inf}},
 		{"greedy knows no filters", prompt2, protocol.Sampling{MinP: 1, TopK: 1, TopP: 0.1, TypicalP: 0.1}, logits},
@@ -103,6 +104,36 @@ func TestTies(t *testing.T) {
 	checkDistribution(t, logits, after(), protocol.Sampling{Sample: true, TopP: 0.4}, []float32{0, 0, -inf, -inf, -inf})
 	checkDistribution(t, logits[:4], after(), protocol.Sampling{Sample: true, TopP: 1e-30}, []float32{0, -inf, -inf, -inf})
 	checkDistribution(t, logits[:4], after(), protocol.Sampling{Sample: true, TypicalP: 0.1}, []float32{0, 0, 0, 0})
+}
+
+// Both sides of a boundary. The probabilities are 0.5, 0.3, 0.15 and 0.05; by their distance to the entropy of 1.142 the
+// second comes first, then the first, the third and the last.
+func TestBoundaries(t *testing.T) {
+	logits := []float32{0, 0, 0, 0}
+	for i, probability := range []float64{0.5, 0.3, 0.15, 0.05} {
+		logits[i] = float32(math.Log(probability))
+	}
+	for _, c := range []struct {
+		p    protocol.Sampling
+		kept int
+	}{
+		{protocol.Sampling{TopP: 0.79}, 2}, {protocol.Sampling{TopP: 0.801}, 3}, {protocol.Sampling{TopP: 0.49}, 1}, {protocol.Sampling{TopP: 0.951}, 4},
+		{protocol.Sampling{TypicalP: 0.79}, 2}, {protocol.Sampling{TypicalP: 0.801}, 3}, {protocol.Sampling{TypicalP: 0.951}, 4},
+		{protocol.Sampling{MinP: 0.59}, 2}, {protocol.Sampling{MinP: 0.61}, 1},
+	} {
+		want := slices.Clone(logits)
+		for i := c.kept; i < len(want); i++ {
+			want[i] = -inf
+		}
+		c.p.Sample = true
+		checkDistribution(t, logits, after(), c.p, want)
+	}
+	checkDistribution(t, logits, after(), protocol.Sampling{Sample: true, TypicalP: 0.29}, []float32{-inf, 0, -inf, -inf})
+	for i, probability := range []float64{0.28, 0.26, 0.24, 0.22} { // all about as far from the entropy of 1.382
+		logits[i] = float32(math.Log(probability))
+	}
+	checkDistribution(t, logits, after(), protocol.Sampling{Sample: true, TypicalP: 0.49}, []float32{-inf, logits[1], logits[2], -inf})
+	checkDistribution(t, logits, after(), protocol.Sampling{Sample: true, TypicalP: 0.51}, []float32{logits[0], logits[1], logits[2], -inf})
 }
 
 // typical_p drops the best where the distribution is flat but for it.
@@ -165,6 +196,13 @@ func TestLogprob(t *testing.T) {
 		want := float32(float64(logits[id]) - highest - math.Log(sum))
 		if got := sample.Logprob(logits, int32(id)); math.Abs(float64(got-want)) > 1e-9+1e-7*math.Abs(float64(want)) {
 			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+	var s sample.Sampler
+	for x := float32(0); x > -600; x -= random.Float32() {
+		probabilities := s.Distribution([]float32{0, x}, after(), &protocol.Sampling{})
+		if got, want := probabilities[1]/probabilities[0], math.Exp(float64(x)); math.Abs(got-want) > 1e-10*want {
+			t.Errorf("e^%v is %v, want %v", x, got, want)
 		}
 	}
 	if got := sample.Logprob([]float32{-inf, 3}, 0); got != -math.MaxFloat32 {
