@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -87,19 +88,15 @@ func (b *backend) onSnapshot(snapshot *fleet.Snapshot) {
 func (b *backend) Model() *api.Model           { return b.model.Load() }
 func (b *backend) ModelKnown() <-chan struct{} { return b.known }
 func (b *backend) Cancel(id uint64)            { b.fleet.Cancel(id) }
+func (b *backend) Done(id uint64)              { b.fleet.Done(id) }
 func (b *backend) Load() request.Load          { return b.fleet.Snapshot().Load }
 
 func (b *backend) Submit(r *request.Request) (uint64, *request.Events, error) {
 	return b.fleet.Submit(r)
 }
 
-// Ready reports whether a group of the served model takes requests.
-func (b *backend) Ready() bool {
+// Healthy reports whether all ready groups of the served model compute.
+func (b *backend) Healthy(ctx context.Context) bool {
 	model := b.model.Load()
-	for _, g := range b.fleet.Snapshot().Groups {
-		if model != nil && g.Ready && g.CardDigest == model.Digest {
-			return true
-		}
-	}
-	return false
+	return model != nil && b.fleet.Healthy(ctx, model.Digest) == nil
 }

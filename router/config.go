@@ -3,11 +3,23 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"lockstep/protocol"
+	"lockstep/router/admission"
 	"lockstep/router/api"
 )
+
+// The values of Config.Overload.
+const (
+	OverloadRefuse = "refuse"
+	OverloadWait   = "wait"
+)
+
+// AdmissionPolicies are the values of Config.Admission. The aggressive policy is for simulations only: it admits what
+// must be parked and computed again.
+var AdmissionPolicies = []string{string(admission.Conservative), string(admission.Peak), string(admission.PastFuture)}
 
 // Config of a router. It does not change after the start. Durations are in seconds.
 type Config struct {
@@ -21,8 +33,18 @@ type Config struct {
 	Hostname string `json:"hostname"`
 	// Port to listen at. 0: any free one, which onReady tells.
 	Port int `json:"port"`
-	// MaxConcurrentRequests bounds the requests in the router, waiting and running; more are answered 429. Default 128.
+	// MaxConcurrentRequests bounds the requests in the router, waiting and running; more are answered as overload. Default
+	// 128. With Overload "wait", it bounds those that the queue does not hold: the router has MaxQueueSize more in all.
 	MaxConcurrentRequests int `json:"max_concurrent_requests"`
+	// Admission is the policy by which requests find room: "conservative" (default), "peak" or "past-future".
+	Admission string `json:"admission,omitempty"`
+	// Overload says what happens to requests beyond what the groups take: "refuse" (default; TGI's way: there are
+	// MaxConcurrentRequests permits, and who gets none is answered at once) or "wait" (LightLLM's way: they wait in a queue).
+	Overload string `json:"overload,omitempty"`
+	// MaxQueueSize bounds the requests that wait with Overload "wait"; more are answered as overload. Default 4096.
+	MaxQueueSize int `json:"max_queue_size,omitempty"`
+	// QueueTimeout bounds how long a request waits for a group; then it is answered as overload. 0: as long as it takes.
+	QueueTimeout float64 `json:"queue_timeout,omitempty"`
 	// MaxBestOf is the largest best_of. Default 2.
 	MaxBestOf int `json:"max_best_of"`
 	// MaxStopSequences is the largest number of stop strings. Default 4.
@@ -58,6 +80,9 @@ type Config struct {
 // Validate fills in the defaults and refuses what makes no sense.
 func (c *Config) Validate() error {
 	setDefault(&c.MaxConcurrentRequests, 128)
+	setDefault(&c.Admission, string(admission.Conservative))
+	setDefault(&c.Overload, OverloadRefuse)
+	setDefault(&c.MaxQueueSize, 4096)
 	setDefault(&c.MaxBestOf, 2)
 	setDefault(&c.MaxStopSequences, 4)
 	setDefault(&c.ValidationWorkers, 2)
@@ -75,12 +100,34 @@ func (c *Config) Validate() error {
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("router: port %d", c.Port)
 	case c.MaxConcurrentRequests < 0 || c.MaxBestOf < 0 || c.MaxStopSequences < 0 || c.ValidationWorkers < 0 || c.PayloadLimit < 0,
-		c.MaxInputLength < 0 || c.MaxTotalTokens < 0 || c.GroupWaitTimeout < 0 || c.GracefulTerminationTimeout < 0:
+		c.MaxInputLength < 0 || c.MaxTotalTokens < 0 || c.GroupWaitTimeout < 0 || c.GracefulTerminationTimeout < 0,
+		c.MaxQueueSize < 0 || c.QueueTimeout < 0:
 		return errors.New("router: a limit is negative")
+	case c.Overload != OverloadRefuse && c.Overload != OverloadWait:
+		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)
+	case !slices.Contains(AdmissionPolicies, c.Admission):
+		return fmt.Errorf("router: admission policy %q: want one of %q", c.Admission, AdmissionPolicies)
 	case c.MaxTotalTokens > 0 && c.MaxInputLength >= c.MaxTotalTokens:
 		return errors.New("router: `max_input_length` must be < `max_total_tokens`")
 	}
 	return nil
+}
+
+// queueLimit bounds the requests that wait.
+func (c *Config) queueLimit() int {
+	if c.Overload == OverloadWait {
+		return c.MaxQueueSize
+	}
+	return c.MaxConcurrentRequests
+}
+
+// permits bounds the requests in the router. In wait mode those in the queue do not count against
+// MaxConcurrentRequests, which is left to those that are validated or run: the groups' own limits are stricter.
+func (c *Config) permits() int {
+	if c.Overload == OverloadWait {
+		return c.MaxConcurrentRequests + c.MaxQueueSize
+	}
+	return c.MaxConcurrentRequests
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -92,7 +139,7 @@ func setDefault[T comparable](field *T, value T) {
 
 func (c *Config) api() api.Config {
 	return api.Config{
-		MaxConcurrentRequests: c.MaxConcurrentRequests, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
+		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
 		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version,
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),

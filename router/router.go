@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"lockstep/router/admission"
 	"lockstep/router/api"
 	"lockstep/router/fleet"
 )
@@ -33,6 +34,8 @@ const (
 	// natsPing and natsPings find a dead connection within their product.
 	natsPing  = 2 * time.Second
 	natsPings = 2
+	// admissionSeed of the past-future policy: any will do, and one that is fixed makes decisions repeatable.
+	admissionSeed = 1
 )
 
 // Run serves until ctx ends, then drains: it stops accepting and waits for the requests in flight, at most
@@ -61,7 +64,8 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	metrics := api.NewMetrics(orElse(config.MaxInputLength, 1024), orElse(config.MaxTotalTokens, 2048))
 	backend := newBackend(&config)
 	backend.fleet, err = fleet.New(conn, fleet.Config{
-		Router: wireName, QueueLimit: config.MaxConcurrentRequests, ModelID: config.ModelID,
+		Router: wireName, QueueLimit: config.queueLimit(), QueueTimeout: seconds(config.QueueTimeout),
+		Policy: admission.Policy(config.Admission), Seed: admissionSeed, ModelID: config.ModelID,
 		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, OnSnapshot: backend.onSnapshot,
 		OnDispatch: metrics.Dispatched, OnStep: metrics.Step,
 	}, log)

@@ -171,7 +171,7 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.
 	if err != nil {
 		return err
 	}
-	defer s.backend.Cancel(one.id)
+	defer s.leave(one)
 	timer := time.NewTimer(keepAliveInterval)
 	defer timer.Stop()
 	buffer := make([]byte, 0, 512)

@@ -24,14 +24,16 @@ import (
 // Config of the HTTP side; see router.Config for the meaning of each.
 type Config struct {
 	MaxConcurrentRequests int
-	MaxBestOf             int
-	MaxStopSequences      int
-	ValidationWorkers     int
-	WaitingServedRatio    float32
-	MaxWaitingTokens      int
-	PayloadLimit          int64
-	CORSAllowOrigin       []string
-	Version               string
+	// Permits bounds the requests in the router, those that wait included; more are answered as overload.
+	Permits            int
+	MaxBestOf          int
+	MaxStopSequences   int
+	ValidationWorkers  int
+	WaitingServedRatio float32
+	MaxWaitingTokens   int
+	PayloadLimit       int64
+	CORSAllowOrigin    []string
+	Version            string
 	// ModelTimeout bounds how long a request waits for the first group.
 	ModelTimeout time.Duration
 }
@@ -52,12 +54,13 @@ type Backend interface {
 	Model() *Model
 	// ModelKnown is closed when Model returns one for the first time.
 	ModelKnown() <-chan struct{}
-	// Ready reports whether a group takes requests now.
-	Ready() bool
+	// Healthy reports whether all groups that take requests compute. It takes a bounded time.
+	Healthy(context.Context) bool
 	// Submit queues a request; the error is a *request.Error or means that the router is closed.
 	Submit(*request.Request) (id uint64, events *request.Events, err error)
-	// Cancel ends a request; ids that have ended are ignored.
+	// Cancel ends a request that nobody waits for, Done one whose output is complete; ids that have ended are ignored.
 	Cancel(id uint64)
+	Done(id uint64)
 	Load() request.Load
 }
 
@@ -88,6 +91,7 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 		config: config, backend: backend, metrics: metrics, log: log,
 		echo: echo.New(), allowed: map[string]string{}, workers: make(chan struct{}, max(config.ValidationWorkers, 1)),
 	}
+	metrics.registry.MustRegister(loadCollector{backend.Load})
 	for _, table := range [][]route{s.tgi094(), s.common()} {
 		for _, r := range table {
 			serve := echo.WrapHandler(r.serve)
@@ -163,11 +167,20 @@ func respondPlain(w http.ResponseWriter, err *plainError) {
 
 // acquire takes permits for a request without waiting.
 func (s *Server) acquire(permits int64) bool {
-	if s.permits.Add(permits) > int64(s.config.MaxConcurrentRequests) {
+	if s.permits.Add(permits) > int64(s.config.Permits) {
 		s.permits.Add(-permits)
 		return false
 	}
 	return true
+}
+
+// leave ends a run when its handler returns: by itself, or because nobody waits any more.
+func (s *Server) leave(o *run) {
+	if o.last != nil {
+		s.backend.Done(o.id)
+	} else {
+		s.backend.Cancel(o.id)
+	}
 }
 
 // waitModel waits for the first group, for a bounded time.
@@ -185,32 +198,4 @@ func (s *Server) waitModel(ctx context.Context) (*Model, *request.Error) {
 	case <-ctx.Done():
 		return nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
 	}
-}
-
-// serveTokenLoad answers GET /token_load as LightLLM does, and each group's numbers behind it.
-func (s *Server) serveTokenLoad(w http.ResponseWriter, r *http.Request) {
-	held, reserved, capacity := 0, 0, 0
-	load := s.backend.Load()
-	for _, g := range load.Groups {
-		held, reserved, capacity = held+g.HeldTokens, reserved+max(g.ReservedTokens, g.HeldTokens), capacity+g.CapacityTokens
-	}
-	b := appendLoad([]byte{'{'}, held, reserved, capacity)
-	b = append(b, `,"groups":[`...)
-	for i, g := range load.Groups {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, `{"group":`...)
-		b = append(appendText(b, g.Group), ',')
-		b = append(appendLoad(b, g.HeldTokens, max(g.ReservedTokens, g.HeldTokens), g.CapacityTokens), '}')
-	}
-	respond(w, http.StatusOK, jsonType, append(b, "]}"...))
-}
-
-// appendLoad appends LightLLM's three numbers; the logical one is the dynamic one there too.
-func appendLoad(b []byte, held, peak, capacity int) []byte {
-	share := func(tokens int) float32 { return float32(tokens) / float32(max(capacity, 1)) }
-	b = appendFloat(append(b, `"current_load":`...), share(held))
-	b = appendFloat(append(b, `,"logical_max_load":`...), share(peak))
-	return appendFloat(append(b, `,"dynamic_max_load":`...), share(peak))
 }

@@ -157,7 +157,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 		if err != nil {
 			return nil, nil, err
 		}
-		defer s.backend.Cancel(one.id)
+		defer s.leave(one)
 		runs = append(runs, one)
 	}
 	var generations []*generation
@@ -170,6 +170,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 				return nil, nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
 			}
 		}
+		s.leave(one)
 		generations, events = append(generations, one.last), append(events, one.events)
 	}
 	return generations, events, nil
@@ -232,9 +233,9 @@ func (s *Server) respondError(w http.ResponseWriter, job *work, err *request.Err
 	respond(w, status, jsonType, body)
 }
 
-// serveHealth answers the health routes.
+// serveHealth answers the health routes. Where TGI asks its shards, all groups that take requests are asked to compute.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	if s.backend.Ready() {
+	if s.backend.Healthy(r.Context()) {
 		respond(w, http.StatusOK, "", nil)
 		return
 	}

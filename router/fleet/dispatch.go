@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// requestBytes and tokenBytes bound what one request and one token id take in a dispatch.
-	requestBytes = 512
+	// requestBytes, tokenBytes and biasBytes bound what one request, one token id and one biased id take in a dispatch.
+	requestBytes = 2048
 	tokenBytes   = 12
+	biasBytes    = 48
 )
 
 // admit dispatches what admission lets go.
@@ -39,7 +40,7 @@ func (f *Fleet) dispatch(g *group, calls []*call) {
 	var batch []protocol.Request
 	bytes := requestBytes
 	for _, c := range calls {
-		size := requestBytes + tokenBytes*(len(c.request.Prompt)+len(c.generated))
+		size := c.dispatchBytes()
 		if size+requestBytes > limit {
 			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: the prompt is too long for one message"})
 			continue
@@ -53,6 +54,17 @@ func (f *Fleet) dispatch(g *group, calls []*call) {
 	if len(batch) > 0 {
 		f.send(g, batch)
 	}
+}
+
+// dispatchBytes bounds what the call takes in a dispatch.
+func (c *call) dispatchBytes() int {
+	s := &c.request.Sampling
+	ids := len(c.request.Prompt) + len(c.generated) + len(s.BannedTokenIDs) + len(s.AllowedTokenIDs)
+	for _, stop := range c.request.StopTokens {
+		ids += len(stop) + 1
+	}
+	// A byte of the salt may take six in JSON.
+	return requestBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + 6*len(c.request.CacheSalt)
 }
 
 // begin opens an attempt of a call at a group and returns its wire form.
@@ -70,16 +82,21 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	c.events.MarkDispatched(now)
 	return protocol.Request{
 		ID: c.wire, Prompt: c.request.Prompt, Generated: append([]int32(nil), c.generated...),
-		MaxNewTokens: c.request.MaxNewTokens, Sampling: c.request.Sampling,
+		MaxNewTokens: c.request.MaxNewTokens, Sampling: c.request.Sampling, TopLogprobs: c.request.TopLogprobs,
+		StopTokens: c.request.StopTokens, NoPrefixCache: c.request.NoPrefixCache, CacheSalt: c.request.CacheSalt,
 		PromptLogprobs: c.request.PromptLogprobs && len(c.events.Prompt()) < len(c.request.Prompt)-1,
 	}
 }
 
-// send publishes one dispatch and hands the answer to the owner.
 func (f *Fleet) send(g *group, batch []protocol.Request) {
 	if f.config.OnDispatch != nil {
 		f.config.OnDispatch(len(batch))
 	}
+	f.deliver(g, batch)
+}
+
+// deliver publishes one dispatch and hands the answer to the owner.
+func (f *Fleet) deliver(g *group, batch []protocol.Request) {
 	subject := g.Announcement.Dispatch()
 	wires := make([]uint64, len(batch))
 	for i := range batch {
@@ -121,6 +138,8 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 	for _, refusal := range refused {
 		c := f.wires[refusal.ID]
 		switch {
+		case g.probe != nil && g.probe.wire == refusal.ID:
+			g.probeRefused(&refusal.Error)
 		case c == nil || c.group != g:
 		case refusal.Error.Retryable():
 			back = append(back, refusal.ID)

@@ -56,6 +56,13 @@ type Config struct {
 	Router string
 	// QueueLimit bounds the waiting requests; more are refused as overloaded.
 	QueueLimit int
+	// QueueTimeout is how long a request may wait before anything of its output is there; then it is refused as
+	// overloaded. 0: for as long as it takes.
+	QueueTimeout time.Duration
+	// Policy of admission; see there. Empty: conservative.
+	Policy admission.Policy
+	// Seed of the policies that draw.
+	Seed uint64
 	// ResumeTimeout is how long a request may wait without any living group that could take it.
 	ResumeTimeout time.Duration
 	// ModelID, when not empty, is the only model whose groups are used.
@@ -108,29 +115,13 @@ type Fleet struct {
 	lastWire uint64
 	alive    time.Time // of the last sign of life
 	ticked   time.Time // of the last tick
+	totals   request.Totals
 	frame    protocol.Frame
-}
-
-// call is a request between Submit and its end.
-type call struct {
-	id        uint64
-	request   *request.Request
-	events    *request.Events
-	generated []int32
-
-	// Of the running attempt; wire is 0 while the call waits.
-	wire    uint64
-	group   *group
-	started bool      // a frame has named the attempt
-	moved   time.Time // when the attempt began or a frame last named it
-
-	interrupted bool      // it has been dispatched before
-	orphan      time.Time // since when no living group can take it, or zero
 }
 
 // New returns a fleet that speaks over conn. It starts nothing.
 func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
-	core, err := admission.New(admission.Config{QueueLimit: config.QueueLimit})
+	core, err := admission.New(admission.Config{QueueLimit: config.QueueLimit, Policy: config.Policy, Seed: config.Seed})
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +180,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 func (f *Fleet) shutDown() {
 	close(f.done)
 	for _, g := range f.groups {
-		f.sendCancel(g.Announcement.GroupRef, g.wires())
+		f.sendCancel(g, g.wires())
 	}
 	for _, c := range f.calls {
 		c.events.Fail(&request.Error{Class: request.Incomplete, Message: "the router is shutting down"})
@@ -206,82 +197,6 @@ func (f *Fleet) post(result func()) {
 	}
 }
 
-// Submit queues a request and returns its id and events. The error is an ErrClosed or a *request.Error.
-func (f *Fleet) Submit(r *request.Request) (uint64, *request.Events, error) {
-	promptLogprobs := 0
-	if r.PromptLogprobs {
-		promptLogprobs = len(r.Prompt) - 1
-	}
-	c := &call{request: r, events: request.NewEvents(promptLogprobs)}
-	answer := make(chan error, 1)
-	submit := func() { answer <- f.submit(c) }
-	select {
-	case f.commands <- submit:
-	case <-f.done:
-		return 0, nil, ErrClosed
-	}
-	select {
-	case err := <-answer:
-		return c.id, c.events, err
-	case <-f.done:
-		return 0, nil, ErrClosed
-	}
-}
-
-func (f *Fleet) submit(c *call) error {
-	f.lastID++
-	c.id = f.lastID
-	item := admission.Item{
-		ID: c.id, Kind: c.request.CardDigest, PromptTokens: len(c.request.Prompt), MaxNewTokens: c.request.MaxNewTokens,
-		IgnoreEOS: c.request.Sampling.IgnoreEOS,
-	}
-	if err := f.core.Push(item); err != nil {
-		return &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
-	}
-	f.calls[c.id] = c
-	return nil
-}
-
-// Cancel ends a request that nobody waits for any more. Ids that have ended are ignored.
-func (f *Fleet) Cancel(id uint64) {
-	select {
-	case f.commands <- func() { f.cancel(id) }:
-	case <-f.done:
-	}
-}
-
-func (f *Fleet) cancel(id uint64) {
-	c := f.calls[id]
-	if c == nil {
-		return
-	}
-	if c.group != nil {
-		f.sendCancel(c.group.Announcement.GroupRef, []uint64{c.wire})
-	}
-	f.end(c)
-}
-
-// end forgets a call and gives its room back.
-func (f *Fleet) end(c *call) {
-	f.detach(c)
-	f.core.Remove(c.id)
-	delete(f.calls, c.id)
-}
-
-// detach parts a call from its attempt; admission is not told.
-func (f *Fleet) detach(c *call) {
-	if c.group != nil {
-		delete(c.group.running, c.wire)
-		delete(f.wires, c.wire)
-	}
-	c.group, c.wire, c.started = nil, 0, false
-}
-
-func (f *Fleet) fail(c *call, err *request.Error) {
-	c.events.Fail(err)
-	f.end(c)
-}
-
 func (f *Fleet) publish(subject string, message any) {
 	data, err := json.Marshal(message)
 	if err == nil {
@@ -292,9 +207,11 @@ func (f *Fleet) publish(subject string, message any) {
 	}
 }
 
-func (f *Fleet) sendCancel(ref protocol.GroupRef, wires []uint64) {
+// sendCancel tells a group to drop requests. Cancels are numbered, so that audit knows which of them a frame lies behind.
+func (f *Fleet) sendCancel(g *group, wires []uint64) {
 	if len(wires) > 0 {
-		f.publish(ref.Cancel(), protocol.Cancel{Router: f.config.Router, IDs: wires})
+		g.cancels++
+		f.publish(g.Announcement.Cancel(), protocol.Cancel{Router: f.config.Router, Number: g.cancels, IDs: wires})
 	}
 }
 
@@ -323,38 +240,7 @@ func (f *Fleet) tick(now time.Time) {
 	f.watchGroups(now, now.Sub(f.ticked) > stallTimeout || !f.conn.IsConnected())
 	f.ticked = now
 	f.watchOrphans(now)
+	f.expire(now)
 	f.admit()
 	f.publishSnapshot()
-}
-
-// watchOrphans fails the waiting calls that no living group could take for too long.
-func (f *Fleet) watchOrphans(now time.Time) {
-	if f.core.Queued() == 0 {
-		return
-	}
-	for _, c := range f.calls {
-		switch {
-		case c.group != nil || f.servable(c):
-			c.orphan = time.Time{}
-		case c.orphan.IsZero():
-			c.orphan = now
-		case now.Sub(c.orphan) >= f.config.ResumeTimeout:
-			class := request.Unavailable
-			if c.interrupted {
-				class = request.Generation
-			}
-			f.fail(c, &request.Error{Class: class, Message: "Server error: no shard group is available"})
-		}
-	}
-}
-
-// servable reports whether a living group could take the call, now or later.
-func (f *Fleet) servable(c *call) bool {
-	tokens := len(c.request.Prompt) + c.request.MaxNewTokens
-	for _, g := range f.groups {
-		if g.known && g.Announcement.CardDigest == c.request.CardDigest && admission.Fits(tokens, g.Announcement.Limits) {
-			return true
-		}
-	}
-	return false
 }

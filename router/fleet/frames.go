@@ -46,8 +46,29 @@ func (f *Fleet) receiveFrame(data []byte) {
 	interval := now.Sub(g.lastFrame)
 	g.next, g.step, g.lastFrame, g.replays = frame.Number+1, frame.Step, now, 0
 	g.Announcement.Load = frame.Load
+	if len(frame.Request) > 0 {
+		g.yielded = now
+	}
+	f.applyBegun(g, frame)
 	f.apply(g, frame, interval)
 	f.core.Report(frame.Group.Group, frame.Load)
+	f.audit(g, frame.Account)
+}
+
+// applyBegun takes in what the group's cache had of the requests that it has begun. A row may come in the same frame.
+func (f *Fleet) applyBegun(g *group, frame *protocol.Frame) {
+	for _, begun := range frame.Begun {
+		c := f.wires[begun.Request]
+		if c == nil || c.group != g {
+			continue
+		}
+		c.started, c.moved = true, g.lastFrame
+		f.core.Begun(c.id, int(begun.Cached))
+		if c.events.PutCached(int(begun.Cached)) {
+			f.totals.PromptTokens += uint64(begun.Tokens)
+			f.totals.CachedTokens += uint64(begun.Cached)
+		}
+	}
 }
 
 // apply gives the frame's rows to their calls.
@@ -61,7 +82,14 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 	}
 	prefill, decode := false, false
 	var lost []uint64
+	alternative := 0
 	for i, wire := range frame.Request {
+		first := alternative
+		alternative += int(frame.Alternatives[i])
+		if g.probe != nil && g.probe.wire == wire {
+			g.probeYielded(frame.Finish[i])
+			continue
+		}
 		c := f.wires[wire]
 		if c == nil || c.group != g {
 			continue
@@ -77,7 +105,9 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 			lost = append(lost, wire)
 		default:
 			c.generated = append(c.generated, frame.Token[i])
-			c.events.PutToken(request.Token{ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i]})
+			c.events.PutToken(request.Token{
+				ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i], Top: alternatives(frame, first, alternative),
+			})
 			f.core.Advance(c.id, len(c.generated))
 			if frame.Finish[i] != protocol.FinishNone {
 				f.core.Finish(c.id)
@@ -96,6 +126,18 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 			f.config.OnStep(false, interval)
 		}
 	}
+}
+
+// alternatives copies those of one row; nil when there are none.
+func alternatives(frame *protocol.Frame, from, to int) []request.Alternative {
+	if from == to {
+		return nil
+	}
+	top := make([]request.Alternative, 0, to-from)
+	for i := from; i < to; i++ {
+		top = append(top, request.Alternative{ID: frame.TopToken[i], Logprob: frame.TopLogprob[i]})
+	}
+	return top
 }
 
 // askReplay asks a group to send again what is missing.

@@ -24,6 +24,10 @@ type group struct {
 	refused      bool // it refused or did not answer; closed until its next announcement
 	seen         time.Time
 	running      map[uint64]*call // by wire id
+	probe        *probe           // nil: none is under way
+	yielded      time.Time        // when the last frame with tokens came
+	wrong        bool             // the ledger differs from the group's account
+	errorTokens  int              // by so many
 
 	count
 	lastFrame time.Time
@@ -31,10 +35,12 @@ type group struct {
 	replays   int       // Replays asked for since the last good frame
 }
 
-// count is how far the frames of a group have been followed.
+// count is how far the frames of a group have been followed, and how often requests there were cancelled.
 type count struct {
 	next uint64 // number of the frame that comes next
 	step uint64 // of the last frame
+	// cancels is the number of the last Cancel that was sent.
+	cancels uint64
 }
 
 func (g *group) wires() []uint64 {
@@ -179,7 +185,8 @@ func (f *Fleet) down(d protocol.Down) {
 func (f *Fleet) remove(g *group, reason string) {
 	ref := g.Announcement.GroupRef
 	f.log.Warn().Stringer("group", ref).Str("reason", reason).Int("requests", len(g.running)).Msg("group lost")
-	f.sendCancel(ref, g.wires())
+	f.sendCancel(g, g.wires())
+	g.endProbe(fmt.Errorf("group %s is lost: %s", ref, reason))
 	for _, c := range g.running {
 		f.detach(c)
 	}
@@ -204,11 +211,12 @@ func (f *Fleet) watchGroups(now time.Time, absent bool) {
 			f.remove(g, "it has been silent")
 			continue
 		}
+		f.watchProbe(g, now)
 		if load := g.Announcement.Load; load.Running+load.Waiting < len(g.running) {
 			f.takeBackForgotten(g, now)
 		}
 		// The last frames may have been lost, with none behind them that would show the gap.
-		if len(g.running) > 0 && now.Sub(g.lastFrame) >= quietTimeout && now.Sub(g.asked) >= quietTimeout {
+		if (len(g.running) > 0 || g.probe != nil) && now.Sub(g.lastFrame) >= quietTimeout && now.Sub(g.asked) >= quietTimeout {
 			f.askReplay(g, now)
 		}
 	}
@@ -230,7 +238,7 @@ func (f *Fleet) takeBackForgotten(g *group, now time.Time) {
 
 // takeBack ends attempts at a living group and puts their calls at the front of the queue.
 func (f *Fleet) takeBack(g *group, wires []uint64) {
-	f.sendCancel(g.Announcement.GroupRef, wires)
+	f.sendCancel(g, wires)
 	ids := make([]uint64, 0, len(wires))
 	for _, wire := range wires {
 		if c := g.running[wire]; c != nil {
@@ -243,16 +251,18 @@ func (f *Fleet) takeBack(g *group, wires []uint64) {
 }
 
 func (f *Fleet) publishSnapshot() {
-	s := &Snapshot{Load: request.Load{Queued: f.core.Queued()}}
+	s := &Snapshot{Load: request.Load{Queued: f.core.Queued(), Totals: f.totals}}
 	for name, g := range f.groups {
 		if !g.known {
 			continue
 		}
 		a := &g.Announcement
-		load := f.core.Load(name)
+		ledger := f.core.Load(name)
 		s.Groups = append(s.Groups, Group{Ref: a.GroupRef, CardDigest: a.CardDigest, Limits: a.Limits, Ready: a.State == protocol.StateReady})
 		s.Load.Groups = append(s.Load.Groups, request.GroupLoad{
-			Group: name, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, ReservedTokens: load.ReservedTokens, Requests: load.Requests,
+			Group: name, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, CachedTokens: a.Load.CachedTokens,
+			LedgerTokens: ledger.LedgerTokens, ReservedTokens: ledger.ReservedTokens, PeakTokens: ledger.PeakTokens,
+			ErrorTokens: g.errorTokens, Requests: ledger.Requests, Parked: a.Load.Parked,
 		})
 	}
 	sort.Slice(s.Groups, func(i, j int) bool { return s.Groups[i].Ref.Group < s.Groups[j].Ref.Group })

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -33,6 +34,8 @@ type Options struct {
 	LoseFrame func(number uint64) bool
 	// Refuse, when not nil, tells which requests are refused, and why.
 	Refuse func(protocol.Request) *protocol.Error
+	// Miscount, when not nil, changes what the group says that it holds of a router.
+	Miscount func(protocol.Account) protocol.Account
 }
 
 // Group is a running group. Its methods are safe for concurrent use.
@@ -52,6 +55,9 @@ type Group struct {
 	step       uint64
 	accepted   int
 	cancelled  map[key]bool
+	cancels    map[string]uint64          // by router: number of the last cancel
+	cache      map[protocol.BlockKey]bool // blocks of prompts that were computed; nothing is ever evicted
+	stalled    bool
 	subscribed []*nats.Subscription
 }
 
@@ -63,7 +69,12 @@ type key struct {
 type running struct {
 	protocol.Request
 	position int
+	tokens   []int32 // generated so far
+	begun    bool
+	yielded  bool
 }
+
+func (r *running) known() int { return len(r.Prompt) + r.position }
 
 // Token is what any group answers at a position of a generation.
 func Token(tokens []int32, prompt []int32, seed uint64, position int) (id int32, logprob float32) {
@@ -89,7 +100,8 @@ func Start(conn *nats.Conn, options Options) (*Group, error) {
 	}
 	g := &Group{
 		options: options, conn: conn, card: card, ref: protocol.GroupRef{Group: options.Name, Incarnation: options.Incarnation},
-		stop: make(chan struct{}), requests: map[key]*running{}, sent: map[string][][]byte{}, cancelled: map[key]bool{},
+		stop: make(chan struct{}), requests: map[key]*running{}, sent: map[string][][]byte{},
+		cancelled: map[key]bool{}, cancels: map[string]uint64{}, cache: map[protocol.BlockKey]bool{},
 	}
 	for subject, serve := range map[string]nats.MsgHandler{
 		g.ref.Card(): g.serveCard, g.ref.Dispatch(): g.serveDispatch, g.ref.Cancel(): g.serveCancel, g.ref.Replay(): g.serveReplay,
@@ -132,6 +144,13 @@ func (g *Group) Cancelled() int {
 	return len(g.cancelled)
 }
 
+// Stall stops the group's steps, or lets them go on; it goes on announcing itself.
+func (g *Group) Stall(stalled bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stalled = stalled
+}
+
 // Forget drops all routers with their requests, as a group does whose routers have been silent: their frames will be
 // counted from 0 again.
 func (g *Group) Forget() {
@@ -139,6 +158,7 @@ func (g *Group) Forget() {
 	defer g.mu.Unlock()
 	clear(g.requests)
 	clear(g.sent)
+	clear(g.cancels)
 }
 
 // Kill ends the group without a word. With tell, a Down message says so, as a launcher's would.
@@ -176,18 +196,41 @@ func (g *Group) run() {
 			g.announce()
 		case <-steps.C:
 			g.mu.Lock()
-			g.compute()
+			if !g.stalled {
+				g.compute()
+			}
 			g.mu.Unlock()
 		}
 	}
 }
 
 func (g *Group) load() protocol.Load {
-	held := 0
+	var load protocol.Load
+	block := max(g.options.Limits.BlockTokens, 1)
 	for _, r := range g.requests {
-		held += len(r.Prompt) + r.position
+		if !r.begun {
+			load.Waiting++
+			continue
+		}
+		load.Running++
+		load.HeldTokens += (r.known() + block - 1) / block * block
 	}
-	return protocol.Load{HeldTokens: held, Running: len(g.requests)}
+	return load
+}
+
+// account is what the group holds of a router.
+func (g *Group) account(router string) protocol.Account {
+	account := protocol.Account{Cancels: g.cancels[router]}
+	for k, r := range g.requests {
+		if k.router == router && r.yielded {
+			account.Requests++
+			account.Tokens += r.known()
+		}
+	}
+	if g.options.Miscount != nil {
+		account = g.options.Miscount(account)
+	}
+	return account
 }
 
 func (g *Group) announce() {
@@ -202,40 +245,31 @@ func (g *Group) announce() {
 	g.conn.Publish(protocol.SubjectAnnounce, data)
 }
 
-// compute is one step: every request gets one token, and every router one frame.
+// compute is one step: each of the first MaxSequences requests gets one token, and every router one frame.
 func (g *Group) compute() {
 	g.step++
 	frames := map[string]*protocol.Frame{}
 	var left []key
+	computed := 0
 	for _, k := range g.order {
 		r := g.requests[k]
 		if r == nil {
 			continue
 		}
+		if limit := g.options.Limits.MaxSequences; limit > 0 && computed >= limit {
+			left = append(left, k)
+			continue
+		}
+		computed++
 		f := frames[k.router]
 		if f == nil {
 			f = &protocol.Frame{Group: g.ref, Step: g.step}
 			frames[k.router] = f
 		}
-		if r.PromptLogprobs && len(r.Prompt) > 1 {
-			part := protocol.PromptPart{Request: r.ID, Start: 1}
-			for _, id := range r.Prompt[1:] {
-				part.Logprob = append(part.Logprob, -float32(id%100+1)/64)
-			}
-			f.Prompt = append(f.Prompt, part)
-			r.PromptLogprobs = false
-		}
-		token, logprob := Token(g.options.Tokens, r.Prompt, r.Sampling.Seed, r.position)
-		finish := protocol.FinishNone
-		if r.position+1 == r.MaxNewTokens {
-			finish = protocol.FinishLength
-		}
-		f.Add(r.ID, r.position, token, logprob, finish)
-		r.position++
-		if finish != protocol.FinishNone {
-			delete(g.requests, k)
-		} else {
+		if g.advance(f, r) == protocol.FinishNone {
 			left = append(left, k)
+		} else {
+			delete(g.requests, k)
 		}
 	}
 	g.order = left
@@ -246,13 +280,64 @@ func (g *Group) compute() {
 	sort.Strings(names)
 	for _, name := range names {
 		f := frames[name]
-		f.Number, f.Load = uint64(len(g.sent[name])), g.load()
+		f.Number, f.Load, f.Account = uint64(len(g.sent[name])), g.load(), g.account(name)
 		data := f.AppendTo(nil)
 		g.sent[name] = append(g.sent[name], data)
 		if g.options.LoseFrame == nil || !g.options.LoseFrame(f.Number) {
 			g.conn.Publish(protocol.FrameSubject(name), data)
 		}
 	}
+}
+
+// advance gives a request its next token.
+func (g *Group) advance(f *protocol.Frame, r *running) protocol.Finish {
+	if !r.begun {
+		r.begun = true
+		f.Begun = append(f.Begun, protocol.Begun{Request: r.ID, Tokens: uint32(r.known()), Cached: uint32(g.lookUp(r))})
+	}
+	if r.PromptLogprobs && len(r.Prompt) > 1 {
+		part := protocol.PromptPart{Request: r.ID, Start: 1}
+		for _, id := range r.Prompt[1:] {
+			part.Logprob = append(part.Logprob, -float32(id%100+1)/64)
+		}
+		f.Prompt = append(f.Prompt, part)
+		r.PromptLogprobs = false
+	}
+	token, logprob := Token(g.options.Tokens, r.Prompt, r.Sampling.Seed, r.position)
+	r.tokens = append(r.tokens, token)
+	finish := protocol.FinishNone
+	if r.position+1 == r.MaxNewTokens {
+		finish = protocol.FinishLength
+	}
+	for _, stop := range r.StopTokens {
+		if len(r.tokens) >= len(stop) && slices.Equal(r.tokens[len(r.tokens)-len(stop):], stop) {
+			finish = protocol.FinishStop
+		}
+	}
+	f.Add(r.ID, r.position, token, logprob, finish)
+	for i := range r.TopLogprobs {
+		f.AddAlternative(token+int32(i), logprob-float32(i))
+	}
+	r.position++
+	r.yielded = true
+	return finish
+}
+
+// lookUp returns how many tokens of a request the prefix cache has, and puts the prompt's blocks into it.
+func (g *Group) lookUp(r *running) int {
+	block := g.options.Limits.BlockTokens
+	if r.NoPrefixCache || r.PromptLogprobs || block < 1 {
+		return 0
+	}
+	chain := protocol.NewKeyChain(r.CacheSalt)
+	cached, hit := 0, true
+	for _, key := range chain.Keys(nil, r.Prompt, block) {
+		if hit = hit && g.cache[key]; hit {
+			cached += block
+		}
+		g.cache[key] = true
+	}
+	return min(cached, r.known()-1)
 }
 
 func (g *Group) serveCard(m *nats.Msg) {
@@ -281,7 +366,7 @@ func (g *Group) serveDispatch(m *nats.Msg) {
 			continue
 		}
 		k := key{d.Router, r.ID}
-		g.requests[k] = &running{Request: r, position: len(r.Generated)}
+		g.requests[k] = &running{Request: r, position: len(r.Generated), tokens: slices.Clone(r.Generated)}
 		g.order = append(g.order, k)
 		g.accepted++
 	}
@@ -314,6 +399,7 @@ func (g *Group) serveCancel(m *nats.Msg) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.cancels[c.Router] = c.Number
 	for _, id := range c.IDs {
 		k := key{c.Router, id}
 		if g.requests[k] != nil {

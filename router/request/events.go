@@ -16,6 +16,8 @@ type Events struct {
 	err        *Error
 	ended      bool
 	dispatched time.Time
+	begun      bool
+	cached     int
 }
 
 // NewEvents returns the events of a request that wants promptLogprobs log-probabilities of its prompt.
@@ -77,6 +79,25 @@ func (e *Events) Dispatched() time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.dispatched
+}
+
+// PutCached records how many tokens of the prompt a prefix cache had when the request first began, and reports whether
+// this was the first time.
+func (e *Events) PutCached(tokens int) (first bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.begun {
+		return false
+	}
+	e.begun, e.cached = true, tokens
+	return true
+}
+
+// Cached returns how many tokens of the prompt a prefix cache had when the request first began, 0 before.
+func (e *Events) Cached() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cached
 }
 
 // Prompt returns the log-probabilities of prompt tokens 1, 2, … that have come so far; complete once a token has come.

@@ -60,6 +60,14 @@ type Token struct {
 	ID      int32
 	Logprob float32
 	Finish  protocol.Finish
+	// Top are the likeliest tokens at its place, the likeliest first; nil unless asked for.
+	Top []Alternative
+}
+
+// Alternative is a token that might have come.
+type Alternative struct {
+	ID      int32
+	Logprob float32
 }
 
 // GroupLoad is what is known of one group's load, as GET /token_load and the metrics show it.
@@ -67,18 +75,36 @@ type GroupLoad struct {
 	Group string
 	// CapacityTokens is the size of the group's KV cache.
 	CapacityTokens int
-	// HeldTokens is what the group last reported to hold.
-	HeldTokens int
-	// ReservedTokens is the worst case of this router's requests there.
-	ReservedTokens int
+	// HeldTokens is what the group last reported to hold for requests of all routers, and CachedTokens what only its
+	// prefix cache holds.
+	HeldTokens, CachedTokens int
+	// LedgerTokens is what this router's requests hold there as its ledger thinks, shared blocks counted for each;
+	// ReservedTokens what they can come to hold, PeakTokens what they are estimated to hold at once (LightLLM's estimate).
+	LedgerTokens, ReservedTokens, PeakTokens int
+	// ErrorTokens is by how much the ledger differed from the group's account when they were last compared.
+	ErrorTokens int
 	// Requests is the number of this router's requests there.
 	Requests int
+	// Parked is how often a request of any router was parked there since the group's start.
+	Parked int
+}
+
+// Totals count since the router's start.
+type Totals struct {
+	// PromptTokens of the requests that began at a group, and CachedTokens, how many of these its prefix cache had. A
+	// request counts once.
+	PromptTokens, CachedTokens uint64
+	// Expired requests waited for as long as they may.
+	Expired uint64
+	// LedgerMismatches is how often the ledger began to differ from a group's account.
+	LedgerMismatches uint64
 }
 
 // Load is a snapshot of all groups and the queue.
 type Load struct {
 	Groups []GroupLoad
 	Queued int
+	Totals Totals
 }
 
 // Timings are moments of a request's life; a zero time has not come yet.
