@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// server is a running bin/lockstep.
+type server struct {
+	command *exec.Cmd
+	url     string
+	log     bytes.Buffer
+	client  *http.Client
+}
+
+// start runs `lockstep serve` and waits until it says where it serves.
+func start(arguments ...string) (*server, error) {
+	s := &server{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}}
+	s.command = exec.Command("bin/lockstep", append([]string{"serve", "--hostname", "127.0.0.1", "--port", "0"}, arguments...)...)
+	s.command.Stderr = &s.log
+	out, err := s.command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.command.Start(); err != nil {
+		return nil, fmt.Errorf("%w (make build makes bin/lockstep)", err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if at := strings.Index(lines.Text(), "http://"); at >= 0 {
+			s.url = strings.TrimRight(strings.Fields(lines.Text()[at:])[0], "/")
+			go io.Copy(io.Discard, out)
+			return s, nil
+		}
+	}
+	s.command.Wait()
+	return nil, fmt.Errorf("the server ended before it was ready:\n%s", s.log.String())
+}
+
+func (s *server) stop() error {
+	s.command.Process.Signal(syscall.SIGTERM)
+	return s.command.Wait()
+}
+
+// parameters of a generation, in TGI's words and ours.
+type parameters struct {
+	MaxNewTokens int     `json:"max_new_tokens"`
+	DoSample     bool    `json:"do_sample,omitempty"`
+	Seed         *uint64 `json:"seed,omitempty"`
+	IgnoreEOS    bool    `json:"ignore_eos,omitempty"`
+}
+
+// answer is what a client of /generate_stream saw.
+type answer struct {
+	status  int
+	body    string        // of a refusal
+	refusal time.Duration // until it was there
+	first   time.Duration // until the first token
+	gaps    []time.Duration
+	ids     []int
+	text    string
+}
+
+var errLeft = errors.New("the client left")
+
+// generate streams one generation. leaveAfter, when not 0, is when the client goes away.
+func (s *server) generate(prompt string, p parameters, leaveAfter time.Duration) (*answer, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if leaveAfter > 0 {
+		timer := time.AfterFunc(leaveAfter, cancel)
+		defer timer.Stop()
+	}
+	body, err := json.Marshal(map[string]any{"inputs": prompt, "parameters": p})
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/generate_stream", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := s.client.Do(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, errLeft
+		}
+		return nil, err
+	}
+	defer response.Body.Close()
+	a := &answer{status: response.StatusCode}
+	last := begin
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data:")
+		if !ok {
+			continue
+		}
+		var event struct {
+			Token *struct {
+				ID int `json:"id"`
+			} `json:"token"`
+			Text  *string `json:"generated_text"`
+			Error string  `json:"error"`
+		}
+		if err := json.Unmarshal([]byte(data), &event); err != nil {
+			return nil, fmt.Errorf("event %q: %w", data, err)
+		}
+		now := time.Now()
+		switch {
+		case event.Token == nil:
+			a.body, a.refusal = data, now.Sub(begin)
+			continue
+		case len(a.ids) == 0:
+			a.first = now.Sub(begin)
+		default:
+			a.gaps = append(a.gaps, now.Sub(last))
+		}
+		last = now
+		a.ids = append(a.ids, event.Token.ID)
+		if event.Text != nil {
+			a.text = *event.Text
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, errLeft
+	}
+	return a, lines.Err()
+}
+
+// metric sums the samples of a metric.
+func (s *server) metric(name string) (float64, error) {
+	response, err := s.client.Get(s.url + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	sum, found := 0.0, false
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		line := lines.Text()
+		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == ' ' || rest[0] == '{') {
+			value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+			if err != nil {
+				return 0, err
+			}
+			sum, found = sum+value, true
+		}
+	}
+	if !found {
+		return 0, fmt.Errorf("no metric %s", name)
+	}
+	return sum, nil
+}
+
+// currentLoad is LightLLM's current_load: the share of the KV caches that requests hold.
+func (s *server) currentLoad() (float64, error) {
+	response, err := s.client.Get(s.url + "/token_load")
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	var load struct {
+		Current float64 `json:"current_load"`
+	}
+	return load.Current, json.NewDecoder(response.Body).Decode(&load)
+}
+
+// residentBytes is the memory of the server's processes, by their role.
+func (s *server) residentBytes() map[string]int64 {
+	sizes := map[string]int64{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/status")
+	for _, path := range paths {
+		status, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		field := func(name string) string {
+			for _, line := range strings.Split(string(status), "\n") {
+				if rest, ok := strings.CutPrefix(line, name+":"); ok {
+					return strings.TrimSuffix(strings.TrimSpace(rest), " kB")
+				}
+			}
+			return ""
+		}
+		if field("PPid") != strconv.Itoa(s.command.Process.Pid) && field("Pid") != strconv.Itoa(s.command.Process.Pid) {
+			continue
+		}
+		command, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		role := "launcher"
+		if words := strings.Split(string(command), "\x00"); len(words) > 1 && field("PPid") == strconv.Itoa(s.command.Process.Pid) {
+			role = words[1]
+		}
+		kilobytes, _ := strconv.ParseInt(field("VmRSS"), 10, 64)
+		sizes[role] += kilobytes << 10
+	}
+	return sizes
+}
+
+func percentile(values []time.Duration, p float64) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return values[min(int(p/100*float64(len(values))), len(values)-1)]
+}
