@@ -36,9 +36,8 @@ func keysOf(letters string) []protocol.BlockKey {
 // Each line of a script is an event, or "step" with the plan that must follow: id:start+count, "!" where the next token is
 // due; or "blocks" with held/cached/free. "add ID KNOWN LETTERS" gives each full block a content by a letter, "alone"
 // behind it forbids to use what others computed. Blocks have 4 tokens, there are 5 of them, a step takes 8 prompt tokens.
-func TestScripts(t *testing.T) {
-	for name, script := range map[string]string{
-		"prefill in chunks beside decodes": `
+var scripts = map[string]string{
+	"prefill in chunks beside decodes": `
 			add 1 4
 			step 1:0+4!
 			append 1
@@ -49,7 +48,7 @@ func TestScripts(t *testing.T) {
 			append 1
 			append 2
 			step 1:6+1! 2:11+1!`,
-		"cancel frees blocks at once": `
+	"cancel frees blocks at once": `
 			add 1 8
 			add 2 8
 			step 1:0+8!
@@ -58,7 +57,7 @@ func TestScripts(t *testing.T) {
 			step 2:0+8!
 			remove 2
 			step`,
-		"the newest is parked when blocks run out, and computed again once the others have room to grow": `
+	"the newest is parked when blocks run out, and computed again once the others have room to grow": `
 			add 1 8
 			step 1:0+8!
 			append 1
@@ -77,14 +76,14 @@ func TestScripts(t *testing.T) {
 			remove 1
 			step 2:0+8
 			step 2:8+1!`,
-		"a long prompt does not begin on blocks that another prompt still needs": `
+	"a long prompt does not begin on blocks that another prompt still needs": `
 			add 1 16
 			add 2 8
 			step 1:0+8
 			step 1:8+8!
 			remove 1
 			step 2:0+8!`,
-		"a second prompt begins behind the blocks that the first one left, but computes its last token": `
+	"a second prompt begins behind the blocks that the first one left, but computes its last token": `
 			add 1 8 ab
 			step 1:0+8!
 			remove 1
@@ -95,7 +94,7 @@ func TestScripts(t *testing.T) {
 			add 3 9 ab
 			step 3:8+1!
 			blocks 3/0/2`,
-		"blocks are shared while both run, and of the second's own copies none is kept": `
+	"blocks are shared while both run, and of the second's own copies none is kept": `
 			add 1 9 ab
 			step 1:0+8
 			add 2 9 ab
@@ -105,7 +104,7 @@ func TestScripts(t *testing.T) {
 			blocks 3/0/2
 			remove 2
 			blocks 0/2/3`,
-		"a prompt under way moves over what another one has computed meanwhile": `
+	"a prompt under way moves over what another one has computed meanwhile": `
 			add 1 5 a
 			add 2 9 ab
 			step 1:0+5! 2:0+3
@@ -119,7 +118,7 @@ func TestScripts(t *testing.T) {
 			step 4:8+4!
 			remove 3
 			remove 4`,
-		"who shall not use what others computed still leaves it for them": `
+	"who shall not use what others computed still leaves it for them": `
 			add 1 8 ab
 			step 1:0+8!
 			remove 1
@@ -129,12 +128,12 @@ func TestScripts(t *testing.T) {
 			remove 2
 			add 3 9 ab
 			step 3:8+1!`,
-		"without keys nothing is cached": `
+	"without keys nothing is cached": `
 			add 1 8
 			step 1:0+8!
 			remove 1
 			blocks 0/0/5`,
-		"the longest unused goes first, the end of a prompt before its beginning": `
+	"the longest unused goes first, the end of a prompt before its beginning": `
 			add 1 8 ab
 			step 1:0+8!
 			remove 1
@@ -151,7 +150,7 @@ func TestScripts(t *testing.T) {
 			remove 4
 			add 5 9 cd
 			step 5:4+5!`,
-		"a parked sequence finds its own blocks again": `
+	"a parked sequence finds its own blocks again": `
 			add 1 7 x
 			step 1:0+7!
 			append 1
@@ -164,7 +163,7 @@ func TestScripts(t *testing.T) {
 			blocks 3/2/0
 			remove 1
 			step 2:8+1!`,
-		"generated blocks serve the next turn of a conversation": `
+	"generated blocks serve the next turn of a conversation": `
 			add 1 3 -
 			step 1:0+3!
 			append 1
@@ -173,7 +172,10 @@ func TestScripts(t *testing.T) {
 			remove 1
 			add 2 6 -
 			step 2:4+2!`,
-	} {
+}
+
+func TestScripts(t *testing.T) {
+	for name, script := range scripts {
 		t.Run(name, func(t *testing.T) { play(t, script) })
 	}
 }
