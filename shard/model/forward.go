@@ -130,6 +130,7 @@ func (m *Model) Attach(group *collective.Group, blocks, maxRows int) error {
 			return err
 		}
 	}
+	poison(m.cache)
 	m.rows = make([]row, 0, maxRows)
 	m.first, m.end = make([]int32, maxRows), make([]int32, maxRows)
 	return nil
