@@ -26,6 +26,7 @@ type modelFlags struct {
 	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" env:"MAX_BATCH_PREFILL_TOKENS" placeholder:"TOKENS" help:"Token budget of a step. Default: 512."`
 	MaxBatchTotalTokens  int     `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
 	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" placeholder:"N" help:"Sequences that run at once. Default: 128."`
+	DisablePrefixCache   bool    `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
 	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.8" help:"Share of the memory that is free once the weights are loaded that the KV cache takes."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
@@ -35,6 +36,10 @@ type modelFlags struct {
 // routerFlags say how HTTP clients are served.
 type routerFlags struct {
 	MaxConcurrentRequests int      `env:"MAX_CONCURRENT_REQUESTS" default:"128" help:"Requests at once; more are answered with an overload error."`
+	Admission             string   `env:"LOCKSTEP_ADMISSION" enum:"conservative,peak,past-future" default:"conservative" help:"How requests find room: conservative reserves all of max_new_tokens, peak and past-future estimate."`
+	Overload              string   `env:"LOCKSTEP_OVERLOAD" enum:"refuse,wait" default:"refuse" help:"What happens to requests beyond --max-concurrent-requests: refuse answers with an overload error, wait lets them queue."`
+	MaxQueueSize          int      `env:"LOCKSTEP_MAX_QUEUE_SIZE" default:"4096" help:"Requests that may wait with --overload wait; more are answered with an overload error."`
+	QueueTimeout          float64  `env:"LOCKSTEP_QUEUE_TIMEOUT" default:"0" placeholder:"SECONDS" help:"Longest wait for a group, then an overload error. 0: as long as it takes."`
 	MaxBestOf             int      `env:"MAX_BEST_OF" default:"2" help:"Largest best_of."`
 	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"4" help:"Most stop sequences of a request."`
 	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"2" help:"Tokenizer threads."`

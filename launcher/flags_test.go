@@ -32,6 +32,16 @@ func TestParse(t *testing.T) {
 		len(c.CORSAllowOrigin) != 2 || c.MaxConcurrentRequests != 128 || c.MaxBestOf != 2 || c.MaxStopSequences != 4 || c.PayloadLimit != 2000000 {
 		t.Errorf("got %+v", c)
 	}
+	t.Setenv("LOCKSTEP_ADMISSION", "past-future")
+	t.Setenv("LOCKSTEP_DISABLE_PREFIX_CACHE", "true")
+	c, err = parse([]string{"--overload", "wait", "--max-queue-size", "7", "--queue-timeout", "1.5"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := launcher{command: c}
+	if r := l.routerConfig(); r.Admission != "past-future" || r.Overload != "wait" || r.MaxQueueSize != 7 || r.QueueTimeout != 1.5 || !c.DisablePrefixCache {
+		t.Errorf("got %+v", r)
+	}
 	c, err = parse([]string{"node", "--hostname", "127.0.0.3", "--join", "127.0.0.2"}, io.Discard)
 	if err != nil || c.GossipAddress != "127.0.0.3:7946" || !strings.HasSuffix(c.NodeName, "-127-0-0-3") {
 		t.Errorf("got %+v, %v", c, err)
@@ -47,6 +57,10 @@ func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ arguments, want string }{
 		{"--nope", "unknown flag --nope"},
 		{"--port x", "--port"},
+		{"--admission aggressive", "--admission must be one of"},
+		{"--overload panic", "--overload must be one of"},
+		{"--max-queue-size 0", "--max-queue-size must be > 0, got 0"},
+		{"--queue-timeout=-1", "--queue-timeout must lie between 0 and 86400 seconds, got -1"},
 		{"--port 70000", "--port must lie between 0 and 65535, got 70000"},
 		{"--quantize awq", "--quantize (QUANTIZE) cannot be honoured: only formats stored in the files (GGUF) are computed"},
 		{"--speculate 2", "--speculate"},

@@ -97,6 +97,9 @@ func checkModelPath(path string) error {
 	return nil
 }
 
+// maxQueueTimeout bounds --queue-timeout: a day, in seconds.
+const maxQueueTimeout = 24 * 60 * 60
+
 func (c *command) checkRouter() error {
 	switch {
 	case c.Port < 0 || c.Port > 65535:
@@ -111,6 +114,10 @@ func (c *command) checkRouter() error {
 		return fmt.Errorf("--max-stop-sequences must not be negative, got %d", c.MaxStopSequences)
 	case c.PayloadLimit < 1:
 		return fmt.Errorf("--payload-limit must be > 0, got %d", c.PayloadLimit)
+	case c.MaxQueueSize < 1:
+		return fmt.Errorf("--max-queue-size must be > 0, got %d", c.MaxQueueSize)
+	case c.QueueTimeout < 0 || c.QueueTimeout > maxQueueTimeout:
+		return fmt.Errorf("--queue-timeout must lie between 0 and %d seconds, got %v", maxQueueTimeout, c.QueueTimeout)
 	case c.MaxWaitingTokens < 0 || c.WaitingServedRatio < 0:
 		return errors.New("--max-waiting-tokens and --waiting-served-ratio must not be negative")
 	}

@@ -95,6 +95,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
 		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
 		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog,
+		DisablePrefixCache: l.DisablePrefixCache,
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID
@@ -145,6 +146,7 @@ func (l *launcher) routerConfig() router.Config {
 		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio),
 		CORSAllowOrigin: l.CORSAllowOrigin, PayloadLimit: int64(l.PayloadLimit),
 		GracefulTerminationTimeout: float64(l.Graceful),
+		Admission:                  l.Admission, Overload: l.Overload, MaxQueueSize: l.MaxQueueSize, QueueTimeout: l.QueueTimeout,
 	}
 }
 
