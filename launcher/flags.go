@@ -27,7 +27,7 @@ type modelFlags struct {
 	MaxBatchTotalTokens  int     `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
 	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" placeholder:"N" help:"Sequences that run at once. Default: 128."`
 	DisablePrefixCache   bool    `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
-	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.8" help:"Share of the memory that is free once the weights are loaded that the KV cache takes."`
+	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.25" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Kernels              string  `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`

@@ -29,6 +29,7 @@ type unit struct {
 	memory      *os.File // shards only
 	progress    []float64
 	text        string // what the unit says of itself when ready
+	served      bool   // an incarnation was ready
 }
 
 func newUnit(name string, size int) *unit {
@@ -85,6 +86,9 @@ func (l *launcher) spawn(u *unit) {
 	}
 }
 
+// demoCacheTokens is the demo model's KV cache unless another size is asked for: it is tried on machines that do other work.
+const demoCacheTokens = 32768
+
 func (l *launcher) spawnShards(u *unit) (err error) {
 	if u.memory, err = collective.NewMemory("lockstep group"); err != nil {
 		return err
@@ -94,11 +98,14 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		Group: protocol.GroupRef{Group: l.NodeName, Incarnation: u.incarnation}, Node: l.NodeName, Shards: u.size,
 		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
 		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
-		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog,
+		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog, Restarted: u.served,
 		DisablePrefixCache: l.DisablePrefixCache,
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID
+		if config.CacheTokens == 0 {
+			config.CacheTokens = demoCacheTokens
+		}
 	}
 	l.log.Debug().Stringer("group", config.Group).Int("threads", threads).Bool("pinned", pins != nil).Msg("starting shards")
 	for rank := range u.size {
@@ -175,6 +182,7 @@ func (l *launcher) publishDown(incarnation uint64, reason string) {
 
 // serving is called whenever all processes of a unit have become ready.
 func (l *launcher) serving(u *unit) {
+	u.served = true
 	l.log.Info().Str("unit", u.name).Dur("after", time.Since(u.began)).Msg("ready: " + u.text)
 	if l.stopping {
 		return

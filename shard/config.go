@@ -40,12 +40,14 @@ type Config struct {
 	// CacheTokens is the size of the KV cache in tokens; 0 means as many as CacheMemoryFraction allows.
 	CacheTokens int `json:"cache_tokens,omitempty"`
 	// CacheMemoryFraction is the share of the memory that is free once the weights are there that the KV caches of all
-	// ranks take together; 0 means 0.8. It is the sibling of --cuda-memory-fraction.
+	// ranks take together, at once; 0 means 0.25. It is the sibling of --cuda-memory-fraction.
 	CacheMemoryFraction float64 `json:"cache_memory_fraction,omitempty"`
 	// MaxSequenceTokens bounds prompt and output together; 0 means what the model's positions allow.
 	MaxSequenceTokens int `json:"max_sequence_tokens,omitempty"`
 	// DisablePrefixCache computes every prompt whole.
 	DisablePrefixCache bool `json:"disable_prefix_cache,omitempty"`
+	// Restarted says that an earlier incarnation has computed the largest steps here, so that a short canary will do.
+	Restarted bool `json:"restarted,omitempty"`
 	// StepLog is a file to which rank 0 appends a line of JSON for each step (StepRecord); empty: none.
 	StepLog string `json:"step_log,omitempty"`
 }
@@ -65,7 +67,7 @@ func (c Config) WithDefaults() Config {
 	set(&c.MaxRequests, 1024)
 	set(&c.PrefillTokens, 512)
 	if c.CacheMemoryFraction == 0 {
-		c.CacheMemoryFraction = 0.8
+		c.CacheMemoryFraction = 0.25
 	}
 	return c
 }

@@ -201,24 +201,29 @@ func (r *rank) sendControl(kind, value int) error {
 }
 
 // warmUp computes the largest steps that can come, through all ranks: a canary, and the proof that their memory is there.
-// First every sequence that may run at once, then as long a prompt beside them as one step takes.
+// First every sequence that may run at once, then as long a prompt beside them as one step takes. After a restart, which
+// streams wait for, the canary alone.
 func warmUp(e *engine, config Config) error {
-	sequences := min(config.MaxSequences, e.schedule.Counts().FreeBlocks)
-	add := func(id uint64, tokens int) {
-		e.add("", protocol.Request{ID: id, Prompt: make([]int32, tokens), MaxNewTokens: 3, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}})
-	}
-	if e.maxTokens < 4 {
+	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-3)
+	if prompt < 1 {
 		return errors.New("no room for a sequence")
 	}
-	for id := range sequences - 1 {
-		add(uint64(id+1), 1)
+	if config.Restarted {
+		sequences, prompt = 1, min(prompt, 32)
 	}
-	add(uint64(sequences), min(config.PrefillTokens, e.maxTokens-3))
+	for id := range sequences {
+		tokens := 1
+		if id == sequences-1 {
+			tokens = prompt
+		}
+		e.add("", protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: 3, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}})
+	}
 	for len(e.byOrigin) > 0 {
 		if _, err := e.step(); err != nil {
 			return err
 		}
 	}
+	delete(e.accounts, "")
 	return nil
 }
 
