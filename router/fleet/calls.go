@@ -15,6 +15,8 @@ type call struct {
 	events    *request.Events
 	keys      []protocol.BlockKey
 	generated []int32
+	begun     bool // a group has begun it
+	cached    int  // most tokens of the prompt that a group's cache had
 
 	// Of the running attempt; wire is 0 while the call waits.
 	wire    uint64

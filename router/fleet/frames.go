@@ -55,7 +55,8 @@ func (f *Fleet) receiveFrame(data []byte) {
 	f.audit(g, frame.Account)
 }
 
-// applyBegun takes in what the group's cache had of the requests that it has begun. A row may come in the same frame.
+// applyBegun takes in what the group's cache had of the requests that it has begun. A group tells again when it finds more
+// of a prompt while it computes it. What it tells of a request that has output is not of a prompt.
 func (f *Fleet) applyBegun(g *group, frame *protocol.Frame) {
 	for _, begun := range frame.Begun {
 		c := f.wires[begun.Request]
@@ -64,9 +65,17 @@ func (f *Fleet) applyBegun(g *group, frame *protocol.Frame) {
 		}
 		c.started, c.moved = true, g.lastFrame
 		f.core.Begun(c.id, int(begun.Cached))
-		if c.events.PutCached(int(begun.Cached)) {
+		if len(c.generated) > 0 {
+			continue
+		}
+		if !c.begun {
+			c.begun = true
 			f.totals.PromptTokens += uint64(begun.Tokens)
-			f.totals.CachedTokens += uint64(begun.Cached)
+		}
+		if more := int(begun.Cached) - c.cached; more > 0 {
+			c.cached += more
+			f.totals.CachedTokens += uint64(more)
+			c.events.PutCached(c.cached)
 		}
 	}
 }

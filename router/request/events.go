@@ -16,7 +16,6 @@ type Events struct {
 	err        *Error
 	ended      bool
 	dispatched time.Time
-	begun      bool
 	cached     int
 }
 
@@ -81,19 +80,14 @@ func (e *Events) Dispatched() time.Time {
 	return e.dispatched
 }
 
-// PutCached records how many tokens of the prompt a prefix cache had when the request first began, and reports whether
-// this was the first time.
-func (e *Events) PutCached(tokens int) (first bool) {
+// PutCached records how many tokens of the prompt came from a prefix cache. It is put before the first token.
+func (e *Events) PutCached(tokens int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.begun {
-		return false
-	}
-	e.begun, e.cached = true, tokens
-	return true
+	e.cached = tokens
 }
 
-// Cached returns how many tokens of the prompt a prefix cache had when the request first began, 0 before.
+// Cached returns how many tokens of the prompt came from a prefix cache; complete once a token has come.
 func (e *Events) Cached() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
