@@ -193,13 +193,13 @@ func TestPriorIsCareful(t *testing.T) {
 func TestSharedBlocksAreCredited(t *testing.T) {
 	for _, waiting := range []int{0, 1} {
 		c := newCore(t, admission.Config{Policy: admission.PastFuture, ReservePercent: -1, Prior: -1})
-		c.SetGroup("a", admission.Group{Kind: "m", Limits: protocol.Limits{MaxSequenceTokens: 512, CapacityTokens: 1024, BlockTokens: 16}})
+		c.SetGroup("a", admission.Group{Kind: "m", Limits: protocol.Limits{MaxSequenceTokens: 512, CapacityTokens: 1200, BlockTokens: 16}})
 		push(t, c, admission.Item{ID: 1, PromptTokens: 400, MaxNewTokens: 100}, admission.Item{ID: 2, PromptTokens: 400, MaxNewTokens: 100},
 			admission.Item{ID: 3, PromptTokens: 400, MaxNewTokens: 100})
 		expect(t, c, "[{1 a} {2 a}]")
 		c.Advance(1, 1)
 		c.Advance(2, 1)
-		c.Report("a", protocol.Load{HeldTokens: 432, Running: 2, Waiting: waiting}) // 416 each, 400 shared
+		c.Report("a", protocol.Load{HeldTokens: 432, Running: 2, Waiting: waiting}) // 400 computed each, 368 of them only once
 		if got, want := len(c.Admit(0)), 1-waiting; got != want {
 			t.Errorf("%d waiting: got %d admitted, want %d", waiting, got, want)
 		}
@@ -258,6 +258,21 @@ func TestAdvanceAllocatesNothing(t *testing.T) {
 	produced := 0
 	if got := testing.AllocsPerRun(100, func() { produced++; c.Advance(1, produced) }); got != 0 {
 		t.Fatalf("got %v allocations, want none", got)
+	}
+}
+
+// A head that has found no room costs nothing more until there may be some.
+func TestWaitingHeadAllocatesNothing(t *testing.T) {
+	for _, policy := range []admission.Policy{admission.Peak, admission.PastFuture} {
+		c := newCore(t, admission.Config{Policy: policy})
+		c.SetGroup("a", admission.Group{Kind: "m", Limits: limits})
+		for id := range uint64(5) {
+			push(t, c, admission.Item{ID: id, PromptTokens: 100, MaxNewTokens: 100})
+		}
+		expect(t, c, "[{0 a} {1 a}]")
+		if got := testing.AllocsPerRun(100, func() { c.Admit(0) }); got != 0 {
+			t.Errorf("%s: got %v allocations, want none", policy, got)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ type group struct {
 	pending  int // tokens to prefill
 	resumed  int // entries that had produced something when they came and have yielded nothing yet
 	account  protocol.Account
-	yielded  int // held of those that have yielded here
+	yielded  int // tokens computed of those that have yielded here, in whole blocks: of all but the newest token of each
 
 	reported int // tokens held as the group last said
 	foreign  int // tokens that only other routers' requests can explain
@@ -53,12 +53,11 @@ func (g *group) recount() {
 
 // add puts an entry into the sums; sign -1 takes it out.
 func (g *group) add(e *entry, sign int) {
-	held := sign * g.need(e.known())
 	g.reserved += sign * g.need(e.total())
-	g.held += held
+	g.held += sign * g.need(e.known())
 	g.pending += sign * e.pending
 	if e.yielded {
-		g.yielded += held
+		g.yielded += sign * g.need(e.known()-1)
 		g.account.Requests += sign
 		g.account.Tokens += sign * e.known()
 	} else if e.resumed {
@@ -131,12 +130,12 @@ func (c *Core) Advance(id uint64, produced int) {
 		g.version++
 		return
 	}
-	before := g.need(e.known())
+	g.held -= g.need(e.known())
+	g.yielded -= g.need(e.known() - 1)
 	g.account.Tokens += produced - e.Produced
 	e.Produced = produced
-	grown := g.need(e.known()) - before
-	g.held += grown
-	g.yielded += grown
+	g.held += g.need(e.known())
+	g.yielded += g.need(e.known() - 1)
 }
 
 // Report takes in what a group says of itself, after all tokens that came before it. Tokens that our requests cannot
