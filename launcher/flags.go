@@ -36,7 +36,7 @@ type modelFlags struct {
 // routerFlags say how HTTP clients are served.
 type routerFlags struct {
 	MaxConcurrentRequests int      `env:"MAX_CONCURRENT_REQUESTS" default:"128" help:"Requests at once; more are answered with an overload error."`
-	Admission             string   `env:"LOCKSTEP_ADMISSION" enum:"conservative,peak,past-future" default:"conservative" help:"How requests find room: conservative reserves all of max_new_tokens, peak and past-future estimate."`
+	Admission             string   `env:"LOCKSTEP_ADMISSION" enum:"conservative,peak,past-future" default:"past-future" help:"How requests find room: conservative reserves all of max_new_tokens as TGI does, peak and past-future estimate."`
 	Overload              string   `env:"LOCKSTEP_OVERLOAD" enum:"refuse,wait" default:"refuse" help:"What happens to requests beyond --max-concurrent-requests: refuse answers with an overload error, wait lets them queue."`
 	MaxQueueSize          int      `env:"LOCKSTEP_MAX_QUEUE_SIZE" default:"4096" help:"Requests that may wait with --overload wait; more are answered with an overload error."`
 	QueueTimeout          float64  `env:"LOCKSTEP_QUEUE_TIMEOUT" default:"0" placeholder:"SECONDS" help:"Longest wait for a group, then an overload error. 0: as long as it takes."`

@@ -36,7 +36,7 @@ type Config struct {
 	// MaxConcurrentRequests bounds the requests in the router, waiting and running; more are answered as overload. Default
 	// 128. With Overload "wait", it bounds those that the queue does not hold: the router has MaxQueueSize more in all.
 	MaxConcurrentRequests int `json:"max_concurrent_requests"`
-	// Admission is the policy by which requests find room: "conservative" (default), "peak" or "past-future".
+	// Admission is the policy by which requests find room: "conservative", "peak" or "past-future" (default).
 	Admission string `json:"admission,omitempty"`
 	// Overload says what happens to requests beyond what the groups take: "refuse" (default; TGI's way: there are
 	// MaxConcurrentRequests permits, and who gets none is answered at once) or "wait" (LightLLM's way: they wait in a queue).
@@ -80,7 +80,7 @@ type Config struct {
 // Validate fills in the defaults and refuses what makes no sense.
 func (c *Config) Validate() error {
 	setDefault(&c.MaxConcurrentRequests, 128)
-	setDefault(&c.Admission, string(admission.Conservative))
+	setDefault(&c.Admission, string(admission.PastFuture))
 	setDefault(&c.Overload, OverloadRefuse)
 	setDefault(&c.MaxQueueSize, 4096)
 	setDefault(&c.MaxBestOf, 2)

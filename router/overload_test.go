@@ -169,7 +169,7 @@ func TestConfigRefusals(t *testing.T) {
 		}
 	}
 	config := router.Config{Name: "r", NATSURLs: []string{"nats://127.0.0.1:1"}}
-	if err := config.Validate(); err != nil || config.Admission != "conservative" || config.Overload != "refuse" || config.MaxQueueSize != 4096 {
+	if err := config.Validate(); err != nil || config.Admission != "past-future" || config.Overload != "refuse" || config.MaxQueueSize != 4096 {
 		t.Errorf("got %+v, %v", config, err)
 	}
 }

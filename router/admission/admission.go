@@ -53,8 +53,11 @@ const (
 	DefaultHistory = 200
 	// DefaultPrior is how many lengths must have ended before the prior has no weight left.
 	DefaultPrior = 20
-	// DefaultReservePercent of the capacity is kept free by PastFuture, and by Aggressive.
-	DefaultReservePercent = 5
+	// DefaultReservePercent of the capacity is kept free by PastFuture. The artifact keeps 5; here a wrong draw costs
+	// little, since the newest request is parked and is the next to go on, so simulations favour less (docs/simulator.md).
+	DefaultReservePercent = 1
+	// aggressiveReservePercent is what Aggressive keeps free, as in the paper's baseline.
+	aggressiveReservePercent = 5
 	// DefaultChunkTokens is how many prompt tokens a group computes in a step, the default budget of a shard's step.
 	DefaultChunkTokens = 512
 	// DefaultDecodeWeight makes a token that is held cost what a token still to prefill costs, as in NVIDIA Dynamo: a
@@ -72,18 +75,18 @@ const (
 type Config struct {
 	// QueueLimit bounds the items that wait; Push refuses more. Items that come back from a group are always taken.
 	QueueLimit int
-	// Policy is Conservative by default.
+	// Policy is PastFuture by default.
 	Policy Policy
 	// Seed of PastFuture's draws.
 	Seed uint64
 	// History is how many ended lengths of each kind PastFuture draws from. Small: noisy. Large: slow to follow a change.
 	History int
-	// Prior is how many ended lengths are at first assumed to have reached their requests' max_new_tokens. Each real one
-	// replaces one of them. Negative: none.
+	// Prior is how many ended lengths are at first assumed to be startAverageTokens, or max_new_tokens if that is less.
+	// Each real one replaces one of them. Negative: none.
 	Prior int
 	// Samples bounds the futures that PastFuture draws for a decision, of which the worst counts; at most 5.
 	Samples int
-	// ReservePercent of a group's capacity is kept free by PastFuture and Aggressive. Negative: none.
+	// ReservePercent of a group's capacity is kept free by PastFuture. Negative: none.
 	ReservePercent int
 	// ChunkTokens is how many prompt tokens a group is taken to compute in a step.
 	ChunkTokens int
@@ -105,7 +108,7 @@ func (c Config) withDefaults() Config {
 	set(&c.ChunkTokens, DefaultChunkTokens)
 	c.Prior, c.ReservePercent = max(c.Prior, 0), max(c.ReservePercent, 0)
 	if c.Policy == "" {
-		c.Policy = Conservative
+		c.Policy = PastFuture
 	}
 	if c.DecodeWeight == 0 {
 		c.DecodeWeight = DefaultDecodeWeight

@@ -114,14 +114,13 @@ func (c *Core) tryRoom(g *group, e *entry) bool {
 		return true
 	}
 	room := limits.CapacityTokens - g.foreign
-	reserve := limits.CapacityTokens * c.config.ReservePercent / 100
 	worstCaseFits := g.reserved+g.need(e.total()) <= room
 	now := g.held + g.need(e.known()+1)
 	switch {
 	case c.config.Policy == Conservative:
 		return worstCaseFits
 	case c.config.Policy == Aggressive:
-		return now < room-reserve
+		return now < room-limits.CapacityTokens*aggressiveReservePercent/100
 	case worstCaseFits:
 		return true
 	case now > room+g.shared:
@@ -129,6 +128,6 @@ func (c *Core) tryRoom(g *group, e *entry) bool {
 	case c.config.Policy == Peak:
 		return c.assumedPeak(g, e) < room+g.shared
 	default:
-		return c.sampledPeakWith(g, e) < room+g.shared-reserve
+		return c.sampledPeakWith(g, e) < room+g.shared-limits.CapacityTokens*c.config.ReservePercent/100
 	}
 }

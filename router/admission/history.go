@@ -3,7 +3,7 @@ package admission
 import "slices"
 
 const (
-	// startAverageTokens is the average output that Peak assumes before a request has ended; shorter outputs than
+	// startAverageTokens is the output that is assumed before a request has ended; in Peak's average, shorter outputs than
 	// floorTokens count as floorTokens (LightLLM).
 	startAverageTokens = 2048
 	floorTokens        = 64
@@ -62,9 +62,10 @@ func (c *Core) drawn(e *entry, sample int) int {
 
 // draw picks the length of an output that has produced tokens and may have most, given a number in [0, 1).
 //
-// At the start it is one of those that ended lately, cut to most; the prior's count as most. Later it lies between
-// what has been produced, the longer ones of the history and most, at a uniform place of their sorted list, between two
-// of them in proportion: so the tail is not only what the history happens to hold.
+// At the start it is one of those that ended lately or of the prior's, cut to most. Later it lies between what has been
+// produced, the longer ones of the history and most, at a uniform place of their sorted list, between two of them in
+// proportion: so the tail is not only what the history happens to hold. A request that has outgrown the prior finds most
+// in its place.
 func (l *lengths) draw(produced, most int, u float64) int {
 	if produced >= most {
 		return most
@@ -72,7 +73,7 @@ func (l *lengths) draw(produced, most int, u float64) int {
 	if produced == 0 {
 		at := int(u * float64(len(l.sorted)+l.prior))
 		if at >= len(l.sorted) {
-			return most
+			return min(startAverageTokens, most)
 		}
 		return max(1, min(l.sorted[at], most))
 	}

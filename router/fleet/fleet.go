@@ -59,7 +59,7 @@ type Config struct {
 	// QueueTimeout is how long a request may wait before anything of its output is there; then it is refused as
 	// overloaded. 0: for as long as it takes.
 	QueueTimeout time.Duration
-	// Policy of admission; see there. Empty: conservative.
+	// Policy of admission; see there. Empty: past-future.
 	Policy admission.Policy
 	// Seed of the policies that draw.
 	Seed uint64
