@@ -14,8 +14,10 @@ type overloadTest struct{ connections, leavers int }
 
 const (
 	allowed = 128
-	// drainTimeout bounds the wait until a group holds nothing.
-	drainTimeout = 10 * time.Second
+	// crowds is how often the crowd comes: memory must not grow with it.
+	crowds = 3
+	// knocks is how many requests come one after another while all places are taken.
+	knocks = 300
 )
 
 func (o *overloadTest) run() error {
@@ -24,7 +26,12 @@ func (o *overloadTest) run() error {
 		return err
 	}
 	defer s.stop()
-	if err := o.crowd(s); err != nil {
+	for range crowds {
+		if err := o.crowd(s); err != nil {
+			return err
+		}
+	}
+	if err := o.knock(s); err != nil {
 		return err
 	}
 	return o.leave(s)
@@ -90,6 +97,57 @@ func (o *overloadTest) crowd(s *server) error {
 	return nil
 }
 
+// knock takes all places with long generations, and comes again and again for one more.
+func (o *overloadTest) knock(s *server) error {
+	var group sync.WaitGroup
+	begun := make(chan struct{}, allowed)
+	done := make(chan struct{})
+	for i := range allowed {
+		group.Go(func() {
+			prompt, p := o.request(i)
+			p.MaxNewTokens = 400
+			for {
+				begun <- struct{}{}
+				if _, err := s.generate(prompt, p, 0); err != nil {
+					return
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for range allowed {
+		<-begun
+	}
+	go func() {
+		for range begun {
+		}
+	}()
+	var refused []time.Duration
+	taken := 0
+	for i := range knocks {
+		prompt, p := o.request(i)
+		a, err := s.generate(prompt, p, 0)
+		if err != nil {
+			return err
+		}
+		if len(a.ids) > 0 {
+			taken++
+			continue
+		}
+		refused = append(refused, a.refusal)
+	}
+	close(done)
+	group.Wait()
+	close(begun)
+	fmt.Printf("while %d run, of %d more one after another %d are refused after %v (median), %v (p99)\n", allowed, knocks, len(refused),
+		percentile(refused, 50).Round(time.Microsecond), percentile(refused, 99).Round(time.Microsecond))
+	return nil
+}
+
 // leave lets clients go away at random moments, and waits until nothing is held.
 func (o *overloadTest) leave(s *server) error {
 	var group sync.WaitGroup
@@ -112,24 +170,14 @@ func (o *overloadTest) leave(s *server) error {
 			gone++
 		}
 	}
-	begin := time.Now()
-	for {
-		load, err := s.currentLoad()
-		if err != nil {
-			return err
-		}
-		if load == 0 {
-			break
-		}
-		if time.Since(begin) > drainTimeout {
-			return fmt.Errorf("%v after the last client left the load is %v", drainTimeout, load)
-		}
-		time.Sleep(10 * time.Millisecond)
+	drained, err := s.drained()
+	if err != nil {
+		return err
 	}
 	mismatches, err := s.metric("lockstep_ledger_mismatches_total")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d of %d clients left at random moments; the load is 0 again %v later; %.0f ledger mismatches\n", gone, o.leavers, time.Since(begin).Round(time.Millisecond), mismatches)
+	fmt.Printf("%d of %d clients left at random moments; the load is 0 again %v later; %.0f ledger mismatches\n", gone, o.leavers, drained.Round(time.Millisecond), mismatches)
 	return nil
 }

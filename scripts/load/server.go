@@ -167,6 +167,24 @@ func (s *server) metric(name string) (float64, error) {
 	return sum, nil
 }
 
+// drainTimeout bounds the wait until no group holds anything.
+const drainTimeout = 10 * time.Second
+
+// drained waits until requests hold nothing, and says how long that took.
+func (s *server) drained() (time.Duration, error) {
+	begin := time.Now()
+	for {
+		load, err := s.currentLoad()
+		if err != nil || load == 0 {
+			return time.Since(begin), err
+		}
+		if time.Since(begin) > drainTimeout {
+			return 0, fmt.Errorf("%v after the last request the load is %v", drainTimeout, load)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // currentLoad is LightLLM's current_load: the share of the KV caches that requests hold.
 func (s *server) currentLoad() (float64, error) {
 	response, err := s.client.Get(s.url + "/token_load")
