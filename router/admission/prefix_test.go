@@ -25,7 +25,7 @@ func prompt(id uint64, family string, common, own int) admission.Item {
 
 // Prompts with a common prefix meet on one group until it is busier than the others by what the prefix saves.
 func TestPrefixesMeet(t *testing.T) {
-	c := newCore(t, admission.Config{})
+	c := newCore(t, admission.Config{DecodeWeight: 1})
 	for _, name := range []string{"a", "b", "c"} {
 		c.SetGroup(name, admission.Group{Kind: "m", Limits: roomy})
 	}
