@@ -148,7 +148,7 @@ func (o *outcome) keeps(bounds Objective) bool {
 // Result of a simulation. Times are in seconds.
 type Result struct {
 	Policy                    string
-	Rate                      float64 // requests that arrived a second
+	Rate                      float64 // requests that arrived a second; 0 in a closed loop
 	Duration                  float64 // from the first arrival to the last token
 	Completed, Refused        int
 	InputTokens, OutputTokens int
@@ -165,8 +165,11 @@ type Result struct {
 }
 
 func newResult(o Options) *Result {
-	last := o.Requests[len(o.Requests)-1].Arrival
-	return &Result{Policy: string(o.Admission.Policy), Rate: float64(len(o.Requests)) / max(last, 1e-9), groups: o.Groups, ttft: newSample(), tpot: newSample(), e2el: newSample(),
+	rate := 0.0
+	if last := o.Requests[len(o.Requests)-1].Arrival; last > 0 && o.Clients == 0 {
+		rate = float64(len(o.Requests)) / last
+	}
+	return &Result{Policy: string(o.Admission.Policy), Rate: rate, groups: o.Groups, ttft: newSample(), tpot: newSample(), e2el: newSample(),
 		load: newSample(), running: newSample(), ledgerError: newSample()}
 }
 
