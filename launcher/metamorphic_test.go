@@ -28,8 +28,8 @@ const (
 	// metamorphicTotalTokens is --max-total-tokens of every server: the longest prompt and output of a workload fit it, and
 	// it is the least that a cache may have.
 	metamorphicTotalTokens = 320
-	// variationTimeout is when a variation that has not ended counts as hanging; generous: plain Go takes over a minute on an
-	// idle machine, and this one may be busy.
+	// variationTimeout is when a variation that has not ended counts as hanging; generous: plain Go has taken 73 s, beside
+	// other work it takes longer.
 	variationTimeout = 10 * time.Minute
 	// historyRequests outweigh what admission assumes for want of a history.
 	historyRequests = 64
