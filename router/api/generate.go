@@ -38,8 +38,15 @@ type run struct {
 	last    *generation // set with the last token
 }
 
+// runOptions are a dialect's wishes for a run.
+type runOptions struct {
+	stops  []string
+	prefix string // put in front of the text
+	keep   bool   // all tokens are kept for the answer
+}
+
 // begin submits a request.
-func (s *Server) begin(model *Model, r *request.Request, job *work) (*run, *request.Error) {
+func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *request.Error) {
 	id, events, err := s.backend.Submit(r)
 	if err != nil {
 		if refusal, ok := err.(*request.Error); ok {
@@ -47,12 +54,9 @@ func (s *Server) begin(model *Model, r *request.Request, job *work) (*run, *requ
 		}
 		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
 	}
-	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: !job.stream}
-	if stops := job.body.Parameters.Stop; len(stops) > 0 {
-		one.stops = text.NewStopMatcher(stops)
-	}
-	if job.fullText {
-		one.prefix = job.body.Inputs
+	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: o.keep, prefix: o.prefix}
+	if len(o.stops) > 0 {
+		one.stops = text.NewStopMatcher(o.stops)
 	}
 	return one, nil
 }
@@ -133,6 +137,36 @@ func (o *run) end(finish string) {
 	}
 }
 
+// times are what the headers and metrics tell of a finished request.
+type times struct {
+	total, validation, queue, inference, perToken time.Duration
+}
+
+// clock has the moments of a request's way.
+type clock struct{ started, validated time.Time }
+
+// finished counts and logs a finished generation.
+func (s *Server) finished(c *clock, g *generation, events *request.Events, tokens int) times {
+	now := time.Now()
+	dispatched := events.Dispatched()
+	t := times{
+		total: now.Sub(c.started), validation: c.validated.Sub(c.started),
+		queue: max(dispatched.Sub(c.validated), 0), inference: now.Sub(dispatched),
+	}
+	t.perToken = t.inference / time.Duration(max(tokens, 1))
+	m := s.metrics
+	m.successes.Inc()
+	m.duration.Observe(t.total.Seconds())
+	m.validation.Observe(t.validation.Seconds())
+	m.queueing.Observe(t.queue.Seconds())
+	m.inference.Observe(t.inference.Seconds())
+	m.perToken.Observe(t.perToken.Seconds())
+	m.generatedTokens.Observe(float64(tokens))
+	s.log.Info().Dur("total", t.total).Dur("queue", t.queue).Dur("inference", t.inference).
+		Int("tokens", tokens).Str("finish", g.finish).Msg("generated")
+	return t
+}
+
 // stream answers a generate request with server-sent events. The status is 200 whatever comes: errors are events.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	h := w.Header()
@@ -144,7 +178,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	w.WriteHeader(http.StatusOK)
 	out := http.NewResponseController(w)
 	out.Flush()
-	err := s.streamEvents(w, r, out, job)
+	err := s.streamEvents(w, r, job)
 	if err != nil && r.Context().Err() == nil {
 		_, body := s.describe(err)
 		b := append([]byte("data:"), body...)
@@ -153,8 +187,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	}
 }
 
-// streamEvents writes the events of a generation, one write and flush for all tokens that have come at once.
-func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.ResponseController, job *work) *request.Error {
+// streamEvents writes the events of a generation.
+func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work) *request.Error {
 	if err := validateStream(&job.body.Parameters); err != nil {
 		return err
 	}
@@ -167,11 +201,22 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.
 		return err
 	}
 	job.validated = time.Now()
-	one, err := s.begin(model, resolved, job)
+	one, err := s.begin(model, resolved, job.runOptions())
 	if err != nil {
 		return err
 	}
 	defer s.leave(one)
+	details := job.body.Parameters.Details
+	return s.pump(w, r, one, &job.clock, ":\n\n", func(b []byte, t *token, last *generation) []byte {
+		return appendEvent(b, t, last, len(one.ids), details)
+	})
+}
+
+// pump writes what a run yields as events until its end, one write and flush for all tokens that have come at once. event
+// appends that of a token; last is set with the last one. idle is what a silent stream sends from time to time. The
+// client's leaving is no error.
+func (s *Server) pump(w http.ResponseWriter, r *http.Request, one *run, c *clock, idle string, event func(b []byte, t *token, last *generation) []byte) *request.Error {
+	out := http.NewResponseController(w)
 	timer := time.NewTimer(keepAliveInterval)
 	defer timer.Stop()
 	buffer := make([]byte, 0, 512)
@@ -186,14 +231,14 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.
 		case outcome == request.Gone:
 			return nil
 		case outcome == request.Idle:
-			buffer = append(buffer, ":\n\n"...)
+			buffer = append(buffer, idle...)
 		}
 		for i := range tokens {
 			var last *generation
 			if i == len(tokens)-1 {
 				last = one.last
 			}
-			buffer = appendEvent(buffer, &tokens[i], last, len(one.ids), job.body.Parameters.Details)
+			buffer = event(buffer, &tokens[i], last)
 		}
 		if now := time.Now(); now.Sub(deadlineSet) > deadlineStep {
 			deadlineSet = now
@@ -207,7 +252,7 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, out *http.
 		}
 		timer.Reset(keepAliveInterval)
 		if one.last != nil {
-			s.finished(job, one.last, one.events, len(one.ids))
+			s.finished(c, one.last, one.events, len(one.ids))
 			return nil
 		}
 	}

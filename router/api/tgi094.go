@@ -40,14 +40,21 @@ func (s *Server) tgi094() []route {
 
 // work is one generate request on its way through the handlers.
 type work struct {
+	clock
 	body           *generateBody
-	started        time.Time
-	validated      time.Time
 	bestOf         uint64
 	fullText       bool
 	details        bool
 	characters     int
 	compat, stream bool
+}
+
+func (job *work) runOptions() runOptions {
+	o := runOptions{stops: job.body.Parameters.Stop, keep: !job.stream}
+	if job.fullText {
+		o.prefix = job.body.Inputs
+	}
+	return o
 }
 
 // generateRoute returns the handler of a generate route.
@@ -66,7 +73,7 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 		}
 		p := &body.Parameters
 		job := &work{
-			body: body, started: started, bestOf: 1, compat: f.compat, stream: f.stream || body.Stream,
+			body: body, clock: clock{started: started}, bestOf: 1, compat: f.compat, stream: f.stream || body.Stream,
 			details: p.Details || p.DecoderInputDetails, characters: utf8.RuneCountInString(body.Inputs),
 			fullText: p.ReturnFullText != nil && *p.ReturnFullText,
 		}
@@ -103,7 +110,7 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	winner := generations[best]
 	others := append(append([]*generation(nil), generations[:best]...), generations[best+1:]...)
 	tokens := len(winner.tokens)
-	times := s.finished(job, winner, events[best], tokens)
+	times := s.finished(&job.clock, winner, events[best], tokens)
 	h := w.Header()
 	for _, pair := range [][2]string{
 		{"X-Compute-Type", "gpu+optimized"},
@@ -153,7 +160,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 		if i > 0 {
 			copied.Sampling = resolveSampling(&job.body.Parameters)
 		}
-		one, err := s.begin(model, &copied, job)
+		one, err := s.begin(model, &copied, job.runOptions())
 		if err != nil {
 			return nil, nil, err
 		}
@@ -174,33 +181,6 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 		generations, events = append(generations, one.last), append(events, one.events)
 	}
 	return generations, events, nil
-}
-
-// times are what the headers and metrics tell of a finished request.
-type times struct {
-	total, validation, queue, inference, perToken time.Duration
-}
-
-// finished counts and logs a finished generation.
-func (s *Server) finished(job *work, g *generation, events *request.Events, tokens int) times {
-	now := time.Now()
-	dispatched := events.Dispatched()
-	t := times{
-		total: now.Sub(job.started), validation: job.validated.Sub(job.started),
-		queue: max(dispatched.Sub(job.validated), 0), inference: now.Sub(dispatched),
-	}
-	t.perToken = t.inference / time.Duration(max(tokens, 1))
-	m := s.metrics
-	m.successes.Inc()
-	m.duration.Observe(t.total.Seconds())
-	m.validation.Observe(t.validation.Seconds())
-	m.queueing.Observe(t.queue.Seconds())
-	m.inference.Observe(t.inference.Seconds())
-	m.perToken.Observe(t.perToken.Seconds())
-	m.generatedTokens.Observe(float64(tokens))
-	s.log.Info().Dur("total", t.total).Dur("queue", t.queue).Dur("inference", t.inference).
-		Int("tokens", tokens).Str("finish", g.finish).Bool("stream", job.stream).Msg("generated")
-	return t
 }
 
 // tgi094Errors maps the classes of errors to TGI's status, type and the words in front of the message.
