@@ -40,6 +40,7 @@ type leader struct {
 	events  chan event
 	routers map[string]*routerState
 	steps   *stepLog
+	ended   time.Time // of the last step; zero when nothing was left to compute
 
 	base     protocol.Announcement // without state and load
 	held     atomic.Int64          // requests accepted and not ended
@@ -274,14 +275,20 @@ func (l *leader) step() error {
 	if err != nil {
 		return err
 	}
-	duration := time.Since(start)
+	end := time.Now()
 	l.send(outputs)
-	if err := l.steps.write(l.engine.record, duration); err != nil {
+	record := l.engine.record
+	record.Seconds = end.Sub(start).Seconds()
+	if !l.ended.IsZero() {
+		record.GapSeconds = start.Sub(l.ended).Seconds()
+	}
+	if err := l.steps.write(record); err != nil {
 		return fmt.Errorf("write the step log: %w", err)
 	}
-	if len(l.engine.sequences) > 0 {
+	if l.ended = end; len(l.engine.sequences) > 0 {
 		return nil
 	}
+	l.ended = time.Time{}
 	if err := l.engine.schedule.Check(); err != nil {
 		return fmt.Errorf("the account of KV blocks is wrong: %w", err)
 	}

@@ -145,7 +145,7 @@ func (o *outcome) keeps(bounds Objective) bool {
 	return within(o.ttft, bounds.TTFT) && within(o.tpot, bounds.TPOT) && within(o.e2el, bounds.E2EL) && within(o.longest, bounds.MaxITL)
 }
 
-// Result of a simulation. Times are in seconds.
+// Result of a simulation, or of a real run (NewMeasured). Times are in seconds.
 type Result struct {
 	Policy                    string
 	Rate                      float64 // requests that arrived a second; 0 in a closed loop
@@ -169,18 +169,23 @@ func newResult(o Options) *Result {
 	if last := o.Requests[len(o.Requests)-1].Arrival; last > 0 && o.Clients == 0 {
 		rate = float64(len(o.Requests)) / last
 	}
-	return &Result{Policy: string(o.Admission.Policy), Rate: rate, groups: o.Groups, ttft: newSample(), tpot: newSample(), e2el: newSample(),
+	return emptyResult(string(o.Admission.Policy), rate, o.Groups)
+}
+
+func emptyResult(policy string, rate float64, groups int) *Result {
+	return &Result{Policy: policy, Rate: rate, groups: groups, ttft: newSample(), tpot: newSample(), e2el: newSample(),
 		load: newSample(), running: newSample(), ledgerError: newSample()}
 }
 
-// complete notes the end of a request.
-func (r *Result) complete(request *Request, state *live) {
+// complete notes the end of a request: seconds from its arrival to its first and its last token, and the longest gap
+// between two.
+func (r *Result) complete(promptTokens, outputTokens int, first, last, longest float64) {
 	r.Completed++
-	r.InputTokens += request.PromptTokens
-	r.OutputTokens += request.OutputTokens
-	o := outcome{ttft: float32(state.firstStep - state.arrival), e2el: float32(state.last - state.arrival), longest: float32(state.longest)}
-	if request.OutputTokens > 1 {
-		o.tpot = float32((state.last - state.firstStep) / float64(request.OutputTokens-1))
+	r.InputTokens += promptTokens
+	r.OutputTokens += outputTokens
+	o := outcome{ttft: float32(first), e2el: float32(last), longest: float32(longest)}
+	if outputTokens > 1 {
+		o.tpot = float32((last - first) / float64(outputTokens-1))
 		r.tpot.add(float64(o.tpot))
 	}
 	r.ttft.add(float64(o.ttft))

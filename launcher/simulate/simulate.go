@@ -271,7 +271,7 @@ func (r *run) token(g *group, index int) {
 	}
 	g.scheduler.Remove(schedule.ID(index))
 	r.core.Finish(id)
-	r.result.complete(request, state)
+	r.result.complete(request.PromptTokens, request.OutputTokens, state.firstStep-state.arrival, state.last-state.arrival, state.longest)
 }
 
 // sample notes the load from time to time.
@@ -283,9 +283,7 @@ func (r *run) sample() {
 	for _, g := range r.groups {
 		counts, ledger := g.scheduler.Counts(), r.core.Load(g.name)
 		held := float64(counts.HeldBlocks * r.BlockTokens)
-		r.result.load.add(held / float64(r.CapacityTokens))
-		r.result.running.add(float64(counts.Running))
-		r.result.ledgerError.add(math.Abs(float64(ledger.LedgerTokens)-held) / float64(r.CapacityTokens))
+		r.result.Sample(held/float64(r.CapacityTokens), float64(counts.Running), math.Abs(float64(ledger.LedgerTokens)-held)/float64(r.CapacityTokens))
 	}
 }
 

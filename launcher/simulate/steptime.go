@@ -73,8 +73,12 @@ func terms(r *shard.StepRecord) [5]float64 {
 	return [5]float64{1, float64(r.PrefillTokens), float64(r.PrefillPairs), float64(r.Decodes), float64(r.DecodePairs)}
 }
 
-// Fit finds the durations that fit the records best by least squares of relative errors, none below zero. It returns the
-// model and the median and 90th percentile of the relative errors that are left.
+// seconds is what a step takes from the loop: its own time, and the gap before it.
+func seconds(r *shard.StepRecord) float64 { return r.Seconds + r.GapSeconds }
+
+// Fit finds the durations that fit the records best by least squares of relative errors, none below zero. A step's duration
+// includes the gap before it, so that simulated steps follow each other as real ones do. It returns the model and the
+// median and 90th percentile of the relative errors that are left.
 func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 float64, err error) {
 	if len(records) < 20 {
 		return model, 0, 0, fmt.Errorf("%d steps are too few to fit a model to", len(records))
@@ -82,11 +86,11 @@ func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 
 	// The slowest hundredth are pauses of the machine, which say nothing of the work.
 	slowest := newSample()
 	for i := range records {
-		if records[i].Seconds <= 0 {
-			return model, 0, 0, errors.New("a step took no time")
+		if records[i].Seconds <= 0 || records[i].GapSeconds < 0 {
+			return model, 0, 0, errors.New("a step took no time, or began before the last one ended")
 		}
 		plain := terms(&records[i])
-		slowest.add(records[i].Seconds / (plain[0] + plain[1] + plain[3]))
+		slowest.add(seconds(&records[i]) / (plain[0] + plain[1] + plain[3]))
 	}
 	limit := slowest.percentile(99)
 	active := [5]bool{true, true, true, true, true}
@@ -94,16 +98,16 @@ func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 
 	for range 5 {
 		var normal [5][6]float64
 		for i := range records {
-			t := terms(&records[i])
-			if records[i].Seconds/(t[0]+t[1]+t[3]) > limit {
+			t, duration := terms(&records[i]), seconds(&records[i])
+			if duration/(t[0]+t[1]+t[3]) > limit {
 				continue
 			}
-			weight := 1 / (records[i].Seconds * records[i].Seconds)
+			weight := 1 / (duration * duration)
 			for a := range 5 {
 				for b := range 5 {
 					normal[a][b] += weight * t[a] * t[b]
 				}
-				normal[a][5] += weight * t[a] * records[i].Seconds
+				normal[a][5] += weight * t[a] * duration
 			}
 		}
 		x = solve(normal, active)
@@ -121,7 +125,7 @@ func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 
 	model = StepModel{Name: name, Base: x[0], PrefillToken: x[1], PrefillPair: x[2], Decode: x[3], DecodePair: x[4]}
 	errorsLeft := newSample()
 	for i := range records {
-		errorsLeft.add(math.Abs(model.Seconds(&records[i])-records[i].Seconds) / records[i].Seconds)
+		errorsLeft.add(math.Abs(model.Seconds(&records[i])/seconds(&records[i]) - 1))
 	}
 	return model, errorsLeft.percentile(50), errorsLeft.percentile(90), nil
 }

@@ -3,9 +3,11 @@
 //	make build
 //	go run ./scripts/load prefix [-model FILE] [-clients 64] [-requests 4] [-tokens 32] [-rounds 2]
 //	go run ./scripts/load overload [-connections 2000] [-leavers 500]
+//	go run ./scripts/load replay -trace FILE [-requests 100] [-rate R] [-model FILE] [-policy past-future] [-capacity 32768] [-scale 1] [-compare]
 //
 // prefix: clients whose prompts begin with one system prompt of 400 tokens, with the prefix cache and without, in turn.
 // overload: more connections at once than are allowed, and clients that leave at random moments.
+// replay: a trace's requests at their moments, and with -compare the simulator's result for the same requests.
 package main
 
 import (
@@ -18,7 +20,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: load prefix|overload [flags]")
+		log.Fatal("usage: load prefix|overload|replay [flags]")
 	}
 	var err error
 	switch flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError); os.Args[1] {
@@ -37,8 +39,22 @@ func main() {
 		flags.IntVar(&o.leavers, "leavers", 500, "clients that leave at random moments")
 		flags.Parse(os.Args[2:])
 		err = o.run()
+	case "replay":
+		var r replayTest
+		flags.StringVar(&r.trace, "trace", "", "trace as lockstep simulate takes it")
+		flags.IntVar(&r.requests, "requests", 100, "requests; the trace is cut or repeated")
+		flags.Float64Var(&r.rate, "rate", 0, "requests a second to which the whole trace's time is scaled; 0: as recorded")
+		flags.StringVar(&r.model, "model", "", "model; empty: the demo model")
+		flags.StringVar(&r.policy, "policy", "past-future", "admission: conservative, peak or past-future")
+		flags.IntVar(&r.capacity, "capacity", 32768, "size of the KV cache in tokens")
+		flags.Float64Var(&r.scale, "scale", 1, "divides the lengths of prompts and outputs")
+		flags.BoolVar(&r.compare, "compare", false, "simulate the same requests, with step times fitted to this run")
+		flags.StringVar(&r.stepLog, "step-log", "", "new file for the run's step log; empty: it is not kept")
+		flags.StringVar(&r.fit, "fit", "", "step log of another run, to which step times are fitted instead")
+		flags.Parse(os.Args[2:])
+		err = r.run()
 	default:
-		err = fmt.Errorf("%q: want prefix or overload", os.Args[1])
+		err = fmt.Errorf("%q: want prefix, overload or replay", os.Args[1])
 	}
 	if err != nil {
 		log.Fatal(err)

@@ -145,26 +145,49 @@ func (s *server) generate(prompt string, p parameters, leaveAfter time.Duration)
 
 // metric sums the samples of a metric.
 func (s *server) metric(name string) (float64, error) {
-	response, err := s.client.Get(s.url + "/metrics")
+	sums, err := s.metrics()
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close()
-	sum, found := 0.0, false
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		line := lines.Text()
-		if rest, ok := strings.CutPrefix(line, name); ok && rest != "" && (rest[0] == ' ' || rest[0] == '{') {
-			value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-			if err != nil {
-				return 0, err
-			}
-			sum, found = sum+value, true
-		}
-	}
+	sum, found := sums[name]
 	if !found {
 		return 0, fmt.Errorf("no metric %s", name)
 	}
 	return sum, nil
+}
+
+// metrics sums the samples of each metric.
+func (s *server) metrics() (map[string]float64, error) {
+	response, err := s.client.Get(s.url + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	sums := map[string]float64{}
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		line := lines.Text()
+		end := strings.IndexAny(line, " {")
+		if end < 1 || line[0] == '#' {
+			continue
+		}
+		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+		if err != nil {
+			return nil, fmt.Errorf("metric %q: %w", line, err)
+		}
+		sums[line[:end]] += value
+	}
+	return sums, lines.Err()
+}
+
+// get reads a JSON answer into value.
+func (s *server) get(path string, value any) error {
+	response, err := s.client.Get(s.url + path)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return json.NewDecoder(response.Body).Decode(value)
 }
 
 // drainTimeout bounds the wait until no group holds anything.
@@ -187,15 +210,11 @@ func (s *server) drained() (time.Duration, error) {
 
 // currentLoad is LightLLM's current_load: the share of the KV caches that requests hold.
 func (s *server) currentLoad() (float64, error) {
-	response, err := s.client.Get(s.url + "/token_load")
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
 	var load struct {
 		Current float64 `json:"current_load"`
 	}
-	return load.Current, json.NewDecoder(response.Body).Decode(&load)
+	err := s.get("/token_load", &load)
+	return load.Current, err
 }
 
 // residentBytes is the memory of the server's processes, by their role.
