@@ -96,6 +96,9 @@ func (r *replayTest) readTrace() ([]simulate.Request, error) {
 	for i := range trace {
 		trace[i].PromptTokens = max(1, int(math.Round(float64(trace[i].PromptTokens)/r.scale)))
 		trace[i].OutputTokens = max(1, int(math.Round(float64(trace[i].OutputTokens)/r.scale)))
+		if r.scale != 1 {
+			trace[i].Hashes = nil // they name pieces of the undivided length
+		}
 	}
 	return trace, nil
 }
@@ -224,12 +227,11 @@ func watch(s *server, result *simulate.Result, capacity int, stop chan struct{})
 
 // simulate runs the same requests in the simulator and prints both results.
 func (r *replayTest) simulate(requests []simulate.Request, measured *simulate.Result, records []shard.StepRecord) (err error) {
-	name := r.stepLog
+	name := "this run"
 	if r.fit != "" {
-		if name = r.fit; name != "" {
-			if records, err = simulate.ReadStepLog(name); err != nil {
-				return err
-			}
+		name = "another run"
+		if records, err = simulate.ReadStepLog(r.fit); err != nil {
+			return err
 		}
 	}
 	model, median, p90, err := simulate.Fit(name, records)
