@@ -47,6 +47,8 @@ type routerFlags struct {
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
 	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
+	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"auto,tgi,mindie,lightllm" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm) and body."`
+	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"tgi,mindie,lightllm" default:"tgi" help:"Dialect of requests that do not tell."`
 	PayloadLimit          int      `env:"PAYLOAD_LIMIT" default:"2000000" help:"Largest request body in bytes."`
 }
 

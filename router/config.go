@@ -73,6 +73,10 @@ type Config struct {
 	GroupWaitTimeout float64 `json:"group_wait_timeout"`
 	// GracefulTerminationTimeout bounds the wait for requests in flight at the end. Default 60.
 	GracefulTerminationTimeout float64 `json:"graceful_termination_timeout"`
+	// Dialect answers all requests: "tgi", "mindie" or "lightllm"; or "auto" (default), which decides for each request by its
+	// path and body, and else takes DefaultDialect, "tgi" by default.
+	Dialect        string `json:"dialect"`
+	DefaultDialect string `json:"default_dialect"`
 	// Version is what /info says. Default "0.9.4", whose dialect is spoken.
 	Version string `json:"version"`
 }
@@ -92,6 +96,8 @@ func (c *Config) Validate() error {
 	setDefault(&c.GroupWaitTimeout, 60)
 	setDefault(&c.GracefulTerminationTimeout, 60)
 	setDefault(&c.Version, "0.9.4")
+	setDefault(&c.Dialect, string(api.Auto))
+	setDefault(&c.DefaultDialect, string(api.TGI))
 	switch {
 	case !protocol.ValidToken(c.Name):
 		return fmt.Errorf("router: the name %q is not made of 1 to 64 letters, digits, '-' and '_'", c.Name)
@@ -107,6 +113,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)
 	case !slices.Contains(AdmissionPolicies, c.Admission):
 		return fmt.Errorf("router: admission policy %q: want one of %q", c.Admission, AdmissionPolicies)
+	case !slices.Contains(api.Dialects, c.Dialect):
+		return fmt.Errorf("router: dialect %q", c.Dialect)
+	case !slices.Contains(api.Dialects[1:], c.DefaultDialect):
+		return fmt.Errorf("router: default dialect %q", c.DefaultDialect)
 	case c.MaxTotalTokens > 0 && c.MaxInputLength >= c.MaxTotalTokens:
 		return errors.New("router: `max_input_length` must be < `max_total_tokens`")
 	}
@@ -142,6 +152,7 @@ func (c *Config) api() api.Config {
 		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
 		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version,
+		Dialect: api.Dialect(c.Dialect), DefaultDialect: api.Dialect(c.DefaultDialect),
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),
 	}
 }

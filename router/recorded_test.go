@@ -50,6 +50,7 @@ func TestRecordedTGI(t *testing.T) {
 		t.Run(profile.name, func(t *testing.T) {
 			natsURL := startNATS(t)
 			startGroup(t, natsURL, fleettest.Options{StepInterval: profile.step})
+			profile.config.Dialect = "tgi" // two of the recorded bodies are in other dialects
 			url, _ := startRouter(t, natsURL, profile.config)
 			// The exit status only says whether all passed; the counts are judged here.
 			output, _ := exec.Command(python, compare, cases, url, "--profile", profile.name, "--json", "--timeout", "20").Output()

@@ -120,7 +120,7 @@ func TestManyStreamsOverTwoGroups(t *testing.T) {
 	b := startGroup(t, natsURL, fleettest.Options{Name: "b"})
 	url, _ := startRouter(t, natsURL, router.Config{})
 	eventually(t, "both groups are known", func() bool {
-		response, err := http.Get(url + "/token_load")
+		response, err := http.Get(url + "/token_load?groups")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -361,7 +361,7 @@ func TestTokenLoad(t *testing.T) {
 	next()
 	defer hangUp()
 	eventually(t, "the load shows", func() bool {
-		response, err := http.Get(url + "/token_load")
+		response, err := http.Get(url + "/token_load?groups")
 		if err != nil {
 			t.Fatal(err)
 		}

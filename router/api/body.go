@@ -99,9 +99,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pla
 		return nil, tooLong
 	}
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(time.Now().Add(bodyTimeout))
+	setBodyDeadline(control)
 	data, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	control.SetReadDeadline(time.Time{})
+	clearBodyDeadline(control)
 	if err != nil {
 		return nil, &plainError{http.StatusBadRequest, "Failed to buffer the request body: " + err.Error()}
 	}
@@ -113,6 +113,11 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *pla
 
 // bodyTimeout bounds how long a client may take for the body.
 const bodyTimeout = 2 * time.Minute
+
+func setBodyDeadline(control *http.ResponseController) {
+	control.SetReadDeadline(time.Now().Add(bodyTimeout))
+}
+func clearBodyDeadline(control *http.ResponseController) { control.SetReadDeadline(time.Time{}) }
 
 // drainBytes is how much of a body that is too long the server still reads, so that its connection can be used again.
 const drainBytes = 256 << 10

@@ -8,8 +8,8 @@ import (
 	"lockstep/router/request"
 )
 
-// serveTokenLoad answers GET /token_load as LightLLM does, and each group's numbers behind it: what requests hold now,
-// and LightLLM's estimate of the most that they will hold at once, as shares of the capacity.
+// serveTokenLoad answers GET /token_load as LightLLM does: what requests hold now, and LightLLM's estimate of the most that
+// they will hold at once, as shares of the capacity. With the query "groups" each group's numbers follow.
 func (s *Server) serveTokenLoad(w http.ResponseWriter, r *http.Request) {
 	held, peak, capacity := 0, 0, 0
 	load := s.backend.Load()
@@ -17,6 +17,10 @@ func (s *Server) serveTokenLoad(w http.ResponseWriter, r *http.Request) {
 		held, peak, capacity = held+g.HeldTokens, peak+g.PeakTokens, capacity+g.CapacityTokens
 	}
 	b := appendLoad([]byte{'{'}, held, peak, capacity)
+	if !r.URL.Query().Has("groups") {
+		respond(w, http.StatusOK, jsonType, append(b, '}'))
+		return
+	}
 	b = append(b, `,"groups":[`...)
 	for i, g := range load.Groups {
 		if i > 0 {

@@ -1,19 +1,17 @@
 // Package api speaks HTTP: the dialects of TGI and friends, byte for byte, above one Backend.
 //
-// A dialect is a table of routes and, for its generate routes, a form that says how a body is read and in which shape
-// the answer goes out. TGI 0.9.4 is the first; the bytes that it owes are those of the recorded originals.
+// Each dialect has a surface: a table of routes, and what every answer of it carries. Its handlers read bodies and shape
+// answers as the original does, and share the way of a request: permits, tokenising, runs and streams. Which dialect
+// answers a request is decided in dialect.go. The bytes that TGI's owe are those of the recorded originals.
 package api
 
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/labstack/echo/v4"
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
@@ -34,6 +32,8 @@ type Config struct {
 	PayloadLimit       int64
 	CORSAllowOrigin    []string
 	Version            string
+	// Dialect answers all requests; Auto: DefaultDialect, unless path or body tell another (dialect.go).
+	Dialect, DefaultDialect Dialect
 	// ModelTimeout bounds how long a request waits for the first group.
 	ModelTimeout time.Duration
 }
@@ -66,41 +66,22 @@ type Backend interface {
 
 // Server answers HTTP requests.
 type Server struct {
-	config  Config
-	backend Backend
-	metrics *Metrics
-	log     zerolog.Logger
-	echo    *echo.Echo
-	allowed map[string]string // path to its Allow header
-	workers chan struct{}     // one element for each busy validation worker
-	permits atomic.Int64      // in use
+	config   Config
+	backend  Backend
+	metrics  *Metrics
+	log      zerolog.Logger
+	surfaces map[Dialect]*surface
+	workers  chan struct{} // one element for each busy validation worker
+	permits  atomic.Int64  // in use
 }
-
-// route is one row of a dialect's table.
-type route struct {
-	methods []string
-	path    string
-	serve   http.HandlerFunc
-}
-
-var get, post = []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
 
 // New returns the server. It starts nothing.
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
-	s := &Server{
-		config: config, backend: backend, metrics: metrics, log: log,
-		echo: echo.New(), allowed: map[string]string{}, workers: make(chan struct{}, max(config.ValidationWorkers, 1)),
-	}
+	s := &Server{config: config, backend: backend, metrics: metrics, log: log, workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
 	metrics.registry.MustRegister(loadCollector{backend.Load})
-	for _, table := range [][]route{s.tgi094(), s.common()} {
-		for _, r := range table {
-			serve := echo.WrapHandler(r.serve)
-			s.echo.Match(r.methods, r.path, serve)
-			if s.allowed[r.path] != "" {
-				s.allowed[r.path] += ","
-			}
-			s.allowed[r.path] += strings.Join(r.methods, ",")
-		}
+	s.surfaces = map[Dialect]*surface{
+		TGI:    newSurface(s.frameTGI, s.tgi094(), s.common()),
+		MindIE: newSurface(s.frameMindIE, s.mindie()),
 	}
 	return s
 }
@@ -108,37 +89,6 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 // common are the routes that no dialect owns.
 func (s *Server) common() []route {
 	return []route{{get, "/token_load", s.serveTokenLoad}}
-}
-
-// ServeHTTP puts what every answer of TGI carries in front of the routes: CORS headers, and its way with unknown paths
-// and methods.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	if len(s.config.CORSAllowOrigin) == 0 {
-		h["Access-Control-Allow-Origin"] = []string{"*"}
-	} else if origin := r.Header.Get("Origin"); origin != "" && slices.Contains(s.config.CORSAllowOrigin, origin) {
-		h["Access-Control-Allow-Origin"] = []string{origin}
-	}
-	h["Vary"] = []string{"origin", "access-control-request-method", "access-control-request-headers"}
-	allowed, known := s.allowed[r.URL.Path]
-	status := 0
-	switch {
-	case r.Method == http.MethodOptions:
-		h["Access-Control-Allow-Methods"] = []string{"GET,POST"}
-		h["Access-Control-Allow-Headers"] = []string{"content-type"}
-		status = http.StatusOK
-	case !known:
-		status = http.StatusNotFound
-	case !slices.Contains(strings.Split(allowed, ","), r.Method):
-		status = http.StatusMethodNotAllowed
-	default:
-		s.echo.ServeHTTP(w, r)
-		return
-	}
-	if known {
-		h["Allow"] = []string{allowed}
-	}
-	respond(w, status, "", nil)
 }
 
 // respond writes a whole answer.

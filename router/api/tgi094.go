@@ -4,7 +4,9 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -36,6 +38,34 @@ func (s *Server) tgi094() []route {
 		{get, "/docs/", serveDocs},
 		{get, "/api-doc/openapi.json", serveOpenAPI},
 	}
+}
+
+// frameTGI puts what every answer of TGI carries in front of the routes: CORS headers, and its way with unknown paths and
+// methods.
+func (s *Server) frameTGI(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
+	h := w.Header()
+	if len(s.config.CORSAllowOrigin) == 0 {
+		h["Access-Control-Allow-Origin"] = []string{"*"}
+	} else if origin := r.Header.Get("Origin"); origin != "" && slices.Contains(s.config.CORSAllowOrigin, origin) {
+		h["Access-Control-Allow-Origin"] = []string{origin}
+	}
+	h["Vary"] = []string{"origin", "access-control-request-method", "access-control-request-headers"}
+	status := http.StatusMethodNotAllowed
+	switch {
+	case r.Method == http.MethodOptions:
+		h["Access-Control-Allow-Methods"] = []string{"GET,POST"}
+		h["Access-Control-Allow-Headers"] = []string{"content-type"}
+		status = http.StatusOK
+	case len(methods) == 0:
+		status = http.StatusNotFound
+	case serve != nil:
+		serve(w, r)
+		return
+	}
+	if len(methods) > 0 {
+		h["Allow"] = []string{strings.Join(methods, ",")}
+	}
+	respond(w, status, "", nil)
 }
 
 // work is one generate request on its way through the handlers.

@@ -1,0 +1,225 @@
+package api
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+)
+
+// Dialect names the server whose clients are answered.
+type Dialect string
+
+const (
+	// Auto decides for each request: by the first segment of its path (/tgi, /mindie, /lightllm), else by whose routes it
+	// fits, else by what its body holds, else DefaultDialect.
+	Auto     Dialect = "auto"
+	TGI      Dialect = "tgi"
+	MindIE   Dialect = "mindie"
+	LightLLM Dialect = "lightllm"
+)
+
+// Dialects are those that can be chosen.
+var Dialects = []string{string(Auto), string(TGI), string(MindIE), string(LightLLM)}
+
+// surface is what one replaced server shows.
+type surface struct {
+	echo    *echo.Echo
+	methods map[string][]string // by path
+	frame   frame
+}
+
+// frame puts around every answer what the original's carry. methods are those of the path, none if it is unknown; serve
+// runs the route's handler, and is nil if there is none for the request's method.
+type frame func(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc)
+
+// route is one row of a dialect's table.
+type route struct {
+	methods []string
+	path    string
+	serve   http.HandlerFunc
+}
+
+var get, post = []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
+
+func newSurface(frame frame, tables ...[]route) *surface {
+	f := &surface{echo: echo.New(), methods: map[string][]string{}, frame: frame}
+	for _, table := range tables {
+		for _, r := range table {
+			f.echo.Match(r.methods, r.path, echo.WrapHandler(r.serve))
+			f.methods[r.path] = append(f.methods[r.path], r.methods...)
+		}
+	}
+	return f
+}
+
+func (f *surface) knows(path, method string) bool { return slices.Contains(f.methods[path], method) }
+
+func (f *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var serve http.HandlerFunc
+	if f.knows(r.URL.Path, r.Method) {
+		serve = f.echo.ServeHTTP
+	}
+	f.frame(w, r, f.methods[r.URL.Path], serve)
+}
+
+// ServeHTTP answers in the dialect of the configuration.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(s.config.Dialect, w, r) }
+
+// Handler answers in a dialect of its own: for a listener that is bound to it.
+func (s *Server) Handler(dialect Dialect) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(dialect, w, r) })
+}
+
+func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) {
+	first, rest, more := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if f := s.surfaces[Dialect(first)]; f != nil && (dialect == Auto || dialect == Dialect(first)) {
+		if rest = "/" + rest; more || rest == "/" {
+			stripped := r.Clone(r.Context())
+			stripped.URL.Path, stripped.URL.RawPath = rest, ""
+			f.ServeHTTP(w, stripped)
+			return
+		}
+	}
+	if dialect == Auto {
+		dialect = s.detect(w, r)
+	}
+	s.surfaces[dialect].ServeHTTP(w, r)
+}
+
+// detect finds the dialect of a request whose path names none.
+func (s *Server) detect(w http.ResponseWriter, r *http.Request) Dialect {
+	var fit []Dialect
+	for dialect, f := range s.surfaces {
+		if f.knows(r.URL.Path, r.Method) {
+			fit = append(fit, dialect)
+		}
+	}
+	switch {
+	case len(fit) == 1:
+		return fit[0]
+	case len(fit) == 0 || r.Method != http.MethodPost || r.ContentLength > s.config.PayloadLimit+drainBytes:
+		return s.config.DefaultDialect
+	}
+	// The body is read once here and handed on. A body that is too long or does not come is the handler's to refuse.
+	control := http.NewResponseController(w)
+	setBodyDeadline(control)
+	data, err := io.ReadAll(io.LimitReader(r.Body, s.config.PayloadLimit+1))
+	clearBodyDeadline(control)
+	r.Body = &replayedBody{Reader: io.MultiReader(bytes.NewReader(data), errorOr{err, r.Body}), Closer: r.Body}
+	if dialect := s.detectBody(data); slices.Contains(fit, dialect) {
+		return dialect
+	}
+	return s.config.DefaultDialect
+}
+
+// replayedBody is a body whose beginning was read already.
+type replayedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// errorOr goes on with an error, or else with what is left.
+type errorOr struct {
+	err  error
+	rest io.Reader
+}
+
+func (e errorOr) Read(p []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	return e.rest.Read(p)
+}
+
+// The keys of bodies that only one family of dialects has; weak ones count when nothing else speaks. Parameters are
+// meant unless the key is told to stand at the top.
+var (
+	tgiKeys = []string{"details", "decoder_input_details", "return_full_text", "truncate", "typical_p", "watermark", "stop", "adapter_id",
+		"top_n_tokens", "grammar"}
+	mindieTopKeys   = []string{"fullTextEnabled"}
+	lightLLMTopKeys = []string{"multimodal_params"}
+	lightLLMKeys    = []string{"return_details", "stop_sequences", "input_penalty", "ignore_eos", "min_new_tokens", "allowed_token_ids", "guided_grammar", "guided_json",
+		"regular_constraint", "exponential_decay_length_penalty", "print_eos_token", "skip_special_tokens", "add_special_tokens",
+		"add_spaces_between_special_tokens", "group_request_id", "n", "logit_bias", "disable_prompt_cache", "prompt_logprobs"}
+	lightLLMWeakKeys = []string{"presence_penalty", "frequency_penalty"}
+)
+
+// detectBody tells which dialect a body is in by its keys; "" when none speaks. TGI and MindIE have the same keys: MindIE
+// shows by fullTextEnabled or its word for no adapter, else the default decides.
+func (s *Server) detectBody(data []byte) Dialect {
+	top, parameters, noAdapter, err := bodyKeys(data)
+	if err != nil {
+		return ""
+	}
+	has := func(in map[string]byte, keys []string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { _, ok := in[key]; return ok })
+	}
+	switch {
+	case has(top, mindieTopKeys), noAdapter:
+		return MindIE
+	case has(parameters, tgiKeys):
+		if s.config.DefaultDialect == MindIE {
+			return MindIE
+		}
+		return TGI
+	case top["inputs"] == '[', has(top, lightLLMTopKeys), has(parameters, lightLLMKeys), has(parameters, lightLLMWeakKeys):
+		return LightLLM
+	}
+	return ""
+}
+
+// bodyKeys returns the keys of a body and of its parameters, with the first byte of each value, and whether adapter_id is
+// "None".
+func bodyKeys(data []byte) (top, parameters map[string]byte, noAdapter bool, err error) {
+	top, parameters = map[string]byte{}, map[string]byte{}
+	d := &bodyDecoder{data: data}
+	err = d.eachMember(func(key string, first byte) error {
+		top[key] = first
+		if key != "parameters" || first != '{' {
+			return d.ignore()
+		}
+		return d.eachMember(func(key string, first byte) error {
+			parameters[key] = first
+			start := d.index
+			err := d.ignore()
+			noAdapter = noAdapter || key == "adapter_id" && string(data[start:d.index]) == `"None"`
+			return err
+		})
+	})
+	return top, parameters, noAdapter, err
+}
+
+// eachMember goes through an object; member must pass over the value, whose first byte it is told.
+func (d *bodyDecoder) eachMember(member func(key string, first byte) error) error {
+	if c, ok := d.space(); !ok || c != '{' {
+		return d.ahead("expected an object")
+	}
+	d.index++
+	for first := true; ; first = false {
+		more, err := d.separator(first, '}', eofObject, "expected `,` or `}`")
+		if err != nil {
+			return err
+		}
+		if !more {
+			return d.end('}', eofObject)
+		}
+		key, err := d.key()
+		if err != nil {
+			return err
+		}
+		if err := d.colon(); err != nil {
+			return err
+		}
+		c, ok := d.space()
+		if !ok {
+			return d.ahead(eofValue)
+		}
+		if err := member(key, c); err != nil {
+			return err
+		}
+	}
+}

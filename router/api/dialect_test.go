@@ -1,0 +1,32 @@
+package api
+
+import "testing"
+
+// The examples of the replaced servers' manuals, and what lies between them.
+func TestDetectBody(t *testing.T) {
+	for body, want := range map[string]Dialect{
+		`{"inputs":"My name is Olivier and I","parameters":{"decoder_input_details":true,"details":true,"stop":null,"adapter_id":"None"}}`: MindIE,
+		`{"inputs":"a","fullTextEnabled":true}`: MindIE,
+		`{"inputs":"What is AI?","parameters":{"max_new_tokens":17,"frequency_penalty":1},"multimodal_params":{}}`: LightLLM,
+		`{"inputs":"a","parameters":{"frequency_penalty":1}}`:                                                      LightLLM,
+		`{"inputs":[1,2,3],"parameters":{}}`:                                                                       LightLLM,
+		`{"inputs":"a","parameters":{"ignore_eos":true}}`:                                                          LightLLM,
+		`{"inputs":"a","parameters":{"frequency_penalty":1,"details":true}}`:                                       TGI,
+		`{"inputs":"a","parameters":{"stop":["x"],"ignore_eos":true}}`:                                             TGI,
+		`{"inputs":"a","parameters":{"adapter_id":"lora","details":true}}`:                                         TGI,
+		`{"inputs":"a","parameters":{"max_new_tokens":5,"temperature":0.5}}`:                                       "",
+		`{"inputs":"a"}`:                         "",
+		`{"inputs":"a","parameters":{"details":`: "",
+		`[1]`:                                    "", `"a"`: "", ``: "",
+		`{"inputs":"{\"parameters\":{\"details\":1}}"}`: "",
+	} {
+		s := &Server{config: Config{DefaultDialect: TGI}}
+		if got := s.detectBody([]byte(body)); got != want {
+			t.Errorf("%s: got %q, want %q", body, got, want)
+		}
+	}
+	s := &Server{config: Config{DefaultDialect: MindIE}}
+	if got := s.detectBody([]byte(`{"inputs":"a","parameters":{"details":true}}`)); got != MindIE {
+		t.Errorf("with MindIE as default: got %q", got)
+	}
+}

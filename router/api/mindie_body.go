@@ -1,0 +1,327 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"lockstep/protocol"
+	"lockstep/router/request"
+)
+
+// mindieBody is a checked body of MindIE's TGI interface.
+type mindieBody struct {
+	inputs              string
+	stream, fullText    bool // of the body's top: stream counts on "/" only; fullText makes token.text cumulative
+	stops               []string
+	doSample            *bool
+	sampling            protocol.Sampling // Seed resolved, Sample too
+	maxNewTokens        int
+	truncate            int // 0: off
+	returnFullText      bool
+	details             bool
+	decoderInputDetails bool
+}
+
+// MindIE's limits of a request.
+const (
+	mindieMaxStops          = 1024
+	mindieMaxStopRunes      = 1024
+	mindieMaxStopsRunes     = 32768
+	mindieDefaultNewTokens  = 20
+	mindieMaxAdapterIDRunes = 256
+)
+
+var mindieAdapterID = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+
+// object is a JSON object as MindIE sees it: null is absent, unknown keys are ignored.
+type object map[string]any
+
+func (o object) null(key string) bool { return o[key] == nil }
+
+// misfit says that a value has another type, in MindIE's words.
+func misfit(key, kind string) error { return fmt.Errorf("%s must be %s type.", key, kind) }
+
+func (o object) boolean(key string) (value *bool, err error) {
+	if o.null(key) {
+		return nil, nil
+	}
+	b, ok := o[key].(bool)
+	if !ok {
+		return nil, misfit(key, "boolean")
+	}
+	return &b, nil
+}
+
+// float reads a number between low and high; open says which bounds are outside.
+func (o object) float(key string, low, high float64, openLow, openHigh bool, words string) (value *float64, err error) {
+	if o.null(key) {
+		return nil, nil
+	}
+	number, ok := o[key].(json.Number)
+	if !ok {
+		return nil, misfit(key, "float")
+	}
+	v, err := number.Float64()
+	if err != nil || v < low || v > high || openLow && v == low || openHigh && v == high {
+		return nil, fmt.Errorf("Parameter %s must be in %s, got %s.", key, words, number)
+	}
+	return &v, nil
+}
+
+// integer reads an integer in (0, 2147483647].
+func (o object) integer(key string) (value *int, err error) {
+	if o.null(key) {
+		return nil, nil
+	}
+	number, ok := o[key].(json.Number)
+	if !ok || strings.ContainsAny(string(number), ".eE") {
+		return nil, misfit(key, "integer")
+	}
+	v, err := number.Int64()
+	if err != nil || v <= 0 || v > math.MaxInt32 {
+		return nil, fmt.Errorf("%s must be in (0,2147483647], got %s.", key, number)
+	}
+	i := int(v)
+	return &i, nil
+}
+
+// decodeObject reads one JSON object and nothing behind it.
+func decodeObject(data []byte) (object, error) {
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("The request body is not valid UTF-8.")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var o object
+	if err := decoder.Decode(&o); err != nil || o == nil {
+		return nil, fmt.Errorf("Request body is not a valid JSON object.")
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, fmt.Errorf("Request body is not a valid JSON object.")
+	}
+	return o, nil
+}
+
+// decodeMindIE reads a body and checks it in MindIE's order; errors are for its clients.
+func decodeMindIE(data []byte, stream bool, onRoot bool) (*mindieBody, error) {
+	top, err := decodeObject(data)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !top.null("prompt"):
+		return nil, fmt.Errorf("The request form with prompt is not supported; use inputs.")
+	case top.null("inputs"):
+		return nil, fmt.Errorf("Either prompt or inputs must be given.")
+	}
+	b := &mindieBody{stream: stream, maxNewTokens: mindieDefaultNewTokens}
+	if b.inputs, err = mindieInputs(top["inputs"]); err != nil {
+		return nil, err
+	}
+	for key, target := range map[string]*bool{"stream": &b.stream, "fullTextEnabled": &b.fullText} {
+		value, err := top.boolean(key)
+		if err != nil {
+			return nil, err
+		}
+		if value != nil && (key != "stream" || onRoot) {
+			*target = *value
+		}
+	}
+	parameters := object{}
+	if !top.null("parameters") {
+		o, ok := top["parameters"].(map[string]any)
+		if !ok {
+			return nil, misfit("parameters", "object")
+		}
+		parameters = o
+	}
+	return b, b.read(parameters)
+}
+
+// mindieInputs reads a text, or a list of parts that must all be text.
+func mindieInputs(value any) (string, error) {
+	switch v := value.(type) {
+	case string:
+		if v == "" {
+			return "", fmt.Errorf("inputs must not be empty.")
+		}
+		return v, nil
+	case []any:
+		var text strings.Builder
+		for _, part := range v {
+			o, _ := part.(map[string]any)
+			kind, _ := o["type"].(string)
+			piece, ok := o["text"].(string)
+			if kind != "text" || !ok {
+				return "", fmt.Errorf("inputs of type %q are not supported; only text is.", kind)
+			}
+			text.WriteString(piece)
+		}
+		if text.Len() > 0 {
+			return text.String(), nil
+		}
+	}
+	return "", misfit("inputs", "string or list")
+}
+
+// read takes the parameters, in the order in which MindIE reports the first failure.
+func (b *mindieBody) read(o object) (err error) {
+	if b.stops, err = mindieStops(o["stop"]); err != nil {
+		return err
+	}
+	s := &b.sampling
+	if v, err := o.float("temperature", 0, math.MaxFloat32, true, false, "(0.0,3.402823e+38]"); err != nil {
+		return err
+	} else if v != nil {
+		s.Temperature = float32(*v)
+	}
+	topK, err := o.integer("top_k")
+	if err != nil {
+		return err
+	}
+	topP, err := o.float("top_p", 0, 1, true, true, "(0.0,1.0]")
+	if err != nil {
+		return err
+	}
+	if _, err := o.float("typical_p", 0, 1, true, false, "(0.0,1.0]"); err != nil {
+		return err
+	}
+	if b.doSample, err = o.boolean("do_sample"); err != nil {
+		return err
+	}
+	if s.Seed, err = mindieSeed(o["seed"]); err != nil {
+		return err
+	}
+	penalty, err := o.float("repetition_penalty", 0, math.MaxFloat32, true, false, "(0.0,3.402823e+38]")
+	if err != nil {
+		return err
+	}
+	if topK != nil {
+		s.TopK = *topK
+	}
+	if topP != nil {
+		s.TopP = float32(*topP)
+	}
+	if penalty != nil {
+		s.RepetitionPenalty = float32(*penalty)
+	}
+	s.Sample = topK != nil || topP != nil || s.Temperature != 0 && s.Temperature != 1
+	if b.doSample != nil {
+		s.Sample = *b.doSample
+	}
+	return b.readRest(o)
+}
+
+func (b *mindieBody) readRest(o object) error {
+	if _, err := o.boolean("watermark"); err != nil { // accepted without effect, as typical_p is
+		return err
+	}
+	if !o.null("adapter_id") {
+		id, ok := o["adapter_id"].(string)
+		if !ok {
+			return misfit("adapter_id", "string")
+		}
+		if len(id) > mindieMaxAdapterIDRunes || !mindieAdapterID.MatchString(id) {
+			return fmt.Errorf("The format of adapter_id is invalid.")
+		}
+	}
+	tokens, err := o.integer("max_new_tokens")
+	if err != nil {
+		return err
+	}
+	if tokens != nil {
+		b.maxNewTokens = *tokens
+	}
+	for _, flag := range []struct {
+		key    string
+		target *bool
+	}{{"details", &b.details}, {"decoder_input_details", &b.decoderInputDetails}, {"return_full_text", &b.returnFullText}} {
+		value, err := o.boolean(flag.key)
+		if err != nil {
+			return err
+		}
+		*flag.target = value != nil && *value
+	}
+	truncate, err := o.integer("truncate")
+	if err != nil {
+		return err
+	}
+	if truncate != nil {
+		b.truncate = *truncate
+	}
+	if b.stream && b.decoderInputDetails {
+		return fmt.Errorf("The decoder_input_details must not be true when stream is true.")
+	}
+	return nil
+}
+
+func mindieStops(value any) ([]string, error) {
+	var stops []string
+	switch v := value.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		stops = []string{v}
+	case []any:
+		for _, item := range v {
+			stop, ok := item.(string)
+			if !ok {
+				return nil, misfit("stop", "string or list[string]")
+			}
+			stops = append(stops, stop)
+		}
+	default:
+		return nil, misfit("stop", "string or list[string]")
+	}
+	total := 0
+	for _, stop := range stops {
+		runes := utf8.RuneCountInString(stop)
+		if total += runes; runes < 1 || runes > mindieMaxStopRunes {
+			return nil, fmt.Errorf("The length of each item of stop must be in [1,%d], got %d.", mindieMaxStopRunes, runes)
+		}
+	}
+	if len(stops) > mindieMaxStops || total > mindieMaxStopsRunes {
+		return nil, fmt.Errorf("stop must have at most %d items of %d characters in all, got %d of %d.", mindieMaxStops, mindieMaxStopsRunes, len(stops), total)
+	}
+	return stops, nil
+}
+
+// mindieSeed reads a seed, or draws one.
+func mindieSeed(value any) (uint64, error) {
+	if value == nil {
+		return rand.Uint64() >> 1, nil
+	}
+	number, ok := value.(json.Number)
+	if !ok {
+		return 0, misfit("seed", "unsigned integer")
+	}
+	var seed uint64
+	if _, err := fmt.Sscanf(string(number), "%d", &seed); err != nil || fmt.Sprint(seed) != string(number) {
+		return 0, fmt.Errorf("seed must be in [0,18446744073709551615], got %s.", number)
+	}
+	return seed, nil
+}
+
+// resolve makes the request of a body whose prompt has these ids; it cuts both to what the model takes.
+func (b *mindieBody) resolve(model *Model, ids []int32) (*request.Request, *request.Error) {
+	if b.truncate > 0 && len(ids) > b.truncate {
+		ids = ids[len(ids)-b.truncate:]
+	}
+	if len(ids) == 0 {
+		return nil, invalid("inputs must have at least one token.")
+	}
+	if len(ids) > model.MaxInputLength {
+		return nil, &request.Error{Class: request.Generation, Message: fmt.Sprintf("Failed to enqueue inferRequest. This model's maximum input ids length cannot be greater than %d,the input ids length is %d",
+			model.MaxInputLength, len(ids))}
+	}
+	sampling := b.sampling
+	sampling.TopK = min(sampling.TopK, model.Card.VocabularySize)
+	return &request.Request{Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling, CardDigest: model.Digest}, nil
+}
