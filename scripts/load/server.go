@@ -90,7 +90,7 @@ func (s *server) generate(prompt string, p parameters, leaveAfter time.Duration)
 		return nil, err
 	}
 	begin := time.Now()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/generate_stream", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/tgi/generate_stream", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
