@@ -53,7 +53,7 @@ type run struct {
 	attention []float32 // [row][attentionColumns]
 	gate, up  []float32 // [row][MLP columns]
 	cos, sin  []float32 // [row][half a head]
-	first     []int32   // [row]: first position that it sees
+	first     []int32   // [row]: first position that it sees in this layer
 	end       []int32   // [row]: position behind the last
 	items     []attentionItem
 	wanted    []int32 // rows whose logits are wanted
@@ -178,10 +178,7 @@ func (m *Model) begin(chunks []Chunk) {
 		for i, token := range chunk.Tokens {
 			position := chunk.Start + i
 			at := len(m.rows)
-			m.first[at], m.end[at] = 0, int32(position+1)
-			if window := m.config.SlidingWindow; window > 0 {
-				m.first[at] = int32(max(0, position+1-window))
-			}
+			m.end[at] = int32(position + 1)
 			m.rows = append(m.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens, block: chunk.Blocks[position/BlockTokens]})
 			if chunk.Logits == LogitsAll || chunk.Logits == LogitsLast && i == len(chunk.Tokens)-1 {
 				m.wanted = append(m.wanted, int32(at))
@@ -309,11 +306,11 @@ func (m *Model) rotate(layer int) {
 			}
 			cos, sin := m.cos[r*half:][:half], m.sin[r*half:][:half]
 			for h := range heads {
-				m.kernels.RoPE(query[h*dim:][:dim], cos, sin)
+				m.turn(query[h*dim:][:dim], l.queryNorm, cos, sin)
 			}
 			block, slot := int(m.rows[r].block)*m.blockStride(), m.rows[r].position%BlockTokens
 			for h := range kvHeads {
-				m.kernels.RoPE(key[h*dim:][:dim], cos, sin)
+				m.turn(key[h*dim:][:dim], l.keyNorm, cos, sin)
 				base := block + h*headFloats
 				m.kernels.StoreKV(cache, base, base+keyFloats, slot, key[h*dim:][:dim], value[h*dim:][:dim])
 			}
@@ -321,13 +318,32 @@ func (m *Model) rotate(layer int) {
 	})
 }
 
+// turn norms one head's query or key, if there is a norm, and rotates it.
+func (m *Model) turn(head, norm, cos, sin []float32) {
+	if norm != nil {
+		m.kernels.RMSNorm(head, head, norm, m.config.NormEpsilon)
+	}
+	m.kernels.RoPE(head, cos, sin)
+}
+
 func (m *Model) layerCache(layer int) []float32 {
 	size := m.blocks * m.blockStride()
 	return m.cache[layer*size:][:size]
 }
 
+// see notes what the rows see in a layer of this window.
+func (m *Model) see(window int) {
+	for i, r := range m.rows {
+		m.first[i] = 0
+		if window > 0 {
+			m.first[i] = int32(max(0, r.position+1-window))
+		}
+	}
+}
+
 // attend computes the attention of all rows from the cache into m.attention.
 func (m *Model) attend(layer int) {
+	m.see(m.layers[layer].window)
 	dim, stride := m.config.HeadDim, m.qkvColumns()
 	dstStride := m.attentionColumns.size()
 	pad := m.part.heads.from*dim - m.attentionColumns.from

@@ -51,8 +51,8 @@ func unzip(t testing.TB, path string) []byte {
 	return data
 }
 
-// fixture opens a model of testdata and its cases.
-func fixture(t testing.TB, name string) (*weights.Model, []golden) {
+// fixture opens a model of testdata and returns its files too.
+func fixture(t testing.TB, name string) (*weights.Model, fstest.MapFS) {
 	t.Helper()
 	dir := fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}}
 	files, err := os.ReadDir(filepath.Join("testdata", name))
@@ -72,20 +72,21 @@ func fixture(t testing.TB, name string) (*weights.Model, []golden) {
 		t.Fatal(err)
 	}
 	t.Cleanup(source.Close)
-	return source, cases(t, dir["golden.jsonl"].Data)
+	return source, dir
 }
 
-func cases(t testing.TB, data []byte) []golden {
+// cases reads the cases, one a line, of a file of reference data.
+func cases[Case any](t testing.TB, data []byte) []Case {
 	t.Helper()
-	var out []golden
+	var out []Case
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, 1<<24)
 	for lines.Scan() {
-		var g golden
-		if err := json.Unmarshal(lines.Bytes(), &g); err != nil {
+		var c Case
+		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, g)
+		out = append(out, c)
 	}
 	return out
 }
@@ -112,8 +113,9 @@ func argmax(logits []float32) int32 {
 	return int32(best)
 }
 
-// check runs one case: the prompt whole with all its logits, then greedy steps.
-func check(t *testing.T, g *group, c golden) {
+// check runs one case: the prompt whole with all its logits, then greedy steps. It returns the largest error of a logit in
+// standard deviations.
+func check(t *testing.T, g *group, c golden) float64 {
 	t.Helper()
 	s := g.sequence(len(c.Prompt))
 	rows := s.compute(c.Prompt, model.LogitsAll)
@@ -148,17 +150,19 @@ func check(t *testing.T, g *group, c golden) {
 		last = s.compute([]int32{token}, model.LogitsLast)[0]
 	}
 	s.release()
+	return worst
 }
 
 // Every Llama-family reference case, on every kernel path that this CPU has and on one to four shards.
 func TestGoldenModels(t *testing.T) {
-	models, err := filepath.Glob("testdata/*/config.json")
-	if err != nil || len(models) < 9 {
+	models, err := filepath.Glob("testdata/*/golden.jsonl.gz")
+	if err != nil || len(models) < 12 {
 		t.Fatalf("got %d models in testdata, %v", len(models), err)
 	}
 	for _, path := range models {
 		name := filepath.Base(filepath.Dir(path))
-		source, all := fixture(t, name)
+		source, files := fixture(t, name)
+		all := cases[golden](t, files["golden.jsonl"].Data)
 		for _, kernels := range cpu.Available() {
 			for ranks := 1; ranks <= 4; ranks++ {
 				if kernels.Name() == "go" && ranks > 1 && os.Getenv("LOCKSTEP_ALL") == "" {
@@ -166,9 +170,11 @@ func TestGoldenModels(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s/%d", name, kernels.Name(), ranks), func(t *testing.T) {
 					g := newGroup(t, source, ranks, 1, kernels)
+					worst := 0.0
 					for _, c := range all {
-						check(t, g, c)
+						worst = max(worst, check(t, g, c))
 					}
+					t.Logf("largest error of a logit: %.1e standard deviations", worst)
 				})
 			}
 		}

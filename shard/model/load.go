@@ -16,7 +16,9 @@ import (
 // layer holds one rank's part of a decoder layer. Biases are nil where the model has none; those of the row-parallel
 // matrices are added once, after the sum over ranks.
 type layer struct {
+	window                 int // see weights.Config.Windows
 	attentionNorm, mlpNorm []float32
+	queryNorm, keyNorm     []float32 // of one head; nil: none
 	query, key, value      *cpu.Matrix
 	queryBias, keyBias     []float32
 	valueBias              []float32
@@ -96,6 +98,12 @@ func (l *loader) layer(i int) {
 	rows := func(s span) span { return span{s.from * c.HeadDim, s.to * c.HeadDim} }
 	column := func(suffix string, all int, local span) (*cpu.Matrix, []float32) {
 		return l.matrix(name(suffix+".weight"), span{0, all}, hidden, local, hidden, 1), l.bias(name(suffix+".bias"), all, local)
+	}
+	if c.Windows != nil {
+		out.window = c.Windows[i]
+	}
+	if c.HeadNorm {
+		out.queryNorm, out.keyNorm = l.vector(name("self_attn.q_norm.weight"), c.HeadDim), l.vector(name("self_attn.k_norm.weight"), c.HeadDim)
 	}
 	out.attentionNorm = l.vector(name("input_layernorm.weight"), c.Hidden)
 	out.mlpNorm = l.vector(name("post_attention_layernorm.weight"), c.Hidden)

@@ -71,7 +71,7 @@ func TestGoldenSmolLM2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := cases(t, data)
+	all := cases[golden](t, data)
 	for _, ranks := range []int{1, 2, 3, 4} {
 		if ranks > 2 && os.Getenv("LOCKSTEP_ALL") == "" {
 			continue

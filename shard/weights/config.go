@@ -6,25 +6,39 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 )
 
 // Config is the shape of a Llama-family model, whichever file it comes from.
 type Config struct {
-	Architecture  string
-	Hidden        int
-	Intermediate  int
-	Layers        int
-	Heads         int // query heads
-	KVHeads       int
-	HeadDim       int
-	Vocabulary    int
-	NormEpsilon   float32
-	MaxPositions  int
-	SlidingWindow int // 0: every position sees all before it
-	TiedHead      bool
-	Rope          Rope
-	EOSTokenIDs   []int32
+	Architecture string
+	Hidden       int
+	Intermediate int
+	Layers       int
+	Heads        int // query heads
+	KVHeads      int
+	HeadDim      int
+	Vocabulary   int
+	NormEpsilon  float32
+	MaxPositions int
+	// Windows says of each layer how many positions a position sees there, itself among them; 0: all before it. nil: 0 for
+	// all layers.
+	Windows     []int
+	HeadNorm    bool // each head's queries and keys are normed before they are turned
+	TiedHead    bool
+	Score       ScoreHead
+	Rope        Rope
+	EOSTokenIDs []int32
 }
+
+// ScoreHead is what a reward model has where others have a head over the vocabulary.
+type ScoreHead uint8
+
+const (
+	NoScore     ScoreHead = iota
+	ScoreLinear           // v_head.weight, of one row
+	ScoreLayers           // score.0, ReLU, score.2; both with biases
+)
 
 // Rope says how positions turn queries and keys.
 type Rope struct {
@@ -63,6 +77,7 @@ func (c *Config) validate() error {
 
 // The keys of config.json that are read.
 type hfConfig struct {
+	Architectures    []string        `json:"architectures"`
 	ModelType        string          `json:"model_type"`
 	Hidden           int             `json:"hidden_size"`
 	Intermediate     int             `json:"intermediate_size"`
@@ -75,6 +90,9 @@ type hfConfig struct {
 	MaxPositions     int             `json:"max_position_embeddings"`
 	SlidingWindow    *int            `json:"sliding_window"`
 	UseSlidingWindow bool            `json:"use_sliding_window"`
+	MaxWindowLayers  *int            `json:"max_window_layers"`
+	LayerTypes       []string        `json:"layer_types"`
+	Bias             bool            `json:"bias"`
 	Tied             bool            `json:"tie_word_embeddings"`
 	Activation       string          `json:"hidden_act"`
 	RopeTheta        float64         `json:"rope_theta"`
@@ -126,8 +144,8 @@ func readHFConfig(dir fs.FS) (Config, error) {
 }
 
 func (hf *hfConfig) config() (Config, error) {
-	if !slices.Contains([]string{"llama", "mistral", "qwen2"}, hf.ModelType) {
-		return Config{}, fmt.Errorf("model type %q is not served yet; llama, mistral and qwen2 are", hf.ModelType)
+	if !slices.Contains(modelTypes, hf.ModelType) {
+		return Config{}, fmt.Errorf("model type %q is not served yet; %s are", hf.ModelType, strings.Join(modelTypes, ", "))
 	}
 	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
 		return Config{}, errors.New("quantization_config: quantised safetensors are not served yet; GGUF Q8_0, Q4_0 and Q4_1 are")
@@ -135,11 +153,12 @@ func (hf *hfConfig) config() (Config, error) {
 	if hf.Activation != "" && hf.Activation != "silu" {
 		return Config{}, fmt.Errorf("activation %q is not served; silu is", hf.Activation)
 	}
-	if hf.UseSlidingWindow {
-		return Config{}, errors.New("use_sliding_window (by layers) is not served yet")
+	if hf.ModelType == "internlm2" && hf.Bias {
+		return Config{}, errors.New("internlm2 with bias is not served yet")
 	}
 	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads, KVHeads: hf.KVHeads,
-		HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions, TiedHead: hf.Tied, EOSTokenIDs: tokenIDs(hf.EOS)}
+		HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions, TiedHead: hf.Tied, EOSTokenIDs: tokenIDs(hf.EOS),
+		HeadNorm: hf.ModelType == "qwen3"}
 	if c.KVHeads == 0 {
 		c.KVHeads = c.Heads
 	}
@@ -149,14 +168,78 @@ func (hf *hfConfig) config() (Config, error) {
 	if c.NormEpsilon == 0 {
 		c.NormEpsilon = 1e-6
 	}
-	if hf.SlidingWindow != nil && hf.ModelType == "mistral" {
-		c.SlidingWindow = *hf.SlidingWindow
-	}
 	var err error
+	if c.Score, err = hf.scoreHead(); err != nil {
+		return Config{}, err
+	}
 	if c.Rope, err = hf.rope(); err != nil {
 		return Config{}, err
 	}
-	return c, c.validate()
+	if err = c.validate(); err == nil {
+		c.Windows, err = hf.windows()
+	}
+	return c, err
+}
+
+// modelTypes are the values of model_type that are served.
+var modelTypes = []string{"internlm2", "llama", "mistral", "qwen2", "qwen3"}
+
+// scoreHead finds reward models as LightLLM does, by model type and architecture.
+func (hf *hfConfig) scoreHead() (ScoreHead, error) {
+	if len(hf.Architectures) == 0 || strings.HasSuffix(hf.Architectures[0], "ForCausalLM") {
+		return NoScore, nil
+	}
+	name := hf.Architectures[0]
+	if strings.Contains(name, "RewardModel") && !strings.Contains(name, "ProcessReward") { // those score every step of the text
+		switch hf.ModelType {
+		case "internlm2":
+			return ScoreLinear, nil
+		case "qwen2":
+			return ScoreLayers, nil
+		}
+	}
+	return NoScore, fmt.Errorf("architecture %q of model type %q is not served; those for causal language modelling are, and as reward models InternLM2ForRewardModel and Qwen2ForRewardModel",
+		name, hf.ModelType)
+}
+
+// windows returns Config.Windows. Where the file does not list the layers' types, Qwen's layers from max_window_layers on
+// have windows.
+func (hf *hfConfig) windows() ([]int, error) {
+	var slides func(layer int) bool
+	switch {
+	case hf.ModelType == "mistral":
+		slides = func(int) bool { return true }
+	case !hf.UseSlidingWindow:
+		return nil, nil
+	case !strings.HasPrefix(hf.ModelType, "qwen"):
+		return nil, fmt.Errorf("use_sliding_window of model type %q is not served yet", hf.ModelType)
+	case hf.LayerTypes != nil:
+		if len(hf.LayerTypes) != hf.Layers {
+			return nil, fmt.Errorf("layer_types has %d entries for %d layers", len(hf.LayerTypes), hf.Layers)
+		}
+		for _, kind := range hf.LayerTypes {
+			if kind != "full_attention" && kind != "sliding_attention" {
+				return nil, fmt.Errorf("layer type %q is not served", kind)
+			}
+		}
+		slides = func(layer int) bool { return hf.LayerTypes[layer] == "sliding_attention" }
+	default:
+		first := 28 // the reference's default
+		if hf.MaxWindowLayers != nil {
+			first = *hf.MaxWindowLayers
+		}
+		slides = func(layer int) bool { return layer >= first }
+	}
+	if hf.SlidingWindow == nil || *hf.SlidingWindow < 1 {
+		return nil, nil
+	}
+	windows := make([]int, hf.Layers)
+	for layer := range windows {
+		if slides(layer) {
+			windows[layer] = *hf.SlidingWindow
+		}
+	}
+	return windows, nil
 }
 
 func (hf *hfConfig) rope() (Rope, error) {

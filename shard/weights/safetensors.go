@@ -40,6 +40,9 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 		}
 	}
 	m.DataType = map[cpu.Format]string{cpu.F32: "torch.float32", cpu.F16: "torch.float16", cpu.BF16: "torch.bfloat16"}[m.tensors["model.embed_tokens.weight"].Format]
+	if m.Config.Architecture == "internlm2" {
+		return m.splitQKV()
+	}
 	return nil
 }
 
@@ -125,7 +128,7 @@ func (m *Model) addSafetensors(data []byte) error {
 			return fmt.Errorf("tensor %s: shape %v does not fit its bytes %v of %d", name, entry.Shape, entry.Offsets, len(payload))
 		}
 		t.data = payload[entry.Offsets[0]:entry.Offsets[1]]
-		if err := m.add(name, t); err != nil {
+		if err := m.add(m.llamaName(name), t); err != nil {
 			return err
 		}
 	}

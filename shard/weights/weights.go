@@ -41,6 +41,8 @@ type Tensor struct {
 	// interleavedHead is the head dimension if the rows of each head are stored as rotation pairs (2i, 2i+1), as
 	// llama.cpp stores queries and keys; Row gives them as (i, i+half).
 	interleavedHead int
+	// groups says where the rows are if data holds others too; stride 0: it does not.
+	groups rowGroups
 }
 
 // Row returns the bytes of a row; they belong to the mapped file.
@@ -49,6 +51,9 @@ func (t Tensor) Row(row int) []byte {
 		half := t.interleavedHead / 2
 		head, i := row/t.interleavedHead, row%t.interleavedHead
 		row = head*t.interleavedHead + i%half*2 + i/half
+	}
+	if g := t.groups; g.stride > 0 {
+		row = row/g.rows*g.stride + g.offset + row%g.rows
 	}
 	size := t.Format.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]

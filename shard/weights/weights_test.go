@@ -22,6 +22,11 @@ func safetensors(header string, payload int) []byte {
 	return append(append(data, header...), make([]byte, payload)...)
 }
 
+// with is config of another model type and with more keys.
+func with(modelType, keys string) string {
+	return strings.Replace(config, `"model_type":"llama"`, `"model_type":"`+modelType+`",`+keys, 1)
+}
+
 func directory(config string, files map[string][]byte) fstest.MapFS {
 	dir := fstest.MapFS{"config.json": {Data: []byte(config)}, "tokenizer.json": {Data: []byte("{}")}}
 	for name, data := range files {
@@ -47,6 +52,14 @@ func TestDirectoryErrors(t *testing.T) {
 		"offsets outside":     {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}`, 24)}, "does not fit"},
 		"overflowing shape":   {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,16]}}`, 24)}, "does not fit"},
 		"unknown type":        {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}`, 8)}, "I64 is not served"},
+		"classifier":          {with("llama", `"architectures":["LlamaForSequenceClassification"]`), nil, `"LlamaForSequenceClassification" of model type "llama" is not served`},
+		"llama reward":        {with("llama", `"architectures":["LlamaForRewardModel"]`), nil, "not served; those for causal"},
+		"process reward":      {with("qwen2", `"architectures":["Qwen2ForProcessRewardModel"]`), nil, `"Qwen2ForProcessRewardModel" of model type "qwen2" is not served`},
+		"window of a llama":   {with("llama", `"use_sliding_window":true`), nil, `use_sliding_window of model type "llama"`},
+		"layer types missing": {with("qwen2", `"use_sliding_window":true,"layer_types":[]`), nil, "layer_types has 0 entries for 1 layers"},
+		"layer type":          {with("qwen2", `"use_sliding_window":true,"layer_types":["linear_attention"]`), nil, `"linear_attention" is not served`},
+		"internlm2 biases":    {with("internlm2", `"bias":true`), map[string][]byte{"model.safetensors": good}, "internlm2 with bias"},
+		"internlm2 queries":   {with("internlm2", `"bias":false`), map[string][]byte{"model.safetensors": good}, "model.layers.0.attention.wqkv.weight is missing"},
 		"index outside":       {config, map[string][]byte{"model.safetensors.index.json": []byte(`{"weight_map":{"a":"../b"}}`)}, "outside the directory"},
 	} {
 		_, err := weights.OpenFS(directory(c.config, c.files))
