@@ -21,6 +21,8 @@ type ModelCard struct {
 	MaxPositions int `json:"max_positions"`
 	// EOSTokenIDs end a generation.
 	EOSTokenIDs []int32 `json:"eos_token_ids"`
+	// Reward says that the model has a score head: it answers requests with Score and no others.
+	Reward bool `json:"reward,omitempty"`
 	// NumericsID names model, weight format and kernel numerics: groups of equal id compute equal bits (design, law 4).
 	NumericsID string `json:"numerics_id"`
 	// Tokenizer is what the router builds its tokenizer from.

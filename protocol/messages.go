@@ -120,6 +120,9 @@ type Request struct {
 	TopLogprobs int `json:"top_logprobs,omitempty"`
 	// StopTokens end the generation when its tokens end with one of these sequences of ids.
 	StopTokens [][]int32 `json:"stop_tokens,omitempty"`
+	// Score asks a reward model for the score of the prompt: one row comes, with token 1, the score as Logprob, and
+	// FinishLength. MaxNewTokens is 1.
+	Score bool `json:"score,omitempty"`
 	// NoPrefixCache computes the whole prompt, and leaves nothing of it for others.
 	NoPrefixCache bool `json:"no_prefix_cache,omitempty"`
 	// CacheSalt keeps the request's cached blocks apart from those under other salts.

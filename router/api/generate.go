@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,20 +23,21 @@ const (
 
 // run follows one generation: ids become text, and the end is found as TGI finds it.
 type run struct {
-	id      uint64
-	events  *request.Events
-	request *request.Request
-	model   *Model
-	stream  *text.Stream
-	stops   *text.StopMatcher // nil without stop strings
-	behind  string            // what the text has behind the stop string
-	prefix  string            // put in front of the text
-	keep    bool              // all tokens are kept for the answer
-	taken   []request.Token
-	fresh   []token
-	ids     []int32
-	tokens  []token
-	last    *generation // set with the last token
+	id        uint64
+	events    *request.Events
+	request   *request.Request
+	model     *Model
+	stream    *text.Stream
+	stops     *text.StopMatcher // nil without stop strings
+	behind    string            // what the text has behind the stop string
+	prefix    string            // put in front of the text
+	keep      bool              // all tokens are kept for the answer
+	stopFirst bool
+	taken     []request.Token
+	fresh     []token
+	ids       []int32
+	tokens    []token
+	last      *generation // set with the last token
 }
 
 // runOptions are a dialect's wishes for a run.
@@ -43,10 +45,15 @@ type runOptions struct {
 	stops  []string
 	prefix string // put in front of the text
 	keep   bool   // all tokens are kept for the answer
+	// stopFirst lets a stop win over an end of sequence, and both over the length; else it is the other way round.
+	stopFirst bool
 }
 
 // begin submits a request.
 func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *request.Error) {
+	if model.Card.Reward && !r.Score {
+		return nil, invalid("the model %s has a score head and generates no text", model.Card.ModelID)
+	}
 	id, events, err := s.backend.Submit(r)
 	if err != nil {
 		if refusal, ok := err.(*request.Error); ok {
@@ -54,7 +61,8 @@ func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *r
 		}
 		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
 	}
-	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: o.keep, prefix: o.prefix}
+	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: o.keep, prefix: o.prefix,
+		stopFirst: o.stopFirst}
 	if len(o.stops) > 0 {
 		one.stops = text.NewStopMatcher(o.stops)
 	}
@@ -84,14 +92,22 @@ func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *reque
 	return o.fresh, nil, request.Got
 }
 
-// finish tells why the newest token is the last one, in TGI's order, or "".
+// finish tells why the newest token is the last one, in the dialect's order, or "".
 func (o *run) finish(reason protocol.Finish, piece *token) string {
+	if o.stopFirst {
+		switch eos := slices.Contains(o.model.Card.EOSTokenIDs, piece.id) && !o.request.Sampling.IgnoreEOS; {
+		case o.stops != nil && o.stopped(piece), reason == protocol.FinishStop:
+			return "stop_sequence"
+		case eos:
+			return "eos_token"
+		}
+	}
 	switch {
 	case len(o.ids) >= o.request.MaxNewTokens:
 		return "length"
 	case reason == protocol.FinishEOS:
 		return "eos_token"
-	case o.stops != nil && o.stopped(piece), reason == protocol.FinishStop:
+	case !o.stopFirst && o.stops != nil && o.stopped(piece), reason == protocol.FinishStop:
 		return "stop_sequence"
 	case reason == protocol.FinishLength:
 		return "length"

@@ -107,15 +107,19 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 	}, model, nil
 }
 
-// encode tokenises on one of the bounded validation workers.
+// encode tokenises on one of the bounded validation workers, with the tokens that the model wants around a text.
 func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int32, *request.Error) {
+	return s.encodeWith(ctx, model, inputs, true)
+}
+
+func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) ([]int32, *request.Error) {
 	select {
 	case s.workers <- struct{}{}:
 		defer func() { <-s.workers }()
 	case <-ctx.Done():
 		return nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
 	}
-	ids, err := model.Tokenizer.Encode(inputs, true)
+	ids, err := model.Tokenizer.Encode(inputs, special)
 	if err != nil {
 		return nil, invalid("tokenizer error %v", err)
 	}

@@ -83,7 +83,7 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	return protocol.Request{
 		ID: c.wire, Prompt: c.request.Prompt, Generated: append([]int32(nil), c.generated...),
 		MaxNewTokens: c.request.MaxNewTokens, Sampling: c.request.Sampling, TopLogprobs: c.request.TopLogprobs,
-		StopTokens: c.request.StopTokens, NoPrefixCache: c.request.NoPrefixCache, CacheSalt: c.request.CacheSalt,
+		StopTokens: c.request.StopTokens, NoPrefixCache: c.request.NoPrefixCache, Score: c.request.Score, CacheSalt: c.request.CacheSalt,
 		PromptLogprobs: c.request.PromptLogprobs && len(c.events.Prompt()) < len(c.request.Prompt)-1,
 	}
 }

@@ -15,6 +15,8 @@ type Request struct {
 	Prompt []int32
 	// MaxNewTokens bounds the generated tokens; at least 1.
 	MaxNewTokens int
+	// Score asks a reward model for the prompt's score, which comes as the log-probability of the only token.
+	Score bool
 	// PromptLogprobs asks for the log-probabilities of the prompt's tokens.
 	PromptLogprobs bool
 	// TopLogprobs is how many of the likeliest tokens come with each token, at most protocol.MaxTopLogprobs.

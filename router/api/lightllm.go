@@ -1,0 +1,444 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"lockstep/router/request"
+)
+
+// lightLLM is LightLLM's table.
+func (s *Server) lightLLM() []route {
+	both := []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	ok := func(w http.ResponseWriter, r *http.Request) {
+		respond(w, http.StatusOK, jsonType, []byte(`{"status":"ok"}`))
+	}
+	return []route{
+		{post, "/generate", s.lightLLMRoute(false, false)},
+		{post, "/generate_stream", s.lightLLMRoute(true, false)},
+		{post, "/", s.lightLLMRoute(false, true)},
+		{post, "/get_score", s.lightLLMScore},
+		{both, "/tokens", s.lightLLMTokens},
+		{get, "/health", s.lightLLMHealth},
+		{get, "/healthz", s.lightLLMHealth},
+		{both, "/liveness", ok},
+		{both, "/readiness", ok},
+		{both, "/get_model_name", s.lightLLMModelName},
+		{get, "/token_load", s.serveTokenLoad},
+		{get, "/metrics", s.serveMetrics},
+	}
+}
+
+// frameLightLLM answers unknown paths and methods as FastAPI does.
+func (s *Server) frameLightLLM(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
+	switch {
+	case serve != nil:
+		serve(w, r)
+	case len(methods) == 0:
+		respond(w, http.StatusNotFound, jsonType, []byte(`{"detail":"Not Found"}`))
+	default:
+		w.Header()["Allow"] = []string{strings.Join(methods, ", ")}
+		respond(w, http.StatusMethodNotAllowed, jsonType, []byte(`{"detail":"Method Not Allowed"}`))
+	}
+}
+
+// lightLLMKinds are the types of errors by status; all others are bad requests.
+func lightLLMKind(status int) string {
+	switch {
+	case status >= 500:
+		return "InternalServerError"
+	case status == http.StatusNotFound:
+		return "NotFoundError"
+	case status == http.StatusTooManyRequests:
+		return "RateLimitError"
+	}
+	return "BadRequestError"
+}
+
+// lightLLMRefuse answers an error in the envelope of the version that is configured.
+func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
+	status, label := http.StatusExpectationFailed, "validation"
+	switch e := err.(type) {
+	case *lightLLMError:
+		if e.value && !s.config.OldLightLLMErrors {
+			status = http.StatusBadRequest
+		}
+	case *request.Error:
+		switch e.Class {
+		case request.Validation:
+			if !s.config.OldLightLLMErrors {
+				status = http.StatusBadRequest
+			}
+		case request.Overloaded:
+			label, status = "overloaded", http.StatusTooManyRequests
+			if s.config.OldLightLLMErrors {
+				status = http.StatusServiceUnavailable
+			}
+		case request.Unavailable:
+			label, status = "unavailable", http.StatusServiceUnavailable
+		default:
+			label, status = "generation", http.StatusInternalServerError
+		}
+	}
+	s.metrics.failures.WithLabelValues(label).Inc()
+	s.log.Info().Int("status", status).Str("error", err.Error()).Msg("request failed")
+	if s.config.OldLightLLMErrors {
+		respond(w, status, jsonType, append(appendText([]byte(`{"message":`), err.Error()), '}'))
+		return
+	}
+	b := appendText([]byte(`{"error":{"message":`), err.Error())
+	b = append(append(b, `,"type":"`...), lightLLMKind(status)...)
+	b = strconv.AppendInt(append(b, `","param":null,"code":`...), int64(status), 10)
+	respond(w, status, jsonType, append(b, "}}"...))
+}
+
+// lightLLMObject reads a body, whatever its content type.
+func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request) (object, error) {
+	data, err := readAll(w, r, s.config.PayloadLimit)
+	if err != nil {
+		return nil, &lightLLMError{text: err.Error()}
+	}
+	top, err := decodeObject(data)
+	if err != nil {
+		return nil, &lightLLMError{text: err.Error()}
+	}
+	return top, nil
+}
+
+// lightLLMRoute returns the handler of a generate route; on the root the body says whether to stream.
+func (s *Server) lightLLMRoute(stream, onRoot bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c := clock{started: time.Now()}
+		top, err := s.lightLLMObject(w, r)
+		stream := stream
+		if flag, ok := top["stream"].(bool); ok && onRoot {
+			stream = flag
+		}
+		var body *lightLLMBody
+		if err == nil {
+			s.metrics.requests.Inc()
+			body, err = decodeLightLLM(top, stream)
+		}
+		if err != nil {
+			s.lightLLMRefuse(w, err)
+			return
+		}
+		if !s.acquire(int64(body.bestOf)) {
+			s.lightLLMRefuse(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+			return
+		}
+		defer s.permits.Add(-int64(body.bestOf))
+		runs, refusal := s.lightLLMBegin(r, body, &c)
+		defer func() {
+			for _, one := range runs {
+				s.leave(one.run)
+			}
+		}()
+		switch {
+		case refusal != nil:
+			s.lightLLMRefuse(w, refusal)
+		case stream:
+			s.lightLLMStream(w, r, runs[0], &c)
+		default:
+			s.lightLLMWhole(w, r, runs, &c)
+		}
+	}
+}
+
+// lightLLMRun is a run in LightLLM's words.
+type lightLLMRun struct {
+	*run
+	body   *lightLLMBody
+	sum    float64 // of log-probabilities
+	text   strings.Builder
+	tokens []byte // records, for return_details
+}
+
+// lightLLMBegin submits all answers of a body; those that were submitted are returned even with an error.
+func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (runs []*lightLLMRun, err *request.Error) {
+	model, err := s.waitModel(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if ids, room := lightLLMMaxTextRunes*model.MaxTotalTokens, len([]rune(body.text)); room > ids {
+		return nil, invalid("prompt text length %d exceeds the limit of %d characters", room, ids)
+	}
+	ids := body.ids
+	if ids == nil {
+		if ids, err = s.encodeWith(r.Context(), model, body.text, body.addSpecialTokens); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range ids {
+		if id < 0 || int(id) >= model.Card.VocabularySize {
+			return nil, invalid("inputs: token id %d is outside the vocabulary of %d", id, model.Card.VocabularySize)
+		}
+	}
+	room := model.MaxTotalTokens - len(ids)
+	switch {
+	case len(ids) == 0:
+		return nil, invalid("inputs have no tokens")
+	case len(ids) > model.MaxInputLength || room < 1:
+		return nil, invalid("the input prompt has %d tokens, at most %d are possible", len(ids), model.MaxInputLength)
+	}
+	c.validated = time.Now()
+	for i := range body.bestOf {
+		resolved := &request.Request{Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i), CardDigest: model.Digest,
+			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}
+		resolved.Sampling.MinNewTokens = min(resolved.Sampling.MinNewTokens, resolved.MaxNewTokens)
+		if err := resolved.Sampling.Validate(model.Card.VocabularySize); err != nil {
+			return runs, invalid("%v", err)
+		}
+		s.metrics.inputLength.Observe(float64(len(ids)))
+		s.metrics.maxNewTokens.Observe(float64(resolved.MaxNewTokens))
+		one, err := s.begin(model, resolved, runOptions{stops: body.stops, stopFirst: true})
+		if err != nil {
+			return runs, err
+		}
+		runs = append(runs, &lightLLMRun{run: one, body: body})
+	}
+	return runs, nil
+}
+
+// take notes a token and returns its text as clients see it.
+func (l *lightLLMRun) take(t *token) string {
+	l.sum += float64(t.logprob)
+	shown := t.text
+	eos := false
+	for _, id := range l.model.Card.EOSTokenIDs {
+		eos = eos || id == t.id
+	}
+	if eos && !l.body.printEOS || t.special && l.body.skipSpecialTokens && !(eos && l.body.printEOS) {
+		shown = ""
+	}
+	l.text.WriteString(shown)
+	return shown
+}
+
+// finishReason is LightLLM's word.
+func (l *lightLLMRun) finishReason() string {
+	if l.last.finish == "length" {
+		return "length"
+	}
+	return "stop"
+}
+
+// appendPythonFloat spells a single-precision number as Python prints its double.
+func appendPythonFloat(b []byte, value float64) []byte {
+	text := strconv.FormatFloat(value, 'g', -1, 64)
+	if magnitude := max(value, -value); value == 0 || magnitude >= 1e-4 && magnitude < 1e16 {
+		text = strconv.FormatFloat(value, 'f', -1, 64)
+		if !strings.Contains(text, ".") {
+			text += ".0"
+		}
+	}
+	return append(b, text...)
+}
+
+func (s *Server) lightLLMStream(w http.ResponseWriter, r *http.Request, l *lightLLMRun, c *clock) {
+	w.Header()["Content-Type"] = []string{"text/event-stream"}
+	w.WriteHeader(http.StatusOK)
+	http.NewResponseController(w).Flush()
+	count := 0
+	err := s.pump(w, r, l.run, c, "", func(b []byte, t *token, last *generation) []byte {
+		count++
+		b = strconv.AppendInt(append(b, `data:{"token": {"id": `...), int64(t.id), 10)
+		b = appendText(append(b, `, "text": `...), l.take(t))
+		b = appendPythonFloat(append(b, `, "logprob": `...), float64(t.logprob))
+		b = strconv.AppendBool(append(b, `, "special": `...), t.special)
+		b = strconv.AppendInt(append(b, `, "count_output_tokens": `...), int64(count), 10)
+		b = strconv.AppendInt(append(b, `, "prompt_tokens": `...), int64(len(l.request.Prompt)), 10)
+		if last == nil {
+			return append(b, `}, "generated_text": null, "finished": false, "finish_reason": null, "details": null}`+"\n\n"...)
+		}
+		b = append(append(b, `}, "generated_text": null, "finished": true, "finish_reason": "`...), l.finishReason()...)
+		return append(b, `", "details": null}`+"\n\n"...)
+	})
+	if err == nil || r.Context().Err() != nil {
+		return
+	}
+	s.metrics.failures.WithLabelValues("generation").Inc()
+	b := appendText([]byte(`data: {"error":{"message":`), err.Message)
+	w.Write(append(b, `,"type":"server_error","code":"stream_error"}}`+"\n\n"...))
+	http.NewResponseController(w).Flush()
+}
+
+// lightLLMWhole answers with one body: with several answers the fields are arrays.
+func (s *Server) lightLLMWhole(w http.ResponseWriter, r *http.Request, runs []*lightLLMRun, c *clock) {
+	for _, l := range runs {
+		if err, gone := l.finishAll(r); gone {
+			return
+		} else if err != nil {
+			s.lightLLMRefuse(w, err)
+			return
+		}
+		s.finished(c, l.last, l.events, len(l.ids))
+	}
+	several := len(runs) > 1
+	list := func(b []byte, always bool, each func(b []byte, l *lightLLMRun) []byte) []byte {
+		if several || always {
+			b = append(b, '[')
+		}
+		for i, l := range runs {
+			if i > 0 {
+				b = append(b, ", "...)
+			}
+			b = each(b, l)
+		}
+		if several || always {
+			b = append(b, ']')
+		}
+		return b
+	}
+	b := list([]byte(`{"generated_text": `), true, func(b []byte, l *lightLLMRun) []byte { return appendText(b, l.text.String()) })
+	b = list(append(b, `, "count_output_tokens": `...), false, func(b []byte, l *lightLLMRun) []byte { return strconv.AppendInt(b, int64(len(l.ids)), 10) })
+	b = list(append(b, `, "finish_reason": `...), false, func(b []byte, l *lightLLMRun) []byte { return appendText(b, l.finishReason()) })
+	b = strconv.AppendInt(append(b, `, "prompt_tokens": `...), int64(len(runs[0].request.Prompt)), 10)
+	if runs[0].body.returnDetails {
+		b = list(append(b, `, "tokens": `...), false, func(b []byte, l *lightLLMRun) []byte { return append(append(append(b, '['), l.tokens...), ']') })
+	}
+	respond(w, http.StatusOK, "", append(b, '}'))
+}
+
+// finishAll waits for the end of a run and keeps its records.
+func (l *lightLLMRun) finishAll(r *http.Request) (err error, gone bool) {
+	for count := 0; l.last == nil; {
+		fresh, refusal, outcome := l.next(r.Context().Done(), nil)
+		switch {
+		case outcome == request.Gone:
+			return nil, true
+		case refusal != nil:
+			return refusal, false
+		}
+		for i := range fresh {
+			t := &fresh[i]
+			count++
+			shown := l.take(t)
+			b := l.tokens
+			if len(b) > 0 {
+				b = append(b, ", "...)
+			}
+			b = strconv.AppendInt(append(b, `{"id": `...), int64(t.id), 10)
+			b = appendPythonFloat(append(b, `, "logprob": `...), float64(t.logprob))
+			b = appendPythonFloat(append(b, `, "cumlogprob": `...), l.sum/float64(count))
+			b = strconv.AppendBool(append(b, `, "special": `...), t.special)
+			b = strconv.AppendInt(append(b, `, "count_output_tokens": `...), int64(count), 10)
+			b = strconv.AppendInt(append(b, `, "prompt_cache_len": `...), int64(l.events.Cached()), 10)
+			b = append(b, `, "cpu_prompt_cache_len": 0, "disk_prompt_cache_len": 0, "mtp_accepted_token_num": 0, "prompt_tokens": `...)
+			b = strconv.AppendInt(b, int64(len(l.request.Prompt)), 10)
+			l.tokens = append(appendText(append(b, `, "text": `...), shown), '}')
+		}
+	}
+	return nil, false
+}
+
+// lightLLMTokens counts the tokens of a text.
+func (s *Server) lightLLMTokens(w http.ResponseWriter, r *http.Request) {
+	top, err := s.lightLLMObject(w, r)
+	text, ok := top["text"].(string)
+	if err == nil && !ok {
+		err = badType("text", "a string")
+	}
+	special := true
+	if parameters, ok := top["parameters"].(map[string]any); ok && parameters["add_special_tokens"] == false {
+		special = false
+	}
+	var ids []int32
+	if err == nil {
+		model, refusal := s.waitModel(r.Context())
+		if refusal == nil {
+			ids, refusal = s.encodeWith(r.Context(), model, text, special)
+		}
+		if refusal != nil {
+			err = refusal
+		}
+	}
+	if err != nil {
+		s.lightLLMRefuse(w, &lightLLMError{text: "error: " + err.Error()})
+		return
+	}
+	respond(w, http.StatusOK, jsonType, append(strconv.AppendInt([]byte(`{"ntokens":`), int64(len(ids)), 10), '}'))
+}
+
+// lightLLMHealth answers the health routes.
+func (s *Server) lightLLMHealth(w http.ResponseWriter, r *http.Request) {
+	if s.backend.Healthy(r.Context()) {
+		respond(w, http.StatusOK, jsonType, []byte(`{"message":"Ok"}`))
+		return
+	}
+	respond(w, http.StatusServiceUnavailable, jsonType, []byte(`{"message":"Error"}`))
+}
+
+func (s *Server) lightLLMModelName(w http.ResponseWriter, r *http.Request) {
+	name := ""
+	if model := s.backend.Model(); model != nil {
+		name = model.Card.ModelID
+	}
+	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"model_name":`), name), '}'))
+}
+
+// lightLLMScore answers POST /get_score: a finished prompt is scored by a reward model.
+func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
+	c := clock{started: time.Now()}
+	top, err := s.lightLLMObject(w, r)
+	chat, ok := top["chat"].(string)
+	switch {
+	case err != nil:
+	case top["chat"] == nil:
+		err = &lightLLMError{text: "'chat'"}
+	case !ok:
+		err = badType("chat", "a string")
+	default:
+		err = checkMultimodal(top["multimodal_params"])
+	}
+	if err != nil {
+		s.lightLLMRefuse(w, err)
+		return
+	}
+	s.metrics.requests.Inc()
+	if !s.acquire(1) {
+		s.lightLLMRefuse(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+		return
+	}
+	defer s.permits.Add(-1)
+	one, refusal := s.lightLLMBeginScore(r, chat, &c)
+	if refusal == nil {
+		defer s.leave(one)
+		for one.last == nil && refusal == nil {
+			var outcome request.Outcome
+			if _, refusal, outcome = one.next(r.Context().Done(), nil); outcome == request.Gone {
+				return
+			}
+		}
+	}
+	if refusal != nil {
+		// All failures of this route are 417 in the original.
+		s.lightLLMRefuse(w, &lightLLMError{text: refusal.Message})
+		return
+	}
+	s.finished(&c, one.last, one.events, 1)
+	b := appendPythonFloat([]byte(`{"score":`), float64(one.last.tokens[0].logprob))
+	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), int64(len(one.request.Prompt)), 10)
+	respond(w, http.StatusOK, "", append(b, `,"finish_reason":"stop"}`...))
+}
+
+func (s *Server) lightLLMBeginScore(r *http.Request, chat string, c *clock) (*run, *request.Error) {
+	model, err := s.waitModel(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if !model.Card.Reward {
+		return nil, invalid("'score': the model %s has no score head", model.Card.ModelID)
+	}
+	ids, err := s.encode(r.Context(), model, chat)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) == 0 || len(ids) > model.MaxInputLength {
+		return nil, invalid("the input prompt has %d tokens, possible are 1 to %d", len(ids), model.MaxInputLength)
+	}
+	c.validated = time.Now()
+	return s.begin(model, &request.Request{Prompt: ids, MaxNewTokens: 1, Score: true, CardDigest: model.Digest}, runOptions{keep: true})
+}

@@ -1,0 +1,385 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"lockstep/protocol"
+)
+
+// LightLLM's limits of a request.
+const (
+	lightLLMMaxBestOf       = 8
+	lightLLMMaxStops        = 10
+	lightLLMMaxStopBytes    = 255
+	lightLLMMaxBanned       = 10
+	lightLLMMaxAllowed      = 256
+	lightLLMMaxTextRunes    = 8 // times the longest sequence in tokens
+	lightLLMDefaultTokens   = 65535
+	lightLLMGreedyTemperate = 1e-5
+)
+
+// lightLLMError is a refusal. value says that the original raises a ValueError, which newer versions answer by 400; all
+// else is 417.
+type lightLLMError struct {
+	value bool
+	text  string
+}
+
+func (e *lightLLMError) Error() string { return e.text }
+
+func badValue(format string, args ...any) error {
+	return &lightLLMError{value: true, text: fmt.Sprintf(format, args...)}
+}
+
+func badType(key, want string) error {
+	return &lightLLMError{text: fmt.Sprintf("%s must be %s", key, want)}
+}
+
+// lightLLMBody is a checked body of LightLLM.
+type lightLLMBody struct {
+	text              string
+	ids               []int32 // instead of text
+	bestOf            int
+	doSample          bool
+	sampling          protocol.Sampling
+	seed              int64 // -1: drawn
+	maxNewTokens      int
+	stops             []string
+	stopTokens        [][]int32
+	skipSpecialTokens bool
+	addSpecialTokens  bool
+	printEOS          bool
+	returnDetails     bool
+	disableCache      bool
+	inputPenalty      bool
+}
+
+// decodeLightLLM reads a body and checks it; stream forbids several answers.
+func decodeLightLLM(top object, stream bool) (*lightLLMBody, error) {
+	b := &lightLLMBody{bestOf: 1, seed: -1, maxNewTokens: lightLLMDefaultTokens, skipSpecialTokens: true, addSpecialTokens: true}
+	for _, key := range []string{"inputs", "parameters"} {
+		if _, ok := top[key]; !ok {
+			return nil, &lightLLMError{text: "'" + key + "'"}
+		}
+	}
+	parameters, ok := top["parameters"].(map[string]any)
+	if !ok {
+		return nil, badType("parameters", "an object")
+	}
+	if err := checkMultimodal(top["multimodal_params"]); err != nil {
+		return nil, err
+	}
+	switch v := top["inputs"].(type) {
+	case string:
+		b.text = v
+	case []any:
+		for _, item := range v {
+			id, err := wholeNumber("inputs", item)
+			if err != nil {
+				return nil, err
+			}
+			b.ids = append(b.ids, int32(min(max(id, -1), math.MaxInt32)))
+		}
+	default:
+		return nil, badType("inputs", "a string or a list of token ids")
+	}
+	if err := b.read(parameters); err != nil {
+		return nil, err
+	}
+	if stream && b.bestOf != 1 {
+		return nil, &lightLLMError{text: "stream api only support best_of == 1"}
+	}
+	return b, b.verify()
+}
+
+// checkMultimodal refuses content: an empty object is fine.
+func checkMultimodal(value any) error {
+	if value == nil {
+		return nil
+	}
+	o, ok := value.(map[string]any)
+	if !ok {
+		return badType("multimodal_params", "an object")
+	}
+	for _, key := range []string{"images", "audios"} {
+		if list, ok := o[key].([]any); o[key] != nil && !ok || len(list) > 0 {
+			return badValue("multimodal_params: this model takes no %s", key)
+		}
+	}
+	return nil
+}
+
+func wholeNumber(key string, value any) (int64, error) {
+	number, ok := value.(json.Number)
+	if !ok || strings.ContainsAny(string(number), ".eE") {
+		return 0, badType(key, "an integer")
+	}
+	v, err := strconv.ParseInt(string(number), 10, 64)
+	if err != nil {
+		return 0, badValue("%s is out of range: %s", key, number)
+	}
+	return v, nil
+}
+
+func realNumber(key string, value any) (float32, error) {
+	number, ok := value.(json.Number)
+	if !ok {
+		return 0, badType(key, "a number")
+	}
+	v, err := number.Float64()
+	if err != nil {
+		return 0, badValue("%s is out of range: %s", key, number)
+	}
+	return float32(min(max(v, -math.MaxFloat32), math.MaxFloat32)), nil
+}
+
+// lightLLMReaders read one parameter each. Unknown ones are ignored.
+var lightLLMReaders = map[string]func(b *lightLLMBody, key string, value any) error{
+	"best_of":            intoWhole(func(b *lightLLMBody) *int { return &b.bestOf }),
+	"max_new_tokens":     intoWhole(func(b *lightLLMBody) *int { return &b.maxNewTokens }),
+	"min_new_tokens":     intoWhole(func(b *lightLLMBody) *int { return &b.sampling.MinNewTokens }),
+	"top_k":              intoWhole(func(b *lightLLMBody) *int { return &b.sampling.TopK }),
+	"presence_penalty":   intoReal(func(b *lightLLMBody) *float32 { return &b.sampling.PresencePenalty }),
+	"frequency_penalty":  intoReal(func(b *lightLLMBody) *float32 { return &b.sampling.FrequencyPenalty }),
+	"repetition_penalty": intoReal(func(b *lightLLMBody) *float32 { return &b.sampling.RepetitionPenalty }),
+	"temperature":        intoReal(func(b *lightLLMBody) *float32 { return &b.sampling.Temperature }),
+	"top_p":              intoReal(func(b *lightLLMBody) *float32 { return &b.sampling.TopP }),
+
+	"do_sample":            intoFlag(func(b *lightLLMBody) *bool { return &b.doSample }),
+	"ignore_eos":           intoFlag(func(b *lightLLMBody) *bool { return &b.sampling.IgnoreEOS }),
+	"input_penalty":        intoFlag(func(b *lightLLMBody) *bool { return &b.inputPenalty }),
+	"skip_special_tokens":  intoFlag(func(b *lightLLMBody) *bool { return &b.skipSpecialTokens }),
+	"add_special_tokens":   intoFlag(func(b *lightLLMBody) *bool { return &b.addSpecialTokens }),
+	"print_eos_token":      intoFlag(func(b *lightLLMBody) *bool { return &b.printEOS }),
+	"return_details":       intoFlag(func(b *lightLLMBody) *bool { return &b.returnDetails }),
+	"disable_prompt_cache": intoFlag(func(b *lightLLMBody) *bool { return &b.disableCache }),
+
+	"seed": func(b *lightLLMBody, key string, value any) (err error) {
+		if value != nil {
+			b.seed, err = wholeNumber(key, value)
+		}
+		return err
+	},
+	"stop_sequences":                   (*lightLLMBody).readStops,
+	"logit_bias":                       (*lightLLMBody).readBanned,
+	"allowed_token_ids":                (*lightLLMBody).readAllowed,
+	"exponential_decay_length_penalty": (*lightLLMBody).readDecay,
+	"regular_constraint":               refuseText,
+	"guided_grammar":                   refuseText,
+	"guided_json":                      refuseText,
+	"prompt_logprobs": func(_ *lightLLMBody, key string, value any) error {
+		if value == nil {
+			return nil
+		}
+		if v, err := wholeNumber(key, value); err != nil || v == -1 {
+			return err
+		}
+		return badValue("prompt_logprobs is not enabled")
+	},
+}
+
+func intoWhole(target func(*lightLLMBody) *int) func(*lightLLMBody, string, any) error {
+	return func(b *lightLLMBody, key string, value any) error {
+		v, err := wholeNumber(key, value)
+		*target(b) = int(min(max(v, math.MinInt32), math.MaxInt32))
+		return err
+	}
+}
+
+func intoReal(target func(*lightLLMBody) *float32) func(*lightLLMBody, string, any) error {
+	return func(b *lightLLMBody, key string, value any) (err error) {
+		*target(b), err = realNumber(key, value)
+		return err
+	}
+}
+
+func intoFlag(target func(*lightLLMBody) *bool) func(*lightLLMBody, string, any) error {
+	return func(b *lightLLMBody, key string, value any) error {
+		v, ok := value.(bool)
+		if !ok {
+			return badType(key, "a boolean")
+		}
+		*target(b) = v
+		return nil
+	}
+}
+
+// refuseText refuses what constrains the output, unless it is empty.
+func refuseText(_ *lightLLMBody, key string, value any) error {
+	if text, ok := value.(string); !ok {
+		return badType(key, "a string")
+	} else if text != "" {
+		return badValue("%s is not supported", key)
+	}
+	return nil
+}
+
+// read takes the parameters; the values that LightLLM has for absent ones are set first.
+func (b *lightLLMBody) read(parameters object) error {
+	b.sampling = protocol.Sampling{Temperature: 1, TopP: 1, TopK: -1, RepetitionPenalty: 1, MinNewTokens: 1}
+	for _, key := range slices.Sorted(maps.Keys(parameters)) {
+		if read := lightLLMReaders[key]; read != nil {
+			if err := read(b, key, parameters[key]); err != nil {
+				return err
+			}
+		}
+	}
+	if n, ok := parameters["n"]; ok {
+		if v, err := wholeNumber("n", n); err != nil {
+			return err
+		} else if int(v) != b.bestOf && parameters["best_of"] != nil || v < 1 {
+			return badValue("n must equal best_of, got n %d and best_of %d", v, b.bestOf)
+		} else {
+			b.bestOf = int(v)
+		}
+	}
+	return nil
+}
+
+// verify checks ranges.
+func (b *lightLLMBody) verify() error {
+	s := &b.sampling
+	switch {
+	case b.bestOf < 1 || b.bestOf > lightLLMMaxBestOf:
+		return badValue("best_of must be in [1, %d], got %d", lightLLMMaxBestOf, b.bestOf)
+	case s.PresencePenalty < 0:
+		return badValue("presence_penalty must >= 0.0, got %v", s.PresencePenalty)
+	case s.FrequencyPenalty < 0:
+		return badValue("frequency_penalty must >= 0.0, got %v", s.FrequencyPenalty)
+	case s.RepetitionPenalty < 1:
+		return badValue("repetition_penalty must >= 1.0, got %v", s.RepetitionPenalty)
+	case s.Temperature < 0:
+		return badValue("temperature must > 0.0, got %v", s.Temperature)
+	case s.TopP <= 0 || s.TopP > 1:
+		return badValue("top_p must be in (0.0, 1.0], got %v", s.TopP)
+	case s.TopK < -1 || s.TopK == 0:
+		return badValue("top_k must be -1 (disable), or at least 1, got %d.", s.TopK)
+	case b.maxNewTokens < 1:
+		return badValue("max_new_tokens must be at least 1, got %d.", b.maxNewTokens)
+	case s.MinNewTokens < 1 || s.MinNewTokens > b.maxNewTokens:
+		return badValue("min_new_tokens must be in [1, max_new_tokens], got %d and max_new_tokens %d.", s.MinNewTokens, b.maxNewTokens)
+	case b.seed < -1:
+		return badValue("seed must be at least -1, got %d", b.seed)
+	}
+	return nil
+}
+
+// readStops takes a string, a list of strings, a list of lists of ids, or both mixed.
+func (b *lightLLMBody) readStops(key string, value any) error {
+	list, ok := value.([]any)
+	switch v := value.(type) {
+	case nil:
+		return nil
+	case string:
+		list, ok = []any{v}, true
+	}
+	if !ok || len(list) > lightLLMMaxStops {
+		return badValue("stop_sequences must be a string or a list of at most %d", lightLLMMaxStops)
+	}
+	for _, item := range list {
+		switch v := item.(type) {
+		case string:
+			if v == "" || len(v) > lightLLMMaxStopBytes {
+				return badValue("a stop sequence must have 1 to %d bytes, got %d", lightLLMMaxStopBytes, len(v))
+			}
+			b.stops = append(b.stops, v)
+		case []any:
+			ids, err := tokenIDs(key, v, protocol.MaxStopTokens)
+			if err != nil {
+				return err
+			}
+			if len(ids) > 0 {
+				b.stopTokens = append(b.stopTokens, ids)
+			}
+		default:
+			return badType(key, "made of strings or lists of token ids")
+		}
+	}
+	return nil
+}
+
+func tokenIDs(key string, value any, most int) ([]int32, error) {
+	list, ok := value.([]any)
+	if !ok {
+		return nil, badType(key, "a list of token ids")
+	}
+	if len(list) > most {
+		return nil, badValue("%s has %d ids, at most %d", key, len(list), most)
+	}
+	var ids []int32
+	for _, item := range list {
+		id, err := wholeNumber(key, item)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, int32(min(max(id, -1), math.MaxInt32)))
+	}
+	return ids, nil
+}
+
+// readBanned takes logit_bias, of which LightLLM looks at the keys only: these ids are never chosen.
+func (b *lightLLMBody) readBanned(key string, value any) error {
+	o, ok := value.(map[string]any)
+	if !ok {
+		return badType(key, "an object")
+	}
+	if len(o) > lightLLMMaxBanned {
+		return badValue("logit_bias has %d ids, at most %d", len(o), lightLLMMaxBanned)
+	}
+	for _, text := range slices.Sorted(maps.Keys(o)) {
+		id, err := strconv.ParseInt(text, 10, 32)
+		if err != nil {
+			return badValue("logit_bias: %q is no token id", text)
+		}
+		b.sampling.BannedTokenIDs = append(b.sampling.BannedTokenIDs, int32(id))
+	}
+	return nil
+}
+
+func (b *lightLLMBody) readAllowed(key string, value any) (err error) {
+	b.sampling.AllowedTokenIDs, err = tokenIDs(key, value, lightLLMMaxAllowed)
+	return err
+}
+
+func (b *lightLLMBody) readDecay(key string, value any) error {
+	pair, ok := value.([]any)
+	if !ok || len(pair) != 2 {
+		return badType(key, "a list of start and factor")
+	}
+	start, err := wholeNumber(key, pair[0])
+	if err != nil {
+		return err
+	}
+	factor, err := realNumber(key, pair[1])
+	if err != nil {
+		return err
+	}
+	if start < 0 || factor < 1 {
+		return badValue("exponential_decay_length_penalty must be (>= 0, >= 1.0), got (%d, %v)", start, factor)
+	}
+	b.sampling.LengthPenaltyStart, b.sampling.LengthPenaltyFactor = int(min(start, math.MaxInt32)), factor
+	return nil
+}
+
+// resolved returns the sampling of the copy-th answer.
+func (b *lightLLMBody) resolved(copy int) protocol.Sampling {
+	s := b.sampling
+	s.RepetitionSkipsPrompt, s.PenaltiesCountPrompt = !b.inputPenalty, b.inputPenalty
+	s.Sample = b.doSample && s.Temperature >= lightLLMGreedyTemperate && s.TopK != 1
+	if !s.Sample {
+		s.Temperature, s.TopP, s.TopK = 0, 0, 0
+		return s
+	}
+	s.TopK = max(s.TopK, 0)
+	if s.Seed = rand.Uint64(); b.seed >= 0 {
+		s.Seed = uint64(b.seed) + uint64(copy)
+	}
+	return s
+}
