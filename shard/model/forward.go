@@ -12,6 +12,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
+	"lockstep/shard/weights"
 )
 
 // BlockTokens is the number of positions in a KV block; the attention kernel is built for it.
@@ -56,7 +57,8 @@ type run struct {
 	first     []int32   // [row]: first position that it sees in this layer
 	end       []int32   // [row]: position behind the last
 	items     []attentionItem
-	wanted    []int32 // rows whose logits are wanted
+	wanted    []int32   // rows whose logits are wanted
+	scored    []float32 // scores of the wanted rows
 }
 
 // row says which token of which chunk a row is.
@@ -81,8 +83,11 @@ const attentionRows = 48
 
 // Sizes returns what the group's shared memory must hold for steps of maxRows tokens.
 func (m *Model) Sizes(maxRows, planBytes int) collective.Sizes {
-	return collective.Sizes{Ranks: m.part.Ranks, ReduceFloats: maxRows * m.config.Hidden,
-		GatherFloats: min(LogitRows, maxRows) * m.config.Vocabulary, PlanBytes: planBytes}
+	sizes := collective.Sizes{Ranks: m.part.Ranks, ReduceFloats: maxRows * m.config.Hidden, PlanBytes: planBytes}
+	if m.config.Score == weights.NoScore {
+		sizes.GatherFloats = min(LogitRows, maxRows) * m.config.Vocabulary
+	}
+	return sizes
 }
 
 func (m *Model) headFloats() int {
@@ -124,6 +129,7 @@ func (m *Model) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&m.up, maxRows * m.part.columns.size()},
 		{&m.cos, maxRows * c.HeadDim / 2},
 		{&m.sin, maxRows * c.HeadDim / 2},
+		{&m.scored, maxRows},
 	} {
 		var err error
 		if *buffer.floats, err = m.anonymousFloats(buffer.count); err != nil {
@@ -159,13 +165,18 @@ func (m *Model) ZeroBlocks(blocks []int32) {
 
 // Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the logits that are wanted, in the
 // order of the chunks and their tokens, up to LogitRows rows of the vocabulary's size at a time; they are valid during the
-// call. On other ranks consume is not called.
+// call. On other ranks consume is not called. A reward model has one logit for each wanted row, the score, and gives all of
+// a step's at once.
 func (m *Model) Forward(chunks []Chunk, consume func(logits []float32, rows int)) error {
 	m.begin(chunks)
 	for i := range m.layers {
 		if err := m.layer(i); err != nil {
 			return err
 		}
+	}
+	if m.config.Score != weights.NoScore {
+		m.scores(consume)
+		return nil
 	}
 	return m.logits(consume)
 }

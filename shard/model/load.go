@@ -40,7 +40,8 @@ type Model struct {
 	embedding weights.Tensor
 	layers    []layer
 	finalNorm []float32
-	head      *cpu.Matrix
+	head      *cpu.Matrix // nil in a reward model
+	score     *scoreHead  // nil but on rank 0 of a reward model
 	// attentionColumns is the range of columns of the output matrix that this rank computes: its heads, widened to whole
 	// quantisation blocks. The columns of other ranks' heads in it are zero.
 	attentionColumns span
@@ -83,6 +84,12 @@ func Load(source *weights.Model, rank, ranks int, team *workers.Team, kernels *c
 		progress(float64(i+1) / float64(c.Layers+1))
 	}
 	m.finalNorm = l.vector("model.norm.weight", c.Hidden)
+	if c.Score != weights.NoScore {
+		if rank == 0 {
+			m.score = l.scoreHead()
+		}
+		return m, l.err
+	}
 	name := "lm_head.weight"
 	if c.TiedHead {
 		name = "model.embed_tokens.weight"
