@@ -44,3 +44,22 @@ func TestFitTakesGaps(t *testing.T) {
 		t.Error("a negative gap was taken")
 	}
 }
+
+// Pauses do not shape a model, but it says the sum of all durations.
+func TestFitKeepsTheSum(t *testing.T) {
+	records, sum, modelled := make([]shard.StepRecord, 1000), 0.0, 0.0
+	for i := range records {
+		records[i] = shard.StepRecord{Decodes: 1 + i%8, Seconds: 0.004 + 0.001*float64(1+i%8)}
+		if i%125 == 0 {
+			records[i].Seconds += 0.1
+		}
+		sum += records[i].Seconds
+	}
+	got, _, _, err := Fit("pauses", records)
+	for i := range records {
+		modelled += got.Seconds(&records[i])
+	}
+	if err != nil || math.Abs(modelled-sum) > 1e-9 || math.Abs(got.Base-4*got.Decode) > 1e-6 {
+		t.Errorf("got %+v, a sum of %v, want %v; %v", got, modelled, sum, err)
+	}
+}

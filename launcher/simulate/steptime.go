@@ -76,41 +76,82 @@ func terms(r *shard.StepRecord) [5]float64 {
 // seconds is what a step takes from the loop: its own time, and the gap before it.
 func seconds(r *shard.StepRecord) float64 { return r.Seconds + r.GapSeconds }
 
-// Fit finds the durations that fit the records best by least squares of relative errors, none below zero. A step's duration
-// includes the gap before it, so that simulated steps follow each other as real ones do. It returns the model and the
-// median and 90th percentile of the relative errors that are left.
+// fitRounds is how often the fit weighs the records anew; it settles within a few.
+const fitRounds = 10
+
+// Fit finds the durations that fit the records best, none below zero. A step's duration includes the gap before it, so that
+// simulated steps follow each other as real ones do. A squared error counts by the step's modelled duration, not by the
+// measured one: then the sum of all durations is kept, whereas steps that were quick by chance would pull the model below
+// the mean. It returns the model and the median and 90th percentile of the relative errors that are left.
 func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 float64, err error) {
 	if len(records) < 20 {
 		return model, 0, 0, fmt.Errorf("%d steps are too few to fit a model to", len(records))
 	}
 	// The slowest hundredth are pauses of the machine, which say nothing of the work.
 	slowest := newSample()
+	work := func(r *shard.StepRecord) float64 { return float64(1 + r.PrefillTokens + r.Decodes) }
 	for i := range records {
 		if records[i].Seconds <= 0 || records[i].GapSeconds < 0 {
 			return model, 0, 0, errors.New("a step took no time, or began before the last one ended")
 		}
-		plain := terms(&records[i])
-		slowest.add(seconds(&records[i]) / (plain[0] + plain[1] + plain[3]))
+		slowest.add(seconds(&records[i]) / work(&records[i]))
 	}
 	limit := slowest.percentile(99)
-	active := [5]bool{true, true, true, true, true}
-	var x [5]float64
-	for range 5 {
+	expected := make([]float64, len(records))
+	for i := range records {
+		expected[i] = seconds(&records[i])
+	}
+	for range fitRounds {
 		var normal [5][6]float64
 		for i := range records {
 			t, duration := terms(&records[i]), seconds(&records[i])
-			if duration/(t[0]+t[1]+t[3]) > limit {
+			if duration/work(&records[i]) > limit {
 				continue
 			}
-			weight := 1 / (duration * duration)
 			for a := range 5 {
 				for b := range 5 {
-					normal[a][b] += weight * t[a] * t[b]
+					normal[a][b] += t[a] * t[b] / expected[i]
 				}
-				normal[a][5] += weight * t[a] * duration
+				normal[a][5] += t[a] * duration / expected[i]
 			}
 		}
-		x = solve(normal, active)
+		x := solveNonNegative(normal)
+		model = StepModel{Name: name, Base: x[0], PrefillToken: x[1], PrefillPair: x[2], Decode: x[3], DecodePair: x[4]}
+		for i := range records {
+			expected[i] = max(model.Seconds(&records[i]), shortestStep)
+		}
+	}
+	model.stretch(records)
+	errorsLeft := newSample()
+	for i := range records {
+		errorsLeft.add(math.Abs(model.Seconds(&records[i])/seconds(&records[i]) - 1))
+	}
+	return model, errorsLeft.percentile(50), errorsLeft.percentile(90), nil
+}
+
+// stretch lets the model say the sum of what the records took. Pauses of the machine do not shape it, but their time is
+// lost all the same: on a busy machine the slowest hundredth can be a tenth of it.
+func (m *StepModel) stretch(records []shard.StepRecord) {
+	measured, modelled := 0.0, 0.0
+	for i := range records {
+		measured += seconds(&records[i])
+		modelled += m.Seconds(&records[i])
+	}
+	factor := measured / max(modelled, shortestStep)
+	for _, duration := range []*float64{&m.Base, &m.PrefillToken, &m.PrefillPair, &m.Decode, &m.DecodePair} {
+		*duration *= factor
+	}
+}
+
+// shortestStep bounds a record's weight, in seconds: a first round may model a step at 0.
+const shortestStep = 1e-6
+
+// solveNonNegative solves the normal equations without those unknowns that would come out below zero: the most negative
+// goes first.
+func solveNonNegative(normal [5][6]float64) [5]float64 {
+	active := [5]bool{true, true, true, true, true}
+	for {
+		x := solve(normal, active)
 		worst := -1
 		for a := range x {
 			if x[a] < 0 && (worst < 0 || x[a] < x[worst]) {
@@ -118,16 +159,10 @@ func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 
 			}
 		}
 		if worst < 0 {
-			break
+			return x
 		}
 		active[worst] = false
 	}
-	model = StepModel{Name: name, Base: x[0], PrefillToken: x[1], PrefillPair: x[2], Decode: x[3], DecodePair: x[4]}
-	errorsLeft := newSample()
-	for i := range records {
-		errorsLeft.add(math.Abs(model.Seconds(&records[i])/seconds(&records[i]) - 1))
-	}
-	return model, errorsLeft.percentile(50), errorsLeft.percentile(90), nil
 }
 
 // solve solves the normal equations of the active unknowns by elimination; the others, and those that the records say
