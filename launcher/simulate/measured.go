@@ -59,7 +59,6 @@ func WriteComparison(w io.Writer, measured, simulated *Result) {
 		}
 	}
 	line("evictions", "%.0f", func(r *Result) float64 { return float64(r.Evictions) })
-	line("KV cache held, mean %", "%.1f", func(r *Result) float64 { return 100 * r.MeanLoad() })
 	line("steps", "%.0f", func(r *Result) float64 { return float64(r.Steps) })
 	line("group busy, %", "%.1f", func(r *Result) float64 { return 100 * r.BusySeconds / r.Duration / float64(r.groups) })
 }

@@ -43,7 +43,7 @@ func main() {
 		var r replayTest
 		flags.StringVar(&r.trace, "trace", "", "trace as lockstep simulate takes it")
 		flags.IntVar(&r.requests, "requests", 100, "requests; the trace is cut or repeated")
-		flags.Float64Var(&r.rate, "rate", 0, "requests a second to which the whole trace's time is scaled; 0: as recorded")
+		flags.Float64Var(&r.rate, "rate", 0, "requests a second to which the time of those that are sent is scaled; 0: as recorded")
 		flags.StringVar(&r.model, "model", "", "model; empty: the demo model")
 		flags.StringVar(&r.policy, "policy", "past-future", "admission: conservative, peak or past-future")
 		flags.IntVar(&r.capacity, "capacity", 32768, "size of the KV cache in tokens")

@@ -32,6 +32,7 @@ const (
 	// sampleInterval lies between two looks at the server's metrics.
 	sampleInterval = 250 * time.Millisecond
 	traceSeed      = 1
+	admissionSeed  = 1 // as the router has it
 )
 
 func (r *replayTest) run() error {
@@ -120,9 +121,12 @@ func (r *replayTest) fitting(s *server, trace []simulate.Request) ([]simulate.Re
 	if len(short) == 0 {
 		return nil, fmt.Errorf("no request of the trace fits %d tokens", min(info.Longest, r.capacity))
 	}
-	short[0].Arrival = 0
-	requests := simulate.Stretch(short, r.requests, r.rate)
-	fmt.Printf("%d of the trace's %d requests, as they are too long, are left out; %d are sent\n", len(trace)-len(short), len(trace), len(requests))
+	first := short[0].Arrival
+	for i := range short {
+		short[i].Arrival -= first
+	}
+	requests := simulate.Stretch(short[:min(r.requests, len(short))], r.requests, r.rate)
+	fmt.Printf("%d of the trace's %d requests are left out, as they are too long; %d are sent\n", len(trace)-len(short), len(trace), len(requests))
 	return requests, nil
 }
 
@@ -182,9 +186,11 @@ func (r *replayTest) replay(s *server, requests []simulate.Request, prompts []st
 			moment := begin.Add(time.Duration(requests[i].Arrival * float64(time.Second)))
 			time.Sleep(time.Until(moment))
 			late[i] = time.Since(moment)
-			a, err := s.generate(prompts[i], parameters{MaxNewTokens: requests[i].OutputTokens, IgnoreEOS: true}, 0)
-			if err == nil && len(a.ids) != requests[i].OutputTokens {
-				err = fmt.Errorf("request %d: %d tokens, want %d: %s", i+1, len(a.ids), requests[i].OutputTokens, a.body)
+			// Not ignore_eos: it tells admission how long the output will be, which the simulated one does not know.
+			wanted := requests[i].OutputTokens
+			a, err := s.generate(prompts[i], parameters{MaxNewTokens: wanted, MinNewTokens: wanted}, 0)
+			if err == nil && len(a.ids) != wanted {
+				err = fmt.Errorf("request %d: %d tokens, want %d: %s", i+1, len(a.ids), wanted, a.body)
 			}
 			answers[i], failures[i] = a, err
 		})
@@ -240,7 +246,7 @@ func (r *replayTest) simulate(requests []simulate.Request, measured *simulate.Re
 	}
 	fmt.Printf("step model %+v, fitted to %d steps; relative error %.1f%% (median), %.1f%% (p90)\n", model, len(records), 100*median, 100*p90)
 	simulated, err := simulate.Run(simulate.Options{Requests: requests, Groups: 1, CapacityTokens: r.capacity, BlockTokens: blockTokens, PrefillTokens: prefillTokens,
-		MaxSequences: maxSequences, PrefixCache: true, StepModel: model, Admission: admission.Config{Policy: admission.Policy(r.policy)}})
+		MaxSequences: maxSequences, PrefixCache: true, StepModel: model, Admission: admission.Config{Policy: admission.Policy(r.policy), Seed: admissionSeed}})
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,7 @@ func (s *server) stop() error {
 // parameters of a generation, in TGI's words and ours.
 type parameters struct {
 	MaxNewTokens int     `json:"max_new_tokens"`
+	MinNewTokens int     `json:"min_new_tokens,omitempty"`
 	DoSample     bool    `json:"do_sample,omitempty"`
 	Seed         *uint64 `json:"seed,omitempty"`
 	IgnoreEOS    bool    `json:"ignore_eos,omitempty"`
