@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"lockstep/router"
 )
 
 // Names, environment variables and defaults are those of TGI's launcher wherever it has the thing. What is our own has
@@ -49,6 +51,15 @@ type routerFlags struct {
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
 	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"auto,tgi,mindie,lightllm" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm) and body."`
 	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"tgi,mindie,lightllm" default:"tgi" help:"Dialect of requests that do not tell."`
+	LightLLMErrors        string   `name:"lightllm-errors" env:"LOCKSTEP_LIGHTLLM_ERRORS" enum:"new,old" default:"new" help:"Envelope and statuses of LightLLM's errors, which changed in 2026."`
+	Listen                []string `env:"LOCKSTEP_LISTEN" sep:";" placeholder:"DIALECT=HOST:PORT[,tls=FOLDER]" help:"One more address with a dialect of its own; tls names a folder as lockstep certs makes it. Repeatable."`
+	APIKey                []string `name:"api-key" env:"API_KEY" placeholder:"KEY|@FILE" help:"Key of which every request that does work must show one as a bearer token; @FILE holds one a line. Repeatable."`
+	TLSCert               string   `name:"tls-cert" env:"LOCKSTEP_TLS_CERT" placeholder:"FILE" help:"Serve HTTPS with this certificate chain; it is read again when it changes."`
+	TLSKey                string   `name:"tls-key" env:"LOCKSTEP_TLS_KEY" placeholder:"FILE" help:"Its key."`
+	TLSKeyPassword        string   `name:"tls-key-password-file" env:"LOCKSTEP_TLS_KEY_PASSWORD_FILE" placeholder:"FILE" help:"File with the password of an encrypted key."`
+	TLSClientCA           []string `name:"tls-client-ca" env:"LOCKSTEP_TLS_CLIENT_CA" placeholder:"FILE" help:"Clients must show a certificate of one of these authorities."`
+	TLSCRL                []string `name:"tls-crl" env:"LOCKSTEP_TLS_CRL" placeholder:"FILE" help:"Revocation lists of these authorities."`
+	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"8192" help:"Open connections of each address; more wait to be accepted."`
 	PayloadLimit          int      `env:"PAYLOAD_LIMIT" default:"2000000" help:"Largest request body in bytes."`
 }
 
@@ -90,7 +101,6 @@ type refusedFlags struct {
 	RopeFactor            string `env:"ROPE_FACTOR" hidden:"" refuse:"positions are scaled as the model's config.json says"`
 	OTLPEndpoint          string `name:"otlp-endpoint" env:"OTLP_ENDPOINT" hidden:"" refuse:"tracing does not exist yet"`
 	OTLPServiceName       string `name:"otlp-service-name" env:"OTLP_SERVICE_NAME" hidden:"" refuse:"tracing does not exist yet"`
-	APIKey                string `name:"api-key" env:"API_KEY" hidden:"" refuse:"keys are not checked yet; put a proxy in front that does"`
 	WatermarkGamma        string `env:"WATERMARK_GAMMA" hidden:"" refuse:"watermarks do not exist"`
 	WatermarkDelta        string `env:"WATERMARK_DELTA" hidden:"" refuse:"watermarks do not exist"`
 	Ngrok                 bool   `env:"NGROK" hidden:"" refuse:"tunnels do not exist"`
@@ -130,7 +140,8 @@ type commandLine struct {
 		Group string `help:"Name of the group."`
 		Rank  int    `help:"Rank in the group."`
 	} `cmd:"" hidden:""`
-	Version struct{} `cmd:"" help:"Print the version."`
+	Certs   certsFlags `cmd:"" help:"Make an authority and certificates of a server and a client, for tries."`
+	Version struct{}   `cmd:"" help:"Print the version."`
 }
 
 // settings are all flags, whatever the command.
@@ -138,12 +149,14 @@ type settings struct {
 	modelFlags
 	routerFlags
 	nodeFlags
+	guard router.Config // TLS, Listeners and APIKeys of it, once the flags are checked
 }
 
 // command is a checked command line.
 type command struct {
-	role     string // serve, node, router, simulate or version
+	role     string // serve, node, router, simulate, certs or version
 	simulate simulateFlags
+	certs    certsFlags
 	settings
 }
 
@@ -179,6 +192,9 @@ func parse(arguments []string, out io.Writer) (command, error) {
 		return c, errors.New("shards are started by the launcher: use `lockstep serve` or `lockstep node`")
 	case "simulate":
 		c.simulate = line.Simulate
+		return c, nil
+	case "certs":
+		c.certs = line.Certs
 		return c, nil
 	case "version":
 		return c, nil

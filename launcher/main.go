@@ -33,11 +33,9 @@ func run(arguments []string) int {
 		fmt.Println("lockstep", version)
 		return 0
 	case command.role == "simulate":
-		if err := command.simulate.run(os.Stdout); err != nil {
-			fmt.Fprintf(os.Stderr, "lockstep simulate: %v\n", err)
-			return 2
-		}
-		return 0
+		return report(command.simulate.run(os.Stdout))
+	case command.role == "certs":
+		return report(command.certs.run(os.Stdout))
 	}
 	console := newConsole(os.Stderr)
 	log := newLogger(console, command.settings.JSONOutput, command.settings.LogLevel)
@@ -46,4 +44,13 @@ func run(arguments []string) int {
 		return 1
 	}
 	return 0
+}
+
+// report prints the error of a command that serves nothing; it returns the exit code.
+func report(err error) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "lockstep: %v\n", err)
+	return 2
 }

@@ -120,8 +120,10 @@ func (c *command) checkRouter() error {
 		return fmt.Errorf("--queue-timeout must lie between 0 and %d seconds, got %v", maxQueueTimeout, c.QueueTimeout)
 	case c.MaxWaitingTokens < 0 || c.WaitingServedRatio < 0:
 		return errors.New("--max-waiting-tokens and --waiting-served-ratio must not be negative")
+	case c.MaxConnections < 1:
+		return fmt.Errorf("--max-connections must be > 0, got %d", c.MaxConnections)
 	}
-	return nil
+	return c.secureRouter(&c.guard)
 }
 
 func (c *command) checkNode() error {

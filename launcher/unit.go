@@ -153,7 +153,8 @@ func (l *launcher) routerConfig() router.Config {
 		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio),
 		CORSAllowOrigin: l.CORSAllowOrigin, PayloadLimit: int64(l.PayloadLimit),
 		GracefulTerminationTimeout: float64(l.Graceful),
-		Dialect:                    l.Dialect, DefaultDialect: l.DefaultDialect,
+		TLS:                        l.guard.TLS, Listeners: l.guard.Listeners, APIKeys: l.guard.APIKeys, MaxConnections: l.MaxConnections,
+		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, LightLLMErrors: l.LightLLMErrors,
 		Admission: l.Admission, Overload: l.Overload, MaxQueueSize: l.MaxQueueSize, QueueTimeout: l.QueueTimeout,
 	}
 }

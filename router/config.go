@@ -9,6 +9,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/router/admission"
 	"lockstep/router/api"
+	"lockstep/router/secure"
 )
 
 // The values of Config.Overload.
@@ -77,8 +78,25 @@ type Config struct {
 	// path and body, and else takes DefaultDialect, "tgi" by default.
 	Dialect        string `json:"dialect"`
 	DefaultDialect string `json:"default_dialect"`
+	// LightLLMErrors is "new" (default) or "old": the envelope and statuses of its errors.
+	LightLLMErrors string `json:"lightllm_errors"`
+	// APIKeys, when not empty, are the keys of which every request that does work must show one as a bearer token.
+	APIKeys []string `json:"api_keys"`
+	// TLS secures Port; nil: it is plain.
+	TLS *secure.Files `json:"tls"`
+	// Listeners are more addresses, each with a dialect of its own.
+	Listeners []Listener `json:"listeners"`
+	// MaxConnections bounds the open connections of each listener; more wait to be accepted. Default 8192.
+	MaxConnections int `json:"max_connections"`
 	// Version is what /info says. Default "0.9.4", whose dialect is spoken.
 	Version string `json:"version"`
+}
+
+// Listener is an address that answers in one dialect.
+type Listener struct {
+	Dialect string        `json:"dialect"`
+	Address string        `json:"address"` // host:port
+	TLS     *secure.Files `json:"tls"`
 }
 
 // Validate fills in the defaults and refuses what makes no sense.
@@ -97,6 +115,8 @@ func (c *Config) Validate() error {
 	setDefault(&c.GracefulTerminationTimeout, 60)
 	setDefault(&c.Version, "0.9.4")
 	setDefault(&c.Dialect, string(api.Auto))
+	setDefault(&c.LightLLMErrors, "new")
+	setDefault(&c.MaxConnections, 8192)
 	setDefault(&c.DefaultDialect, string(api.TGI))
 	switch {
 	case !protocol.ValidToken(c.Name):
@@ -113,6 +133,14 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)
 	case !slices.Contains(AdmissionPolicies, c.Admission):
 		return fmt.Errorf("router: admission policy %q: want one of %q", c.Admission, AdmissionPolicies)
+	case c.LightLLMErrors != "new" && c.LightLLMErrors != "old":
+		return fmt.Errorf("router: LightLLM's errors %q: want new or old", c.LightLLMErrors)
+	case slices.Contains(c.APIKeys, ""):
+		return errors.New("router: an API key is empty")
+	case c.MaxConnections < 1:
+		return fmt.Errorf("router: %d connections", c.MaxConnections)
+	case slices.ContainsFunc(c.Listeners, func(l Listener) bool { return !slices.Contains(api.Dialects, l.Dialect) || l.Address == "" }):
+		return fmt.Errorf("router: a listener needs an address and one of the dialects %q", api.Dialects)
 	case !slices.Contains(api.Dialects, c.Dialect):
 		return fmt.Errorf("router: dialect %q", c.Dialect)
 	case !slices.Contains(api.Dialects[1:], c.DefaultDialect):
@@ -152,6 +180,7 @@ func (c *Config) api() api.Config {
 		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
 		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version,
+		OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
 		Dialect: api.Dialect(c.Dialect), DefaultDialect: api.Dialect(c.DefaultDialect),
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),
 	}

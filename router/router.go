@@ -9,10 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	stdlog "log"
-	"net"
-	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,10 +21,6 @@ import (
 )
 
 const (
-	// readHeaderTimeout bounds how long a client may take for the head of a request.
-	readHeaderTimeout = 30 * time.Second
-	// idleTimeout bounds how long a connection is kept between two requests.
-	idleTimeout = 10 * time.Minute
 	// reconnectWait lies between two attempts to reach NATS.
 	reconnectWait = 100 * time.Millisecond
 	// natsPing and natsPings find a dead connection within their product.
@@ -45,11 +37,11 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	if err := config.Validate(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(config.Hostname, strconv.Itoa(config.Port)))
+	doors, err := openDoors(&config)
+	defer doors.close()
 	if err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
-	defer listener.Close()
 	wireName := processName(config.Name)
 	log = log.With().Str("router", wireName).Str("node", config.Node).Logger()
 	conn, err := nats.Connect(strings.Join(config.NATSURLs, ","), nats.Name("router "+wireName),
@@ -72,35 +64,30 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	if err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
-	server := &http.Server{
-		Handler:           api.New(config.api(), backend, metrics, log),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          stdlog.New(log, "", 0),
-	}
-	return serve(ctx, &config, server, listener, backend, log, onReady)
+	doors.furnish(api.New(config.api(), backend, metrics, log), log)
+	return serve(ctx, &config, doors, backend, log, onReady)
 }
 
 // serve runs fleet and server until ctx ends or one of them fails, and stops both.
-func serve(ctx context.Context, config *Config, server *http.Server, listener net.Listener, backend *backend, log zerolog.Logger, onReady func(string)) error {
+func serve(ctx context.Context, config *Config, doors doors, backend *backend, log zerolog.Logger, onReady func(string)) error {
 	fleetCtx, stopFleet := context.WithCancel(context.Background())
 	defer stopFleet()
 	fleetDone, serverDone := make(chan error, 1), make(chan error, 1)
 	go func() { fleetDone <- backend.fleet.Run(fleetCtx) }()
-	go func() { serverDone <- server.Serve(phraseListener{listener}) }()
+	go func() { serverDone <- doors.serve(log) }()
 	known := backend.known
 	for {
 		select {
 		case <-known:
 			known = nil
-			url := "http://" + reachable(listener.Addr())
+			url := doors[0].url()
 			log.Info().Str("url", url).Msg("Connected")
 			if onReady != nil {
 				onReady(url)
 			}
 			continue
 		case err := <-fleetDone:
-			server.Close()
+			doors.shut(ended())
 			<-serverDone
 			return fmt.Errorf("router: %w", errors.Join(errors.New("the fleet has ended"), err))
 		case err := <-serverDone:
@@ -114,10 +101,9 @@ func serve(ctx context.Context, config *Config, server *http.Server, listener ne
 	log.Info().Msg("draining")
 	drain, cancel := context.WithTimeout(context.Background(), seconds(config.GracefulTerminationTimeout))
 	defer cancel()
-	err := server.Shutdown(drain)
+	err := doors.shut(drain)
 	if err != nil {
 		log.Warn().Err(err).Msg("requests were cut off")
-		err = server.Close()
 	}
 	<-serverDone
 	stopFleet()
@@ -125,16 +111,11 @@ func serve(ctx context.Context, config *Config, server *http.Server, listener ne
 	return err
 }
 
-// reachable turns a listening address into one that a client can use.
-func reachable(address net.Addr) string {
-	host, port, err := net.SplitHostPort(address.String())
-	if err != nil {
-		return address.String()
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
+// ended is a context that has ended.
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }
 
 // processName makes a name that no earlier process has had: groups count their frames to each name.

@@ -30,6 +30,8 @@ type surface struct {
 	echo    *echo.Echo
 	methods map[string][]string // by path
 	frame   frame
+	locked  func(*http.Request) bool // it needs a key that it does not have
+	refuse  http.HandlerFunc         // answers such a request
 }
 
 // frame puts around every answer what the original's carry. methods are those of the path, none if it is unknown; serve
@@ -45,8 +47,9 @@ type route struct {
 
 var get, post = []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
 
-func newSurface(frame frame, tables ...[]route) *surface {
-	f := &surface{echo: echo.New(), methods: map[string][]string{}, frame: frame}
+// newSurface makes a surface; refuse answers requests without a key.
+func (s *Server) newSurface(frame frame, refuse http.HandlerFunc, tables ...[]route) *surface {
+	f := &surface{echo: echo.New(), methods: map[string][]string{}, frame: frame, locked: s.locked, refuse: refuse}
 	for _, table := range tables {
 		for _, r := range table {
 			f.echo.Match(r.methods, r.path, echo.WrapHandler(r.serve))
@@ -60,7 +63,11 @@ func (f *surface) knows(path, method string) bool { return slices.Contains(f.met
 
 func (f *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var serve http.HandlerFunc
-	if f.knows(r.URL.Path, r.Method) {
+	switch {
+	case !f.knows(r.URL.Path, r.Method):
+	case f.locked(r):
+		serve = f.refuse
+	default:
 		serve = f.echo.ServeHTTP
 	}
 	f.frame(w, r, f.methods[r.URL.Path], serve)

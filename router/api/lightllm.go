@@ -62,7 +62,10 @@ func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
 	status, label := http.StatusExpectationFailed, "validation"
 	switch e := err.(type) {
 	case *lightLLMError:
-		if e.value && !s.config.OldLightLLMErrors {
+		switch {
+		case e.status != 0:
+			status = e.status
+		case e.value && !s.config.OldLightLLMErrors:
 			status = http.StatusBadRequest
 		}
 	case *request.Error:
@@ -299,6 +302,7 @@ func (s *Server) lightLLMWhole(w http.ResponseWriter, r *http.Request, runs []*l
 	if runs[0].body.returnDetails {
 		b = list(append(b, `, "tokens": `...), false, func(b []byte, l *lightLLMRun) []byte { return append(append(append(b, '['), l.tokens...), ']') })
 	}
+	w.Header()["Content-Type"] = nil // as the original
 	respond(w, http.StatusOK, "", append(b, '}'))
 }
 
@@ -421,6 +425,7 @@ func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
 	s.finished(&c, one.last, one.events, 1)
 	b := appendPythonFloat([]byte(`{"score":`), float64(one.last.tokens[0].logprob))
 	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), int64(len(one.request.Prompt)), 10)
+	w.Header()["Content-Type"] = nil // as the original
 	respond(w, http.StatusOK, "", append(b, `,"finish_reason":"stop"}`...))
 }
 

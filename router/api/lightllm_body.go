@@ -28,8 +28,9 @@ const (
 // lightLLMError is a refusal. value says that the original raises a ValueError, which newer versions answer by 400; all
 // else is 417.
 type lightLLMError struct {
-	value bool
-	text  string
+	value  bool
+	text   string
+	status int // 0: by value
 }
 
 func (e *lightLLMError) Error() string { return e.text }

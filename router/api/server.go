@@ -34,6 +34,8 @@ type Config struct {
 	Version            string
 	// Dialect answers all requests; Auto: DefaultDialect, unless path or body tell another (dialect.go).
 	Dialect, DefaultDialect Dialect
+	// APIKeys, when not empty, are the bearer tokens of which a request that does work must have one.
+	APIKeys []string
 	// OldLightLLMErrors answers in LightLLM's dialect as versions before 2026 did.
 	OldLightLLMErrors bool
 	// ModelTimeout bounds how long a request waits for the first group.
@@ -82,9 +84,9 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
-		TGI:      newSurface(s.frameTGI, s.tgi094(), s.common()),
-		MindIE:   newSurface(s.frameMindIE, s.mindie()),
-		LightLLM: newSurface(s.frameLightLLM, s.lightLLM()),
+		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi094(), s.common()),
+		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie()),
+		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM()),
 	}
 	return s
 }

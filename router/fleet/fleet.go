@@ -107,6 +107,7 @@ type Fleet struct {
 	core     *admission.Core
 	groups   map[string]*group // by name
 	cards    map[string]cardState
+	rewards  map[string]bool             // digests of cards of reward models
 	downed   map[string]uint64           // group's name to newest incarnation known to be dead
 	numbers  map[protocol.GroupRef]count // of groups that were lost and may come back
 	calls    map[uint64]*call            // by id
@@ -129,7 +130,7 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
 		config: config, conn: conn, log: log,
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
-		core: core, groups: map[string]*group{}, cards: map[string]cardState{},
+		core: core, groups: map[string]*group{}, cards: map[string]cardState{}, rewards: map[string]bool{},
 		downed: map[string]uint64{}, numbers: map[protocol.GroupRef]count{},
 		calls: map[uint64]*call{}, wires: map[uint64]*call{},
 	}

@@ -92,7 +92,7 @@ func (b *bench) group(options fleettest.Options) *fleettest.Group {
 	if options.Limits == (protocol.Limits{}) {
 		options.Limits = limits
 	}
-	options.Card, options.Tokens = protocol.ModelCard{ModelID: "m", VocabularySize: 100}, words
+	options.Card.ModelID, options.Card.VocabularySize, options.Tokens = "m", 100, words
 	g, err := fleettest.Start(connect(b.t, b.url), options)
 	if err != nil {
 		b.t.Fatal(err)
@@ -315,6 +315,20 @@ func TestQueueTimeout(t *testing.T) {
 		return load.Totals.Expired == 2 && load.Queued == 0
 	})
 	b.fleet.Cancel(running)
+}
+
+// A group that only scores is asked for a score.
+func TestHealthOfRewardModel(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	g := b.group(fleettest.Options{Card: protocol.ModelCard{Reward: true}, Refuse: func(r protocol.Request) *protocol.Error {
+		if !r.Score {
+			return &protocol.Error{Code: protocol.CodeInvalid, Message: "no text"}
+		}
+		return nil
+	}})
+	if err := b.fleet.Healthy(t.Context(), b.card()); err != nil || g.Accepted() != 1 {
+		t.Errorf("got %v, %d probes", err, g.Accepted())
+	}
 }
 
 // One probe answers all who ask; a group that hangs is found, and the probe is taken back.

@@ -126,6 +126,9 @@ func (f *Fleet) loadCard(g *group) {
 		}
 		f.post(func() {
 			f.cards[a.CardDigest] = state
+			if state == cardGood && card.Reward {
+				f.rewards[a.CardDigest] = true
+			}
 			for _, other := range f.groups {
 				if state == cardGood && other.Announcement.CardDigest == a.CardDigest {
 					f.include(other)

@@ -19,7 +19,7 @@ const (
 // ErrNoGroup says that there is no group to ask.
 var ErrNoGroup = errors.New("fleet: no group is ready")
 
-// probe is a request of one token that goes to a group past the queue, to see whether its ranks compute. A group has one
+// probe is a request of one token, or for a score, that goes to a group past the queue, to see whether its ranks compute. A group has one
 // at most; all who ask meanwhile share it. Neither queue nor ledger nor metrics of requests know of probes: they hold
 // one block for one step.
 type probe struct {
@@ -96,7 +96,8 @@ func (f *Fleet) startProbe(g *group, now time.Time) {
 	if len(g.running) == 0 {
 		g.lastFrame = now
 	}
-	f.deliver(g, []protocol.Request{{ID: g.probe.wire, Prompt: []int32{0}, MaxNewTokens: 1, NoPrefixCache: true}})
+	f.deliver(g, []protocol.Request{{ID: g.probe.wire, Prompt: []int32{0}, MaxNewTokens: 1, NoPrefixCache: true,
+		Score: f.rewards[g.Announcement.CardDigest]}})
 }
 
 // endProbe tells all who wait for the group's probe.

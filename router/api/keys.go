@@ -1,0 +1,40 @@
+package api
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"strings"
+)
+
+// locked reports whether a request needs a key and has none that fits. Whatever does work needs one: all that has a body.
+// Health, load, metrics and descriptions are open, as in TGI.
+func (s *Server) locked(r *http.Request) bool {
+	if len(s.config.APIKeys) == 0 || r.Method != http.MethodPost && r.ContentLength == 0 {
+		return false
+	}
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return true
+	}
+	// Digests make all comparisons equally long, and every key is compared.
+	digest, fits := sha256.Sum256([]byte(strings.TrimSpace(given))), 0
+	for _, key := range s.config.APIKeys {
+		want := sha256.Sum256([]byte(key))
+		fits |= subtle.ConstantTimeCompare(digest[:], want[:])
+	}
+	return fits == 0
+}
+
+// refuseTGI answers a request without a key as TGI does.
+func refuseTGI(w http.ResponseWriter, _ *http.Request) {
+	respond(w, http.StatusUnauthorized, "", nil)
+}
+
+func refuseMindIE(w http.ResponseWriter, _ *http.Request) {
+	respondMindIE(w, http.StatusUnauthorized, "The API key is missing or wrong.", "Unauthorized")
+}
+
+func (s *Server) refuseLightLLM(w http.ResponseWriter, _ *http.Request) {
+	s.lightLLMRefuse(w, &lightLLMError{text: "the API key is missing or wrong", status: http.StatusUnauthorized})
+}

@@ -1,0 +1,272 @@
+// Package secure keeps the files of a TLS server: certificates, keys that may be encrypted, the authorities of clients and
+// their revocations. They are read again when they change; what cannot be read leaves the old ones in force.
+package secure
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/rs/zerolog"
+	"github.com/youmark/pkcs8"
+)
+
+// Files of a TLS server, all in PEM.
+type Files struct {
+	// Certificate holds the server's chain, Key its private key. If the key is encrypted (PKCS#8), KeyPassword is a file with
+	// the password.
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+	KeyPassword string `json:"key_password,omitempty"`
+	// ClientCAs, when not empty, are the authorities of which every client must show a certificate.
+	ClientCAs []string `json:"client_cas,omitempty"`
+	// Revoked are certificate revocation lists of these authorities.
+	Revoked []string `json:"revoked,omitempty"`
+	// TLS13 refuses older versions; else TLS 1.2 is the oldest.
+	TLS13 bool `json:"tls13,omitempty"`
+}
+
+// InFolder are the files that `lockstep certs` makes in a folder; those that are not there are left out.
+func InFolder(folder string) Files {
+	f := Files{Certificate: filepath.Join(folder, "server.pem"), Key: filepath.Join(folder, "server.key.pem"), TLS13: true}
+	exists := func(name string) (string, bool) {
+		path := filepath.Join(folder, name)
+		_, err := os.Stat(path)
+		return path, err == nil
+	}
+	if path, ok := exists("key_pwd.txt"); ok {
+		f.KeyPassword = path
+	}
+	if path, ok := exists("ca.pem"); ok {
+		f.ClientCAs = []string{path}
+	}
+	if path, ok := exists("server_crl.pem"); ok {
+		f.Revoked = []string{path}
+	}
+	return f
+}
+
+// all are the paths that are in use.
+func (f *Files) all() []string {
+	paths := append([]string{f.Certificate, f.Key}, append(append([]string(nil), f.ClientCAs...), f.Revoked...)...)
+	if f.KeyPassword != "" {
+		paths = append(paths, f.KeyPassword)
+	}
+	return paths
+}
+
+// Server is what a TLS listener takes its configuration from.
+type Server struct {
+	files   Files
+	current atomic.Pointer[tls.Config]
+}
+
+// Open reads the files.
+func Open(files Files) (*Server, error) {
+	s := &Server{files: files}
+	return s, s.reload()
+}
+
+// Config returns a configuration that always follows the files that were read last.
+func (s *Server) Config() *tls.Config {
+	return &tls.Config{MinVersion: s.current.Load().MinVersion, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current.Load(), nil }}
+}
+
+func (s *Server) reload() error {
+	config, err := s.files.read()
+	if err != nil {
+		return err
+	}
+	s.current.Store(config)
+	return nil
+}
+
+// read makes a configuration of the files.
+func (f *Files) read() (*tls.Config, error) {
+	certificate, err := f.keyPair()
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}, NextProtos: []string{"http/1.1"}}
+	if f.TLS13 {
+		config.MinVersion = tls.VersionTLS13
+	}
+	if len(f.ClientCAs) == 0 {
+		if len(f.Revoked) > 0 {
+			return nil, errors.New("revocation lists need the authorities of the clients")
+		}
+		return config, nil
+	}
+	authorities, err := readCertificates(f.ClientCAs)
+	if err != nil {
+		return nil, err
+	}
+	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	for _, authority := range authorities {
+		config.ClientCAs.AddCert(authority)
+	}
+	revoked, err := readRevoked(f.Revoked, authorities)
+	if err != nil {
+		return nil, err
+	}
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		for _, chain := range state.VerifiedChains {
+			for _, certificate := range chain {
+				if revoked[revocation{string(certificate.RawIssuer), certificate.SerialNumber.String()}] {
+					return fmt.Errorf("certificate %s was revoked", certificate.SerialNumber)
+				}
+			}
+		}
+		return nil
+	}
+	return config, nil
+}
+
+// keyPair reads certificate and key.
+func (f *Files) keyPair() (tls.Certificate, error) {
+	fail := func(err error) (tls.Certificate, error) { return tls.Certificate{}, err }
+	chain, err := os.ReadFile(f.Certificate)
+	if err != nil {
+		return fail(err)
+	}
+	key, err := os.ReadFile(f.Key)
+	if err != nil {
+		return fail(err)
+	}
+	if block, _ := pem.Decode(key); block != nil && block.Type == "ENCRYPTED PRIVATE KEY" {
+		if f.KeyPassword == "" {
+			return fail(fmt.Errorf("%s is encrypted: name a file with its password", f.Key))
+		}
+		password, err := os.ReadFile(f.KeyPassword)
+		if err != nil {
+			return fail(err)
+		}
+		private, err := pkcs8.ParsePKCS8PrivateKey(block.Bytes, []byte(strings.TrimRight(string(password), "\r\n")))
+		if err != nil {
+			return fail(fmt.Errorf("decrypt %s: %w", f.Key, err))
+		}
+		plain, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			return fail(err)
+		}
+		key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain})
+	}
+	certificate, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return fail(fmt.Errorf("%s and %s: %w", f.Certificate, f.Key, err))
+	}
+	return certificate, nil
+}
+
+// blocks reads all blocks of a type in a file; none is an error.
+func blocks(path, kind string) (list [][]byte, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type == kind {
+			list = append(list, block.Bytes)
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s holds no %s in PEM", path, kind)
+	}
+	return list, nil
+}
+
+func readCertificates(paths []string) (list []*x509.Certificate, err error) {
+	for _, path := range paths {
+		ders, err := blocks(path, "CERTIFICATE")
+		if err != nil {
+			return nil, err
+		}
+		for _, der := range ders {
+			certificate, err := x509.ParseCertificate(der)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			list = append(list, certificate)
+		}
+	}
+	return list, nil
+}
+
+// revocation names a certificate by its issuer and serial number.
+type revocation struct{ issuer, serial string }
+
+// readRevoked reads revocation lists; each must be signed by one of the authorities.
+func readRevoked(paths []string, authorities []*x509.Certificate) (map[revocation]bool, error) {
+	revoked := map[revocation]bool{}
+	for _, path := range paths {
+		ders, err := blocks(path, "X509 CRL")
+		if err != nil {
+			return nil, err
+		}
+		for _, der := range ders {
+			list, err := x509.ParseRevocationList(der)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			signed := false
+			for _, authority := range authorities {
+				signed = signed || list.CheckSignatureFrom(authority) == nil
+			}
+			if !signed {
+				return nil, fmt.Errorf("%s is signed by none of the clients' authorities", path)
+			}
+			for _, entry := range list.RevokedCertificateEntries {
+				revoked[revocation{string(list.RawIssuer), entry.SerialNumber.String()}] = true
+			}
+		}
+	}
+	return revoked, nil
+}
+
+// settleTime is how long files must have been left alone before they are read: they are written one after another.
+const settleTime = 200 * time.Millisecond
+
+// Watch reads the files again when they change, until ctx ends. Their folders are watched, since files are replaced.
+func (s *Server) Watch(ctx context.Context, log zerolog.Logger) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer watcher.Close()
+	for _, path := range s.files.all() {
+		if err := watcher.Add(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("watch %s: %w", filepath.Dir(path), err)
+		}
+	}
+	timer := time.NewTimer(settleTime) // also for what changed before the watch began
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-watcher.Events:
+			timer.Reset(settleTime)
+		case err := <-watcher.Errors:
+			log.Warn().Err(err).Msg("watching the TLS files")
+		case <-timer.C:
+			if err := s.reload(); err != nil {
+				log.Error().Err(err).Msg("the TLS files cannot be used; the old ones stay in force")
+			} else {
+				log.Info().Str("certificate", s.files.Certificate).Msg("TLS files read again")
+			}
+		}
+	}
+}
