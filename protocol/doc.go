@@ -20,7 +20,7 @@
 // Version is in every announcement, dispatch and frame. A peer of another version is refused, never half understood.
 //
 //	1  first version
-//	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels
+//	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels, scores
 package protocol
 
 import "time"

@@ -20,6 +20,8 @@ const (
 
 // Frame is what one step of a group produced for one router, as columns: row i of every column belongs to Request[i].
 //
+// The row of a Score request carries the score where others have their token's log-probability.
+//
 // Bytes, little-endian:
 //
 //	 0  4  magic "LKSF"

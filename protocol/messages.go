@@ -120,8 +120,9 @@ type Request struct {
 	TopLogprobs int `json:"top_logprobs,omitempty"`
 	// StopTokens end the generation when its tokens end with one of these sequences of ids.
 	StopTokens [][]int32 `json:"stop_tokens,omitempty"`
-	// Score asks a reward model for the score of the prompt: one row comes, with token 1, the score as Logprob, and
-	// FinishLength. MaxNewTokens is 1.
+	// Score asks a reward model (ModelCard.Reward) for the score of the prompt instead of tokens. The answer is one row, of
+	// ScoreToken with FinishLength, whose log-probability is the score. MaxNewTokens is 1 then, nothing is Generated, and no
+	// other log-probabilities can be had. Such a model answers no other requests, and no other model these.
 	Score bool `json:"score,omitempty"`
 	// NoPrefixCache computes the whole prompt, and leaves nothing of it for others.
 	NoPrefixCache bool `json:"no_prefix_cache,omitempty"`
@@ -129,6 +130,9 @@ type Request struct {
 	CacheSalt string   `json:"cache_salt,omitempty"`
 	Sampling  Sampling `json:"sampling"`
 }
+
+// ScoreToken stands for the token that a score has none of; LightLLM has the same.
+const ScoreToken = 1
 
 // Dispatch carries a batch of requests to one group incarnation.
 type Dispatch struct {
@@ -207,6 +211,8 @@ func (r *Request) Validate(vocabularySize int) error {
 		return errors.New("the prompt has no tokens")
 	case r.MaxNewTokens <= len(r.Generated):
 		return fmt.Errorf("max_new_tokens is %d, but %d tokens are generated already", r.MaxNewTokens, len(r.Generated))
+	case r.Score && (r.MaxNewTokens != 1 || r.PromptLogprobs || r.TopLogprobs != 0):
+		return fmt.Errorf("a score takes one new token and gives no log-probabilities; max_new_tokens is %d", r.MaxNewTokens)
 	case r.TopLogprobs < 0 || r.TopLogprobs > MaxTopLogprobs:
 		return fmt.Errorf("%d top log-probabilities, at most %d", r.TopLogprobs, MaxTopLogprobs)
 	case len(r.StopTokens) > MaxStopTokenSequences:

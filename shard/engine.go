@@ -1,12 +1,14 @@
 package shard
 
 import (
+	"errors"
 	"slices"
 
 	"lockstep/protocol"
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
 	"lockstep/shard/schedule"
+	"lockstep/shard/weights"
 	"lockstep/shard/workers"
 )
 
@@ -48,6 +50,7 @@ type output struct {
 func newEngine(m *model.Model, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
 	e := &engine{model: m, broadcast: broadcast, share: team.Share, samplers: make([]sample.Sampler, team.Size()),
 		eos: m.Config().EOSTokenIDs, maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
+		reward:    m.Config().Score != weights.NoScore,
 		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account)}
 	e.schedule = schedule.New(schedule.Limits{BlockTokens: model.BlockTokens, Blocks: blocks, PrefillTokens: config.PrefillTokens, MaxSequences: config.MaxSequences})
 	// A parked sequence keeps its slot. It runs again before anything that waits, so those that ever ran and have not ended
@@ -76,6 +79,7 @@ type engine struct {
 	eos         []int32
 	maxTokens   int // of a sequence
 	prefixCache bool
+	reward      bool // the model has a score head
 
 	sequences map[schedule.ID]*sequence
 	byOrigin  map[origin]*sequence
@@ -97,6 +101,17 @@ type engine struct {
 type wanted struct {
 	output int   // index into outputs
 	next   int32 // the prompt token whose log-probability is wanted; -1: choose a token
+}
+
+// check says why no group of this model can compute a request; nil: it can, if there is room.
+func (e *engine) check(request *protocol.Request) error {
+	switch {
+	case request.Score && !e.reward:
+		return errors.New("the model has no score head")
+	case !request.Score && e.reward:
+		return errors.New("the model has a score head and generates no text")
+	}
+	return request.Validate(e.model.Config().Vocabulary)
 }
 
 // add takes a request, and reports whether it is new. The caller has checked that it fits.
@@ -234,6 +249,8 @@ func (e *engine) consume() func(logits []float32, rows int) {
 				switch next := wants[i].next; {
 				case next >= 0:
 					results[i] = result{token: next, logprob: sample.Logprob(row, next)}
+				case s.request.Score:
+					results[i] = result{token: protocol.ScoreToken, logprob: row[0]}
 				case next == -1:
 					r, context := &results[i], sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.eos}
 					r.token, r.logprob, r.top = e.samplers[worker].Choose(row, context, &s.request.Sampling, s.request.TopLogprobs, nil)

@@ -181,7 +181,7 @@ func (l *leader) accept(dispatch *protocol.Dispatch) protocol.DispatchReply {
 // refuses says why a request is not taken; nil counts it as held.
 func (l *leader) refuses(request *protocol.Request) *protocol.Error {
 	limits := l.base.Limits
-	if err := request.Validate(l.engine.model.Config().Vocabulary); err != nil {
+	if err := l.engine.check(request); err != nil {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: err.Error()}
 	}
 	known := len(request.Prompt) + len(request.Generated)

@@ -216,7 +216,11 @@ func warmUp(e *engine, config Config) error {
 		if id == sequences-1 {
 			tokens = prompt
 		}
-		e.add("", protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: 3, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}})
+		request := protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: 3, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}}
+		if e.reward {
+			request.Score, request.MaxNewTokens = true, 1
+		}
+		e.add("", request)
 	}
 	for len(e.byOrigin) > 0 {
 		if _, err := e.step(); err != nil {
@@ -235,7 +239,7 @@ func (r *rank) card() (card []byte, digest string, err error) {
 		numerics += fmt.Sprintf("-%d", r.config.Shards) // the order of sums depends on the number of shards
 	}
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.source.DataType, DeviceType: "cpu", VocabularySize: c.Vocabulary,
-		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, NumericsID: numerics, Tokenizer: r.source.Tokenizer})
+		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Score != weights.NoScore, NumericsID: numerics, Tokenizer: r.source.Tokenizer})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}
