@@ -153,7 +153,7 @@ func check(t *testing.T, g *group, c golden) float64 {
 	return worst
 }
 
-// Every Llama-family reference case, on every kernel path that this CPU has and on one to four shards.
+// Every Llama-family reference case, on every kernel path that this CPU has and, with the best one, on one to four shards.
 func TestGoldenModels(t *testing.T) {
 	models, err := filepath.Glob("testdata/*/golden.jsonl.gz")
 	if err != nil || len(models) < 12 {

@@ -17,8 +17,8 @@ type rewardCase struct {
 	Score  float64 `json:"score"`
 }
 
-// All reward cases on every kernel path and on one to four shards: each prompt alone and whole, then all in one batch in
-// pieces of 21 tokens. Both must give the same bits.
+// All reward cases on every kernel path and, with the best one, on one to four shards: each prompt alone and whole, then all
+// in one batch in pieces of 21 tokens. Both must give the same bits.
 func TestGoldenScores(t *testing.T) {
 	for _, name := range []string{"internlm2_reward", "qwen2_reward"} {
 		source, files := fixture(t, name)

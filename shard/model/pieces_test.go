@@ -1,0 +1,72 @@
+package model_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+)
+
+// Windows by layer and norms of heads hold to law 3 too: a prompt in pieces of 7 tokens beside another one gets the logits
+// that it gets whole and alone.
+func TestPieces(t *testing.T) {
+	for _, name := range []string{"internlm2", "qwen2_untied_sliding", "qwen3_5q1kv"} {
+		source, files := fixture(t, name)
+		var prompts [][]int32
+		for _, c := range cases[golden](t, files["golden.jsonl"].Data) {
+			if len(c.Prompt) > 60 && len(prompts) < 2 {
+				prompts = append(prompts, c.Prompt[:60+len(prompts)])
+			}
+		}
+		if len(prompts) != 2 {
+			t.Fatalf("%s: got %d long prompts, want 2", name, len(prompts))
+		}
+		for _, ranks := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
+				g := newGroup(t, source, ranks, 1, cpu.Best())
+				var want, got [2][][]float32
+				var pieces [2]*sequence
+				for i, prompt := range prompts {
+					want[i] = g.sequence(len(prompt)).compute(prompt, model.LogitsAll)
+					pieces[i] = g.sequence(len(prompt))
+				}
+				for at := 0; at < len(prompts[1]); at += 7 {
+					var chunks []model.Chunk
+					for i, prompt := range prompts {
+						if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
+							chunks = append(chunks, pieces[i].chunk(part, model.LogitsAll))
+						}
+					}
+					rows := g.step(chunks)
+					for i := range chunks {
+						count := len(chunks[i].Tokens)
+						got[i] = append(got[i], rows[:count]...)
+						rows = rows[count:]
+					}
+				}
+				for i := range want {
+					if row := firstDifference(got[i], want[i]); row >= 0 {
+						t.Errorf("prompt %d: other logits behind token %d", i, row)
+					}
+				}
+			})
+		}
+	}
+}
+
+// firstDifference returns the first row that differs in any bit, -1 if none does.
+func firstDifference(got, want [][]float32) int {
+	if len(got) != len(want) {
+		return min(len(got), len(want))
+	}
+	for row := range want {
+		for i, v := range want[row] {
+			if math.Float32bits(got[row][i]) != math.Float32bits(v) {
+				return row
+			}
+		}
+	}
+	return -1
+}
