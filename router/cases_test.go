@@ -67,6 +67,43 @@ func TestDialectCases(t *testing.T) {
 	}
 }
 
+// Dashboards made for each replaced server find its metrics, and ours beside them.
+func TestMetricsOfEachDialect(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	for _, body := range []string{`{"inputs":"Once","parameters":{"max_new_tokens":5}}`, `{"inputs":"Once","parameters":{"top_p":9}}`} {
+		response, err := http.Post(url+"/tgi/generate", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+	}
+	for path, names := range map[string][]string{
+		"/metrics": {"tgi_request_count 2", "tgi_request_success 1", `tgi_request_failure{err="validation"} 1`, "lockstep_time_to_first_token_seconds_count 1"},
+		"/lightllm/metrics": {`lightllm_request_count_total{model_name="demo"} 2`, `lightllm_request_failure_total{model_name="demo"} 1`,
+			`lightllm_generation_tokens_total{model_name="demo"} 5`, `lightllm_request_first_token_duration_count{model_name="demo"} 1`, "lockstep_inter_token_seconds_count 4"},
+		"/mindie/metrics": {`request_received_total{model_name="demo"} 2`, `num_requests_running{model_name="demo"} 0`,
+			`e2e_request_latency_seconds_count{model_name="demo"} 1`, "lockstep_groups_lost_total 0"},
+	} {
+		response, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if !strings.Contains("\n"+string(text), "\n"+name+"\n") {
+				t.Errorf("%s: %q is missing in\n%s", path, name, text)
+			}
+		}
+	}
+}
+
 func readCases(t *testing.T, path string) (cases []dialectCase) {
 	t.Helper()
 	file, err := os.Open(path)

@@ -38,6 +38,9 @@ type run struct {
 	ids       []int32
 	tokens    []token
 	last      *generation // set with the last token
+	metrics   *Metrics
+	began     time.Time
+	came      time.Time // when the newest token came
 }
 
 // runOptions are a dialect's wishes for a run.
@@ -62,7 +65,7 @@ func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *r
 		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
 	}
 	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: o.keep, prefix: o.prefix,
-		stopFirst: o.stopFirst}
+		stopFirst: o.stopFirst, metrics: s.metrics, began: time.Now()}
 	if len(o.stops) > 0 {
 		one.stops = text.NewStopMatcher(o.stops)
 	}
@@ -76,6 +79,7 @@ func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *reque
 	if err != nil || outcome != request.Got {
 		return nil, err, outcome
 	}
+	o.measure(len(taken))
 	for _, t := range taken {
 		o.ids = append(o.ids, t.ID)
 		piece := token{id: t.ID, text: o.stream.Next(t.ID), logprob: t.Logprob, special: o.model.Tokenizer.IsSpecial(t.ID)}
@@ -90,6 +94,20 @@ func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *reque
 		}
 	}
 	return o.fresh, nil, request.Got
+}
+
+// measure counts the time until the first token, and between those that follow: of several at once the first has waited.
+func (o *run) measure(tokens int) {
+	now := time.Now()
+	if o.came.IsZero() {
+		o.metrics.firstToken.Observe(now.Sub(o.began).Seconds())
+	} else {
+		o.metrics.betweenTokens.Observe(now.Sub(o.came).Seconds())
+	}
+	for range tokens - 1 {
+		o.metrics.betweenTokens.Observe(0)
+	}
+	o.came = now
 }
 
 // finish tells why the newest token is the last one, in the dialect's order, or "".

@@ -27,7 +27,7 @@ func (s *Server) lightLLM() []route {
 		{both, "/readiness", ok},
 		{both, "/get_model_name", s.lightLLMModelName},
 		{get, "/token_load", s.serveTokenLoad},
-		{get, "/metrics", s.serveMetrics},
+		{get, "/metrics", s.serveAliases(lightLLMNames)},
 	}
 }
 

@@ -56,6 +56,8 @@ var totalMetrics = []struct {
 	{describe("queue_expired_total", "requests that waited for as long as they may"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.Expired) }},
 	{describe("prefix_prompt_tokens_total", "known tokens of requests when they first began"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.PromptTokens) }},
 	{describe("prefix_hit_tokens_total", "how many of them prefix caches had"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.CachedTokens) }},
+	{describe("groups_lost_total", "groups that died or fell silent"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.GroupsLost) }},
+	{describe("requests_resumed_total", "requests that were dispatched again with the tokens that they had"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.Resumed) }},
 	{describe("ledger_mismatches_total", "how often the ledger began to differ from a group's account"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.LedgerMismatches) }},
 }
 

@@ -26,6 +26,7 @@ type Metrics struct {
 	inputLength, maxNewTokens  prometheus.Histogram
 	generatedTokens, batchSize prometheus.Histogram
 	stepDuration               *prometheus.HistogramVec
+	firstToken, betweenTokens  prometheus.Histogram // our own, in seconds
 }
 
 // NewMetrics returns metrics whose buckets fit the limits, as TGI's do.
@@ -77,6 +78,8 @@ func NewMetrics(maxInputLength, maxTotalTokens int) *Metrics {
 	m.generatedTokens, m.batchSize = histogram("tgi_request_generated_tokens", steps(maxTotalTokens)), histogram("tgi_batch_next_size", sizes)
 	m.stepDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tgi_batch_inference_duration", Buckets: duration}, []string{"method"})
 	m.registry.MustRegister(m.stepDuration)
+	m.firstToken = histogram("lockstep_time_to_first_token_seconds", duration)
+	m.betweenTokens = histogram("lockstep_inter_token_seconds", duration)
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{DisableCompression: true})
 	return m
 }
@@ -104,8 +107,8 @@ type buffered struct {
 func (b *buffered) Header() http.Header { return b.header }
 func (b *buffered) WriteHeader(int)     {}
 
-// serveMetrics answers GET /metrics.
-func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
+// gaugeLoad sets the gauges that show the moment at which they are asked for.
+func (s *Server) gaugeLoad() {
 	load := s.backend.Load()
 	requests, reserved := 0, 0
 	for _, g := range load.Groups {
@@ -114,6 +117,11 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	s.metrics.queued.Set(float64(load.Queued))
 	s.metrics.running.Set(float64(requests))
 	s.metrics.reserved.Set(float64(reserved))
+}
+
+// serveMetrics answers GET /metrics.
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	s.gaugeLoad()
 	plain := r.Clone(r.Context())
 	plain.Header = http.Header{}
 	body := &buffered{header: http.Header{}}

@@ -23,7 +23,7 @@ func (s *Server) mindie() []route {
 		{post, "/generate_stream", s.mindieRoute(true, false)},
 		{get, "/health", s.mindieHealth},
 		{get, "/info", s.mindieInfo},
-		{get, "/metrics", s.serveMetrics},
+		{get, "/metrics", s.serveAliases(mindieNames)},
 	}
 }
 

@@ -80,6 +80,9 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	g.running[c.wire] = c
 	f.wires[c.wire] = c
 	c.events.MarkDispatched(now)
+	if len(c.generated) > 0 {
+		f.totals.Resumed++
+	}
 	return protocol.Request{
 		ID: c.wire, Prompt: c.request.Prompt, Generated: append([]int32(nil), c.generated...),
 		MaxNewTokens: c.request.MaxNewTokens, Sampling: c.request.Sampling, TopLogprobs: c.request.TopLogprobs,

@@ -100,6 +100,8 @@ type Totals struct {
 	Expired uint64
 	// LedgerMismatches is how often the ledger began to differ from a group's account.
 	LedgerMismatches uint64
+	// GroupsLost counts groups that died or fell silent; Resumed, requests that were dispatched again with tokens of theirs.
+	GroupsLost, Resumed uint64
 }
 
 // Load is a snapshot of all groups and the queue.
