@@ -51,6 +51,7 @@ type routerFlags struct {
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
 	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"auto,tgi,mindie,lightllm" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm) and body."`
 	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"tgi,mindie,lightllm" default:"tgi" help:"Dialect of requests that do not tell."`
+	TGIVersion            string   `name:"tgi-version" env:"LOCKSTEP_TGI_VERSION" enum:"0.9.4,3" default:"0.9.4" help:"Version of TGI that its clients are answered as: 0.9.4, or 3 as 3.3.7 answers."`
 	LightLLMErrors        string   `name:"lightllm-errors" env:"LOCKSTEP_LIGHTLLM_ERRORS" enum:"new,old" default:"new" help:"Envelope and statuses of LightLLM's errors, which changed in 2026."`
 	Listen                []string `env:"LOCKSTEP_LISTEN" sep:";" placeholder:"DIALECT=HOST:PORT[,tls=FOLDER]" help:"One more address with a dialect of its own; tls names a folder as lockstep certs makes it. Repeatable."`
 	APIKey                []string `name:"api-key" env:"API_KEY" placeholder:"KEY|@FILE" help:"Key of which every request that does work must show one as a bearer token; @FILE holds one a line. Repeatable."`
@@ -87,7 +88,7 @@ type refusedFlags struct {
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	KVCacheDtype          string `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" hidden:"" refuse:"the KV cache has one type"`
 	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
-	MaxTopNTokens         string `env:"MAX_TOP_N_TOKENS" hidden:"" accept:"5" refuse:"top_n_tokens does not exist yet"`
+	MaxTopNTokens         string `env:"MAX_TOP_N_TOKENS" hidden:"" accept:"5" refuse:"top_n_tokens goes up to 5"`
 	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"CUDA cards are not supported yet"`
 	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"CUDA cards are not supported yet; --cpu-memory-fraction is its sibling"`
 	PrometheusPort        string `env:"PROMETHEUS_PORT" hidden:"" refuse:"/metrics is served on the main port only"`

@@ -34,12 +34,12 @@ func TestParse(t *testing.T) {
 	}
 	t.Setenv("LOCKSTEP_ADMISSION", "past-future")
 	t.Setenv("LOCKSTEP_DISABLE_PREFIX_CACHE", "true")
-	c, err = parse([]string{"--overload", "wait", "--max-queue-size", "7", "--queue-timeout", "1.5"}, io.Discard)
+	c, err = parse([]string{"--overload", "wait", "--max-queue-size", "7", "--queue-timeout", "1.5", "--tgi-version", "3"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := launcher{command: c}
-	if r := l.routerConfig(); r.Admission != "past-future" || r.Overload != "wait" || r.MaxQueueSize != 7 || r.QueueTimeout != 1.5 || !c.DisablePrefixCache {
+	if r := l.routerConfig(); r.Admission != "past-future" || r.Overload != "wait" || r.MaxQueueSize != 7 || r.QueueTimeout != 1.5 || r.TGIVersion != "3" || !c.DisablePrefixCache {
 		t.Errorf("got %+v", r)
 	}
 	c, err = parse([]string{"node", "--hostname", "127.0.0.3", "--join", "127.0.0.2"}, io.Discard)
@@ -57,6 +57,7 @@ func TestRefusals(t *testing.T) {
 	for _, test := range []struct{ arguments, want string }{
 		{"--nope", "unknown flag --nope"},
 		{"--port x", "--port"},
+		{"--tgi-version 2", "--tgi-version must be one of"},
 		{"--admission aggressive", "--admission must be one of"},
 		{"--overload panic", "--overload must be one of"},
 		{"--max-queue-size 0", "--max-queue-size must be > 0, got 0"},

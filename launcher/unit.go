@@ -154,7 +154,7 @@ func (l *launcher) routerConfig() router.Config {
 		CORSAllowOrigin: l.CORSAllowOrigin, PayloadLimit: int64(l.PayloadLimit),
 		GracefulTerminationTimeout: float64(l.Graceful),
 		TLS:                        l.guard.TLS, Listeners: l.guard.Listeners, APIKeys: l.guard.APIKeys, MaxConnections: l.MaxConnections,
-		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, LightLLMErrors: l.LightLLMErrors,
+		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, TGIVersion: l.TGIVersion, LightLLMErrors: l.LightLLMErrors,
 		Admission: l.Admission, Overload: l.Overload, MaxQueueSize: l.MaxQueueSize, QueueTimeout: l.QueueTimeout,
 	}
 }

@@ -78,6 +78,8 @@ type Config struct {
 	// path and body, and else takes DefaultDialect, "tgi" by default.
 	Dialect        string `json:"dialect"`
 	DefaultDialect string `json:"default_dialect"`
+	// TGIVersion is the version of TGI that its dialect answers as: "0.9.4" (default) or "3".
+	TGIVersion string `json:"tgi_version"`
 	// LightLLMErrors is "new" (default) or "old": the envelope and statuses of its errors.
 	LightLLMErrors string `json:"lightllm_errors"`
 	// APIKeys, when not empty, are the keys of which every request that does work must show one as a bearer token.
@@ -88,7 +90,7 @@ type Config struct {
 	Listeners []Listener `json:"listeners"`
 	// MaxConnections bounds the open connections of each listener; more wait to be accepted. Default 8192.
 	MaxConnections int `json:"max_connections"`
-	// Version is what /info says. Default "0.9.4", whose dialect is spoken.
+	// Version is what /info says. Default: TGI's, "0.9.4" or "3.3.7".
 	Version string `json:"version"`
 }
 
@@ -113,6 +115,10 @@ func (c *Config) Validate() error {
 	setDefault(&c.PayloadLimit, 2<<20)
 	setDefault(&c.GroupWaitTimeout, 60)
 	setDefault(&c.GracefulTerminationTimeout, 60)
+	setDefault(&c.TGIVersion, string(api.TGI094))
+	if c.TGIVersion == string(api.TGI3) {
+		setDefault(&c.Version, "3.3.7")
+	}
 	setDefault(&c.Version, "0.9.4")
 	setDefault(&c.Dialect, string(api.Auto))
 	setDefault(&c.LightLLMErrors, "new")
@@ -133,6 +139,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)
 	case !slices.Contains(AdmissionPolicies, c.Admission):
 		return fmt.Errorf("router: admission policy %q: want one of %q", c.Admission, AdmissionPolicies)
+	case !slices.Contains(api.TGIVersions, c.TGIVersion):
+		return fmt.Errorf("router: TGI version %q: want one of %q", c.TGIVersion, api.TGIVersions)
 	case c.LightLLMErrors != "new" && c.LightLLMErrors != "old":
 		return fmt.Errorf("router: LightLLM's errors %q: want new or old", c.LightLLMErrors)
 	case slices.Contains(c.APIKeys, ""):
@@ -180,7 +188,7 @@ func (c *Config) api() api.Config {
 		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
 		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version,
-		OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
+		TGIVersion: api.TGIVersion(c.TGIVersion), OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
 		Dialect: api.Dialect(c.Dialect), DefaultDialect: api.Dialect(c.DefaultDialect),
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),
 	}

@@ -1,10 +1,12 @@
 package router_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,13 +14,15 @@ import (
 	"lockstep/router/fleettest"
 )
 
-// recordedProfiles are the flags of the recorded originals, and how many of their cases must pass at least.
-var recordedProfiles = []struct {
+// recordedProfile is a set of flags with which an original was recorded.
+type recordedProfile struct {
 	name    string
 	config  router.Config
 	step    time.Duration
-	atLeast int
-}{
+	atLeast int // of its cases must pass
+}
+
+var recordedTGI094 = []recordedProfile{
 	{"default", router.Config{}, time.Millisecond, 215},
 	{"small", router.Config{MaxInputLength: 16, MaxTotalTokens: 32, MaxBestOf: 4, MaxStopSequences: 1, ValidationWorkers: 1,
 		MaxWaitingTokens: 7, WaitingServedRatio: 0.5, MaxConcurrentRequests: 9}, time.Millisecond, 7},
@@ -27,9 +31,35 @@ var recordedProfiles = []struct {
 	{"cors", router.Config{CORSAllowOrigin: []string{"http://a.example", "https://b.example"}}, time.Millisecond, 5},
 }
 
+var recordedTGI3 = []recordedProfile{
+	{"v3", router.Config{}, time.Millisecond, 19},
+	{"v3key", router.Config{APIKeys: []string{"sesame"}}, time.Millisecond, 4},
+}
+
 // TestRecordedTGI replays what the real router of TGI 0.9.4 answered.
 func TestRecordedTGI(t *testing.T) {
 	t.Parallel()
+	replayRecorded(t, "tgi094.jsonl", "0.9.4", recordedTGI094, func(recordedCase) bool { return true })
+}
+
+// TestRecordedTGI3 replays what the real router of TGI 3.3.7 answered, but for OpenAI's routes and grammars.
+func TestRecordedTGI3(t *testing.T) {
+	t.Parallel()
+	replayRecorded(t, "tgi337.jsonl", "3", recordedTGI3, func(c recordedCase) bool {
+		path := c.Request.Path
+		openAI := strings.HasPrefix(path, "/v1/chat/") || strings.HasPrefix(path, "/v1/completions") || path == "/chat_tokenize"
+		return !openAI && c.Name != "g3_grammar"
+	})
+}
+
+// recordedCase is the part of a case by which cases are chosen.
+type recordedCase struct {
+	Name    string
+	Request struct{ Path string }
+}
+
+// replayRecorded replays those cases of a file that are wanted, for each profile against a router with its flags.
+func replayRecorded(t *testing.T, file, version string, profiles []recordedProfile, wanted func(recordedCase) bool) {
 	shared := os.Getenv("LOCKSTEP_SHARED")
 	if shared == "" {
 		shared = "../../shared"
@@ -38,19 +68,35 @@ func TestRecordedTGI(t *testing.T) {
 	if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
 		skip = t.Fatal
 	}
-	compare, cases := filepath.Join(shared, "golden/http/compare.py"), filepath.Join(shared, "golden/http/tgi094.jsonl")
-	if _, err := os.Stat(compare); err != nil {
+	compare := filepath.Join(shared, "golden/http/compare.py")
+	recorded, err := os.ReadFile(filepath.Join(shared, "golden/http", file))
+	if err != nil {
 		skip("no recorded cases: ", err)
 	}
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		skip("no python3: ", err)
 	}
-	for _, profile := range recordedProfiles {
+	var kept []byte
+	for line := range bytes.Lines(recorded) {
+		var c recordedCase
+		if err := json.Unmarshal(line, &c); err != nil {
+			t.Fatal(err)
+		}
+		if wanted(c) {
+			kept = append(kept, line...)
+		}
+	}
+	cases := filepath.Join(t.TempDir(), file)
+	if err := os.WriteFile(cases, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, profile := range profiles {
 		t.Run(profile.name, func(t *testing.T) {
 			natsURL := startNATS(t)
 			startGroup(t, natsURL, fleettest.Options{StepInterval: profile.step})
 			profile.config.Dialect = "tgi" // two of the recorded bodies are in other dialects
+			profile.config.TGIVersion = version
 			url, _ := startRouter(t, natsURL, profile.config)
 			// The exit status only says whether all passed; the counts are judged here.
 			output, _ := exec.Command(python, compare, cases, url, "--profile", profile.name, "--json", "--timeout", "20").Output()

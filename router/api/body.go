@@ -5,11 +5,12 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
 
-// parameters are the generation parameters of TGI 0.9.4 as they stand in a body; nil is null or absent.
+// parameters are the generation parameters of TGI as they stand in a body; nil is null or absent.
 type parameters struct {
 	BestOf              *uint64
 	Temperature         *float32
@@ -18,7 +19,7 @@ type parameters struct {
 	TopP                *float32
 	TypicalP            *float32
 	DoSample            bool
-	MaxNewTokens        uint64
+	MaxNewTokens        *uint64 // nil, with TGI 3 only: as many as there is room for
 	ReturnFullText      *bool
 	Stop                []string
 	Truncate            *uint64
@@ -26,6 +27,9 @@ type parameters struct {
 	Details             bool
 	DecoderInputDetails bool
 	Seed                *uint64
+	TopNTokens          *uint64 // from here on TGI 3 only
+	Grammar             *grammar
+	AdapterID           *string
 	Extensions          extensions
 }
 
@@ -40,9 +44,17 @@ func intoSize(target *uint64) func(*bodyDecoder) error {
 	return intoUnsigned(target, "usize", math.MaxUint64)
 }
 
-// tgi094Parameters is the structure of parameters in the order in which an array holds them.
-func tgi094Parameters(p *parameters) structure {
-	return structure{name: "GenerateParameters", fields: []field{
+func intoU32(target *uint64) func(*bodyDecoder) error {
+	return intoUnsigned(target, "u32", math.MaxUint32)
+}
+
+func intoU64(target *uint64) func(*bodyDecoder) error {
+	return intoUnsigned(target, "u64", math.MaxUint64)
+}
+
+// tgiParameters is the structure of parameters in the order in which an array holds them.
+func tgiParameters(p *parameters, three bool) structure {
+	fields := []field{
 		{"best_of", nullable(&p.BestOf, intoSize)},
 		{"temperature", nullable(&p.Temperature, intoFloat)},
 		{"repetition_penalty", nullable(&p.RepetitionPenalty, intoFloat)},
@@ -50,32 +62,58 @@ func tgi094Parameters(p *parameters) structure {
 		{"top_p", nullable(&p.TopP, intoFloat)},
 		{"typical_p", nullable(&p.TypicalP, intoFloat)},
 		{"do_sample", intoBool(&p.DoSample)},
-		{"max_new_tokens", intoUnsigned(&p.MaxNewTokens, "u32", math.MaxUint32)},
+		{"max_new_tokens", func(d *bodyDecoder) error { return intoU32(p.MaxNewTokens)(d) }},
 		{"return_full_text", nullable(&p.ReturnFullText, intoBool)},
 		{"stop", intoList(&p.Stop, intoText)},
 		{"truncate", nullable(&p.Truncate, intoSize)},
 		{"watermark", intoBool(&p.Watermark)},
 		{"details", intoBool(&p.Details)},
 		{"decoder_input_details", intoBool(&p.DecoderInputDetails)},
-		{"seed", nullable(&p.Seed, func(target *uint64) func(*bodyDecoder) error {
-			return intoUnsigned(target, "u64", math.MaxUint64)
-		})},
-	}, extensions: p.Extensions.fields()}
+		{"seed", nullable(&p.Seed, intoU64)},
+	}
+	if three {
+		fields[7] = field{"max_new_tokens", nullable(&p.MaxNewTokens, intoU32)}
+		// Fields go before extensions of the same name.
+		fields = slices.Insert(fields, 3, field{"frequency_penalty", optional(intoFloat(&p.Extensions.sampling.RelativeFrequencyPenalty))})
+		fields = append(fields,
+			field{"top_n_tokens", nullable(&p.TopNTokens, intoU32)},
+			field{"grammar", nullable(&p.Grammar, intoGrammar)},
+			field{"adapter_id", nullable(&p.AdapterID, intoText)})
+	}
+	return structure{name: "GenerateParameters", fields: fields, extensions: p.Extensions.fields()}
 }
 
-// decodeTGI094 reads a body of TGI 0.9.4. compat adds the field stream.
-func decodeTGI094(data []byte, compat bool) (*generateBody, error) {
-	body := &generateBody{Parameters: parameters{MaxNewTokens: 20}}
+// defaultMaxNewTokens is that of TGI 0.9.4.
+const defaultMaxNewTokens = 20
+
+// decodeTGI reads a body of a generate route.
+func decodeTGI(data []byte, f form) (*generateBody, error) {
+	body := &generateBody{}
+	p := &body.Parameters
+	if p.DoSample = f.three; !f.three { // TGI 3 samples where there are no parameters at all
+		p.MaxNewTokens = new(uint64)
+		*p.MaxNewTokens = defaultMaxNewTokens
+	}
 	s := structure{name: "GenerateRequest", required: 1, fields: []field{
 		{"inputs", intoText(&body.Inputs)},
-		{"parameters", func(d *bodyDecoder) error { return d.structure(tgi094Parameters(&body.Parameters)) }},
+		{"parameters", func(d *bodyDecoder) error {
+			p.DoSample = false
+			return d.structure(tgiParameters(p, f.three))
+		}},
 	}}
-	if compat {
+	if f.compat {
 		s.name = "CompatGenerateRequest"
 		s.fields = append(s.fields, field{"stream", intoBool(&body.Stream)})
 	}
 	d := &bodyDecoder{data: data}
-	if err := d.structure(s); err != nil {
+	err := d.structure(s)
+	if refusal, ok := err.(*bodyError); ok && f.untagged && !refusal.syntax {
+		// The original reads the whole body before it tries what it may be.
+		if err = (&bodyDecoder{data: data}).ignore(); err == nil {
+			err = &bodyError{text: "data did not match any variant of untagged enum SagemakerRequest"}
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	return body, nil

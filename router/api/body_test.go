@@ -27,7 +27,7 @@ func TestBodies(t *testing.T) {
 		{`{"inputs":"x","parameters":{"temperature":1e39}}`, ""},
 		{`{"inputs":"x","extra":[1,}`, "extra: expected value at line 1 column 26"},
 	} {
-		_, err := decodeTGI094([]byte(c.body), false)
+		_, err := decodeTGI([]byte(c.body), form{})
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -40,7 +40,7 @@ func TestBodies(t *testing.T) {
 
 func TestDeepBodiesDoNotRecurse(t *testing.T) {
 	deep := `{"inputs":"x","y":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}"
-	if _, err := decodeTGI094([]byte(deep), false); err != nil {
+	if _, err := decodeTGI([]byte(deep), form{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -48,10 +48,13 @@ func TestDeepBodiesDoNotRecurse(t *testing.T) {
 func FuzzBody(f *testing.F) {
 	f.Add([]byte(`{"inputs":"x","parameters":{"stop":["a"],"seed":3,"top_p":0.5}}`))
 	f.Add([]byte(`["a",[1,2.5,null],true] x`))
+	f.Add([]byte(`{"inputs":"x","parameters":{"grammar":{"type":"json_schema","value":{"schema":{}}},"top_n_tokens":2}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		body, err := decodeTGI094(data, true)
-		if (body == nil) == (err == nil) {
-			t.Fatalf("got %v and %v", body, err)
+		for _, f := range []form{{compat: true}, {three: true}, {three: true, compat: true, untagged: true}} {
+			body, err := decodeTGI(data, f)
+			if (body == nil) == (err == nil) {
+				t.Fatalf("got %v and %v", body, err)
+			}
 		}
 	})
 }
@@ -78,7 +81,7 @@ func TestTexts(t *testing.T) {
 func TestEventsAllocateLittle(t *testing.T) {
 	one := token{id: 5, text: " word", logprob: -1.25}
 	buffer := make([]byte, 0, 256)
-	if got := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], &one, nil, 1, false) }); got > 0 {
+	if got := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], &one, nil, 1, form{}, false) }); got > 0 {
 		t.Errorf("got %v allocations, want none", got)
 	}
 	want := `data:{"token":{"id":5,"text":" word","logprob":-1.25,"special":false},"generated_text":null,"details":null}` + "\n\n"

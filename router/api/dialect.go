@@ -152,7 +152,8 @@ var (
 	lightLLMKeys    = []string{"return_details", "stop_sequences", "input_penalty", "ignore_eos", "min_new_tokens", "allowed_token_ids", "guided_grammar", "guided_json",
 		"regular_constraint", "exponential_decay_length_penalty", "print_eos_token", "skip_special_tokens", "add_special_tokens",
 		"add_spaces_between_special_tokens", "group_request_id", "n", "logit_bias", "disable_prompt_cache", "prompt_logprobs"}
-	lightLLMWeakKeys = []string{"presence_penalty", "frequency_penalty"}
+	lightLLMWeakKeys  = []string{"presence_penalty", "frequency_penalty"}
+	lightLLMWeakKeys3 = []string{"presence_penalty"} // where TGI 3 is spoken
 )
 
 // detectBody tells which dialect a body is in by its keys; "" when none speaks. TGI and MindIE have the same keys: MindIE
@@ -165,6 +166,10 @@ func (s *Server) detectBody(data []byte) Dialect {
 	has := func(in map[string]byte, keys []string) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { _, ok := in[key]; return ok })
 	}
+	weak := lightLLMWeakKeys
+	if s.three() {
+		weak = lightLLMWeakKeys3
+	}
 	switch {
 	case has(top, mindieTopKeys), noAdapter:
 		return MindIE
@@ -173,7 +178,7 @@ func (s *Server) detectBody(data []byte) Dialect {
 			return MindIE
 		}
 		return TGI
-	case top["inputs"] == '[', has(top, lightLLMTopKeys), has(parameters, lightLLMKeys), has(parameters, lightLLMWeakKeys):
+	case top["inputs"] == '[', has(top, lightLLMTopKeys), has(parameters, lightLLMKeys), has(parameters, weak):
 		return LightLLM
 	}
 	return ""

@@ -25,7 +25,11 @@ func TestDetectBody(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", body, got, want)
 		}
 	}
-	s := &Server{config: Config{DefaultDialect: MindIE}}
+	s := &Server{config: Config{DefaultDialect: TGI, TGIVersion: TGI3}}
+	if got := s.detectBody([]byte(`{"inputs":"a","parameters":{"frequency_penalty":1}}`)); got != "" {
+		t.Errorf("with TGI 3, which has frequency_penalty: got %q", got)
+	}
+	s = &Server{config: Config{DefaultDialect: MindIE}}
 	if got := s.detectBody([]byte(`{"inputs":"a","parameters":{"details":true}}`)); got != MindIE {
 		t.Errorf("with MindIE as default: got %q", got)
 	}

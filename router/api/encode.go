@@ -82,6 +82,7 @@ type token struct {
 	text    string
 	logprob float32
 	special bool
+	top     []token // the likeliest at its place, where that was asked for
 }
 
 // appendToken appends {"id":…,"text":…,"logprob":…,"special":…}.
@@ -102,6 +103,7 @@ type generation struct {
 	text     string // with the prompt in front where that was asked for
 	finish   string
 	sampling protocol.Sampling
+	length   int           // of the prompt in tokens
 	prompt   []promptToken // only where asked for
 	tokens   []token
 }
@@ -169,6 +171,32 @@ func (g *generation) appendLists(b []byte) []byte {
 	return append(b, ']')
 }
 
+// appendTop appends the list top_tokens with the alternatives of every token, if they were asked for.
+func (g *generation) appendTop(b []byte) []byte {
+	if len(g.tokens) == 0 || len(g.tokens[0].top) == 0 {
+		return b
+	}
+	b = append(b, `,"top_tokens":[`...)
+	for i := range g.tokens {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendAlternatives(b, g.tokens[i].top)
+	}
+	return append(b, ']')
+}
+
+func appendAlternatives(b []byte, top []token) []byte {
+	b = append(b, '[')
+	for i := range top {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendToken(b, &top[i])
+	}
+	return append(b, ']')
+}
+
 // appendGeneration appends a whole answer; others are the copies of best_of that lost.
 func appendGeneration(b []byte, g *generation, others []*generation, details bool) []byte {
 	b = append(b, `{"generated_text":`...)
@@ -189,17 +217,27 @@ func appendGeneration(b []byte, g *generation, others []*generation, details boo
 			b = appendText(b, other.text)
 			b = append(b, ',')
 			b = other.appendOutcome(b, len(other.tokens))
-			b = append(other.appendLists(b), '}')
+			b = append(other.appendTop(other.appendLists(b)), '}')
 		}
 		b = append(b, ']')
 	}
+	b = g.appendTop(b)
 	return append(b, `}}`...)
 }
 
-// appendEvent appends one event of a stream; last is nil but for the last token.
-func appendEvent(b []byte, t *token, last *generation, tokens int, details bool) []byte {
-	b = append(b, `data:{"token":`...)
+// appendEvent appends the event of a stream's token number index, from 1 on; last is nil but for the last token.
+func appendEvent(b []byte, t *token, last *generation, index int, f form, details bool) []byte {
+	b = append(append(b, f.eventPrefix()...), '{')
+	if f.three {
+		b = append(b, `"index":`...)
+		b = append(strconv.AppendInt(b, int64(index), 10), ',')
+	}
+	b = append(b, `"token":`...)
 	b = appendToken(b, t)
+	if len(t.top) > 0 {
+		b = append(b, `,"top_tokens":`...)
+		b = appendAlternatives(b, t.top)
+	}
 	if last == nil {
 		return append(b, `,"generated_text":null,"details":null}`+"\n\n"...)
 	}
@@ -209,7 +247,11 @@ func appendEvent(b []byte, t *token, last *generation, tokens int, details bool)
 		return append(b, `,"details":null}`+"\n\n"...)
 	}
 	b = append(b, `,"details":{`...)
-	b = last.appendOutcome(b, tokens)
+	b = last.appendOutcome(b, index)
+	if f.three {
+		b = append(b, `,"input_length":`...)
+		b = strconv.AppendInt(b, int64(last.length), 10)
+	}
 	return append(b, "}}\n\n"...)
 }
 

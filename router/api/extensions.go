@@ -36,12 +36,11 @@ func (e *extensions) fields() []field {
 	}
 }
 
-// validate checks what the original has no checks for, for a request of so many new tokens.
+// validate checks what the original has no checks for, for a request of so many new tokens. TGI 3 has one for
+// frequency_penalty, which validateParameters does for all.
 func (e *extensions) validate(vocabularySize int, maxNewTokens uint64) *request.Error {
 	s := &e.sampling
 	switch {
-	case !(math.Abs(float64(s.RelativeFrequencyPenalty)) <= 2):
-		return invalid("`frequency_penalty` must be >= -2.0 and <= 2.0")
 	case !(math.Abs(float64(s.PresencePenalty)) <= 2):
 		return invalid("`presence_penalty` must be >= -2.0 and <= 2.0")
 	case !(s.MinP >= 0 && s.MinP <= 1):

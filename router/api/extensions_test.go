@@ -23,7 +23,7 @@ func TestExtensions(t *testing.T) {
 			}}},
 		{`{"logit_bias":{},"exponential_decay_length_penalty":[0,0]}`, extensions{}},
 	} {
-		body, err := decodeTGI094([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), false)
+		body, err := decodeTGI([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), form{})
 		if err != nil {
 			t.Fatalf("%s: %v", c.parameters, err)
 		}
@@ -37,6 +37,7 @@ func TestExtensions(t *testing.T) {
 }
 
 func TestExtensionsThatAreRefused(t *testing.T) {
+	s := &Server{config: Config{MaxStopSequences: 4}}
 	for _, c := range []struct{ parameters, want string }{
 		{`{"min_p":"1"}`, "parameters.min_p: invalid type: string \"1\", expected f32 at line 1 column 39"},
 		{`{"min_p":0,"min_p":0}`, "parameters: duplicate field `min_p` at line 1 column 45"},
@@ -59,11 +60,13 @@ func TestExtensionsThatAreRefused(t *testing.T) {
 		{`{"allowed_token_ids":[10]}`, "token id 10 is outside the vocabulary of 10"},
 		{`{"logit_bias":{"1":1,"1":2}}`, "the logit bias of id 1 is given twice, not finite or outside the vocabulary of 10"},
 	} {
-		body, err := decodeTGI094([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), false)
+		body, err := decodeTGI([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), form{})
 		got := ""
 		if err != nil {
 			got = err.Error()
-		} else if err := body.Parameters.Extensions.validate(10, body.Parameters.MaxNewTokens); err != nil {
+		} else if err := s.validateParameters(body, 1); err != nil {
+			got = err.Message
+		} else if err := body.Parameters.Extensions.validate(10, *body.Parameters.MaxNewTokens); err != nil {
 			got = err.Message
 		}
 		if got != c.want {
@@ -83,7 +86,7 @@ func TestSamplingOfParameters(t *testing.T) {
 		{`{"frequency_penalty":1,"temperature":0.5,"top_k":3,"top_p":0.25,"typical_p":0.75,"repetition_penalty":1.5,"seed":3}`, protocol.Sampling{
 			Sample: true, Seed: 3, RelativeFrequencyPenalty: 1, Temperature: 0.5, TopK: 3, TopP: 0.25, TypicalP: 0.75, RepetitionPenalty: 1.5}},
 	} {
-		body, err := decodeTGI094([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), false)
+		body, err := decodeTGI([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), form{})
 		if err != nil {
 			t.Fatal(err)
 		}

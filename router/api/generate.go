@@ -33,6 +33,7 @@ type run struct {
 	prefix    string            // put in front of the text
 	keep      bool              // all tokens are kept for the answer
 	stopFirst bool
+	follows   bool
 	taken     []request.Token
 	fresh     []token
 	ids       []int32
@@ -48,6 +49,8 @@ type runOptions struct {
 	stops  []string
 	prefix string // put in front of the text
 	keep   bool   // all tokens are kept for the answer
+	// follows takes the text as what follows the prompt, not as one of its own, which can lose the space that it begins with.
+	follows bool
 	// stopFirst lets a stop win over an end of sequence, and both over the length; else it is the other way round.
 	stopFirst bool
 }
@@ -65,7 +68,7 @@ func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *r
 		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
 	}
 	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: o.keep, prefix: o.prefix,
-		stopFirst: o.stopFirst, metrics: s.metrics, began: time.Now()}
+		stopFirst: o.stopFirst, follows: o.follows, metrics: s.metrics, began: time.Now()}
 	if len(o.stops) > 0 {
 		one.stops = text.NewStopMatcher(o.stops)
 	}
@@ -83,6 +86,10 @@ func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *reque
 	for _, t := range taken {
 		o.ids = append(o.ids, t.ID)
 		piece := token{id: t.ID, text: o.stream.Next(t.ID), logprob: t.Logprob, special: o.model.Tokenizer.IsSpecial(t.ID)}
+		for _, other := range t.Top {
+			piece.top = append(piece.top, token{id: other.ID, text: o.model.Tokenizer.Decode([]int32{other.ID}, false),
+				logprob: other.Logprob, special: o.model.Tokenizer.IsSpecial(other.ID)})
+		}
 		finish := o.finish(t.Finish, &piece)
 		o.fresh = append(o.fresh, piece)
 		if o.keep {
@@ -153,16 +160,22 @@ func (o *run) stopped(piece *token) bool {
 
 // end makes the generation from what has come.
 func (o *run) end(finish string) {
-	decoded := o.model.Tokenizer.Decode(o.ids, true)
+	prompt := o.request.Prompt
+	var decoded string
+	if o.follows {
+		decoded = o.model.Tokenizer.DecodeAfter(prompt[len(prompt)-1], o.ids)
+	} else {
+		decoded = o.model.Tokenizer.Decode(o.ids, true)
+	}
 	o.last = &generation{
 		text: o.prefix + strings.TrimSuffix(decoded, o.behind), finish: finish,
-		sampling: o.request.Sampling, tokens: o.tokens,
+		sampling: o.request.Sampling, length: len(prompt), tokens: o.tokens,
 	}
 	if !o.request.PromptLogprobs {
 		return
 	}
 	logprobs := o.events.Prompt()
-	for i, id := range o.request.Prompt {
+	for i, id := range prompt {
 		t := promptToken{id: id, text: o.model.Tokenizer.Decode([]int32{id}, false)}
 		if i > 0 && i <= len(logprobs) {
 			t.logprob = logprobs[i-1]
@@ -214,8 +227,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	out.Flush()
 	err := s.streamEvents(w, r, job)
 	if err != nil && r.Context().Err() == nil {
-		_, body := s.describe(err)
-		b := append([]byte("data:"), body...)
+		_, body := s.describe(err, job.form)
+		b := append([]byte(job.eventPrefix()), body...)
 		w.Write(append(b, "\n\n"...))
 		out.Flush()
 	}
@@ -240,9 +253,10 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work)
 		return err
 	}
 	defer s.leave(one)
-	details := job.body.Parameters.Details
+	details, index := job.body.Parameters.Details, 0
 	return s.pump(w, r, one, &job.clock, ":\n\n", func(b []byte, t *token, last *generation) []byte {
-		return appendEvent(b, t, last, len(one.ids), details)
+		index++
+		return appendEvent(b, t, last, index, job.form, details)
 	})
 }
 

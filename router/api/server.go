@@ -32,6 +32,8 @@ type Config struct {
 	PayloadLimit       int64
 	CORSAllowOrigin    []string
 	Version            string
+	// TGIVersion is whose form TGI's dialect has; empty: TGI094.
+	TGIVersion TGIVersion
 	// Dialect answers all requests; Auto: DefaultDialect, unless path or body tell another (dialect.go).
 	Dialect, DefaultDialect Dialect
 	// APIKeys, when not empty, are the bearer tokens of which a request that does work must have one.
@@ -84,7 +86,7 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
-		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi094(), s.common()),
+		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common()),
 		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie()),
 		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM()),
 	}

@@ -36,6 +36,9 @@ func validateStream(p *parameters) *request.Error {
 	return nil
 }
 
+// maxTopNTokens is TGI's default, which its launcher lets change.
+const maxTopNTokens = 5
+
 func outside01(value *float32) bool { return value != nil && !(*value > 0 && *value < 1) }
 
 // validateParameters checks the parameters in TGI's order.
@@ -49,18 +52,22 @@ func (s *Server) validateParameters(body *generateBody, bestOf uint64) *request.
 		return invalid("`temperature` must be strictly positive")
 	case p.RepetitionPenalty != nil && !(*p.RepetitionPenalty > 0):
 		return invalid("`repetition_penalty` must be strictly positive")
+	case !(math.Abs(float64(p.Extensions.sampling.RelativeFrequencyPenalty)) <= 2):
+		return invalid("`frequency_penalty` must be >= -2.0 and <= 2.0")
 	case outside01(p.TopP):
 		return invalid("`top_p` must be > 0.0 and < 1.0")
 	case outside01(p.TypicalP):
 		return invalid("`typical_p` must be > 0.0 and < 1.0")
 	case p.TopK != nil && *p.TopK <= 0:
 		return invalid("`top_k` must be strictly positive")
-	case p.MaxNewTokens == 0:
+	case p.MaxNewTokens != nil && *p.MaxNewTokens == 0:
 		return invalid("`max_new_tokens` must be strictly positive")
 	case len(p.Stop) > s.config.MaxStopSequences:
 		return invalid("`stop` supports up to %d stop sequences. Given: %d", s.config.MaxStopSequences, len(p.Stop))
 	case bestOf > 1 && p.Seed != nil:
 		return invalid("`seed` must not be set when `best_of` > 1")
+	case p.TopNTokens != nil && *p.TopNTokens > maxTopNTokens:
+		return invalid("`top_n_tokens` must be >= 0 and <= %d. Given: %d", maxTopNTokens, *p.TopNTokens)
 	case body.Inputs == "":
 		return invalid("`inputs` cannot be empty")
 	}
@@ -77,7 +84,11 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 		return nil, nil, err
 	}
 	p := &body.Parameters
-	if err := p.Extensions.validate(model.Card.VocabularySize, p.MaxNewTokens); err != nil {
+	newTokens := uint64(model.MaxTotalTokens)
+	if p.MaxNewTokens != nil {
+		newTokens = *p.MaxNewTokens
+	}
+	if err := p.Extensions.validate(model.Card.VocabularySize, newTokens); err != nil {
 		return nil, nil, err
 	}
 	if p.Truncate != nil && (*p.Truncate == 0 || *p.Truncate > uint64(model.MaxInputLength)) {
@@ -90,21 +101,40 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 	if p.Truncate != nil && uint64(len(ids)) > *p.Truncate {
 		ids = ids[uint64(len(ids))-*p.Truncate:]
 	}
-	switch {
-	case len(ids) == 0:
-		return nil, nil, invalid("`inputs` cannot be empty")
-	case uint64(len(ids))+p.MaxNewTokens > uint64(model.MaxTotalTokens):
-		return nil, nil, invalid("`inputs` tokens + `max_new_tokens` must be <= %d. Given: %d `inputs` tokens and %d `max_new_tokens`",
-			model.MaxTotalTokens, len(ids), p.MaxNewTokens)
-	case len(ids) > model.MaxInputLength:
-		return nil, nil, invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, len(ids))
+	if p.MaxNewTokens == nil {
+		newTokens = uint64(max(model.MaxTotalTokens-len(ids), 0))
+	}
+	if err := validateLength(model, p, len(ids), newTokens); err != nil {
+		return nil, nil, err
 	}
 	s.metrics.inputLength.Observe(float64(len(ids)))
-	s.metrics.maxNewTokens.Observe(float64(p.MaxNewTokens))
-	return &request.Request{
-		Prompt: ids, MaxNewTokens: int(p.MaxNewTokens), PromptLogprobs: p.DecoderInputDetails,
+	s.metrics.maxNewTokens.Observe(float64(newTokens))
+	resolved := &request.Request{
+		Prompt: ids, MaxNewTokens: int(newTokens), PromptLogprobs: p.DecoderInputDetails,
 		Sampling: resolveSampling(p), CardDigest: model.Digest, NoPrefixCache: p.Extensions.disablePromptCache,
-	}, model, nil
+	}
+	if p.TopNTokens != nil {
+		resolved.TopLogprobs = int(*p.TopNTokens)
+	}
+	return resolved, model, nil
+}
+
+// validateLength is what TGI checks once it has the prompt's tokens.
+func validateLength(model *Model, p *parameters, tokens int, newTokens uint64) *request.Error {
+	switch {
+	case tokens == 0:
+		return invalid("`inputs` cannot be empty")
+	case uint64(tokens)+newTokens > uint64(model.MaxTotalTokens):
+		return invalid("`inputs` tokens + `max_new_tokens` must be <= %d. Given: %d `inputs` tokens and %d `max_new_tokens`",
+			model.MaxTotalTokens, tokens, newTokens)
+	case tokens > model.MaxInputLength:
+		return invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, tokens)
+	case p.Grammar != nil:
+		return invalid("grammar is not supported")
+	case p.AdapterID != nil:
+		return invalid("`adapter_id` is not supported")
+	}
+	return nil
 }
 
 // encode tokenises on one of the bounded validation workers, with the tokens that the model wants around a text.
@@ -112,18 +142,26 @@ func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int
 	return s.encodeWith(ctx, model, inputs, true)
 }
 
-func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) ([]int32, *request.Error) {
+func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) (ids []int32, refusal *request.Error) {
+	refusal = s.onWorker(ctx, func() (err error) {
+		ids, err = model.Tokenizer.Encode(inputs, special)
+		return err
+	})
+	return ids, refusal
+}
+
+// onWorker tokenises once one of the validation workers is free.
+func (s *Server) onWorker(ctx context.Context, tokenize func() error) *request.Error {
 	select {
 	case s.workers <- struct{}{}:
 		defer func() { <-s.workers }()
 	case <-ctx.Done():
-		return nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
+		return &request.Error{Class: request.Incomplete, Message: "the client has left"}
 	}
-	ids, err := model.Tokenizer.Encode(inputs, special)
-	if err != nil {
-		return nil, invalid("tokenizer error %v", err)
+	if err := tokenize(); err != nil {
+		return invalid("tokenizer error %v", err)
 	}
-	return ids, nil
+	return nil
 }
 
 // TGI's watermark; it reads other values from the environment of its shards.

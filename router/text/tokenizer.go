@@ -3,6 +3,7 @@ package text
 import (
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"lockstep/protocol"
 )
@@ -108,6 +109,13 @@ func (t *Tokenizer) Decode(ids []int32, skipSpecialTokens bool) string {
 		joined.WriteString(t.raw[id])
 	}
 	return validUTF8(joined.String())
+}
+
+// DecodeAfter returns the text of ids, special tokens skipped, as it stands behind that of the token before: a space that
+// joins the two belongs to it.
+func (t *Tokenizer) DecodeAfter(before int32, ids []int32) string {
+	both := t.Decode(append([]int32{before}, ids...), true)
+	return dropRunes(both, utf8.RuneCountInString(t.Decode([]int32{before}, true)))
 }
 
 // IsSpecial tells whether id is a special token, one that skipSpecialTokens drops.

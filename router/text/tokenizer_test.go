@@ -344,3 +344,28 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	group.Wait()
 }
+
+func TestDecodeAfter(t *testing.T) {
+	joining := newTokenizer(t, tinyJSON(t, map[string]json.RawMessage{"decoder": json.RawMessage("null")}))
+	plain := newTokenizer(t, tinyJSON(t, nil))
+	for _, tokenizer := range []*text.Tokenizer{plain, joining} {
+		ids, err := tokenizer.Encode("one two é", false)
+		if err != nil || len(ids) < 3 {
+			t.Fatal(ids, err)
+		}
+		special, _ := tokenizer.TokenID("<|user|>")
+		for at := 1; at < len(ids); at++ {
+			want := strings.TrimPrefix(tokenizer.Decode(ids[at-1:], true), tokenizer.Decode(ids[at-1:at], true))
+			if got := tokenizer.DecodeAfter(ids[at-1], ids[at:]); got != want {
+				t.Errorf("after %d: got %q, want %q", ids[at-1], got, want)
+			}
+		}
+		if got, want := tokenizer.DecodeAfter(special, ids), tokenizer.Decode(ids, true); got != want {
+			t.Errorf("after a special token: got %q, want %q", got, want)
+		}
+	}
+	ids, _ := joining.Encode("one", false)
+	if got := joining.DecodeAfter(ids[0], ids); !strings.HasPrefix(got, " ") || strings.HasPrefix(joining.Decode(ids, true), " ") {
+		t.Errorf("the space between two tokens is lost: %q", got)
+	}
+}

@@ -13,22 +13,48 @@ import (
 	"lockstep/router/request"
 )
 
+// TGIVersion is one of the versions of TGI that are spoken.
+type TGIVersion string
+
+const (
+	TGI094 TGIVersion = "0.9.4"
+	// TGI3 is 3.3.7, the last one.
+	TGI3 TGIVersion = "3"
+)
+
+// TGIVersions are those that can be chosen.
+var TGIVersions = []string{string(TGI094), string(TGI3)}
+
 // form says how one generate route reads its body and in which shape it answers.
 type form struct {
+	// three is TGI 3's form, else 0.9.4's.
+	three bool
 	// compat takes the field stream, and answers with an array of one.
 	compat bool
+	// untagged takes bodies of several kinds: one that does not fit is refused without a reason.
+	untagged bool
 	// stream answers with events whatever the body says.
 	stream bool
 }
 
-// tgi094 is the table of TGI 0.9.4.
-func (s *Server) tgi094() []route {
-	compat := s.generateRoute(form{compat: true})
-	return []route{
-		{post, "/", compat},
-		{post, "/invocations", compat},
-		{post, "/generate", s.generateRoute(form{})},
-		{post, "/generate_stream", s.generateRoute(form{stream: true})},
+// eventPrefix stands in front of the JSON of an event.
+func (f form) eventPrefix() string {
+	if f.three {
+		return "data: "
+	}
+	return "data:"
+}
+
+func (s *Server) three() bool { return s.config.TGIVersion == TGI3 }
+
+// tgi is the table of TGI.
+func (s *Server) tgi() []route {
+	three := s.three()
+	table := []route{
+		{post, "/", s.generateRoute(form{three: three, compat: true})},
+		{post, "/invocations", s.generateRoute(form{three: three, compat: true, untagged: three})},
+		{post, "/generate", s.generateRoute(form{three: three})},
+		{post, "/generate_stream", s.generateRoute(form{three: three, stream: true})},
 		{get, "/", s.serveHealth},
 		{get, "/health", s.serveHealth},
 		{get, "/ping", s.serveHealth},
@@ -38,6 +64,12 @@ func (s *Server) tgi094() []route {
 		{get, "/docs/", serveDocs},
 		{get, "/api-doc/openapi.json", serveOpenAPI},
 	}
+	if three {
+		table = append(table,
+			route{post, "/tokenize", s.serveTokenize},
+			route{get, "/v1/models", s.serveModels})
+	}
+	return table
 }
 
 // frameTGI puts what every answer of TGI carries in front of the routes: CORS headers, and its way with unknown paths and
@@ -49,7 +81,11 @@ func (s *Server) frameTGI(w http.ResponseWriter, r *http.Request, methods []stri
 	} else if origin := r.Header.Get("Origin"); origin != "" && slices.Contains(s.config.CORSAllowOrigin, origin) {
 		h["Access-Control-Allow-Origin"] = []string{origin}
 	}
-	h["Vary"] = []string{"origin", "access-control-request-method", "access-control-request-headers"}
+	if s.three() {
+		h["Vary"] = []string{"origin, access-control-request-method, access-control-request-headers"}
+	} else {
+		h["Vary"] = []string{"origin", "access-control-request-method", "access-control-request-headers"}
+	}
 	status := http.StatusMethodNotAllowed
 	switch {
 	case r.Method == http.MethodOptions:
@@ -71,16 +107,16 @@ func (s *Server) frameTGI(w http.ResponseWriter, r *http.Request, methods []stri
 // work is one generate request on its way through the handlers.
 type work struct {
 	clock
-	body           *generateBody
-	bestOf         uint64
-	fullText       bool
-	details        bool
-	characters     int
-	compat, stream bool
+	form       // stream tells what the body asks for too
+	body       *generateBody
+	bestOf     uint64
+	fullText   bool
+	details    bool
+	characters int
 }
 
 func (job *work) runOptions() runOptions {
-	o := runOptions{stops: job.body.Parameters.Stop, keep: !job.stream}
+	o := runOptions{stops: job.body.Parameters.Stop, keep: !job.stream, follows: job.three}
 	if job.fullText {
 		o.prefix = job.body.Inputs
 	}
@@ -96,20 +132,24 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 			respondPlain(w, plain)
 			return
 		}
-		body, err := decodeTGI094(data, f.compat)
+		body, err := decodeTGI(data, f)
 		if err != nil {
 			respondPlain(w, decodeFailure(err))
 			return
 		}
 		p := &body.Parameters
 		job := &work{
-			body: body, clock: clock{started: started}, bestOf: 1, compat: f.compat, stream: f.stream || body.Stream,
+			body: body, clock: clock{started: started}, form: f, bestOf: 1,
 			details: p.Details || p.DecoderInputDetails, characters: utf8.RuneCountInString(body.Inputs),
 			fullText: p.ReturnFullText != nil && *p.ReturnFullText,
 		}
+		job.stream = f.stream || body.Stream
 		if p.ReturnFullText == nil && f.compat {
-			model := s.backend.Model()
-			job.fullText = model != nil && model.Card.PipelineTag == "text-generation"
+			tag := ""
+			if model := s.backend.Model(); model != nil {
+				tag = model.Card.PipelineTag
+			}
+			job.fullText = tag == "text-generation" || tag == "" && f.three
 		}
 		s.metrics.requests.Inc()
 		if job.stream {
@@ -141,10 +181,16 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	others := append(append([]*generation(nil), generations[:best]...), generations[best+1:]...)
 	tokens := len(winner.tokens)
 	times := s.finished(&job.clock, winner, events[best], tokens)
+	computeTime := milliseconds(times.total)
 	h := w.Header()
+	if job.three {
+		computeTime = strconv.FormatFloat(times.total.Seconds(), 'f', -1, 64)
+		h["X-Prompt-Tokens"] = []string{strconv.Itoa(winner.length)}
+		h["X-Generated-Tokens"] = []string{strconv.Itoa(tokens)}
+	}
 	for _, pair := range [][2]string{
 		{"X-Compute-Type", "gpu+optimized"},
-		{"X-Compute-Time", milliseconds(times.total)},
+		{"X-Compute-Time", computeTime},
 		{"X-Compute-Characters", strconv.Itoa(job.characters)},
 		{"X-Total-Time", milliseconds(times.total)},
 		{"X-Validation-Time", milliseconds(times.validation)},
@@ -213,8 +259,8 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 	return generations, events, nil
 }
 
-// tgi094Errors maps the classes of errors to TGI's status, type and the words in front of the message.
-var tgi094Errors = map[request.Class]struct {
+// tgiErrors maps the classes of errors to TGI's status, type and the words in front of the message.
+var tgiErrors = map[request.Class]struct {
 	status              int
 	kind, prefix, label string
 }{
@@ -227,19 +273,22 @@ var tgi094Errors = map[request.Class]struct {
 }
 
 // describe puts an error into TGI's words and counts it.
-func (s *Server) describe(err *request.Error) (status int, body []byte) {
-	entry := tgi094Errors[err.Class]
+func (s *Server) describe(err *request.Error, f form) (status int, body []byte) {
+	entry := tgiErrors[err.Class]
 	s.metrics.failures.WithLabelValues(entry.label).Inc()
 	message := entry.prefix + err.Message
 	if err.Class == request.Incomplete {
 		message = entry.prefix
+		if f.three && f.stream {
+			message, entry.kind = "Incomplete generation stream", "incomplete_generation_stream"
+		}
 	}
 	s.log.Info().Str("type", entry.kind).Str("error", message).Msg("request failed")
 	return entry.status, appendError(nil, message, entry.kind)
 }
 
 func (s *Server) respondError(w http.ResponseWriter, job *work, err *request.Error) {
-	status, body := s.describe(err)
+	status, body := s.describe(err, job.form)
 	respond(w, status, jsonType, body)
 }
 
@@ -275,18 +324,28 @@ func (s *Server) serveInfo(w http.ResponseWriter, r *http.Request) {
 	}
 	text("model_id", model.Card.ModelID, false)
 	text("model_sha", model.Card.Revision, true)
-	text("model_dtype", model.Card.DataType, false)
-	text("model_device_type", model.Card.DeviceType, false)
+	if !s.three() {
+		text("model_dtype", model.Card.DataType, false)
+		text("model_device_type", model.Card.DeviceType, false)
+	}
 	text("model_pipeline_tag", model.Card.PipelineTag, true)
 	count("max_concurrent_requests", c.MaxConcurrentRequests)
 	count("max_best_of", c.MaxBestOf)
 	count("max_stop_sequences", c.MaxStopSequences)
-	count("max_input_length", model.MaxInputLength)
-	count("max_total_tokens", model.MaxTotalTokens)
-	b = append(appendFloat(append(b, `"waiting_served_ratio":`...), c.WaitingServedRatio), ',')
-	count("max_batch_total_tokens", min(model.MaxBatchTotalTokens, math.MaxUint32))
-	count("max_waiting_tokens", c.MaxWaitingTokens)
-	count("validation_workers", c.ValidationWorkers)
+	if s.three() {
+		count("max_input_tokens", model.MaxInputLength)
+		count("max_total_tokens", model.MaxTotalTokens)
+		count("validation_workers", c.ValidationWorkers)
+		count("max_client_batch_size", maxClientBatchSize)
+		text("router", "text-generation-router", false)
+	} else {
+		count("max_input_length", model.MaxInputLength)
+		count("max_total_tokens", model.MaxTotalTokens)
+		b = append(appendFloat(append(b, `"waiting_served_ratio":`...), c.WaitingServedRatio), ',')
+		count("max_batch_total_tokens", min(model.MaxBatchTotalTokens, math.MaxUint32))
+		count("max_waiting_tokens", c.MaxWaitingTokens)
+		count("validation_workers", c.ValidationWorkers)
+	}
 	text("version", c.Version, false)
 	text("sha", "", true)
 	text("docker_label", "", true)
