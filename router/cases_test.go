@@ -104,6 +104,36 @@ func TestMetricsOfEachDialect(t *testing.T) {
 	}
 }
 
+// A client's name for a request is told back, and is MindIE's UUID; a bad one is not.
+func TestRequestIDs(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	for _, c := range []struct{ path, given, header, want string }{
+		{"/tgi/generate", "mine-1", "X-Request-Id", "mine-1"}, {"/tgi/generate", "", "X-Request-Id", ""},
+		{"/tgi/generate", "a b", "X-Request-Id", ""}, {"/tgi/generate", strings.Repeat("x", 129), "X-Request-Id", ""},
+		{"/mindie/generate", "mine-2", "Requestuuid", "mine-2"}, {"/lightllm/generate", "mine-3", "X-Request-Id", "mine-3"},
+	} {
+		request, err := http.NewRequest(http.MethodPost, url+c.path, strings.NewReader(`{"inputs":"a","parameters":{"max_new_tokens":1}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		if c.given != "" {
+			request.Header.Set("X-Request-Id", c.given)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get(c.header); got != c.want || response.StatusCode != http.StatusOK {
+			t.Errorf("%s with %q: got %q and status %d, want %q", c.path, c.given, got, response.StatusCode, c.want)
+		}
+	}
+}
+
 func readCases(t *testing.T, path string) (cases []dialectCase) {
 	t.Helper()
 	file, err := os.Open(path)

@@ -82,6 +82,7 @@ func (s *Server) Handler(dialect Dialect) http.Handler {
 }
 
 func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) {
+	w = identify(w, r)
 	first, rest, more := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if f := s.surfaces[Dialect(first)]; f != nil && (dialect == Auto || dialect == Dialect(first)) {
 		if rest = "/" + rest; more || rest == "/" {

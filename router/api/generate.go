@@ -190,7 +190,10 @@ type times struct {
 }
 
 // clock has the moments of a request's way.
-type clock struct{ started, validated time.Time }
+type clock struct {
+	started, validated time.Time
+	id                 string // of the request, for logs
+}
 
 // finished counts and logs a finished generation.
 func (s *Server) finished(c *clock, g *generation, events *request.Events, tokens int) times {
@@ -209,7 +212,7 @@ func (s *Server) finished(c *clock, g *generation, events *request.Events, token
 	m.inference.Observe(t.inference.Seconds())
 	m.perToken.Observe(t.perToken.Seconds())
 	m.generatedTokens.Observe(float64(tokens))
-	s.log.Info().Dur("total", t.total).Dur("queue", t.queue).Dur("inference", t.inference).
+	s.log.Info().Str("request", c.id).Dur("total", t.total).Dur("queue", t.queue).Dur("inference", t.inference).
 		Int("tokens", tokens).Str("finish", g.finish).Msg("generated")
 	return t
 }
@@ -227,7 +230,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	out.Flush()
 	err := s.streamEvents(w, r, job)
 	if err != nil && r.Context().Err() == nil {
-		_, body := s.describe(err, job.form)
+		_, body := s.describe(job.id, err, job.form)
 		b := append([]byte(job.eventPrefix()), body...)
 		w.Write(append(b, "\n\n"...))
 		out.Flush()

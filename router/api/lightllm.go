@@ -86,7 +86,7 @@ func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
 		}
 	}
 	s.metrics.failures.WithLabelValues(label).Inc()
-	s.log.Info().Int("status", status).Str("error", err.Error()).Msg("request failed")
+	s.log.Info().Str("request", requestID(w)).Int("status", status).Str("error", err.Error()).Msg("request failed")
 	if s.config.OldLightLLMErrors {
 		respond(w, status, jsonType, append(appendText([]byte(`{"message":`), err.Error()), '}'))
 		return
@@ -113,7 +113,7 @@ func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request) (object,
 // lightLLMRoute returns the handler of a generate route; on the root the body says whether to stream.
 func (s *Server) lightLLMRoute(stream, onRoot bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c := clock{started: time.Now()}
+		c := clock{started: time.Now(), id: requestID(w)}
 		top, err := s.lightLLMObject(w, r)
 		stream := stream
 		if flag, ok := top["stream"].(bool); ok && onRoot {
@@ -385,7 +385,7 @@ func (s *Server) lightLLMModelName(w http.ResponseWriter, r *http.Request) {
 
 // lightLLMScore answers POST /get_score: a finished prompt is scored by a reward model.
 func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
-	c := clock{started: time.Now()}
+	c := clock{started: time.Now(), id: requestID(w)}
 	top, err := s.lightLLMObject(w, r)
 	chat, ok := top["chat"].(string)
 	switch {

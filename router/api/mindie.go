@@ -1,8 +1,6 @@
 package api
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -29,7 +27,7 @@ func (s *Server) mindie() []route {
 
 // frameMindIE names every answer by a UUID, as MindIE's logs do.
 func (s *Server) frameMindIE(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
-	w.Header()["RequestUUID"] = []string{newUUID()}
+	w.Header()["RequestUUID"] = []string{requestID(w)}
 	switch {
 	case serve != nil:
 		serve(w, r)
@@ -39,15 +37,6 @@ func (s *Server) frameMindIE(w http.ResponseWriter, r *http.Request, methods []s
 		w.Header()["Allow"] = []string{strings.Join(methods, ",")}
 		respondMindIE(w, http.StatusMethodNotAllowed, "The method is not allowed for this path.", "Bad Request")
 	}
-}
-
-// newUUID makes a version 4 UUID.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	h := hex.EncodeToString(b[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 func respondMindIE(w http.ResponseWriter, status int, message, kind string) {
@@ -69,14 +58,14 @@ var mindieErrors = map[request.Class]struct {
 func (s *Server) mindieRefuse(w http.ResponseWriter, err *request.Error) {
 	entry := mindieErrors[err.Class]
 	s.metrics.failures.WithLabelValues(entry.label).Inc()
-	s.log.Info().Str("type", entry.kind).Str("error", err.Message).Msg("request failed")
+	s.log.Info().Str("request", requestID(w)).Str("type", entry.kind).Str("error", err.Message).Msg("request failed")
 	respondMindIE(w, entry.status, err.Message, entry.kind)
 }
 
 // mindieRoute returns the handler of a generate route. All that can be refused is refused before a stream begins.
 func (s *Server) mindieRoute(stream, onRoot bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c := clock{started: time.Now()}
+		c := clock{started: time.Now(), id: requestID(w)}
 		data, err := readAll(w, r, s.config.PayloadLimit)
 		switch {
 		case errors.Is(err, errBodyTooLong):

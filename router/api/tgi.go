@@ -139,7 +139,7 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 		}
 		p := &body.Parameters
 		job := &work{
-			body: body, clock: clock{started: started}, form: f, bestOf: 1,
+			body: body, clock: clock{started: started, id: requestID(w)}, form: f, bestOf: 1,
 			details: p.Details || p.DecoderInputDetails, characters: utf8.RuneCountInString(body.Inputs),
 			fullText: p.ReturnFullText != nil && *p.ReturnFullText,
 		}
@@ -273,7 +273,7 @@ var tgiErrors = map[request.Class]struct {
 }
 
 // describe puts an error into TGI's words and counts it.
-func (s *Server) describe(err *request.Error, f form) (status int, body []byte) {
+func (s *Server) describe(id string, err *request.Error, f form) (status int, body []byte) {
 	entry := tgiErrors[err.Class]
 	s.metrics.failures.WithLabelValues(entry.label).Inc()
 	message := entry.prefix + err.Message
@@ -283,12 +283,12 @@ func (s *Server) describe(err *request.Error, f form) (status int, body []byte) 
 			message, entry.kind = "Incomplete generation stream", "incomplete_generation_stream"
 		}
 	}
-	s.log.Info().Str("type", entry.kind).Str("error", message).Msg("request failed")
+	s.log.Info().Str("request", id).Str("type", entry.kind).Str("error", message).Msg("request failed")
 	return entry.status, appendError(nil, message, entry.kind)
 }
 
 func (s *Server) respondError(w http.ResponseWriter, job *work, err *request.Error) {
-	status, body := s.describe(err, job.form)
+	status, body := s.describe(job.id, err, job.form)
 	respond(w, status, jsonType, body)
 }
 

@@ -46,7 +46,7 @@ func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	status, answer := s.describe(refusal, f)
+	status, answer := s.describe(requestID(w), refusal, f)
 	respond(w, status, jsonType, answer)
 }
 
