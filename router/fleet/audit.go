@@ -8,7 +8,7 @@ import "lockstep/protocol"
 //   - A group counts a request from its first token to its last, and so does the ledger, both in the frame that brings
 //     them. What runs in a group and has yielded nothing is in neither count.
 //   - What the router cancels leaves the ledger at once and the group later; so only frames that come behind the last
-//     cancel count.
+//     cancel count, and none while a cancel waits for the answer to its request's dispatch.
 //   - A request that was resumed there with output counts from its dispatch or from its first new token, as the group
 //     likes; so no frame counts while one of these has yielded nothing.
 //
@@ -16,7 +16,7 @@ import "lockstep/protocol"
 // the two: each time that one begins it is counted and logged once, and it stays to be seen as the group's error.
 func (f *Fleet) audit(g *group, account protocol.Account) {
 	name := g.Announcement.Group
-	if account.Cancels != g.cancels || f.core.Resuming(name) > 0 {
+	if account.Cancels != g.cancels || len(g.late) > 0 || f.core.Resuming(name) > 0 {
 		return
 	}
 	ledger := f.core.Account(name)

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"lockstep/protocol"
@@ -104,6 +105,7 @@ func (f *Fleet) deliver(g *group, batch []protocol.Request) {
 	wires := make([]uint64, len(batch))
 	for i := range batch {
 		wires[i] = batch[i].ID
+		g.unanswered[wires[i]] = true
 	}
 	f.workers.Go(func() {
 		var reply protocol.DispatchReply
@@ -122,6 +124,7 @@ func (f *Fleet) deliver(g *group, batch []protocol.Request) {
 
 // answered takes in the answer to a dispatch.
 func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply, err error) {
+	f.cancelLate(g, wires)
 	refused := reply.Refused
 	if reply.Error != nil {
 		refused = refused[:0]
@@ -157,4 +160,17 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 		f.core.SetOpen(g.Announcement.Group, false)
 		f.takeBack(g, back)
 	}
+}
+
+// cancelLate cancels what was to be cancelled before the answer to its dispatch came.
+func (f *Fleet) cancelLate(g *group, wires []uint64) {
+	var now []uint64
+	for _, wire := range wires {
+		delete(g.unanswered, wire)
+		if i := slices.Index(g.late, wire); i >= 0 {
+			g.late = slices.Delete(g.late, i, i+1)
+			now = append(now, wire)
+		}
+	}
+	f.cancelNow(g, now)
 }

@@ -181,7 +181,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 func (f *Fleet) shutDown() {
 	close(f.done)
 	for _, g := range f.groups {
-		f.sendCancel(g, g.wires())
+		f.cancelNow(g, g.wires())
 	}
 	for _, c := range f.calls {
 		c.events.Fail(&request.Error{Class: request.Incomplete, Message: "the router is shutting down"})
@@ -208,8 +208,22 @@ func (f *Fleet) publish(subject string, message any) {
 	}
 }
 
-// sendCancel tells a group to drop requests. Cancels are numbered, so that audit knows which of them a frame lies behind.
+// sendCancel tells a group to drop requests. Those of a dispatch that it has not answered wait for that: a cancel that
+// overtook its request would be forgotten, and the request computed for nobody.
 func (f *Fleet) sendCancel(g *group, wires []uint64) {
+	var now []uint64
+	for _, wire := range wires {
+		if g.unanswered[wire] {
+			g.late = append(g.late, wire)
+		} else {
+			now = append(now, wire)
+		}
+	}
+	f.cancelNow(g, now)
+}
+
+// cancelNow publishes a cancel. Cancels are numbered, so that audit knows which of them a frame lies behind.
+func (f *Fleet) cancelNow(g *group, wires []uint64) {
 	if len(wires) > 0 {
 		g.cancels++
 		f.publish(g.Announcement.Cancel(), protocol.Cancel{Router: f.config.Router, Number: g.cancels, IDs: wires})

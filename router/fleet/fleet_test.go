@@ -380,3 +380,44 @@ func TestHealth(t *testing.T) {
 		t.Errorf("probes left %+v in the totals", got)
 	}
 }
+
+// A request that is cancelled before the group has answered its dispatch is cancelled once it has: a cancel that came
+// first would be forgotten.
+func TestCancelWaitsForTheAnswer(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	g := b.group(fleettest.Options{})
+	came, answer := make(chan struct{}), make(chan struct{})
+	g.Kill(false) // what it announced stays known for a while; from here on the test answers in its place
+	conn := connect(t, b.url)
+	if _, err := conn.Subscribe(g.Ref().Dispatch(), func(msg *nats.Msg) {
+		close(came)
+		<-answer
+		msg.Respond([]byte("{}"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cancels, err := conn.SubscribeSync(g.Ref().Cancel())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := b.submit(request.Request{Prompt: []int32{1, 2, 3}, MaxNewTokens: 50})
+	<-came
+	b.fleet.Cancel(id)
+	// The owner takes one after the other: once it has queued this one, it has seen the cancel.
+	if _, _, err := b.fleet.Submit(&request.Request{Prompt: []int32{1}, MaxNewTokens: 1, CardDigest: "another"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if messages, _, _ := cancels.Pending(); messages > 0 {
+		t.Error("the cancel came before the answer")
+	}
+	close(answer)
+	if _, err := cancels.NextMsg(10 * time.Second); err != nil {
+		t.Errorf("no cancel came behind the answer: %v", err)
+	}
+}

@@ -26,6 +26,8 @@ type group struct {
 	running      map[uint64]*call // by wire id
 	probe        *probe           // nil: none is under way
 	yielded      time.Time        // when the last frame with tokens came
+	unanswered   map[uint64]bool  // wire ids of dispatches that the group has not answered yet
+	late         []uint64         // those among them that are to be cancelled once it has
 	wrong        bool             // the ledger differs from the group's account
 	errorTokens  int              // by so many
 
@@ -85,7 +87,7 @@ func (f *Fleet) announced(data []byte) {
 		if len(f.groups) >= maxGroups {
 			return
 		}
-		g = &group{running: map[uint64]*call{}, count: f.numbers[a.GroupRef]}
+		g = &group{running: map[uint64]*call{}, unanswered: map[uint64]bool{}, count: f.numbers[a.GroupRef]}
 		f.groups[a.Group] = g
 		f.log.Info().Stringer("group", a.GroupRef).Str("model", a.ModelID).Int("shards", a.Shards).Msg("group found")
 	}
