@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -130,6 +131,30 @@ func TestRequestIDs(t *testing.T) {
 		response.Body.Close()
 		if got := response.Header.Get(c.header); got != c.want || response.StatusCode != http.StatusOK {
 			t.Errorf("%s with %q: got %q and status %d, want %q", c.path, c.given, got, response.StatusCode, c.want)
+		}
+	}
+}
+
+// Who closes its side before the answer is complete gets no answer that looks finished.
+func TestHalfClosedConnections(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: 50 * time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	for _, path := range []string{"/tgi/generate", "/mindie/generate", "/lightllm/generate", "/tgi/generate_stream", "/lightllm/generate_stream"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := `{"inputs":"Once","parameters":{"max_new_tokens":100}}`
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(conn) // the connection may be reset
+		conn.Close()
+		if text := string(answer); strings.HasSuffix(text, "\r\n0\r\n\r\n") || strings.Contains(text, "Content-Length") {
+			t.Errorf("%s: got %q", path, text)
 		}
 	}
 }

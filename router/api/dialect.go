@@ -82,7 +82,12 @@ func (s *Server) Handler(dialect Dialect) http.Handler {
 }
 
 func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) {
-	w = identify(w, r)
+	answer := identify(w, r)
+	s.answer(dialect, answer, r)
+	answer.cut(r)
+}
+
+func (s *Server) answer(dialect Dialect, w http.ResponseWriter, r *http.Request) {
 	first, rest, more := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if f := s.surfaces[Dialect(first)]; f != nil && (dialect == Auto || dialect == Dialect(first)) {
 		if rest = "/" + rest; more || rest == "/" {

@@ -303,6 +303,7 @@ func (s *Server) pump(w http.ResponseWriter, r *http.Request, one *run, c *clock
 		}
 		timer.Reset(keepAliveInterval)
 		if one.last != nil {
+			completed(w)
 			s.finished(c, one.last, one.events, len(one.ids))
 			return nil
 		}

@@ -16,20 +16,21 @@ const maxRequestIDBytes = 128
 // identified is the answer to a request that has a name.
 type identified struct {
 	http.ResponseWriter
-	id string
+	id       string
+	complete bool // all of it was written
 }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (i *identified) Unwrap() http.ResponseWriter { return i.ResponseWriter }
 
 // identify names a request.
-func identify(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+func identify(w http.ResponseWriter, r *http.Request) *identified {
 	id := r.Header.Get(requestIDHeader)
 	if !validRequestID(id) {
-		return &identified{w, newUUID()}
+		return &identified{ResponseWriter: w, id: newUUID()}
 	}
 	w.Header()[requestIDHeader] = []string{id}
-	return &identified{w, id}
+	return &identified{ResponseWriter: w, id: id}
 }
 
 func validRequestID(id string) bool {
@@ -44,17 +45,31 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// requestID returns the name of the request that is answered.
-func requestID(w http.ResponseWriter) string {
+// inner finds what identify returned.
+func inner(w http.ResponseWriter) *identified {
 	for {
 		switch v := w.(type) {
 		case *identified:
-			return v.id
+			return v
 		case interface{ Unwrap() http.ResponseWriter }:
 			w = v.Unwrap()
 		default:
-			return ""
+			return &identified{}
 		}
+	}
+}
+
+// requestID returns the name of the request that is answered.
+func requestID(w http.ResponseWriter) string { return inner(w).id }
+
+// completed notes that an answer was written to its end.
+func completed(w http.ResponseWriter) { inner(w).complete = true }
+
+// cut ends the connection of a client that has left, or has only closed its side, before its answer was complete: what
+// net/http would send instead looks like an empty or a finished answer.
+func (i *identified) cut(r *http.Request) {
+	if !i.complete && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
 	}
 }
 

@@ -105,6 +105,7 @@ func respond(w http.ResponseWriter, status int, contentType string, body []byte)
 	}
 	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
+	completed(w)
 	if len(body) == 0 {
 		return
 	}
