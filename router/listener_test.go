@@ -84,3 +84,48 @@ func TestHeadsOfAnswers(t *testing.T) {
 		t.Errorf("too long: %q", got)
 	}
 }
+
+// The first request of a connection needs no Host, whole or byte by byte; whatever else is wrong with it stays so.
+func TestFirstRequestWithoutHost(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{MaxHeaderBytes: maxHeaderBytes, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })}
+	go server.Serve(phraseListener{listener})
+	defer server.Close()
+	for name, c := range map[string]struct{ request, status string }{
+		"no host":        {"POST / HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab", "200 OK"},
+		"host":           {"POST / HTTP/1.1\r\nhOST: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab", "200 OK"},
+		"host in body":   {"POST / HTTP/1.1\r\nContent-Length: 11\r\nConnection: close\r\n\r\n\r\nHost: a\r\n", "200 OK"},
+		"host as value":  {"GET / HTTP/1.1\r\nX: a, Host: b\r\nConnection: close\r\n\r\n", "200 OK"},
+		"bad line":       {"GET /\r\n\r\n", "400 Bad Request"},
+		"no line":        {"\r\n\r\n", "400 Bad Request"},
+		"endless head":   {"GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 2*maxHeaderBytes), "431 Request Header Fields Too Large"},
+		"HTTP/1.0":       {"GET / HTTP/1.0\r\n\r\n", "200 OK"},
+		"other protocol": {"GET / HTTP/2.5\r\n\r\n", "505 HTTP Version Not Supported"},
+	} {
+		for _, piece := range []int{1 << 20, 1} {
+			if piece == 1 && len(c.request) > 1000 {
+				continue
+			}
+			conn, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			for rest := c.request; rest != ""; {
+				n := min(piece, len(rest))
+				if _, err := io.WriteString(conn, rest[:n]); err != nil {
+					break // refused while it was still coming
+				}
+				rest = rest[n:]
+			}
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			conn.Close()
+			if want := " " + c.status; !strings.HasPrefix(line, "HTTP/1.1"+want) && !strings.HasPrefix(line, "HTTP/1.0"+want) {
+				t.Errorf("%s in pieces of %d: got %q, %v, want %q", name, piece, line, err, want)
+			}
+		}
+	}
+}

@@ -23,7 +23,7 @@ type recordedProfile struct {
 }
 
 var recordedTGI094 = []recordedProfile{
-	{"default", router.Config{}, time.Millisecond, 216},
+	{"default", router.Config{}, time.Millisecond, 221},
 	{"small", router.Config{MaxInputLength: 16, MaxTotalTokens: 32, MaxBestOf: 4, MaxStopSequences: 1, ValidationWorkers: 1,
 		MaxWaitingTokens: 7, WaitingServedRatio: 0.5, MaxConcurrentRequests: 9}, time.Millisecond, 7},
 	{"mc1", router.Config{MaxConcurrentRequests: 1}, 20 * time.Millisecond, 9},

@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// requestIDHeader names a request in logs: a client's own name is taken and told back, else one is made. MindIE has a
-// header of its own for the same.
+// requestIDHeader names a request in logs: a client's own name is taken, else one is made. LightLLM's surface tells it
+// back; TGI says nothing of it, and MindIE has a header of its own for the same.
 const requestIDHeader = "X-Request-Id"
 
 // maxRequestIDBytes bounds a name that is taken; a longer one, or one with odd characters, is replaced.
@@ -29,7 +29,6 @@ func identify(w http.ResponseWriter, r *http.Request) *identified {
 	if !validRequestID(id) {
 		return &identified{ResponseWriter: w, id: newUUID()}
 	}
-	w.Header()[requestIDHeader] = []string{id}
 	return &identified{ResponseWriter: w, id: id}
 }
 

@@ -33,6 +33,7 @@ func (s *Server) lightLLM() []route {
 
 // frameLightLLM answers unknown paths and methods as FastAPI does.
 func (s *Server) frameLightLLM(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
+	w.Header()[requestIDHeader] = []string{requestID(w)}
 	switch {
 	case serve != nil:
 		serve(w, r)
