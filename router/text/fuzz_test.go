@@ -18,6 +18,10 @@ func FuzzNew(f *testing.F) {
 	f.Add([]byte(`{"model":{"vocab":{"a":0,"b":1,"ab":2},"merges":["a b",["a","b"]]},"pre_tokenizer":{"type":"ByteLevel"}}`))
 	f.Add([]byte(`{"model":{"vocab":{"":0},"merges":[" "],"unk_token":""},"pre_tokenizer":{"type":"ByteLevel"},` +
 		`"added_tokens":[{"id":1,"content":" ","rstrip":true,"lstrip":true,"normalized":true}],"normalizer":{"type":"NFC"}}`))
+	f.Add(sentenceJSON(f, nil))
+	f.Add([]byte(`{"model":{"vocab":{"<unk>":0,"▁":1,"a":2,"▁a":3,"<0x20>":4},"merges":["▁ a"],"unk_token":"<unk>","fuse_unk":true,` +
+		`"byte_fallback":true},"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"},` +
+		`"decoder":{"type":"Metaspace","replacement":"▁"},"normalizer":{"type":"Replace","pattern":{"String":"e"},"content":""}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: data})
 		if err != nil {
@@ -44,8 +48,13 @@ func FuzzEncode(f *testing.F) {
 		"normalizer":    rawJSON(`{"type":"NFC"}`),
 		"pre_tokenizer": rawJSON(`{"type":"ByteLevel","add_prefix_space":true}`),
 	}))
+	sentence := newTokenizer(f, sentenceJSON(f, nil))
+	first := newTokenizer(f, sentenceJSON(f, map[string]rawJSON{
+		"normalizer":    rawJSON(`{"type":"Replace","pattern":{"String":"in"},"content":"xyz"}`),
+		"pre_tokenizer": rawJSON(`{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"}`),
+	}))
 	f.Fuzz(func(t *testing.T, input string) {
-		for _, tokenizer := range []*text.Tokenizer{plain, composing} {
+		for _, tokenizer := range []*text.Tokenizer{plain, composing, sentence, first} {
 			encoding, err := tokenizer.EncodeOffsets(input, true)
 			if err != nil {
 				t.Fatal(err)
@@ -56,26 +65,33 @@ func FuzzEncode(f *testing.F) {
 		}
 		if utf8.ValidString(input) {
 			checkRoundTrip(t, plain, input)
+			checkSentenceRoundTrip(t, sentence, input)
 		}
 	})
 }
 
-// FuzzDecode checks that a stream shows, in the end, a part of what decoding all ids at once gives.
+// FuzzDecode checks that a stream shows what the plain method does, whatever the ids.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{1, 2, 200, 201, 40})
-	tokenizer := newTokenizer(f, tinyJSON(f, nil))
+	f.Add([]byte{3, 0, 233, 89, 178, 5, 250, 199, 73, 159, 150})
+	tokenizers := []*text.Tokenizer{newTokenizer(f, tinyJSON(f, nil)), newTokenizer(f, sentenceJSON(f, nil))}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ids := make([]int32, 0, len(data))
 		for i, b := range data {
 			ids = append(ids, int32(b)+int32(i%2)*100-2)
 		}
-		if got := tokenizer.Decode(ids, len(ids)%2 == 1); !utf8.ValidString(got) {
-			t.Errorf("%v: got %q", ids, got)
-		}
-		stream := tokenizer.NewStream(ids[:len(ids)/4])
-		for _, id := range ids[len(ids)/4:] {
-			if got := stream.Next(id); !utf8.ValidString(got) {
+		for _, tokenizer := range tokenizers {
+			if got := tokenizer.Decode(ids, len(ids)%2 == 1); !utf8.ValidString(got) {
 				t.Errorf("%v: got %q", ids, got)
+			}
+			prompt := len(ids) / 4
+			plain := plainStream{tokenizer, slices.Clone(ids[:prompt]), prompt - 5, prompt}
+			stream := tokenizer.NewStream(ids[:prompt])
+			for _, id := range ids[prompt:] {
+				want, held := plain.next(id)
+				if got := stream.Next(id); got != want || !utf8.ValidString(got) || stream.Held() != held {
+					t.Fatalf("%v: got %q and %q held, want %q and %q", ids, got, stream.Held(), want, held)
+				}
 			}
 		}
 	})

@@ -54,10 +54,13 @@ func newFromGGUF(source *protocol.GGUFTokenizer) (*Tokenizer, error) {
 	}
 	s := settings{
 		vocabulary:   make(map[string]int32, len(source.Tokens)),
-		composes:     pre.composes,
+		codesBytes:   true,
 		ignoreMerges: pre.ignoreMerges,
 		splits:       pre.splits(),
-		decodesBytes: true,
+		decoder:      decoderSettings{given: true, codesBytes: true},
+	}
+	if pre.composes {
+		s.rewrites = []rewrite{compose}
 	}
 	for id, token := range source.Tokens {
 		if other, ok := s.vocabulary[token]; ok {

@@ -17,7 +17,7 @@ import (
 // (LOCKSTEP_SHARED) and the cache that scripts/get-tokenizers fills; where either is absent they skip, unless
 // LOCKSTEP_REQUIRE_SHARED=1 makes that a failure.
 
-func goldenNames() []string { return []string{"gpt2", "llama3", "qwen3", "smollm2"} }
+func goldenNames() []string { return []string{"gpt2", "llama2", "llama3", "qwen3", "smollm2"} }
 
 // unavailable skips the test, or fails it where the shared folder is promised.
 func unavailable(t testing.TB, err error) {
@@ -172,4 +172,64 @@ func checkStream(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
 	if got := stream.Held(); got != c.HeldBack {
 		t.Errorf("%v: got %q held back, want %q", c.IDs, got, c.HeldBack)
 	}
+}
+
+// TestGoldenModels loads the tiny models' tokenizers and encodes the chats that the reference has the ids of.
+func TestGoldenModels(t *testing.T) {
+	paths, err := filepath.Glob(sharedPath("golden", "models", "*", "tokenizer.json"))
+	if err != nil || len(paths) == 0 {
+		unavailable(t, os.ErrNotExist)
+	}
+	passed := 0
+	for _, path := range paths {
+		folder := filepath.Dir(path)
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokenizer := newTokenizer(t, data)
+			for _, c := range goldenChats(t, folder) {
+				got, err := tokenizer.Encode(c.Chat, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got, c.PromptIDs) {
+					t.Errorf("%q: got ids %v, want %v", c.Chat, got, c.PromptIDs)
+					continue
+				}
+				passed++
+			}
+		})
+	}
+	t.Logf("%d tokenizers, %d chats passed", len(paths), passed)
+	if passed == 0 {
+		t.Error("the reference data has no chats")
+	}
+}
+
+type goldenChat struct {
+	Chat      string
+	PromptIDs []int32 `json:"prompt_ids"`
+}
+
+// goldenChats returns the chats of a reward model's reference data; other models have none.
+func goldenChats(t *testing.T, folder string) []goldenChat {
+	t.Helper()
+	file, err := os.Open(filepath.Join(folder, "golden_reward.jsonl"))
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	var chats []goldenChat
+	for decoder := json.NewDecoder(bufio.NewReader(file)); decoder.More(); {
+		var c goldenChat
+		if err := decoder.Decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Chat != "" {
+			chats = append(chats, c)
+		}
+	}
+	return chats
 }

@@ -24,6 +24,14 @@ type component struct {
 		String *string
 		Regex  *string
 	} `json:"pattern"`
+	Content       string  `json:"content"`
+	Prepend       string  `json:"prepend"`
+	Replacement   string  `json:"replacement"`
+	PrependScheme *string `json:"prepend_scheme"`
+	Split         *bool   `json:"split"`
+	Start         int     `json:"start"`
+	Stop          int     `json:"stop"`
+
 	Single        []map[string]struct{ ID string } `json:"single"`
 	SpecialTokens map[string]struct{ IDs []int32 } `json:"special_tokens"`
 	CLS           pairOfToken                      `json:"cls"`
@@ -86,10 +94,11 @@ func readTokenizer(data string) (*Tokenizer, error) {
 			return nil, fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	if !p.bytes {
-		return nil, errors.New("pre_tokenizer: only byte-level tokenizers are supported, and it has no ByteLevel")
+	if p.bytes && s.fallsBack {
+		return nil, fmt.Errorf("model: byte_fallback behind a ByteLevel pre_tokenizer: %w", errUnsupported)
 	}
-	s.splits, s.prefixSpace, s.prefixSplit = p.splits, p.prefixSpace, p.prefixSplit
+	s.decoder.given = sections["decoder"] != "" && sections["decoder"] != "null"
+	s.codesBytes, s.splits, s.marker, s.markedSplits = p.bytes, p.splits, p.marker, p.markedSplits
 	return s.build()
 }
 
@@ -119,72 +128,6 @@ func walk(data string, depth int, read func(component) error) error {
 		}
 	}
 	return nil
-}
-
-var errUnsupported = errors.New("not supported")
-
-func (s *settings) readNormalizer(c component) error {
-	if c.Type != "NFC" {
-		return errUnsupported
-	}
-	s.composes = true
-	return nil
-}
-
-func (s *settings) readDecoder(c component) error {
-	if c.Type != "ByteLevel" || s.decodesBytes {
-		return errUnsupported
-	}
-	s.decodesBytes = true
-	return nil
-}
-
-// preTokenizer collects the steps of a pre-tokenizer.
-type preTokenizer struct {
-	splits      []splitter
-	prefixSpace bool
-	prefixSplit splitter
-	bytes       bool // ByteLevel has been read; nothing may follow it, since it changes the text
-}
-
-func (p *preTokenizer) read(c component) error {
-	if p.bytes {
-		return errors.New("must not follow ByteLevel")
-	}
-	switch c.Type {
-	case "ByteLevel":
-		p.bytes, p.prefixSpace = true, isTrue(c.AddPrefixSpace)
-		switch {
-		case !isTrue(c.UseRegex):
-		case p.prefixSpace:
-			p.prefixSplit = scannerSplitter{scanGPT2}
-		default:
-			p.splits = append(p.splits, scannerSplitter{scanGPT2})
-		}
-		return nil
-	case "Digits":
-		p.splits = append(p.splits, newDigits(c.IndividualDigits))
-		return nil
-	case "Split":
-		split, err := c.split()
-		p.splits = append(p.splits, split)
-		return err
-	}
-	return errUnsupported
-}
-
-// split makes the splitter of a Split component.
-func (c *component) split() (splitter, error) {
-	b, ok := behaviors[c.Behavior]
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("behavior %q: %w", c.Behavior, errUnsupported)
-	case c.Pattern.Regex != nil:
-		return newSplit(*c.Pattern.Regex, b, c.Invert)
-	case c.Pattern.String != nil:
-		return newLiteralSplit(*c.Pattern.String, b, c.Invert)
-	}
-	return nil, errors.New("no pattern")
 }
 
 func (s *settings) readPostProcessor(c component) error {
@@ -279,12 +222,10 @@ func (s *settings) readModel(data string) error {
 		return fmt.Errorf("continuing_subword_prefix: %w", errUnsupported)
 	case model.EndOfWordSuffix != "":
 		return fmt.Errorf("end_of_word_suffix: %w", errUnsupported)
-	case model.ByteFallback:
-		return fmt.Errorf("byte_fallback: %w", errUnsupported)
 	case merges == "":
 		return errors.New("merges missing")
 	}
-	s.fuseUnknown, s.ignoreMerges = model.FuseUnk, model.IgnoreMerges
+	s.fuseUnknown, s.ignoreMerges, s.fallsBack = model.FuseUnk, model.IgnoreMerges, model.ByteFallback
 	if model.UnkToken != nil {
 		s.unknown = *model.UnkToken
 	}

@@ -3,28 +3,29 @@ package text
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
 
-// settings are the parts of a byte-level BPE tokenizer, from whichever source. build makes a Tokenizer of them.
+// settings are the parts of a BPE tokenizer, from whichever source. build makes a Tokenizer of them.
 type settings struct {
-	vocabulary map[string]int32 // by the tokens' coded form, see bytes.go
+	vocabulary map[string]int32 // as the source writes the tokens
 	added      []addedToken
 	merges     mergeSource
 
-	composes     bool
+	codesBytes   bool // words are merged from bytes, and the vocabulary has them coded, see bytes.go
+	fallsBack    bool // characters that the vocabulary lacks become byte tokens
 	ignoreMerges bool
 	unknown      string // empty for none
 	fuseUnknown  bool
 
-	splits      []splitter
-	prefixSpace bool
-	prefixSplit splitter
-	post        []postStep
-	// decodesBytes says that decoded tokens stand for the bytes that they code; otherwise they stand for themselves
-	// and are joined with spaces.
-	decodesBytes bool
+	rewrites     []rewrite
+	splits       []splitter
+	marker       marker
+	markedSplits []splitter
+	post         []postStep
+	decoder      decoderSettings
 }
 
 // mergeSource calls each with the merges in the order of their ranks.
@@ -33,19 +34,18 @@ type mergeSource func(each func(left, right string) error) error
 // build makes the tokenizer.
 func (s *settings) build() (*Tokenizer, error) {
 	t := &Tokenizer{
-		vocabulary:     s.vocabulary,
-		added:          map[string]int32{},
-		composes:       s.composes,
-		splits:         s.splits,
-		prefixSpace:    s.prefixSpace,
-		prefixSplit:    s.prefixSplit,
-		post:           s.post,
-		joinsWithSpace: !s.decodesBytes,
+		vocabulary:   s.vocabulary,
+		added:        map[string]int32{},
+		rewrites:     s.rewrites,
+		splits:       s.splits,
+		marker:       s.marker,
+		markedSplits: s.markedSplits,
+		post:         s.post,
 	}
 	if err := s.place(t); err != nil {
 		return nil, err
 	}
-	s.codeBytes(t)
+	t.decoder = s.decoder.build(s.spellings(t.contents))
 	s.makeMatchers(t)
 	if err := s.makeModel(t); err != nil {
 		return nil, err
@@ -89,24 +89,16 @@ func (s *settings) place(t *Tokenizer) error {
 	return nil
 }
 
-// codeBytes fills raw. All of it shares one allocation.
-func (s *settings) codeBytes(t *Tokenizer) {
-	t.raw = make([]string, len(t.contents))
-	if !s.decodesBytes {
-		copy(t.raw, t.contents)
-		return
+// spellings returns the tokens as the reference decodes them: added tokens that match in normalized text are spelled as
+// they stand there.
+func (s *settings) spellings(contents []string) []string {
+	spellings := slices.Clone(contents)
+	for _, token := range s.added {
+		if token.Normalized {
+			spellings[token.ID], _ = rewriteAll(s.rewrites, token.Content, nil)
+		}
 	}
-	ends := make([]int, len(t.contents))
-	var all []byte
-	for id, content := range t.contents {
-		all, _ = appendTokenBytes(all, content)
-		ends[id] = len(all)
-	}
-	joined, start := string(all), 0
-	for id, end := range ends {
-		t.raw[id] = joined[start:end]
-		start = end
-	}
+	return spellings
 }
 
 func (s *settings) makeMatchers(t *Tokenizer) {
@@ -118,10 +110,7 @@ func (s *settings) makeMatchers(t *Tokenizer) {
 			switch {
 			case token.Special != special:
 			case token.Normalized:
-				pattern := token.Content
-				if s.composes {
-					pattern, _ = compose(pattern, nil)
-				}
+				pattern, _ := rewriteAll(s.rewrites, token.Content, nil)
 				normalized, normalizedPatterns = append(normalized, token), append(normalizedPatterns, pattern)
 			default:
 				plain, plainPatterns = append(plain, token), append(plainPatterns, token.Content)
@@ -143,27 +132,12 @@ func (s *settings) makeModel(t *Tokenizer) error {
 		}
 		m.unknown = id
 	}
-	for b := range m.byteIDs {
-		m.byteIDs[b] = -1
-		if id, ok := s.vocabulary[string(byteToRune[b])]; ok {
-			m.byteIDs[b] = id
-		}
+	if s.codesBytes {
+		m.learnBytes(s.vocabulary)
+	} else {
+		m.learnCharacters(s.vocabulary, s.fallsBack)
 	}
 	m.reached = make([]atomic.Uint32, len(t.contents))
-	m.words = make(map[string]int32, len(s.vocabulary))
-	var word []byte
-	for content, id := range s.vocabulary {
-		var coded bool
-		if word, coded = appendTokenBytes(word[:0], content); !coded {
-			continue
-		}
-		key := t.raw[id]
-		if !s.decodesBytes {
-			key = string(word)
-		}
-		m.words[key] = id
-		m.longestWord = max(m.longestWord, len(word))
-	}
 	m.merges = newMergeTable()
 	rank := uint32(0)
 	var joined []byte

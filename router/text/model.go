@@ -12,15 +12,17 @@ const shortWord = 48
 // noRank is the rank of a pair that does not merge.
 const noRank = ^uint32(0)
 
-// model is byte-level BPE. Ids that do not exist are negative.
+// model is BPE over the bytes of a word, or over its characters. Ids that do not exist are negative.
 type model struct {
-	byteIDs      [256]int32 // the token of each byte
+	byteIDs      [256]int32 // the token of each byte, over characters only where a lacking one falls back to bytes
+	fallsBack    bool
+	characters   map[rune]int32 // tokens of one character; nil for a model over bytes
 	merges       mergeTable
 	ignoreMerges bool             // a word that is a token needs no merges
-	words        map[string]int32 // tokens by their bytes
+	words        map[string]int32 // tokens by the text that they are made of
 	longestWord  int              // of words, in bytes
-	unknown      int32            // the token of bytes that the vocabulary lacks
-	fuseUnknown  bool             // adjacent unknown bytes make one token
+	unknown      int32            // the token of bytes or characters that the vocabulary lacks
+	fuseUnknown  bool             // adjacent unknown ones make one token
 	// reached remembers for each id whether merging the token's bytes makes the token; see the constants below.
 	reached []atomic.Uint32
 }
@@ -51,9 +53,15 @@ func (e *encoder) encodeWord(word string, aligned []alignment) {
 			whole = id
 		}
 	}
-	symbols := m.appendSymbols(e.symbols[:0], word)
+	var symbols []symbol
+	drops := false
+	if m.characters != nil {
+		symbols = m.appendCharacters(e.symbols[:0], word)
+	} else {
+		symbols = m.appendSymbols(e.symbols[:0], word)
+		drops = len(symbols) < len(word) && m.unknown < 0
+	}
 	e.symbols = symbols
-	drops := len(symbols) < len(word) && m.unknown < 0
 	if len(symbols) <= shortWord {
 		symbols = m.mergeShort(symbols, &e.pairs)
 	} else {

@@ -30,15 +30,13 @@ type Stream struct {
 // NewStream returns the stream of a generation that continues promptIDs.
 func (t *Tokenizer) NewStream(promptIDs []int32) *Stream {
 	s := &Stream{tokenizer: t, read: len(promptIDs), prefix: len(promptIDs) - streamContext}
+	s.window.decoder = &t.decoder
 	if s.prefix < 0 {
 		s.short = true
 		s.ids = append(s.ids, promptIDs...)
 		return s
 	}
-	for _, id := range promptIDs[s.prefix:] {
-		s.window.add(t, id)
-	}
-	s.shownRunes = s.window.length()
+	s.rebase(promptIDs[s.prefix:])
 	return s
 }
 
@@ -49,7 +47,7 @@ func (s *Stream) Next(id int32) string {
 	if s.short {
 		return s.nextShort()
 	}
-	s.window.add(s.tokenizer, id)
+	s.addToWindow(id)
 	if s.window.length() <= s.shownRunes || s.window.endsOpen() {
 		return ""
 	}
@@ -92,70 +90,16 @@ func (s *Stream) shortWindow() (before, now string) {
 func (s *Stream) rebase(ids []int32) {
 	s.window.reset()
 	for _, id := range ids {
-		s.window.add(s.tokenizer, id)
+		s.addToWindow(id)
 	}
 	s.ids = s.ids[:0]
 	s.shownRunes = s.window.length()
 }
 
-// window decodes ids that come one by one, in time linear in their bytes.
-type window struct {
-	decoded  []byte // valid UTF-8
-	runes    int    // characters of decoded
-	pending  []byte // the beginning of a character, which counts as one U+FFFD
-	replaced bool   // decoded ends with U+FFFD
-	tokens   int
-}
-
-func (w *window) reset() {
-	*w = window{decoded: w.decoded[:0], pending: w.pending[:0]}
-}
-
-func (w *window) add(t *Tokenizer, id int32) {
-	if !t.exists(id) {
-		return
+func (s *Stream) addToWindow(id int32) {
+	if s.tokenizer.exists(id) {
+		s.window.add(id)
 	}
-	if t.joinsWithSpace && w.tokens > 0 {
-		w.write(" ")
-	}
-	w.tokens++
-	w.write(t.raw[id])
-}
-
-func (w *window) write(raw string) {
-	if len(w.pending) > 0 {
-		raw = string(w.pending) + raw
-		w.pending = w.pending[:0]
-	}
-	for len(raw) > 0 {
-		length, valid := sequenceLength(raw)
-		if incomplete(raw) {
-			w.pending = append(w.pending, raw...)
-			return
-		}
-		character := raw[:length]
-		if !valid {
-			character = "\ufffd"
-		}
-		w.decoded = append(w.decoded, character...)
-		w.runes++
-		w.replaced = character == "\ufffd"
-		raw = raw[length:]
-	}
-}
-
-// length returns the characters of text.
-func (w *window) length() int { return w.runes + min(1, len(w.pending)) }
-
-// endsOpen tells whether text ends with U+FFFD.
-func (w *window) endsOpen() bool { return len(w.pending) > 0 || w.runes > 0 && w.replaced }
-
-// text returns what Decode would of the ids so far, special tokens kept.
-func (w *window) text() string {
-	if len(w.pending) > 0 {
-		return string(w.decoded) + "\ufffd"
-	}
-	return string(w.decoded)
 }
 
 // dropRunes returns text without its first count characters.

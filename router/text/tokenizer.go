@@ -2,7 +2,6 @@ package text
 
 import (
 	"errors"
-	"strings"
 	"unicode/utf8"
 
 	"lockstep/protocol"
@@ -28,22 +27,20 @@ type Tokenizer struct {
 	// contents holds each token as the source writes it, present tells which ids exist.
 	contents []string
 	present  []bool
-	// raw holds the bytes that each token adds to a decoded text.
-	raw     []string
-	special []bool
+	special  []bool
 	// vocabulary maps a token as the source writes it to its id, without added tokens.
 	vocabulary map[string]int32
 	added      map[string]int32
 
-	plainMatcher      *matcher // finds added tokens in the text as given
-	normalizedMatcher *matcher // finds those with "normalized" set in the normalized text
-	composes          bool     // the normalizer is NFC
+	plainMatcher      *matcher  // finds added tokens in the text as given
+	normalizedMatcher *matcher  // finds those with "normalized" set in the normalized text
+	rewrites          []rewrite // the normalizer
 	splits            []splitter
-	prefixSpace       bool     // every span that splits leave gets a leading space
-	prefixSplit       splitter // splits spans that have got their leading space; nil for none
+	marker            marker     // changes the spans that splits leave
+	markedSplits      []splitter // split what the marker has changed
 	model             model
 	post              []postStep
-	joinsWithSpace    bool // there is no decoder, so decoded tokens are joined with spaces
+	decoder           decoder
 }
 
 // Encoding is the answer of EncodeOffsets.
@@ -94,21 +91,16 @@ func (t *Tokenizer) EncodeOffsets(text string, addSpecialTokens bool) (Encoding,
 }
 
 // Decode returns the text of ids. Ids that do not exist are ignored, and with skipSpecialTokens special ones too.
-// Each maximal invalid sequence of bytes becomes one U+FFFD.
+// Each maximal invalid sequence of bytes becomes one U+FFFD. Byte tokens (<0xE4>) that stand next to each other are text
+// only if all of them together are valid UTF-8; otherwise each of them becomes one U+FFFD.
 func (t *Tokenizer) Decode(ids []int32, skipSpecialTokens bool) string {
-	var joined strings.Builder
-	first := true
+	kept := make([]int32, 0, len(ids))
 	for _, id := range ids {
-		if !t.exists(id) || skipSpecialTokens && t.special[id] {
-			continue
+		if t.exists(id) && !(skipSpecialTokens && t.special[id]) {
+			kept = append(kept, id)
 		}
-		if t.joinsWithSpace && !first {
-			joined.WriteByte(' ')
-		}
-		first = false
-		joined.WriteString(t.raw[id])
 	}
-	return validUTF8(joined.String())
+	return t.decoder.decode(kept)
 }
 
 // DecodeAfter returns the text of ids, special tokens skipped, as it stands behind that of the token before: a space that
@@ -156,20 +148,18 @@ type span struct{ start, end int }
 
 func (e *encoder) encode(text string) error {
 	text = validUTF8(text)
+	t := e.tokenizer
 	var aligned []alignment
-	if e.wants {
+	if e.wants || t.marker.prefix == prefixFirst {
 		aligned = alignText(text)
 	}
-	t := e.tokenizer
 	return t.plainMatcher.cut(text, func(s span, id int32) error {
 		piece, aligned := text[s.start:s.end], slice(aligned, s)
 		if id >= 0 {
 			e.addMatch(id, piece, aligned)
 			return nil
 		}
-		if t.composes {
-			piece, aligned = compose(piece, aligned)
-		}
+		piece, aligned = rewriteAll(t.rewrites, piece, aligned)
 		return t.normalizedMatcher.cut(piece, func(s span, id int32) error {
 			piece, aligned := piece[s.start:s.end], slice(aligned, s)
 			if id >= 0 {
@@ -185,42 +175,43 @@ func (e *encoder) encode(text string) error {
 func (e *encoder) encodePiece(piece string, aligned []alignment) error {
 	t := e.tokenizer
 	spans, next := append(e.spans[:0], span{0, len(piece)}), e.spare[:0]
-	for _, step := range t.splits {
-		var err error
-		next = next[:0]
-		for _, s := range spans {
-			if next, err = step.appendSplits(next, piece[s.start:s.end], s.start); err != nil {
-				return err
-			}
-		}
-		spans, next = next, spans
+	spans, next, err := splitSpans(t.splits, piece, spans, next)
+	if err != nil {
+		return err
 	}
 	e.spans, e.spare = spans, next
 	for _, s := range spans {
 		word, aligned := piece[s.start:s.end], slice(aligned, s)
-		if !t.prefixSpace {
+		if t.marker.space == "" {
 			e.encodeWord(word, aligned)
-		} else if err := e.encodePrefixed(word, aligned); err != nil {
+		} else if err := e.encodeMarked(word, aligned); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// encodePrefixed gives a span its leading space, splits it and encodes the parts.
-func (e *encoder) encodePrefixed(word string, aligned []alignment) error {
-	if word[0] != ' ' {
-		word = " " + word
-		if e.wants {
-			aligned = append([]alignment{aligned[0]}, aligned...)
+// splitSpans cuts each of spans by all the steps in turn. It writes to both slices and returns the result first.
+func splitSpans(steps []splitter, text string, spans, spare []span) (parts, rest []span, err error) {
+	for _, step := range steps {
+		spare = spare[:0]
+		for _, s := range spans {
+			if spare, err = step.appendSplits(spare, text[s.start:s.end], s.start); err != nil {
+				return nil, nil, err
+			}
 		}
+		spans, spare = spare, spans
 	}
-	parts := []span{{0, len(word)}}
-	if split := e.tokenizer.prefixSplit; split != nil {
-		var err error
-		if parts, err = split.appendSplits(nil, word, 0); err != nil {
-			return err
-		}
+	return spans, spare, nil
+}
+
+// encodeMarked has the marker change a span, splits the result and encodes the parts.
+func (e *encoder) encodeMarked(word string, aligned []alignment) error {
+	t := e.tokenizer
+	word, aligned = t.marker.mark(word, aligned)
+	parts, _, err := splitSpans(t.markedSplits, word, []span{{0, len(word)}}, nil)
+	if err != nil {
+		return err
 	}
 	for _, s := range parts {
 		e.encodeWord(word[s.start:s.end], slice(aligned, s))

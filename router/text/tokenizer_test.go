@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,10 +18,21 @@ import (
 	"lockstep/router/text"
 )
 
-// tinyJSON returns testdata/tiny.json, a tokenizer made for these tests, with some of its sections replaced.
+// tinyJSON returns testdata/tiny.json, a byte-level tokenizer made for these tests, with some of its sections replaced.
 func tinyJSON(t testing.TB, overrides map[string]json.RawMessage) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "tiny.json"))
+	return testdataJSON(t, "tiny.json", overrides)
+}
+
+// sentenceJSON is tinyJSON for testdata/sentence.json, which falls back to bytes as SentencePiece's do.
+func sentenceJSON(t testing.TB, overrides map[string]json.RawMessage) []byte {
+	t.Helper()
+	return testdataJSON(t, "sentence.json", overrides)
+}
+
+func testdataJSON(t testing.TB, name string, overrides map[string]json.RawMessage) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,38 +80,49 @@ func tinyGGUF(t testing.TB, pre string) *protocol.GGUFTokenizer {
 	return source
 }
 
-// TestConfigurations compares with what the reference answered for tiny.json under many configurations.
+// TestConfigurations compares with what the reference answered for tiny.json and sentence.json under many
+// configurations.
 func TestConfigurations(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("testdata", "cases.json"))
+	for cases, source := range map[string]string{"cases.json": "tiny.json", "sentence_cases.json": "sentence.json"} {
+		data, err := os.ReadFile(filepath.Join("testdata", cases))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var configurations []struct {
+			Name      string
+			Overrides map[string]json.RawMessage
+			Cases     []goldenCase
+			Decodes   []goldenCase // of ids alone
+		}
+		if err := json.Unmarshal(data, &configurations); err != nil {
+			t.Fatal(err)
+		}
+		for _, configuration := range configurations {
+			t.Run(configuration.Name, func(t *testing.T) {
+				tokenizer := newTokenizer(t, testdataJSON(t, source, configuration.Overrides))
+				for _, c := range configuration.Cases {
+					checkConfiguration(t, tokenizer, c)
+				}
+				for _, c := range configuration.Decodes {
+					checkDecode(t, tokenizer, c)
+				}
+			})
+		}
+	}
+}
+
+func checkConfiguration(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
+	encoding, err := tokenizer.EncodeOffsets(c.Text, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var configurations []struct {
-		Name      string
-		Overrides map[string]json.RawMessage
-		Cases     []goldenCase
+	if !slices.Equal(encoding.IDs, c.IDs) || !slices.Equal(encoding.Offsets, c.Offsets) {
+		t.Errorf("%q: got %v %v, want %v %v", c.Text, encoding.IDs, encoding.Offsets, c.IDs, c.Offsets)
 	}
-	if err := json.Unmarshal(data, &configurations); err != nil {
-		t.Fatal(err)
+	if plain, _ := tokenizer.Encode(c.Text, true); !slices.Equal(plain, c.IDs) {
+		t.Errorf("%q: got %v without offsets, want %v", c.Text, plain, c.IDs)
 	}
-	for _, configuration := range configurations {
-		t.Run(configuration.Name, func(t *testing.T) {
-			tokenizer := newTokenizer(t, tinyJSON(t, configuration.Overrides))
-			for _, c := range configuration.Cases {
-				encoding, err := tokenizer.EncodeOffsets(c.Text, true)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !slices.Equal(encoding.IDs, c.IDs) || !slices.Equal(encoding.Offsets, c.Offsets) {
-					t.Errorf("%q: got %v %v, want %v %v", c.Text, encoding.IDs, encoding.Offsets, c.IDs, c.Offsets)
-				}
-				if plain, _ := tokenizer.Encode(c.Text, true); !slices.Equal(plain, c.IDs) {
-					t.Errorf("%q: got %v without offsets, want %v", c.Text, plain, c.IDs)
-				}
-				checkDecode(t, tokenizer, c)
-			}
-		})
-	}
+	checkDecode(t, tokenizer, c)
 }
 
 func TestGGUFEqualsJSON(t *testing.T) {
@@ -164,12 +187,11 @@ func TestNewRefuses(t *testing.T) {
 		`[]`: "wrong type",
 		`{}`: "model: missing",
 		`{"model":{"type":"Unigram","vocab":[]}}`:             `"Unigram"`,
+		`{"model":{"type":"WordPiece","vocab":{}}}`:           `"WordPiece"`,
 		model(`"dropout":0.1,"merges":[]`):                    "dropout",
-		model(`"byte_fallback":true,"merges":[]`):             "byte_fallback",
 		model(`"end_of_word_suffix":"x","merges":[]`):         "end_of_word_suffix",
 		model(`"continuing_subword_prefix":"x","merges":[]`):  "continuing_subword_prefix",
 		model(`"type":"BPE"`):                                 "merges missing",
-		model(`"merges":["a b"]`):                             "ByteLevel",
 		`{"model":{"vocab":{"a":4194304},"merges":[]}}`:       "above",
 		`{"model":{"vocab":{"a":-1},"merges":[]}}`:            "wrong type",
 		`{"model":{"vocab":{"a":1e3},"merges":[]}}`:           "wrong type",
@@ -177,13 +199,47 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		checkRefused(t, protocol.TokenizerSource{HuggingFace: json.RawMessage(source)}, want)
 	}
+	for want, change := range map[string]func(*protocol.GGUFTokenizer){
+		`model "llama"`:  func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
+		`"deepseek-llm"`: func(s *protocol.GGUFTokenizer) { s.Pre = "deepseek-llm" },
+		"token types":    func(s *protocol.GGUFTokenizer) { s.TokenTypes = s.TokenTypes[1:] },
+		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = true, -1 },
+		"has the ids":    func(s *protocol.GGUFTokenizer) { s.Tokens[9] = s.Tokens[8] },
+		"a space":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "ab" },
+		"merge 0":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "a bcd" },
+	} {
+		source := tinyGGUF(t, "qwen2")
+		change(source)
+		checkRefused(t, protocol.TokenizerSource{GGUF: source}, want)
+	}
+}
+
+// TestNewRefusesSections is TestNewRefuses for the sections besides the model.
+func TestNewRefusesSections(t *testing.T) {
 	nested := strings.Repeat(`{"type":"Sequence","normalizers":[`, 50) + strings.Repeat("]}", 50)
 	split := `{"type":"Split","behavior":"Isolated","pattern":{"Regex":`
+	metaspace := `{"type":"Metaspace","replacement":"▁"`
+	decoders := func(list string) string { return `{"type":"Sequence","decoders":[` + list + `]}` }
 	for section, refused := range map[string]map[string]string{
-		"normalizer": {`{"type":"NFKC"}`: "NFKC", nested: "nested deeper"},
-		"decoder":    {`{"type":"WordPiece"}`: "WordPiece"},
+		"normalizer": {
+			`{"type":"NFKC"}`: "NFKC", nested: "nested deeper", `{"type":"Prepend","prepend":""}`: "prepends nothing",
+			`{"type":"Replace","pattern":{"Regex":" +"},"content":"x"}`: "Regex", `{"type":"Replace","content":"x"}`: "no pattern",
+		},
+		"decoder": {
+			`{"type":"WordPiece"}`: "WordPiece", metaspace + `,"add_prefix_space":false}`: "does not match",
+			decoders(metaspace + `},{"type":"ByteFallback"}`):                               "behind ByteLevel or Metaspace",
+			decoders(`{"type":"Fuse"},` + metaspace + `}`):                                  "behind other decoders",
+			decoders(`{"type":"Fuse"},{"type":"ByteLevel"}`):                                "behind other decoders",
+			decoders(`{"type":"Fuse"},{"type":"ByteFallback"}`):                             "behind ByteFallback or Fuse",
+			decoders(`{"type":"Strip","content":" ","start":1}`):                            "not right behind Fuse",
+			decoders(`{"type":"Fuse"},{"type":"Strip","content":"","start":1}`):             "not one character",
+			decoders(`{"type":"Fuse"},{"type":"Strip","content":" ","stop":1}`):             "stop 1",
+			decoders(`{"type":"ByteFallback"},{"type":"Replace","pattern":{"String":"x"}}`): "behind ByteFallback or Fuse",
+		},
 		"pre_tokenizer": {
-			`null`: "ByteLevel", `{"type":"Metaspace"}`: "Metaspace", split + `"(a"}}`: "(a", split + `"^a"}}`: `"^"`,
+			`{"type":"Metaspace"}`: "not one character", metaspace + `,"prepend_scheme":"odd"}`: "odd",
+			`{"type":"Sequence","pretokenizers":[` + metaspace + `},` + metaspace + `}]}`: "behind Metaspace",
+			split + `"(a"}}`: "(a", split + `"^a"}}`: `"^"`,
 			split + `"[a&&b]"}}`: "&", split + `"\\h"}}`: `\\h`, `{"type":"Split","behavior":"Odd"}`: "Odd",
 			`{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"},{"type":"Digits"}]}`: "must not follow",
 		},
@@ -200,19 +256,12 @@ func TestNewRefuses(t *testing.T) {
 			checkRefused(t, protocol.TokenizerSource{HuggingFace: data}, want)
 		}
 	}
-	for want, change := range map[string]func(*protocol.GGUFTokenizer){
-		`model "llama"`:  func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
-		`"deepseek-llm"`: func(s *protocol.GGUFTokenizer) { s.Pre = "deepseek-llm" },
-		"token types":    func(s *protocol.GGUFTokenizer) { s.TokenTypes = s.TokenTypes[1:] },
-		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = true, -1 },
-		"has the ids":    func(s *protocol.GGUFTokenizer) { s.Tokens[9] = s.Tokens[8] },
-		"a space":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "ab" },
-		"merge 0":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "a bcd" },
-	} {
-		source := tinyGGUF(t, "qwen2")
-		change(source)
-		checkRefused(t, protocol.TokenizerSource{GGUF: source}, want)
-	}
+}
+
+// TestNewRefusesFallbackBehindBytes: no character would ever be lacking.
+func TestNewRefusesFallbackBehindBytes(t *testing.T) {
+	data := sentenceJSON(t, map[string]json.RawMessage{"pre_tokenizer": json.RawMessage(`{"type":"ByteLevel"}`)})
+	checkRefused(t, protocol.TokenizerSource{HuggingFace: data}, "byte_fallback")
 }
 
 func checkRefused(t *testing.T, source protocol.TokenizerSource, want string) {
@@ -253,14 +302,23 @@ func TestEncodeInvalidUTF8(t *testing.T) {
 	}
 }
 
-// TestEncodeLongTexts checks that texts which are hard for naive algorithms take no more than a moment.
+// TestEncodeLongTexts checks, for byte-level tokenizers and those with byte fallback, that texts which are hard for naive algorithms take no more than a moment.
 func TestEncodeLongTexts(t *testing.T) {
 	const length = 1 << 20
 	nfc := json.RawMessage(`{"type":"NFC"}`)
-	tokenizer := newTokenizer(t, tinyJSON(t, map[string]json.RawMessage{"normalizer": nfc}))
-	for _, unit := range []string{
+	tokenizers := []*text.Tokenizer{
+		newTokenizer(t, tinyJSON(t, map[string]json.RawMessage{"normalizer": nfc})),
+		newTokenizer(t, sentenceJSON(t, nil)), // all of a text is one word
+		newTokenizer(t, sentenceJSON(t, map[string]json.RawMessage{
+			"normalizer": nfc, "pre_tokenizer": json.RawMessage(`{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"}`),
+		})),
+	}
+	units := []string{
 		"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323", "模", "\xff", "\x00", "don't ", "\u3000",
-	} {
+		"the token and ", "▁", "中",
+	}
+	for i := range len(tokenizers) * len(units) {
+		tokenizer, unit := tokenizers[i/len(units)], units[i%len(units)]
 		start := time.Now()
 		input := strings.Repeat(unit, length/len(unit))
 		ids, err := tokenizer.Encode(input, false)
@@ -294,14 +352,47 @@ func randomText(random *rand.Rand) string {
 
 // TestRoundTrip checks that decoding gives the text back, whatever it is, and that offsets cover it in order.
 func TestRoundTrip(t *testing.T) {
-	tokenizer := newTokenizer(t, tinyJSON(t, nil))
+	tokenizer, sentence := newTokenizer(t, tinyJSON(t, nil)), newTokenizer(t, sentenceJSON(t, nil))
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 2000 {
 		checkRoundTrip(t, tokenizer, randomText(random))
+		checkSentenceRoundTrip(t, sentence, randomText(random))
 	}
 	if t.Failed() {
 		t.Logf("seed %d", seed)
+	}
+}
+
+var sentenceAdded = regexp.MustCompile(`<unk>|</?s>|<\|user\|>`)
+
+// checkSentenceRoundTrip is checkRoundTrip for sentence.json. What differs from the text is what its format cannot tell
+// apart: U+2581 comes back as a space, and the space that is put before each part between added tokens stays but at the
+// very beginning.
+func checkSentenceRoundTrip(t *testing.T, tokenizer *text.Tokenizer, input string) {
+	t.Helper()
+	encoding, err := tokenizer.EncodeOffsets(input, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, at := "", 0
+	for _, match := range append(sentenceAdded.FindAllStringIndex(input, -1), []int{len(input), len(input)}) {
+		if part := input[at:match[0]]; part != "" {
+			want += " " + part
+		}
+		want += input[match[0]:match[1]]
+		at = match[1]
+	}
+	want = strings.TrimPrefix(strings.ReplaceAll(want, "▁", " "), " ")
+	if got := tokenizer.Decode(encoding.IDs, false); got != want {
+		t.Errorf("got %q back, want %q for %q", got, want, input)
+	}
+	last := [2]int32{}
+	for i, o := range encoding.Offsets {
+		if o[0] < last[0] || o[0] >= o[1] || o[1] < last[1] || o[1] > int32(utf8.RuneCountInString(input)) {
+			t.Errorf("%q: token %d has offsets %v after %v", input, i, o, last)
+		}
+		last = o
 	}
 }
 
