@@ -52,14 +52,19 @@ func TestRealClients(t *testing.T) {
 	client(t, "tgi", s.url)
 }
 
-// The script of LightLLM's manual asks a reward model for a score.
+// The script of LightLLM's manual asks reward models for scores.
 func TestRealClientOfScores(t *testing.T) {
 	requireAll(t)
 	shared := os.Getenv("LOCKSTEP_SHARED")
 	if shared == "" {
 		shared = "../../shared"
 	}
-	model := filepath.Join(shared, "golden/models/qwen2_reward")
+	for _, name := range []string{"qwen2_reward", "internlm2_reward"} {
+		t.Run(name, func(t *testing.T) { askForScores(t, filepath.Join(shared, "golden/models", name)) })
+	}
+}
+
+func askForScores(t *testing.T, model string) {
 	file, err := os.Open(filepath.Join(model, "golden_reward.jsonl"))
 	if err != nil {
 		required(t, "LOCKSTEP_REQUIRE_SHARED", "the reference data", err)
