@@ -49,10 +49,19 @@ type runOptions struct {
 	stops  []string
 	prefix string // put in front of the text
 	keep   bool   // all tokens are kept for the answer
+	asTGI  bool   // text comes as TGI shows it behind short prompts
 	// follows takes the text as what follows the prompt, not as one of its own, which can lose the space that it begins with.
 	follows bool
 	// stopFirst lets a stop win over an end of sequence, and both over the length; else it is the other way round.
 	stopFirst bool
+}
+
+// stream returns what turns ids into text.
+func (o *runOptions) stream(model *Model, prompt []int32) *text.Stream {
+	if o.asTGI {
+		return model.Tokenizer.NewStream(prompt)
+	}
+	return model.Tokenizer.NewPlainStream(prompt)
 }
 
 // begin submits a request.
@@ -67,7 +76,7 @@ func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *r
 		}
 		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
 	}
-	one := &run{id: id, events: events, request: r, model: model, stream: model.Tokenizer.NewStream(r.Prompt), keep: o.keep, prefix: o.prefix,
+	one := &run{id: id, events: events, request: r, model: model, stream: o.stream(model, r.Prompt), keep: o.keep, prefix: o.prefix,
 		stopFirst: o.stopFirst, follows: o.follows, metrics: s.metrics, began: time.Now()}
 	if len(o.stops) > 0 {
 		one.stops = text.NewStopMatcher(o.stops)

@@ -116,7 +116,7 @@ type work struct {
 }
 
 func (job *work) runOptions() runOptions {
-	o := runOptions{stops: job.body.Parameters.Stop, keep: !job.stream, follows: job.three}
+	o := runOptions{stops: job.body.Parameters.Stop, keep: !job.stream, follows: job.three, asTGI: true}
 	if job.fullText {
 		o.prefix = job.body.Inputs
 	}

@@ -40,6 +40,15 @@ func (t *Tokenizer) NewStream(promptIDs []int32) *Stream {
 	return s
 }
 
+// NewPlainStream is NewStream without TGI's way with prompts of less than streamContext ids, which loses a leading space and,
+// behind four ids, the text of all characters that several tokens make up.
+func (t *Tokenizer) NewPlainStream(promptIDs []int32) *Stream {
+	s := &Stream{tokenizer: t}
+	s.window.decoder = &t.decoder
+	s.rebase(promptIDs[max(0, len(promptIDs)-streamContext):])
+	return s
+}
+
 // Next adds a generated id and returns the text that becomes visible with it, which is often empty for parts of
 // characters. The time is that of decoding the id twice, whatever has been held back.
 func (s *Stream) Next(id int32) string {

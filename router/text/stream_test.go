@@ -2,6 +2,7 @@ package text_test
 
 import (
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -171,6 +172,33 @@ func TestStreamHoldsLong(t *testing.T) {
 		}
 		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("took %v", took)
+		}
+	}
+}
+
+// Behind any prompt, however short, the pieces of a plain stream are the text of the generated ids.
+func TestPlainStreamAfterShortPrompts(t *testing.T) {
+	data, err := os.ReadFile("../../launcher/demo/model/tokenizer.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokenizer := newTokenizer(t, data)
+	prompt, err := tokenizer.Encode("One small day was the best", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	generated, err := tokenizer.Encode(" naïve 👩👩 中文 and so on", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for length := range len(prompt) + 1 {
+		stream := tokenizer.NewPlainStream(prompt[:length])
+		got := ""
+		for _, id := range generated {
+			got += stream.Next(id)
+		}
+		if want := tokenizer.Decode(generated, false); got != want {
+			t.Errorf("behind %d ids: got %q, want %q", length, got, want)
 		}
 	}
 }
