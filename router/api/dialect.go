@@ -229,6 +229,7 @@ func (d *bodyDecoder) eachMember(member func(key string, first byte) error) erro
 		if err != nil {
 			return err
 		}
+		d.push("." + key)
 		if err := d.colon(); err != nil {
 			return err
 		}
@@ -239,5 +240,6 @@ func (d *bodyDecoder) eachMember(member func(key string, first byte) error) erro
 		if err := member(key, c); err != nil {
 			return err
 		}
+		d.pop()
 	}
 }

@@ -81,33 +81,17 @@ func intoBiases(target *[]protocol.TokenBias) func(*bodyDecoder) error {
 		if c != '{' {
 			return d.unexpected("a map")
 		}
-		d.index++
-		for first := true; ; first = false {
-			more, err := d.separator(first, '}', eofObject, "expected `,` or `}`")
-			if err != nil {
-				return err
-			}
-			if !more {
-				return d.end('}', eofObject)
-			}
-			key, err := d.key()
-			if err != nil {
-				return err
-			}
-			d.push("." + key)
+		return d.eachMember(func(key string, _ byte) error {
 			id, err := strconv.ParseInt(key, 10, 32)
 			if err != nil {
 				return d.misfit("invalid value: string " + rustQuote(key) + ", expected a token id")
-			}
-			if err := d.colon(); err != nil {
-				return err
 			}
 			bias := protocol.TokenBias{ID: int32(id)}
 			if err := intoFloat(&bias.Bias)(d); err != nil {
 				return err
 			}
 			*target = append(*target, bias)
-			d.pop()
-		}
+			return nil
+		})
 	}
 }

@@ -42,7 +42,7 @@ func TestExtensionsThatAreRefused(t *testing.T) {
 		{`{"min_p":"1"}`, "parameters.min_p: invalid type: string \"1\", expected f32 at line 1 column 39"},
 		{`{"min_p":0,"min_p":0}`, "parameters: duplicate field `min_p` at line 1 column 45"},
 		{`{"logit_bias":[1]}`, "parameters.logit_bias: invalid type: sequence, expected a map at line 1 column 41"},
-		{`{"logit_bias":{"x":1}}`, "parameters.logit_bias.x: invalid value: string \"x\", expected a token id at line 1 column 45"},
+		{`{"logit_bias":{"x":1}}`, "parameters.logit_bias.x: invalid value: string \"x\", expected a token id at line 1 column 46"},
 		{`{"logit_bias":{"1":{}}}`, "parameters.logit_bias.1: invalid type: map, expected f32 at line 1 column 46"},
 		{`{"logit_bias":{"1" 1}}`, "parameters.logit_bias.1: expected `:` at line 1 column 47"},
 		{`{"logit_bias":{"1":1,}}`, "parameters.logit_bias: trailing comma at line 1 column 49"},
