@@ -125,15 +125,18 @@ func decodeMindIE(data []byte, stream bool, onRoot bool) (*mindieBody, error) {
 	if b.inputs, err = mindieInputs(top["inputs"]); err != nil {
 		return nil, err
 	}
-	for key, target := range map[string]*bool{"stream": &b.stream, "fullTextEnabled": &b.fullText} {
-		value, err := top.boolean(key)
-		if err != nil {
-			return nil, err
-		}
-		if value != nil && (key != "stream" || onRoot) {
-			*target = *value
-		}
+	streams, err := top.boolean("stream")
+	if err != nil {
+		return nil, err
 	}
+	if streams != nil && onRoot {
+		b.stream = *streams
+	}
+	cumulative, err := top.boolean("fullTextEnabled")
+	if err != nil {
+		return nil, err
+	}
+	b.fullText = cumulative != nil && *cumulative
 	parameters := object{}
 	if !top.null("parameters") {
 		o, ok := top["parameters"].(map[string]any)

@@ -123,18 +123,26 @@ func (job *work) runOptions() runOptions {
 	return o
 }
 
+// readTGI reads a body; if that fails it answers, and returns nil.
+func (s *Server) readTGI(w http.ResponseWriter, r *http.Request, f form) *generateBody {
+	data, plain := readBody(w, r, s.config.PayloadLimit)
+	if plain == nil {
+		body, err := decodeTGI(data, f)
+		if err == nil {
+			return body
+		}
+		plain = decodeFailure(err)
+	}
+	respondPlain(w, plain)
+	return nil
+}
+
 // generateRoute returns the handler of a generate route.
 func (s *Server) generateRoute(f form) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		data, plain := readBody(w, r, s.config.PayloadLimit)
-		if plain != nil {
-			respondPlain(w, plain)
-			return
-		}
-		body, err := decodeTGI(data, f)
-		if err != nil {
-			respondPlain(w, decodeFailure(err))
+		body := s.readTGI(w, r, f)
+		if body == nil {
 			return
 		}
 		p := &body.Parameters

@@ -29,20 +29,15 @@ func (s *Server) serveModels(w http.ResponseWriter, r *http.Request) {
 // serveTokenize answers POST /tokenize of TGI 3, which takes the body of a generate route and looks at its text only.
 func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 	f := form{three: true}
-	data, plain := readBody(w, r, s.config.PayloadLimit)
-	if plain != nil {
-		respondPlain(w, plain)
-		return
-	}
-	body, err := decodeTGI(data, f)
-	if err != nil {
-		respondPlain(w, decodeFailure(err))
+	body := s.readTGI(w, r, f)
+	if body == nil {
 		return
 	}
 	model, refusal := s.waitModel(r.Context())
 	if refusal == nil {
-		if data, refusal = s.tokenize(r.Context(), model, body.Inputs); refusal == nil {
-			respond(w, http.StatusOK, jsonType, data)
+		var tokens []byte
+		if tokens, refusal = s.tokenize(r.Context(), model, body.Inputs); refusal == nil {
+			respond(w, http.StatusOK, jsonType, tokens)
 			return
 		}
 	}
