@@ -1,6 +1,12 @@
 package api
 
-import "testing"
+import (
+	"os"
+	"testing"
+
+	"lockstep/protocol"
+	"lockstep/router/text"
+)
 
 // The examples of the replaced servers' manuals, and what lies between them.
 func TestDetectBody(t *testing.T) {
@@ -32,5 +38,31 @@ func TestDetectBody(t *testing.T) {
 	s = &Server{config: Config{DefaultDialect: MindIE}}
 	if got := s.detectBody([]byte(`{"inputs":"a","parameters":{"details":true}}`)); got != MindIE {
 		t.Errorf("with MindIE as default: got %q", got)
+	}
+}
+
+// Behind a prompt of four tokens TGI shows nothing of a character that several tokens make up; other dialects show it.
+func TestOnlyTGIStreamsAsTGI(t *testing.T) {
+	data, err := os.ReadFile("../../launcher/demo/model/tokenizer.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := tokenizer.Encode("👩", false)
+	if err != nil || len(ids) < 2 {
+		t.Fatalf("got %v, %v: the test needs a character of several tokens", ids, err)
+	}
+	for asTGI, want := range map[bool]string{true: "", false: "👩"} {
+		stream := (&runOptions{asTGI: asTGI}).stream(&Model{Tokenizer: tokenizer}, []int32{1036, 534, 341, 286})
+		got := ""
+		for _, id := range ids {
+			got += stream.Next(id)
+		}
+		if got != want {
+			t.Errorf("as TGI %v: got %q, want %q", asTGI, got, want)
+		}
 	}
 }
