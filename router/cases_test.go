@@ -3,6 +3,7 @@ package router_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -137,6 +138,36 @@ func TestRequestIDs(t *testing.T) {
 		if got != c.want || response.StatusCode != http.StatusOK {
 			t.Errorf("%s with %q: got %q and status %d, want %q", c.path, c.given, got, response.StatusCode, c.want)
 		}
+	}
+}
+
+// A client of any dialect that leaves has its request dropped by the group, whether it streams or waits for the whole.
+func TestLeavingCancelsInEachDialect(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	left := 0
+	for _, path := range []string{"/tgi/generate", "/tgi/generate_stream", "/mindie/generate", "/mindie/generate_stream", "/lightllm/generate", "/lightllm/generate_stream"} {
+		ctx, leave := context.WithCancel(context.Background())
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, strings.NewReader(`{"inputs":"Once","parameters":{"max_new_tokens":1500}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if response, err := http.DefaultClient.Do(request); err == nil {
+				io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}
+		}()
+		eventually(t, path+": the group computes", func() bool { return group.Running() == 1 })
+		leave()
+		<-done
+		left++
+		eventually(t, path+": the group has dropped the request", func() bool { return group.Cancelled() == left && group.Running() == 0 })
 	}
 }
 
