@@ -49,8 +49,8 @@ type routerFlags struct {
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
 	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
-	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"auto,tgi,mindie,lightllm" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm) and body."`
-	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"tgi,mindie,lightllm" default:"tgi" help:"Dialect of requests that do not tell."`
+	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"auto,tgi,mindie,lightllm,openai" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm, /openai) and body."`
+	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"tgi,mindie,lightllm,openai" default:"tgi" help:"Dialect of requests that do not tell."`
 	TGIVersion            string   `name:"tgi-version" env:"LOCKSTEP_TGI_VERSION" enum:"0.9.4,3" default:"0.9.4" help:"Version of TGI that its clients are answered as: 0.9.4, or 3 as 3.3.7 answers."`
 	LightLLMErrors        string   `name:"lightllm-errors" env:"LOCKSTEP_LIGHTLLM_ERRORS" enum:"new,old" default:"new" help:"Envelope and statuses of LightLLM's errors, which changed in 2026."`
 	Listen                []string `env:"LOCKSTEP_LISTEN" sep:";" placeholder:"DIALECT=HOST:PORT[,tls=FOLDER]" help:"One more address with a dialect of its own; tls names a folder as lockstep certs makes it. Repeatable."`

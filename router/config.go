@@ -74,7 +74,7 @@ type Config struct {
 	GroupWaitTimeout float64 `json:"group_wait_timeout"`
 	// GracefulTerminationTimeout bounds the wait for requests in flight at the end. Default 60.
 	GracefulTerminationTimeout float64 `json:"graceful_termination_timeout"`
-	// Dialect answers all requests: "tgi", "mindie" or "lightllm"; or "auto" (default), which decides for each request by its
+	// Dialect answers all requests: "tgi", "mindie", "lightllm" or "openai"; or "auto" (default), which decides for each request by its
 	// path and body, and else takes DefaultDialect, "tgi" by default.
 	Dialect        string `json:"dialect"`
 	DefaultDialect string `json:"default_dialect"`

@@ -14,16 +14,18 @@ import (
 type Dialect string
 
 const (
-	// Auto decides for each request: by the first segment of its path (/tgi, /mindie, /lightllm), else by whose routes it
-	// fits, else by what its body holds, else DefaultDialect.
+	// Auto decides for each request: by the first segment of its path (/tgi, /mindie, /lightllm, /openai), else by whose
+	// routes it fits, else by what its body holds, else DefaultDialect.
 	Auto     Dialect = "auto"
 	TGI      Dialect = "tgi"
 	MindIE   Dialect = "mindie"
 	LightLLM Dialect = "lightllm"
+	// OpenAI is there beside each of the others: those whose routes it has none of speak it too.
+	OpenAI Dialect = "openai"
 )
 
 // Dialects are those that can be chosen.
-var Dialects = []string{string(Auto), string(TGI), string(MindIE), string(LightLLM)}
+var Dialects = []string{string(Auto), string(TGI), string(MindIE), string(LightLLM), string(OpenAI)}
 
 // surface is what one replaced server shows.
 type surface struct {
@@ -59,7 +61,20 @@ func (s *Server) newSurface(frame frame, refuse http.HandlerFunc, tables ...[]ro
 	return f
 }
 
-func (f *surface) knows(path, method string) bool { return slices.Contains(f.methods[path], method) }
+func (f *surface) knows(path, method string) bool { return slices.Contains(f.methodsOf(path), method) }
+
+// methodsOf returns the methods of a path. A route that ends in /* has all paths below it.
+func (f *surface) methodsOf(path string) []string {
+	if methods := f.methods[path]; methods != nil {
+		return methods
+	}
+	for known, methods := range f.methods {
+		if below, ok := strings.CutSuffix(known, "*"); ok && len(path) > len(below) && strings.HasPrefix(path, below) {
+			return methods
+		}
+	}
+	return nil
+}
 
 func (f *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var serve http.HandlerFunc
@@ -70,7 +85,7 @@ func (f *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		serve = f.echo.ServeHTTP
 	}
-	f.frame(w, r, f.methods[r.URL.Path], serve)
+	f.frame(w, r, f.methodsOf(r.URL.Path), serve)
 }
 
 // ServeHTTP answers in the dialect of the configuration.
@@ -97,8 +112,11 @@ func (s *Server) answer(dialect Dialect, w http.ResponseWriter, r *http.Request)
 			return
 		}
 	}
-	if dialect == Auto {
+	switch {
+	case dialect == Auto:
 		dialect = s.detect(w, r)
+	case s.surfaces[dialect].methodsOf(r.URL.Path) == nil && s.surfaces[OpenAI].methodsOf(r.URL.Path) != nil:
+		dialect = OpenAI
 	}
 	s.surfaces[dialect].ServeHTTP(w, r)
 }

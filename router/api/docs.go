@@ -16,6 +16,18 @@ const docsPage = `<!doctype html>
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
+// describedBy are the routes that describe a dialect's routes.
+func describedBy(dialect Dialect) []route {
+	if dialect != TGI {
+		return nil
+	}
+	return []route{
+		{get, "/docs", serveDocsRedirect},
+		{get, "/docs/", serveDocs},
+		{get, "/api-doc/openapi.json", serveOpenAPI},
+	}
+}
+
 func serveDocsRedirect(w http.ResponseWriter, _ *http.Request) {
 	w.Header()["Location"] = []string{"/docs/"}
 	respond(w, http.StatusSeeOther, "", nil)

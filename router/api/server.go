@@ -86,9 +86,10 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
-		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common()),
-		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie()),
-		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM()),
+		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), describedBy(TGI)),
+		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie(), describedBy(MindIE)),
+		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM(), describedBy(LightLLM)),
+		OpenAI:   s.newSurface(s.frameOpenAI, s.refuseOpenAI, s.openAI(), s.common(), describedBy(OpenAI)),
 	}
 	return s
 }

@@ -50,7 +50,7 @@ func (s *Server) three() bool { return s.config.TGIVersion == TGI3 }
 // tgi is the table of TGI.
 func (s *Server) tgi() []route {
 	three := s.three()
-	table := []route{
+	return []route{
 		{post, "/", s.generateRoute(form{three: three, compat: true})},
 		{post, "/invocations", s.generateRoute(form{three: three, compat: true, untagged: three})},
 		{post, "/generate", s.generateRoute(form{three: three})},
@@ -60,32 +60,14 @@ func (s *Server) tgi() []route {
 		{get, "/ping", s.serveHealth},
 		{get, "/info", s.serveInfo},
 		{get, "/metrics", s.serveMetrics},
-		{get, "/docs", serveDocsRedirect},
-		{get, "/docs/", serveDocs},
-		{get, "/api-doc/openapi.json", serveOpenAPI},
 	}
-	if three {
-		table = append(table,
-			route{post, "/tokenize", s.serveTokenize},
-			route{get, "/v1/models", s.serveModels})
-	}
-	return table
 }
 
 // frameTGI puts what every answer of TGI carries in front of the routes: CORS headers, and its way with unknown paths and
 // methods.
 func (s *Server) frameTGI(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
 	h := w.Header()
-	if len(s.config.CORSAllowOrigin) == 0 {
-		h["Access-Control-Allow-Origin"] = []string{"*"}
-	} else if origin := r.Header.Get("Origin"); origin != "" && slices.Contains(s.config.CORSAllowOrigin, origin) {
-		h["Access-Control-Allow-Origin"] = []string{origin}
-	}
-	if s.three() {
-		h["Vary"] = []string{"origin, access-control-request-method, access-control-request-headers"}
-	} else {
-		h["Vary"] = []string{"origin", "access-control-request-method", "access-control-request-headers"}
-	}
+	s.setCORS(h, r)
 	status := http.StatusMethodNotAllowed
 	switch {
 	case r.Method == http.MethodOptions:
@@ -102,6 +84,20 @@ func (s *Server) frameTGI(w http.ResponseWriter, r *http.Request, methods []stri
 		h["Allow"] = []string{strings.Join(methods, ",")}
 	}
 	respond(w, status, "", nil)
+}
+
+// setCORS tells browsers from where they may call.
+func (s *Server) setCORS(h http.Header, r *http.Request) {
+	if len(s.config.CORSAllowOrigin) == 0 {
+		h["Access-Control-Allow-Origin"] = []string{"*"}
+	} else if origin := r.Header.Get("Origin"); origin != "" && slices.Contains(s.config.CORSAllowOrigin, origin) {
+		h["Access-Control-Allow-Origin"] = []string{origin}
+	}
+	if s.three() {
+		h["Vary"] = []string{"origin, access-control-request-method, access-control-request-headers"}
+	} else {
+		h["Vary"] = []string{"origin", "access-control-request-method", "access-control-request-headers"}
+	}
 }
 
 // work is one generate request on its way through the handlers.
