@@ -20,6 +20,7 @@ import (
 // modelFlags say what is served and within which limits.
 type modelFlags struct {
 	ModelID              string  `env:"MODEL_ID" placeholder:"PATH" help:"Directory in Hugging Face format or .gguf file. Default: the embedded demo model."`
+	ChatTemplate         string  `env:"LOCKSTEP_CHAT_TEMPLATE" placeholder:"FILE|TEXT" help:"Jinja file, or its text, in place of the model's chat template."`
 	NumShard             int     `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
 	Sharded              string  `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`
 	MaxInputLength       int     `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`

@@ -73,7 +73,23 @@ func (c *command) checkModel() error {
 	case c.MaxBatchTotalTokens != 0 && c.MaxTotalTokens > c.MaxBatchTotalTokens:
 		return fmt.Errorf("--max-total-tokens (%d) must be <= --max-batch-total-tokens (%d)", c.MaxTotalTokens, c.MaxBatchTotalTokens)
 	}
+	if err := c.readChatTemplate(); err != nil {
+		return err
+	}
 	return checkModelPath(c.ModelID)
+}
+
+// readChatTemplate puts the content of a file in the place of its name.
+func (c *command) readChatTemplate() error {
+	if c.ChatTemplate == "" || strings.Contains(c.ChatTemplate, "{{") || strings.Contains(c.ChatTemplate, "{%") {
+		return nil
+	}
+	data, err := os.ReadFile(c.ChatTemplate)
+	if err != nil {
+		return fmt.Errorf("--chat-template is neither a Jinja text nor a file: %w", err)
+	}
+	c.ChatTemplate = string(data)
+	return nil
 }
 
 // checkModelPath finds out before anything is started that there is no such model.

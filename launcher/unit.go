@@ -99,7 +99,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
 		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
 		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog, Restarted: u.served,
-		DisablePrefixCache: l.DisablePrefixCache,
+		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate,
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID

@@ -27,14 +27,22 @@ type ModelCard struct {
 	NumericsID string `json:"numerics_id"`
 	// Tokenizer is what the router builds its tokenizer from.
 	Tokenizer TokenizerSource `json:"tokenizer"`
+	// Chat is how the model wants conversations written.
+	Chat ChatSource `json:"chat"`
+}
+
+// ChatSource is a chat template and what it needs of the tokenizer.
+type ChatSource struct {
+	// Template is the Jinja text, empty when the model has none.
+	Template string `json:"template,omitempty"`
+	// SpecialTokens are the contents of the tokens that templates know by name: bos_token, eos_token and others.
+	SpecialTokens map[string]string `json:"special_tokens,omitempty"`
 }
 
 // TokenizerSource holds a tokenizer in the form in which the model's files have it; exactly one of HuggingFace and GGUF is set.
 type TokenizerSource struct {
 	// HuggingFace is the content of tokenizer.json.
 	HuggingFace json.RawMessage `json:"hugging_face,omitempty"`
-	// Config is the content of tokenizer_config.json, if there is one.
-	Config json.RawMessage `json:"config,omitempty"`
 	// GGUF is the tokenizer.ggml.* metadata of a GGUF file.
 	GGUF *GGUFTokenizer `json:"gguf,omitempty"`
 }
@@ -51,6 +59,4 @@ type GGUFTokenizer struct {
 	EOSTokenID int32    `json:"eos_token_id"`
 	AddBOS     bool     `json:"add_bos"`
 	AddEOS     bool     `json:"add_eos"`
-	// ChatTemplate is the Jinja text, empty when absent.
-	ChatTemplate string `json:"chat_template,omitempty"`
 }

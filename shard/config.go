@@ -22,6 +22,8 @@ type Config struct {
 	ModelPath string `json:"model_path,omitempty"`
 	// ModelID is what the operator calls the model.
 	ModelID string `json:"model_id"`
+	// ChatTemplate is the Jinja text of the chat template, in place of the model's own; empty: that.
+	ChatTemplate string `json:"chat_template,omitempty"`
 	// NATSURLs are the servers that rank 0 connects to; other ranks need none.
 	NATSURLs []string `json:"nats_urls,omitempty"`
 	// Threads that compute, at least 1. More than cores costs speed, not correctness.

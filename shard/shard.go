@@ -238,8 +238,13 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	if !model.EvenlySplit(c, r.config.Shards) {
 		numerics += fmt.Sprintf("-%d", r.config.Shards) // the order of sums depends on the number of shards
 	}
+	chat := r.source.Chat
+	if r.config.ChatTemplate != "" {
+		chat.Template = r.config.ChatTemplate
+	}
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.source.DataType, DeviceType: "cpu", VocabularySize: c.Vocabulary,
-		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Score != weights.NoScore, NumericsID: numerics, Tokenizer: r.source.Tokenizer})
+		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Score != weights.NoScore, NumericsID: numerics,
+		Tokenizer: r.source.Tokenizer, Chat: chat})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}

@@ -160,7 +160,7 @@ func (m *Model) openGGUF(data []byte) error {
 		m.Config.Rope.Divisors = t.Floats(0, nil)
 	}
 	m.Config.TiedHead = !m.Has("lm_head.weight")
-	m.Tokenizer.GGUF = ggufTokenizer(meta)
+	m.Tokenizer.GGUF, m.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
 	m.DataType = "gguf." + ggufFileTypes[meta.count("general.file_type")]
 	if m.DataType == "gguf." {
 		m.DataType = "gguf.mixed"
@@ -291,7 +291,7 @@ func ggufTokenizer(meta ggufMeta) *protocol.GGUFTokenizer {
 	id := func(key string) int32 { return int32(meta.number("tokenizer.ggml."+key, -1)) }
 	t := &protocol.GGUFTokenizer{Model: meta.text("tokenizer.ggml.model"), Pre: meta.text("tokenizer.ggml.pre"),
 		Tokens: meta.texts("tokenizer.ggml.tokens"), Merges: meta.texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"), EOSTokenID: id("eos_token_id"),
-		AddBOS: meta.flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.flag("tokenizer.ggml.add_eos_token"), ChatTemplate: meta.text("tokenizer.chat_template")}
+		AddBOS: meta.flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.flag("tokenizer.ggml.add_eos_token")}
 	if types, ok := meta["tokenizer.ggml.token_type"].([]float64); ok {
 		for _, v := range types {
 			t.TokenTypes = append(t.TokenTypes, int32(v))

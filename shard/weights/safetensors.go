@@ -23,8 +23,8 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	if m.Tokenizer.HuggingFace, err = fs.ReadFile(dir, "tokenizer.json"); err != nil {
 		return err
 	}
-	if config, err := fs.ReadFile(dir, "tokenizer_config.json"); err == nil && json.Valid(config) {
-		m.Tokenizer.Config = config
+	if m.Chat, err = chatOfDirectory(dir); err != nil {
+		return err
 	}
 	files, err := safetensorsFiles(dir)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 type Model struct {
 	Config    Config
 	Tokenizer protocol.TokenizerSource
+	Chat      protocol.ChatSource
 	// DataType is the weights' type as the model card has it.
 	DataType string
 	// WeightBytes is the size of all tensors.
