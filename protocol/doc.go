@@ -26,7 +26,7 @@ package protocol
 import "time"
 
 // Version of the messages and frames in this package.
-const Version = 2
+const Version = 3
 
 // Limits of what crosses the wire; each says what happens when it is exceeded.
 const (

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Finish says whether and why a request ended with this token.
@@ -33,10 +34,10 @@ const (
 //	32 20  the group's load after the step: tokens held, tokens cached, running, waiting, parked (4 each)
 //	52  4  n, rows
 //	56 16  the router's account: requests, tokens (4 each), cancels (8)
-//	72 16  m, prompt parts; k, prompt log-probabilities; b, begun requests; a, alternatives (4 each)
-//	88     group's name, then padding to 8
+//	72 24  m, prompt parts; k, prompt log-probabilities; b, begun requests; a, alternatives; t, those of prompts; 0 (4 each)
+//	96     group's name, then padding to 8
 //	     8n request   4n position   4n token   4n logprob   n finish   n alternatives of the row, then padding to 8
-//	     8m request   4m start      4m count   4k logprob, then padding to 8
+//	     8m request   4m start      4m count   4k logprob   4t token   4t logprob   k alternatives, then padding to 8
 //	     8b request   4b tokens     4b cached
 //	     4a token     4a logprob
 type Frame struct {
@@ -75,11 +76,15 @@ type PromptPart struct {
 	Request uint64
 	Start   uint32
 	Logprob []float32
+	// Alternatives is, for each of Logprob, how many of TopToken and TopLogprob belong to it; nil when there are none.
+	Alternatives []uint8
+	TopToken     []int32
+	TopLogprob   []float32
 }
 
 const (
 	frameMagic       = "LKSF"
-	frameHeaderBytes = 88
+	frameHeaderBytes = 96
 	rowBytes         = 8 + 4 + 4 + 4 + 1 + 1
 	partBytes        = 16
 	begunBytes       = 16
@@ -117,9 +122,9 @@ func padded(n int) int { return (n + 7) &^ 7 }
 func (f *Frame) AppendTo(dst []byte) []byte {
 	base := len(dst)
 	le := binary.LittleEndian
-	logprobs := 0
+	logprobs, promptTop := 0, 0
 	for _, part := range f.Prompt {
-		logprobs += len(part.Logprob)
+		logprobs, promptTop = logprobs+len(part.Logprob), promptTop+len(part.TopToken)
 	}
 	dst = append(dst, frameMagic...)
 	dst = le.AppendUint16(dst, Version)
@@ -134,7 +139,7 @@ func (f *Frame) AppendTo(dst []byte) []byte {
 	}
 	counts(f.Load.HeldTokens, f.Load.CachedTokens, f.Load.Running, f.Load.Waiting, f.Load.Parked, len(f.Request), f.Account.Requests, f.Account.Tokens)
 	dst = le.AppendUint64(dst, f.Account.Cancels)
-	counts(len(f.Prompt), logprobs, len(f.Begun), len(f.TopToken))
+	counts(len(f.Prompt), logprobs, len(f.Begun), len(f.TopToken), promptTop, 0)
 	pad := func() {
 		for (len(dst)-base)%8 != 0 {
 			dst = append(dst, 0)
@@ -196,6 +201,17 @@ func appendPromptParts(dst []byte, parts []PromptPart) []byte {
 	for _, part := range parts {
 		dst = appendFloats(dst, part.Logprob)
 	}
+	for _, part := range parts {
+		dst = appendColumn(dst, part.TopToken)
+	}
+	for _, part := range parts {
+		dst = appendFloats(dst, part.TopLogprob)
+	}
+	for _, part := range parts {
+		if dst = append(dst, part.Alternatives...); part.Alternatives == nil {
+			dst = append(dst, make([]byte, len(part.Logprob))...)
+		}
+	}
 	return dst
 }
 
@@ -214,13 +230,13 @@ func DecodeFrame(f *Frame, data []byte) error {
 	}
 	nameBytes := int(le.Uint16(data[6:]))
 	count := func(offset int) int { return int(le.Uint32(data[offset:])) }
-	n, m, k, b, a := count(52), count(72), count(76), count(80), count(84)
-	if n > MaxFrameTokens || m > MaxFrameTokens || k > MaxFramePromptLogprobs || b > MaxFrameTokens || a > MaxFrameAlternatives {
-		return fail("%d rows, %d parts, %d log-probabilities, %d begun, %d alternatives exceed the limits", n, m, k, b, a)
+	n, m, k, b, a, t := count(52), count(72), count(76), count(80), count(84), count(88)
+	if n > MaxFrameTokens || m > MaxFrameTokens || k > MaxFramePromptLogprobs || b > MaxFrameTokens || a > MaxFrameAlternatives || t > MaxFrameAlternatives {
+		return fail("%d rows, %d parts, %d log-probabilities, %d begun, %d and %d alternatives exceed the limits", n, m, k, b, a, t)
 	}
 	rows := padded(frameHeaderBytes + nameBytes)
 	parts := rows + padded(n*rowBytes)
-	begun := parts + padded(m*partBytes+4*k)
+	begun := parts + padded(m*partBytes+5*k+alternativeBytes*t)
 	alternatives := begun + b*begunBytes
 	if want := alternatives + a*alternativeBytes; len(data) != want {
 		return fail("%d bytes, want %d", len(data), want)
@@ -249,7 +265,7 @@ func DecodeFrame(f *Frame, data []byte) error {
 		f.TopToken = append(f.TopToken, int32(le.Uint32(columns[4*i:])))
 		f.TopLogprob = append(f.TopLogprob, math.Float32frombits(le.Uint32(columns[4*a+4*i:])))
 	}
-	return decodePromptParts(f, data[parts:], m, k)
+	return decodePromptParts(f, data[parts:], m, k, t)
 }
 
 func decodeRows(f *Frame, columns []byte, n, alternatives int) error {
@@ -273,24 +289,37 @@ func decodeRows(f *Frame, columns []byte, n, alternatives int) error {
 	return nil
 }
 
-func decodePromptParts(f *Frame, columns []byte, m, k int) error {
+func decodePromptParts(f *Frame, columns []byte, m, k, t int) error {
 	le := binary.LittleEndian
 	values := columns[m*partBytes:]
-	used := 0
+	tokens, tops, counts := values[4*k:], values[4*(k+t):], values[4*(k+2*t):]
+	used, usedTop := 0, 0
 	for i := range m {
 		length := int(le.Uint32(columns[12*m+4*i:]))
 		if length > k-used {
 			return fmt.Errorf("%w: prompt parts hold more than %d log-probabilities", ErrFrame, k)
 		}
 		part := PromptPart{Request: le.Uint64(columns[8*i:]), Start: le.Uint32(columns[8*m+4*i:]), Logprob: make([]float32, length)}
+		top := 0
 		for j := range part.Logprob {
 			part.Logprob[j] = math.Float32frombits(le.Uint32(values[4*(used+j):]))
+			top += int(counts[used+j])
 		}
-		used += length
+		if top > t-usedTop {
+			return fmt.Errorf("%w: prompt parts hold more than %d alternatives", ErrFrame, t)
+		}
+		if top > 0 {
+			part.Alternatives = slices.Clone(counts[used : used+length])
+		}
+		for j := usedTop; j < usedTop+top; j++ {
+			part.TopToken = append(part.TopToken, int32(le.Uint32(tokens[4*j:])))
+			part.TopLogprob = append(part.TopLogprob, math.Float32frombits(le.Uint32(tops[4*j:])))
+		}
+		used, usedTop = used+length, usedTop+top
 		f.Prompt = append(f.Prompt, part)
 	}
-	if used != k {
-		return fmt.Errorf("%w: prompt parts hold %d log-probabilities, header says %d", ErrFrame, used, k)
+	if used != k || usedTop != t {
+		return fmt.Errorf("%w: prompt parts hold %d log-probabilities and %d alternatives, header says %d and %d", ErrFrame, used, usedTop, k, t)
 	}
 	return nil
 }

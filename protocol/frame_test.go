@@ -32,6 +32,15 @@ func sampleFrame(rows, parts int, random *rand.Rand) *protocol.Frame {
 		for i := range part.Logprob {
 			part.Logprob[i] = -random.Float32()
 		}
+		for range part.Logprob {
+			if part.Request%2 == 0 {
+				break
+			}
+			part.Alternatives = append(part.Alternatives, uint8(random.IntN(3)))
+			for range part.Alternatives[len(part.Alternatives)-1] {
+				part.TopToken, part.TopLogprob = append(part.TopToken, random.Int32N(50000)), append(part.TopLogprob, -random.Float32())
+			}
+		}
 		f.Prompt = append(f.Prompt, part)
 	}
 	return f
@@ -57,13 +66,13 @@ func TestFrameGoldenBytes(t *testing.T) {
 		Load: protocol.Load{HeldTokens: 16, CachedTokens: 48, Running: 1, Parked: 3}, Account: protocol.Account{Requests: 2, Tokens: 40, Cancels: 5}}
 	f.Add(9, 3, 42, -0.5, protocol.FinishEOS)
 	f.AddAlternative(43, -0.25)
-	f.Prompt = []protocol.PromptPart{{Request: 9, Start: 1, Logprob: []float32{-1}}}
+	f.Prompt = []protocol.PromptPart{{Request: 9, Start: 1, Logprob: []float32{-1, -2}, Alternatives: []uint8{0, 1}, TopToken: []int32{44}, TopLogprob: []float32{-0.25}}}
 	f.Begun = []protocol.Begun{{Request: 9, Tokens: 20, Cached: 16}}
-	want := "4c4b5346" + "0200" + "0100" + "0700000000000000" + "0100000000000000" + "0200000000000000" +
+	want := "4c4b5346" + "0300" + "0100" + "0700000000000000" + "0100000000000000" + "0200000000000000" +
 		"10000000" + "30000000" + "01000000" + "00000000" + "03000000" + "01000000" +
-		"02000000" + "28000000" + "0500000000000000" + "01000000" + "01000000" + "01000000" + "01000000" +
+		"02000000" + "28000000" + "0500000000000000" + "01000000" + "02000000" + "01000000" + "01000000" + "01000000" + "00000000" +
 		"6700000000000000" + "0900000000000000" + "03000000" + "2a000000" + "000000bf" + "02" + "01" + "0000" +
-		"0900000000000000" + "01000000" + "01000000" + "000080bf" + "00000000" +
+		"0900000000000000" + "01000000" + "02000000" + "000080bf" + "000000c0" + "2c000000" + "000080be" + "0001" + "000000000000" +
 		"0900000000000000" + "14000000" + "10000000" +
 		"2b000000" + "000080be"
 	got := hex.EncodeToString(f.AppendTo(nil))

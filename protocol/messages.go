@@ -116,7 +116,8 @@ type Request struct {
 	Generated      []int32 `json:"generated,omitempty"`
 	MaxNewTokens   int     `json:"max_new_tokens"` // counts Generated too
 	PromptLogprobs bool    `json:"prompt_logprobs,omitempty"`
-	// TopLogprobs is how many of the likeliest tokens of the processed distribution are reported with each token.
+	// TopLogprobs is how many of the likeliest tokens of the processed distribution are reported with each token, and of the
+	// model's own with each prompt token whose log-probability is.
 	TopLogprobs int `json:"top_logprobs,omitempty"`
 	// StopTokens end the generation when its tokens end with one of these sequences of ids.
 	StopTokens [][]int32 `json:"stop_tokens,omitempty"`

@@ -40,6 +40,8 @@ type output struct {
 	yields   bool // a token was chosen
 	finish   protocol.Finish
 	prompt   []float32 // log-probabilities of prompt tokens start, …
+	// promptTop are the likeliest tokens at the place of each, where they are wanted.
+	promptTop [][]sample.Alternative
 	start    int
 	begun    bool // its computation has begun, or found more in the prefix cache; then known and cached tokens count
 	known    int
@@ -248,7 +250,8 @@ func (e *engine) consume() func(logits []float32, rows int) {
 				row, s := logits[i*vocabulary:][:vocabulary], e.outputs[wants[i].output].sequence
 				switch next := wants[i].next; {
 				case next >= 0:
-					results[i] = result{token: next, logprob: sample.Logprob(row, next)}
+					r := &results[i]
+					r.logprob, r.top = sample.Logprob(row, next, s.request.TopLogprobs)
 				case s.request.Score:
 					results[i] = result{token: protocol.ScoreToken, logprob: row[0]}
 				case next == -1:
@@ -261,7 +264,7 @@ func (e *engine) consume() func(logits []float32, rows int) {
 			out := &e.outputs[want.output]
 			switch {
 			case want.next >= 0:
-				out.prompt = append(out.prompt, results[i].logprob)
+				out.prompt, out.promptTop = append(out.prompt, results[i].logprob), append(out.promptTop, results[i].top)
 			case want.next == -1:
 				out.token, out.logprob, out.top = results[i].token, results[i].logprob, results[i].top
 			}

@@ -401,6 +401,21 @@ func (l *leader) sendAnnouncement() {
 	}
 }
 
+// promptPart is what a step found of a prompt's log-probabilities.
+func promptPart(out *output) protocol.PromptPart {
+	part := protocol.PromptPart{Request: out.sequence.origin.id, Start: uint32(out.start), Logprob: out.prompt}
+	if out.sequence.request.TopLogprobs == 0 {
+		return part
+	}
+	for _, top := range out.promptTop {
+		part.Alternatives = append(part.Alternatives, uint8(len(top)))
+		for _, alternative := range top {
+			part.TopToken, part.TopLogprob = append(part.TopToken, alternative.Token), append(part.TopLogprob, alternative.Logprob)
+		}
+	}
+	return part
+}
+
 // send puts a step's outputs into one frame for each router.
 func (l *leader) send(outputs []output) {
 	for i := range outputs {
@@ -416,7 +431,7 @@ func (l *leader) send(outputs []output) {
 			router.frame.Begun = append(router.frame.Begun, protocol.Begun{Request: out.sequence.origin.id, Tokens: uint32(out.known), Cached: uint32(out.cached)})
 		}
 		if len(out.prompt) > 0 {
-			router.frame.Prompt = append(router.frame.Prompt, protocol.PromptPart{Request: out.sequence.origin.id, Start: uint32(out.start), Logprob: out.prompt})
+			router.frame.Prompt = append(router.frame.Prompt, promptPart(out))
 		}
 		if out.yields {
 			position := len(out.sequence.tokens) - len(out.sequence.request.Prompt) - 1

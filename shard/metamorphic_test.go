@@ -183,6 +183,11 @@ func (r *result) take(out *output) {
 	for _, v := range out.prompt {
 		r.prompt = append(r.prompt, math.Float32bits(v))
 	}
+	for _, top := range out.promptTop {
+		for _, alternative := range top {
+			r.prompt = append(r.prompt, uint32(alternative.Token), math.Float32bits(alternative.Logprob))
+		}
+	}
 	if !out.yields {
 		return
 	}

@@ -187,7 +187,7 @@ func (o *run) end(finish string) {
 	for i, id := range prompt {
 		t := promptToken{id: id, text: o.model.Tokenizer.Decode([]int32{id}, false)}
 		if i > 0 && i <= len(logprobs) {
-			t.logprob = logprobs[i-1]
+			t.logprob = logprobs[i-1].Logprob
 		}
 		o.last.prompt = append(o.last.prompt, t)
 	}
@@ -272,10 +272,43 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work)
 	})
 }
 
-// pump writes what a run yields as events until its end, one write and flush for all tokens that have come at once. event
-// appends that of a token; last is set with the last one. idle is what a silent stream sends from time to time. The
-// client's leaving is no error.
+// pump writes what a run yields as events until its end. event appends that of a token; last is set with the last one. idle
+// is what a silent stream sends from time to time. The client's leaving is no error.
 func (s *Server) pump(w http.ResponseWriter, r *http.Request, one *run, c *clock, idle string, event func(b []byte, t *token, last *generation) []byte) *request.Error {
+	pumped, err := pump(w, r, idle, func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Error, request.Outcome) {
+		tokens, err, outcome := one.next(r.Context().Done(), idle)
+		return one.appendEvents(b, tokens, event), one.last != nil, err, outcome
+	})
+	if pumped.complete {
+		s.finished(c, one.last, one.events, len(one.ids))
+	}
+	return err
+}
+
+// appendEvents appends the events of tokens.
+func (o *run) appendEvents(b []byte, tokens []token, event func(b []byte, t *token, last *generation) []byte) []byte {
+	for i := range tokens {
+		var last *generation
+		if i == len(tokens)-1 {
+			last = o.last
+		}
+		b = event(b, &tokens[i], last)
+	}
+	return b
+}
+
+// pumped tells how far a stream came.
+type pumped struct {
+	begun    bool // something was written
+	complete bool // all of it was
+}
+
+// takeEvents waits for events, until idle fires, and appends them; last tells that there are no more.
+type takeEvents func(b []byte, idle <-chan time.Time) (events []byte, last bool, err *request.Error, outcome request.Outcome)
+
+// pump writes a stream of events, one write and flush for all that have come at once. Nothing is written before the first events or idle, so that what fails before
+// can still be answered by a status.
+func pump(w http.ResponseWriter, r *http.Request, idle string, take takeEvents) (p pumped, err *request.Error) {
 	out := http.NewResponseController(w)
 	timer := time.NewTimer(keepAliveInterval)
 	defer timer.Stop()
@@ -283,38 +316,30 @@ func (s *Server) pump(w http.ResponseWriter, r *http.Request, one *run, c *clock
 	defer out.SetWriteDeadline(time.Time{})
 	var deadlineSet time.Time
 	for {
-		tokens, err, outcome := one.next(r.Context().Done(), timer.C)
-		buffer = buffer[:0]
+		events, last, err, outcome := take(buffer[:0], timer.C)
 		switch {
 		case err != nil:
-			return err
+			return p, err
 		case outcome == request.Gone:
-			return nil
+			return p, nil
 		case outcome == request.Idle:
-			buffer = append(buffer, idle...)
+			events = append(events, idle...)
 		}
-		for i := range tokens {
-			var last *generation
-			if i == len(tokens)-1 {
-				last = one.last
+		if buffer = events; len(buffer) > 0 || last {
+			if now := time.Now(); now.Sub(deadlineSet) > deadlineStep {
+				deadlineSet = now
+				out.SetWriteDeadline(now.Add(writeTimeout))
 			}
-			buffer = event(buffer, &tokens[i], last)
-		}
-		if now := time.Now(); now.Sub(deadlineSet) > deadlineStep {
-			deadlineSet = now
-			out.SetWriteDeadline(now.Add(writeTimeout))
-		}
-		if _, err := w.Write(buffer); err != nil {
-			return nil
-		}
-		if out.Flush() != nil {
-			return nil
+			p.begun = true
+			if _, err := w.Write(buffer); err != nil || out.Flush() != nil {
+				return p, nil
+			}
 		}
 		timer.Reset(keepAliveInterval)
-		if one.last != nil {
+		if last {
 			completed(w)
-			s.finished(c, one.last, one.events, len(one.ids))
-			return nil
+			p.complete = true
+			return p, nil
 		}
 	}
 }

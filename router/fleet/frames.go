@@ -86,7 +86,7 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		part := &frame.Prompt[i]
 		if c := f.wires[part.Request]; c != nil && c.group == g {
 			c.started, c.moved = true, g.lastFrame
-			c.events.PutPrompt(int(part.Start), part.Logprob)
+			c.events.PutPrompt(int(part.Start), promptLogprobs(part))
 		}
 	}
 	prefill, decode := false, false
@@ -115,7 +115,7 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		default:
 			c.generated = append(c.generated, frame.Token[i])
 			c.events.PutToken(request.Token{
-				ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i], Top: alternatives(frame, first, alternative),
+				ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i], Top: alternatives(frame.TopToken[first:alternative], frame.TopLogprob[first:alternative]),
 			})
 			f.core.Advance(c.id, len(c.generated))
 			if frame.Finish[i] != protocol.FinishNone {
@@ -137,16 +137,30 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 	}
 }
 
-// alternatives copies those of one row; nil when there are none.
-func alternatives(frame *protocol.Frame, from, to int) []request.Alternative {
-	if from == to {
+// alternatives copies those of one token; nil when there are none.
+func alternatives(tokens []int32, logprobs []float32) []request.Alternative {
+	if len(tokens) == 0 {
 		return nil
 	}
-	top := make([]request.Alternative, 0, to-from)
-	for i := from; i < to; i++ {
-		top = append(top, request.Alternative{ID: frame.TopToken[i], Logprob: frame.TopLogprob[i]})
+	top := make([]request.Alternative, len(tokens))
+	for i := range tokens {
+		top[i] = request.Alternative{ID: tokens[i], Logprob: logprobs[i]}
 	}
 	return top
+}
+
+// promptLogprobs copies those of a part.
+func promptLogprobs(part *protocol.PromptPart) []request.PromptLogprob {
+	list, from := make([]request.PromptLogprob, len(part.Logprob)), 0
+	for i, logprob := range part.Logprob {
+		list[i].Logprob = logprob
+		if part.Alternatives != nil {
+			to := from + int(part.Alternatives[i])
+			list[i].Top = alternatives(part.TopToken[from:to], part.TopLogprob[from:to])
+			from = to
+		}
+	}
+	return list
 }
 
 // askReplay asks a group to send again what is missing.

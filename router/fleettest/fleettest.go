@@ -298,7 +298,14 @@ func (g *Group) advance(f *protocol.Frame, r *running) protocol.Finish {
 	if r.PromptLogprobs && len(r.Prompt) > 1 {
 		part := protocol.PromptPart{Request: r.ID, Start: 1}
 		for _, id := range r.Prompt[1:] {
-			part.Logprob = append(part.Logprob, -float32(id%100+1)/64)
+			logprob := -float32(id%100+1) / 64
+			part.Logprob = append(part.Logprob, logprob)
+			if r.TopLogprobs > 0 {
+				part.Alternatives = append(part.Alternatives, uint8(r.TopLogprobs))
+			}
+			for i := range r.TopLogprobs {
+				part.TopToken, part.TopLogprob = append(part.TopToken, id+int32(i)), append(part.TopLogprob, logprob-float32(i))
+			}
 		}
 		f.Prompt = append(f.Prompt, part)
 		r.PromptLogprobs = false

@@ -12,7 +12,7 @@ type Events struct {
 
 	mu         sync.Mutex
 	tokens     []Token
-	prompt     []float32 // of prompt tokens 1, 2, …
+	prompt     []PromptLogprob // of prompt tokens 1, 2, …
 	err        *Error
 	ended      bool
 	dispatched time.Time
@@ -21,7 +21,7 @@ type Events struct {
 
 // NewEvents returns the events of a request that wants promptLogprobs log-probabilities of its prompt.
 func NewEvents(promptLogprobs int) *Events {
-	return &Events{notify: make(chan struct{}, 1), prompt: make([]float32, 0, promptLogprobs)}
+	return &Events{notify: make(chan struct{}, 1), prompt: make([]PromptLogprob, 0, promptLogprobs)}
 }
 
 func (e *Events) wake() {
@@ -44,7 +44,7 @@ func (e *Events) PutToken(token Token) {
 
 // PutPrompt adds log-probabilities of prompt tokens from start on. What is known already is passed over, so that parts
 // may overlap after a resume.
-func (e *Events) PutPrompt(start int, logprobs []float32) {
+func (e *Events) PutPrompt(start int, logprobs []PromptLogprob) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i, value := range logprobs {
@@ -95,7 +95,7 @@ func (e *Events) Cached() int {
 }
 
 // Prompt returns the log-probabilities of prompt tokens 1, 2, … that have come so far; complete once a token has come.
-func (e *Events) Prompt() []float32 {
+func (e *Events) Prompt() []PromptLogprob {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.prompt[:len(e.prompt):len(e.prompt)]

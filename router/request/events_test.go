@@ -12,8 +12,8 @@ func TestEventsKeepOrder(t *testing.T) {
 	events := request.NewEvents(3)
 	var producer sync.WaitGroup
 	producer.Go(func() {
-		events.PutPrompt(1, []float32{-1, -2})
-		events.PutPrompt(1, []float32{-9, -9, -3, -4}) // a resume sends parts again
+		events.PutPrompt(1, []request.PromptLogprob{{Logprob: -1}, {Logprob: -2}})
+		events.PutPrompt(1, []request.PromptLogprob{{Logprob: -9}, {Logprob: -9}, {Logprob: -3}, {Logprob: -4}}) // a resume sends parts again
 		for i := range int32(1000) {
 			events.PutToken(request.Token{ID: i})
 		}
@@ -34,7 +34,7 @@ func TestEventsKeepOrder(t *testing.T) {
 			t.Fatalf("token %d is %d", i, token.ID)
 		}
 	}
-	if prompt := events.Prompt(); len(got) != 1000 || len(prompt) != 3 || prompt[0] != -1 || prompt[2] != -3 {
+	if prompt := events.Prompt(); len(got) != 1000 || len(prompt) != 3 || prompt[0].Logprob != -1 || prompt[2].Logprob != -3 {
 		t.Errorf("%d tokens, prompt %v", len(got), prompt)
 	}
 }

@@ -19,7 +19,8 @@ type Request struct {
 	Score bool
 	// PromptLogprobs asks for the log-probabilities of the prompt's tokens.
 	PromptLogprobs bool
-	// TopLogprobs is how many of the likeliest tokens come with each token, at most protocol.MaxTopLogprobs.
+	// TopLogprobs is how many of the likeliest tokens come with each token, at most protocol.MaxTopLogprobs; with
+	// PromptLogprobs those of the prompt too.
 	TopLogprobs int
 	// StopTokens end the generation when its tokens end with one of these sequences of ids.
 	StopTokens [][]int32
@@ -64,6 +65,12 @@ type Token struct {
 	Finish  protocol.Finish
 	// Top are the likeliest tokens at its place, the likeliest first; nil unless asked for.
 	Top []Alternative
+}
+
+// PromptLogprob is the log-probability of a prompt's token. Top are the likeliest at its place, nil unless asked for.
+type PromptLogprob struct {
+	Logprob float32
+	Top     []Alternative
 }
 
 // Alternative is a token that might have come.

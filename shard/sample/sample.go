@@ -91,10 +91,18 @@ func (s *Sampler) Distribution(logits []float32, c Context, p *protocol.Sampling
 	return out
 }
 
-// Logprob returns the log-softmax of raw logits at one id.
-func Logprob(logits []float32, id int32) float32 {
+// Logprob returns the log-softmax of raw logits at one id, and up to top of the likeliest tokens as Choose does.
+func Logprob(logits []float32, id int32, top int) (logprob float32, alternatives []Alternative) {
 	_, highest := argmax(logits)
-	return logprobOf(logits[id], highest, logSum(logits, highest))
+	logTotal := logSum(logits, highest)
+	if top > 0 {
+		ranking := ranking{top: top}
+		for id, score := range logits {
+			ranking.offer(int32(id), score)
+		}
+		alternatives = ranking.finish(highest, logTotal)
+	}
+	return logprobOf(logits[id], highest, logTotal), alternatives
 }
 
 // Uniform is the random number of a position: a counter-based generator (the finaliser of SplitMix64, applied to seed and

@@ -194,7 +194,7 @@ func TestLogprob(t *testing.T) {
 			sum += math.Exp(float64(logit) - highest)
 		}
 		want := float32(float64(logits[id]) - highest - math.Log(sum))
-		if got := sample.Logprob(logits, int32(id)); math.Abs(float64(got-want)) > 1e-9+1e-7*math.Abs(float64(want)) {
+		if got, _ := sample.Logprob(logits, int32(id), 0); math.Abs(float64(got-want)) > 1e-9+1e-7*math.Abs(float64(want)) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
 	}
@@ -205,7 +205,7 @@ func TestLogprob(t *testing.T) {
 			t.Errorf("e^%v is %v, want %v", x, got, want)
 		}
 	}
-	if got := sample.Logprob([]float32{-inf, 3}, 0); got != -math.MaxFloat32 {
+	if got, _ := sample.Logprob([]float32{-inf, 3}, 0, 0); got != -math.MaxFloat32 {
 		t.Errorf("got %v for an impossible token, want the lowest number", got)
 	}
 }
