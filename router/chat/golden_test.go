@@ -1,0 +1,127 @@
+package chat_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/router/chat"
+)
+
+// The golden test compares with what the reference made of real templates. It reads the shared folder
+// (LOCKSTEP_SHARED); where that is absent it skips, unless LOCKSTEP_REQUIRE_SHARED=1 makes that a failure. With
+// LOCKSTEP_GOLDEN_OUT set to a file, it writes its answers there, a JSON object a line.
+
+// goldenNow is where the reference's clock stood.
+var goldenNow = time.Date(2026, 11, 24, 10, 30, 0, 0, time.UTC)
+
+func readGolden[T any](t testing.TB, name string) []T {
+	t.Helper()
+	root := os.Getenv("LOCKSTEP_SHARED")
+	if root == "" {
+		root = filepath.Join("..", "..", "..", "shared")
+	}
+	file, err := os.Open(filepath.Join(root, "golden", "templates", name))
+	if err != nil {
+		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
+			t.Fatalf("required: %v", err)
+		}
+		t.Skipf("not here: %v", err)
+	}
+	defer file.Close()
+	var rows []T
+	for decoder := json.NewDecoder(bufio.NewReader(file)); decoder.More(); {
+		var row T
+		if err := decoder.Decode(&row); err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		t.Fatalf("%s: no rows", name)
+	}
+	return rows
+}
+
+type goldenTemplate struct {
+	Name     string
+	Template string
+}
+
+type goldenCase struct {
+	ID                   string
+	Template             string
+	Messages             json.RawMessage
+	Tools                json.RawMessage
+	Documents            json.RawMessage
+	AddGenerationPrompt  bool              `json:"add_generation_prompt"`
+	ContinueFinalMessage bool              `json:"continue_final_message"`
+	Arguments            json.RawMessage   `json:"kwargs"`
+	SpecialTokens        map[string]string `json:"special_tokens"`
+	Text                 *string
+	ErrorKind            string `json:"error_kind"`
+	Message              string
+}
+
+func (c *goldenCase) conversation() *chat.Conversation {
+	return &chat.Conversation{
+		Messages: c.Messages, Tools: c.Tools, Documents: c.Documents, Arguments: c.Arguments,
+		AddGenerationPrompt: c.AddGenerationPrompt, ContinueFinalMessage: c.ContinueFinalMessage, Now: goldenNow,
+	}
+}
+
+func TestGolden(t *testing.T) {
+	sources := map[string]string{}
+	for _, template := range readGolden[goldenTemplate](t, "templates.jsonl") {
+		sources[template.Name] = template.Template
+	}
+	var answers []byte
+	for _, c := range readGolden[goldenCase](t, "cases.jsonl") {
+		text, err := render(sources[c.Template], &c)
+		checkGolden(t, &c, text, err)
+		answer := map[string]string{"id": c.ID, "text": text}
+		if err != nil {
+			answer = map[string]string{"id": c.ID, "error": err.Error()}
+		}
+		line, err := json.Marshal(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers = append(append(answers, line...), '\n')
+	}
+	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
+		if err := os.WriteFile(path, answers, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func render(source string, c *goldenCase) (string, error) {
+	if source == "" {
+		return "", errors.New("no such template")
+	}
+	template, err := chat.New(source, c.SpecialTokens)
+	if err != nil {
+		return "", err
+	}
+	return template.Render(c.conversation())
+}
+
+func checkGolden(t *testing.T, c *goldenCase, text string, err error) {
+	t.Helper()
+	switch {
+	case c.Text != nil && err != nil:
+		t.Errorf("%s: got error %v, want %q", c.ID, err, *c.Text)
+	case c.Text != nil && text != *c.Text:
+		t.Errorf("%s:\n got %q\nwant %q", c.ID, text, *c.Text)
+	case c.Text == nil && err == nil:
+		t.Errorf("%s: got %q, want the error %q", c.ID, text, c.Message)
+	case c.ErrorKind == "raise_exception" && !strings.Contains(err.Error(), c.Message):
+		t.Errorf("%s: got error %v, want %q", c.ID, err, c.Message)
+	}
+}

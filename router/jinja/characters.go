@@ -1,0 +1,215 @@
+package jinja
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// isSpace is what Python's str.isspace and the reference's patterns take for white space.
+func isSpace(r rune) bool {
+	switch {
+	case r >= '\t' && r <= '\r', r >= 0x1c && r <= ' ', r == 0x85, r == 0xa0, r == 0x1680:
+		return true
+	case r >= 0x2000 && r <= 0x200a, r == 0x2028, r == 0x2029, r == 0x202f, r == 0x205f, r == 0x3000:
+		return true
+	}
+	return false
+}
+
+// isLineEnd is what str.splitlines takes for the end of a line.
+func isLineEnd(r rune) bool {
+	switch r {
+	case '\n', '\r', '\v', '\f', 0x1c, 0x1d, 0x1e, 0x85, 0x2028, 0x2029:
+		return true
+	}
+	return false
+}
+
+// lines splits as str.splitlines does; the ends of the lines are kept if keep is set.
+func lines(s string, keep bool) []string {
+	var parts []string
+	for s != "" {
+		at := strings.IndexFunc(s, isLineEnd)
+		if at < 0 {
+			return append(parts, s)
+		}
+		_, size := utf8.DecodeRuneInString(s[at:])
+		if strings.HasPrefix(s[at:], "\r\n") {
+			size = 2
+		}
+		end := at
+		if keep {
+			end += size
+		}
+		parts = append(parts, s[:end])
+		s = s[at+size:]
+	}
+	return parts
+}
+
+// longUpper are the characters whose capital is more than one character, with it.
+var longUpper = func() map[rune]string {
+	table := map[rune]string{}
+	pairs := strings.Fields("ß SS ŉ ʼN ǰ J̌ ΐ Ϊ́ ΰ Ϋ́ և ԵՒ ẖ H̱ ẗ T̈ ẘ W̊ ẙ Y̊ ẚ Aʾ ὐ Υ̓ ﬀ FF ﬁ FI ﬂ FL ﬃ FFI ﬄ FFL ﬅ ST ﬆ ST ﬓ ՄՆ ﬔ ՄԵ ﬕ ՄԻ ﬖ ՎՆ ﬗ ՄԽ")
+	for i := 0; i+1 < len(pairs); i += 2 {
+		r, _ := utf8.DecodeRuneInString(pairs[i])
+		table[r] = pairs[i+1]
+	}
+	return table
+}()
+
+// upper is Python's str.upper.
+func upper(s string) string {
+	plain := true
+	for i := 0; i < len(s); i++ {
+		plain = plain && s[i] < utf8.RuneSelf
+	}
+	if plain {
+		return strings.ToUpper(s)
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if long, ok := longUpper[r]; ok {
+			b.WriteString(long)
+		} else {
+			b.WriteRune(unicode.ToUpper(r))
+		}
+	}
+	return b.String()
+}
+
+// lower is Python's str.lower: a sigma that ends a word has a form of its own.
+func lower(s string) string {
+	if strings.IndexByte(s, 0xc4) < 0 && strings.IndexByte(s, 0xce) < 0 {
+		return strings.ToLower(s)
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == 'İ':
+			b.WriteString("i̇")
+		case r == 'Σ' && endsWord(s[:i], s[i+utf8.RuneLen(r):]):
+			b.WriteRune('ς')
+		default:
+			b.WriteRune(unicode.ToLower(r))
+		}
+	}
+	return b.String()
+}
+
+// endsWord reports whether a cased character stands before, and none follows.
+func endsWord(before, after string) bool {
+	ignorable := func(r rune) bool {
+		return unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Lm, unicode.Sk) || strings.ContainsRune("'.:·’", r)
+	}
+	r, _ := utf8.DecodeLastRuneInString(strings.TrimRightFunc(before, ignorable))
+	next, _ := utf8.DecodeRuneInString(strings.TrimLeftFunc(after, ignorable))
+	return isCased(r) && !isCased(next)
+}
+
+func isCased(r rune) bool { return unicode.IsUpper(r) || unicode.IsLower(r) || unicode.IsTitle(r) }
+
+func titleRune(r rune) string {
+	if long, ok := longUpper[r]; ok {
+		first, size := utf8.DecodeRuneInString(long)
+		return string(first) + lower(long[size:])
+	}
+	return string(unicode.ToTitle(r))
+}
+
+// title is Python's str.title: each run of cased characters begins with a capital.
+func title(s string) string {
+	var b strings.Builder
+	inWord := false
+	for _, r := range s {
+		if inWord {
+			b.WriteString(lower(string(r)))
+		} else {
+			b.WriteString(titleRune(r))
+		}
+		inWord = isCased(r)
+	}
+	return b.String()
+}
+
+func capitalize(s string) string {
+	r, size := utf8.DecodeRuneInString(s)
+	if size == 0 {
+		return s
+	}
+	return titleRune(r) + lower(s[size:])
+}
+
+func swapCase(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case unicode.IsUpper(r):
+			b.WriteString(lower(string(r)))
+		case unicode.IsLower(r):
+			b.WriteString(upper(string(r)))
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// hasCase is Python's str.isupper or, for wanted unicode.IsLower, str.islower.
+func hasCase(s string, wanted, other func(rune) bool) bool {
+	found := false
+	for _, r := range s {
+		if other(r) || unicode.IsTitle(r) {
+			return false
+		}
+		found = found || wanted(r)
+	}
+	return found
+}
+
+func isTitle(s string) bool {
+	found, inWord := false, false
+	for _, r := range s {
+		switch {
+		case unicode.IsUpper(r) || unicode.IsTitle(r):
+			if inWord {
+				return false
+			}
+			found, inWord = true, true
+		case unicode.IsLower(r):
+			if !inWord {
+				return false
+			}
+		default:
+			inWord = false
+		}
+	}
+	return found
+}
+
+func isDecimal(r rune) bool { return unicode.Is(unicode.Nd, r) }
+
+// isDigit is Python's str.isdigit: decimal digits, and those that stand above, below, or in a circle.
+func isDigit(r rune) bool {
+	switch {
+	case isDecimal(r), r == 0xb2, r == 0xb3, r == 0xb9, r == 0x2070, r >= 0x2074 && r <= 0x2079, r >= 0x2080 && r <= 0x2089:
+		return true
+	case r >= 0x2460 && r <= 0x2468, r >= 0x2474 && r <= 0x247c, r >= 0x2488 && r <= 0x2490, r == 0x24ea, r == 0x24ff:
+		return true
+	case r >= 0x24f5 && r <= 0x24fd, r >= 0x2776 && r <= 0x277e, r >= 0x2780 && r <= 0x2788, r >= 0x278a && r <= 0x2792:
+		return true
+	}
+	return false
+}
+
+func isNumeric(r rune) bool {
+	return isDigit(r) || unicode.IsNumber(r) || strings.ContainsRune("一二三四五六七八九十百千万萬億兆零〇壹貳參肆伍陸柒捌玖拾佰仟两兩", r)
+}
+
+func isAlphanumeric(r rune) bool { return unicode.IsLetter(r) || isNumeric(r) }
+
+// all is whether s is not empty and each character is of a kind.
+func all(s string, is func(rune) bool) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return !is(r) }) < 0
+}

@@ -1,0 +1,236 @@
+package jinja
+
+func runAll(body []statement, s *scope, out *output) (jump, error) {
+	for _, node := range body {
+		if j, err := node.run(s, out); j != jumpNone || err != nil {
+			return j, err
+		}
+	}
+	return jumpNone, nil
+}
+
+func (n *dataNode) run(_ *scope, out *output) (jump, error) { return jumpNone, out.write(n.text) }
+
+func (n *outputNode) run(s *scope, out *output) (jump, error) {
+	value, err := n.value.eval(s)
+	if err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	if text, ok := value.(String); ok {
+		return jumpNone, out.write(string(text))
+	}
+	text, err := s.run.str(value)
+	if err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	return jumpNone, out.write(text)
+}
+
+func (n *ifNode) run(s *scope, out *output) (jump, error) {
+	for i, test := range n.tests {
+		value, err := test.eval(s)
+		if err != nil {
+			return jumpNone, located(err, n.lines[i])
+		}
+		if err := s.run.step(1); err != nil {
+			return jumpNone, err
+		}
+		if truth(value) {
+			return runAll(n.bodies[i], s, out)
+		}
+	}
+	return runAll(n.bodies[len(n.tests)], s, out)
+}
+
+func (n *assignNode) run(s *scope, _ *output) (jump, error) {
+	if err := s.run.step(1); err != nil {
+		return jumpNone, err
+	}
+	if err := n.target.check(s); err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	value, err := n.value.eval(s)
+	if err == nil {
+		err = n.target.assign(s, value)
+	}
+	n.target.exportIf(n.export, s)
+	return jumpNone, located(err, n.line)
+}
+
+func (n *assignBlockNode) run(s *scope, _ *output) (jump, error) {
+	s.enter(&n.scope)
+	buffer := &output{run: s.run}
+	j, err := runAll(n.body, s, buffer)
+	if j != jumpNone || err != nil {
+		return j, err
+	}
+	value, err := buffer.value()
+	if err == nil && n.filter != nil {
+		s.run.blockText = value
+		value, err = n.filter.eval(s)
+	}
+	if err == nil {
+		err = n.target.assign(s, value)
+	}
+	n.target.exportIf(n.export, s)
+	return jumpNone, located(err, n.line)
+}
+
+// check fails where an attribute is assigned to that is none of a namespace.
+func (t *target) check(s *scope) error {
+	for _, item := range t.items {
+		if err := item.check(s); err != nil {
+			return err
+		}
+	}
+	if t.attribute != "" {
+		if _, ok := s.get(&t.variable).(*namespace); !ok {
+			return failf("cannot assign attribute on non-namespace object")
+		}
+	}
+	return nil
+}
+
+func (t *target) assign(s *scope, value Value) error {
+	switch {
+	case t.isTuple:
+		return t.unpack(s, value)
+	case t.attribute == "":
+		s.set(&t.variable, value)
+		return nil
+	}
+	space, ok := s.get(&t.variable).(*namespace)
+	if !ok {
+		return failf("cannot assign attribute on non-namespace object")
+	}
+	if err := s.run.allocate(0); err != nil {
+		return err
+	}
+	return space.attributes.set(String(t.attribute), value)
+}
+
+func (t *target) unpack(s *scope, value Value) error {
+	items, ok := sequenceItems(value)
+	if !ok {
+		c, err := s.run.iterate(value)
+		if err != nil {
+			return failf("cannot unpack non-iterable %s object", value.typeName())
+		}
+		for len(items) <= len(t.items) {
+			item, err := c.next()
+			if err != nil {
+				return err
+			}
+			if item == nil {
+				break
+			}
+			items = append(items, item)
+		}
+	}
+	if len(items) > len(t.items) {
+		return failf("too many values to unpack (expected %d)", len(t.items))
+	}
+	if len(items) < len(t.items) {
+		return failf("not enough values to unpack (expected %d, got %d)", len(t.items), len(items))
+	}
+	for i, item := range t.items {
+		if err := item.assign(s, items[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exportIf shows the template's blocks what was assigned.
+func (t *target) exportIf(export bool, s *scope) {
+	if !export || s.run.exported == nil {
+		return
+	}
+	for _, item := range t.items {
+		item.exportIf(true, s)
+	}
+	if !t.isTuple && t.attribute == "" {
+		s.run.exported[t.name] = s.get(&t.variable)
+	}
+}
+
+func (n *macroNode) run(s *scope, _ *output) (jump, error) {
+	m := &macro{node: &n.functionNode, scope: s}
+	s.set(&n.variable, m)
+	if n.export && s.run.exported != nil {
+		s.run.exported[n.name] = m
+	}
+	return jumpNone, s.run.allocate(0)
+}
+
+func (n *callBlockNode) run(s *scope, out *output) (jump, error) {
+	caller := &macro{node: &n.functionNode, scope: s}
+	var value Value
+	var err error
+	if n.call == nil {
+		value, err = caller.call(s.run, &arguments{})
+	} else {
+		value, err = n.call.evalWith(s, caller)
+	}
+	if err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	text, err := s.run.str(value)
+	if err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	return jumpNone, out.write(text)
+}
+
+func (n *filterBlockNode) run(s *scope, out *output) (jump, error) {
+	s.enter(&n.scope)
+	buffer := &output{run: s.run}
+	j, err := runAll(n.body, s, buffer)
+	if j != jumpNone || err != nil {
+		return j, err
+	}
+	value, err := buffer.value()
+	if err != nil {
+		return jumpNone, err
+	}
+	s.run.blockText = value
+	if value, err = n.filter.eval(s); err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	text, err := s.run.str(value)
+	if err != nil {
+		return jumpNone, located(err, n.line)
+	}
+	return jumpNone, out.write(text)
+}
+
+func (n *withNode) run(s *scope, out *output) (jump, error) {
+	s.enter(&n.scope)
+	for i, node := range n.values {
+		value, err := node.eval(s)
+		if err == nil {
+			err = n.targets[i].assign(s, value)
+		}
+		if err != nil {
+			return jumpNone, located(err, n.line)
+		}
+	}
+	return runAll(n.body, s, out)
+}
+
+func (n *blockNode) run(s *scope, out *output) (jump, error) {
+	if err := s.run.enter(); err != nil {
+		return jumpNone, err
+	}
+	defer s.run.leave()
+	inner := &scope{run: s.run, slots: make([]Value, n.slots)}
+	inner.enter(&n.scope)
+	_, err := runAll(n.body, inner, out)
+	return jumpNone, err
+}
+
+func (n *jumpNode) run(*scope, *output) (jump, error) { return n.jump, nil }
+
+func (n *refuseNode) run(*scope, *output) (jump, error) {
+	return jumpNone, failAt(n.line, "%s", n.message)
+}

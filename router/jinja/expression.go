@@ -1,0 +1,325 @@
+package jinja
+
+import "slices"
+
+type tupleOptions struct {
+	simple    bool   // names and literals only
+	condition bool   // "a if b else c" may stand without brackets
+	brackets  bool   // the tuple stands in brackets, so it may be empty
+	namespace bool   // for simple: attributes as well
+	end       string // a name that ends the tuple
+}
+
+// tuple reads one expression, or several with commas between, which are a tuple.
+func (p *parser) tuple(options tupleOptions) (expression, error) {
+	value, err := p.items(options)
+	if options.brackets {
+		return value, err
+	}
+	return p.whole(value, err)
+}
+
+func (p *parser) items(options tupleOptions) (expression, error) {
+	var items []expression
+	isTuple := false
+	for {
+		if len(items) > 0 {
+			if err := p.expectOperator(","); err != nil {
+				return nil, err
+			}
+		}
+		if t := p.current(); t.kind == tokenVariableEnd || t.kind == tokenBlockEnd || t.operator(")") ||
+			options.end != "" && t.name(options.end) {
+			break
+		}
+		var item expression
+		var err error
+		switch {
+		case options.simple:
+			item, err = p.primary(options.namespace)
+		case options.condition || options.brackets:
+			item, err = p.expression()
+		default:
+			item, err = p.or()
+		}
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+		if !p.current().operator(",") {
+			break
+		}
+		isTuple = true
+	}
+	if !isTuple {
+		if len(items) > 0 {
+			return items[0], nil
+		}
+		if !options.brackets {
+			return nil, p.fail("Expected an expression, got '%s'", p.current().describe())
+		}
+	}
+	return &sequenceNode{items: items, isTuple: true}, nil
+}
+
+// expression reads an expression: conditions bind least, then or, and, not, comparisons, sums, ~, products, powers,
+// signs, and last what follows a value.
+func (p *parser) expression() (expression, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.leave()
+	line := p.current().line
+	value, err := p.or()
+	if err != nil {
+		return nil, err
+	}
+	for p.skipName("if") {
+		node := &conditionNode{then: value, line: line}
+		if node.test, err = p.or(); err != nil {
+			return nil, err
+		}
+		if p.skipName("else") {
+			if node.otherwise, err = p.expression(); err != nil {
+				return nil, err
+			}
+		}
+		value, line = node, p.current().line
+	}
+	return value, nil
+}
+
+func (p *parser) or() (expression, error) {
+	left, err := p.and()
+	for err == nil && p.skipName("or") {
+		var right expression
+		right, err = p.and()
+		left = &logicNode{left: left, right: right, or: true}
+	}
+	return left, err
+}
+
+func (p *parser) and() (expression, error) {
+	left, err := p.not()
+	for err == nil && p.skipName("and") {
+		var right expression
+		right, err = p.not()
+		left = &logicNode{left: left, right: right}
+	}
+	return left, err
+}
+
+func (p *parser) not() (expression, error) {
+	if !p.skipName("not") {
+		return p.compare()
+	}
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.leave()
+	operand, err := p.not()
+	return &notNode{operand}, err
+}
+
+var comparisonOperators = []string{"==", "!=", "<", "<=", ">", ">="}
+
+func (p *parser) compare() (expression, error) {
+	first, err := p.sum()
+	if err != nil {
+		return nil, err
+	}
+	var operands []comparison
+	for {
+		operator := ""
+		switch t := p.current(); {
+		case t.kind == tokenOperator && slices.Contains(comparisonOperators, t.text):
+			operator = p.next().text
+		case t.name("in"):
+			operator = p.next().text
+		case t.name("not") && p.ahead().name("in"):
+			p.next()
+			p.next()
+			operator = "not in"
+		case operands == nil:
+			return first, nil
+		default:
+			return &compareNode{first, operands}, nil
+		}
+		operand, err := p.sum()
+		if err != nil {
+			return nil, err
+		}
+		operands = append(operands, comparison{operator, operand})
+	}
+}
+
+// binary reads a chain of operators of one rank.
+func (p *parser) binary(operand func() (expression, error), operators ...string) (expression, error) {
+	left, err := operand()
+	for err == nil && p.current().kind == tokenOperator && slices.Contains(operators, p.current().text) {
+		node := &binaryNode{operator: p.next().text, left: left}
+		node.right, err = operand()
+		left = node
+	}
+	return left, err
+}
+
+func (p *parser) sum() (expression, error) { return p.binary(p.joined, "+", "-") }
+
+func (p *parser) joined() (expression, error) {
+	first, err := p.product()
+	if err != nil || !p.current().operator("~") {
+		return first, err
+	}
+	node := &joinNode{items: []expression{first}}
+	for p.skipOperator("~") {
+		item, err := p.product()
+		if err != nil {
+			return nil, err
+		}
+		node.items = append(node.items, item)
+	}
+	return node, nil
+}
+
+func (p *parser) product() (expression, error) { return p.binary(p.power, "*", "/", "//", "%") }
+
+func (p *parser) power() (expression, error) {
+	return p.binary(func() (expression, error) { return p.unary(true) }, "**")
+}
+
+// unary reads a sign or a primary expression, and what follows it.
+func (p *parser) unary(filters bool) (value expression, err error) {
+	if t := p.current(); t.operator("-") || t.operator("+") {
+		if err := p.enter(); err != nil {
+			return nil, err
+		}
+		defer p.leave()
+		p.next()
+		var operand expression
+		operand, err = p.unary(false)
+		value = &signNode{operand, t.text == "-"}
+	} else {
+		value, err = p.primary(false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if value, err = p.postfix(value); err != nil || !filters {
+		return value, err
+	}
+	for {
+		switch t := p.current(); {
+		case t.operator("|"):
+			value, err = p.filters(value)
+		case t.name("is"):
+			value, err = p.test(value)
+		case t.operator("("):
+			value, err = p.call(value)
+		default:
+			return value, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *parser) primary(namespace bool) (expression, error) {
+	t := p.current()
+	switch t.kind {
+	case tokenName:
+		p.next()
+		switch t.text {
+		case "true", "True":
+			return &constant{Bool(true)}, nil
+		case "false", "False":
+			return &constant{Bool(false)}, nil
+		case "none", "None":
+			return &constant{None}, nil
+		}
+		if namespace && p.skipOperator(".") {
+			attribute, err := p.expect(tokenName)
+			if err != nil {
+				return nil, err
+			}
+			return &namespaceNode{t.text, attribute.text, t.line}, nil
+		}
+		return &nameNode{variable: variable{name: t.text}, line: t.line}, nil
+	case tokenString:
+		joined := []byte(nil)
+		for p.current().kind == tokenString {
+			joined = append(joined, p.next().text...)
+		}
+		return &constant{String(joined)}, nil
+	case tokenInteger:
+		p.next()
+		return &constant{normalInt(t.whole)}, nil
+	case tokenFloat:
+		p.next()
+		return &constant{Float(t.float)}, nil
+	case tokenOperator:
+		return p.bracketed(t)
+	}
+	return nil, p.fail("unexpected '%s'", t.describe())
+}
+
+func (p *parser) bracketed(t *token) (expression, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.leave()
+	switch t.text {
+	case "(":
+		p.next()
+		value, err := p.tuple(tupleOptions{condition: true, brackets: true})
+		if err != nil {
+			return nil, err
+		}
+		return value, p.expectOperator(")")
+	case "[":
+		p.next()
+		node := &sequenceNode{}
+		err := p.list("]", func() error {
+			item, err := p.expression()
+			node.items = append(node.items, item)
+			return err
+		})
+		return node, err
+	case "{":
+		p.next()
+		node := &dictNode{}
+		err := p.list("}", func() error {
+			key, err := p.expression()
+			if err != nil {
+				return err
+			}
+			if err := p.expectOperator(":"); err != nil {
+				return err
+			}
+			value, err := p.expression()
+			node.keys, node.values = append(node.keys, key), append(node.values, value)
+			return err
+		})
+		return node, err
+	}
+	return nil, p.fail("unexpected '%s'", t.describe())
+}
+
+// list reads items up to the bracket that ends them; a comma may stand behind the last.
+func (p *parser) list(end string, item func() error) error {
+	for first := true; !p.current().operator(end); first = false {
+		if !first {
+			if err := p.expectOperator(","); err != nil {
+				return err
+			}
+			if p.current().operator(end) {
+				break
+			}
+		}
+		if err := item(); err != nil {
+			return err
+		}
+	}
+	return p.expectOperator(end)
+}

@@ -1,0 +1,94 @@
+package jinja
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// MaxSourceBytes bounds a template's source.
+	MaxSourceBytes = 1 << 20
+	// maxParseDepth bounds how deep brackets and blocks of a template may nest.
+	maxParseDepth = 200
+	// maxTreeDepth bounds the tree of one expression, long chains of operators included.
+	maxTreeDepth = 1000
+
+	// DefaultSteps is about a second of work.
+	DefaultSteps = 10_000_000
+	// DefaultOutputBytes is longer than any model's context.
+	DefaultOutputBytes = 4 << 20
+	// DefaultMemoryBytes counts what is freed again as well.
+	DefaultMemoryBytes = 64 << 20
+	// DefaultDepth is below where the reference gives up.
+	DefaultDepth = 200
+
+	// maxRange is how long a range may be; the reference's sandbox has the same bound.
+	maxRange = 100_000
+	// maxIntegerBits bounds whole numbers.
+	maxIntegerBits = 1 << 16
+	// maxIntegerDigits bounds the text of whole numbers; Python has the same bound.
+	maxIntegerDigits = 4300
+	// bytesPerStep is how many bytes one step reads or writes.
+	bytesPerStep = 32
+	// valueBytes is what a value takes beside its text.
+	valueBytes = 16
+)
+
+// Limits bound one call of Render. Zero stands for the default.
+type Limits struct {
+	Steps       int // operations, in proportion to the work of each
+	OutputBytes int // of the text
+	MemoryBytes int // of all values made, whether or not they are freed again
+	Depth       int // of calls within calls, and of values within values
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(value *int, standard int) {
+		if *value == 0 {
+			*value = standard
+		}
+	}
+	set(&l.Steps, DefaultSteps)
+	set(&l.OutputBytes, DefaultOutputBytes)
+	set(&l.MemoryBytes, DefaultMemoryBytes)
+	set(&l.Depth, DefaultDepth)
+	return l
+}
+
+// Options of one call of Render.
+type Options struct {
+	Limits Limits
+	Now    time.Time // what strftime_now tells, in its own zone; zero stands for time.Now()
+}
+
+// Error is a template that does not parse or does not run. Message is worded as the reference words it where that is
+// known.
+type Error struct {
+	Line    int // of the source, from 1; 0 where it is not known
+	Message string
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return "template: " + e.Message
+	}
+	return fmt.Sprintf("template: line %d: %s", e.Line, e.Message)
+}
+
+// RaisedError is the template's own refusal, by raise_exception.
+type RaisedError struct {
+	Message string
+}
+
+func (e *RaisedError) Error() string { return "template refuses: " + e.Message }
+
+// LimitError tells which bound of Limits, or of the language, a template or its input broke.
+type LimitError struct {
+	Limit string
+}
+
+func (e *LimitError) Error() string { return "template exceeds its limit of " + e.Limit }
+
+func failf(format string, values ...any) error {
+	return &Error{Message: fmt.Sprintf(format, values...)}
+}

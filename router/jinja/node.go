@@ -1,0 +1,206 @@
+package jinja
+
+// expression is a node of the parsed tree that has a value.
+type expression interface {
+	eval(s *scope) (Value, error)
+}
+
+// statement is a node of the parsed tree that writes or assigns.
+type statement interface {
+	run(s *scope, out *output) (jump, error)
+}
+
+// jump tells how a statement ended.
+type jump uint8
+
+const (
+	jumpNone jump = iota
+	jumpBreak
+	jumpContinue
+)
+
+// variable is where a name's value lies: hops functions outwards, in a slot.
+type variable struct {
+	name       string
+	hops, slot int
+}
+
+type (
+	constant struct{ value Value }
+	nameNode struct {
+		variable
+		line int
+	}
+	sequenceNode struct {
+		items   []expression
+		isTuple bool
+	}
+	dictNode      struct{ keys, values []expression }
+	conditionNode struct {
+		test, then, otherwise expression // otherwise may be nil
+		line                  int
+	}
+	logicNode struct {
+		left, right expression
+		or          bool
+	}
+	notNode     struct{ operand expression }
+	compareNode struct {
+		first    expression
+		operands []comparison
+	}
+	comparison struct {
+		operator string
+		operand  expression
+	}
+	binaryNode struct {
+		operator    string
+		left, right expression
+	}
+	signNode struct {
+		operand  expression
+		negative bool
+	}
+	joinNode      struct{ items []expression } // ~
+	attributeNode struct {
+		object expression
+		name   string
+	}
+	itemNode  struct{ object, key expression }
+	sliceNode struct{ object, start, stop, step expression } // each bound may be nil
+	// sliceKey is a slice within a longer subscript, which no value has.
+	sliceKey struct{ start, stop, step expression }
+	callNode struct {
+		callee    expression
+		arguments *argumentsNode
+	}
+	filterNode struct {
+		object    expression // nil stands for the text of the block around
+		name      string
+		filter    filter // nil if there is none of this name
+		arguments *argumentsNode
+		line      int
+	}
+	testNode struct {
+		object    expression
+		name      string
+		test      test // nil if there is none of this name
+		arguments *argumentsNode
+		line      int
+	}
+)
+
+// argumentsNode are the arguments of a call, a filter or a test; nil stands for none.
+type argumentsNode struct {
+	positional []expression
+	names      []string
+	named      []expression
+	more       expression // after *, or nil
+	moreNamed  expression // after **, or nil
+}
+
+// target is what can be assigned to: a name, an attribute of a namespace, or a tuple of targets.
+type target struct {
+	variable
+	attribute string
+	items     []*target
+	isTuple   bool
+	line      int
+}
+
+// scopeNode begins a scope: its loads set variables that the scope has of its own.
+type scopeNode struct {
+	loads []load
+}
+
+type (
+	dataNode   struct{ text string }
+	outputNode struct {
+		value expression
+		line  int
+	}
+	ifNode struct {
+		tests  []expression
+		bodies [][]statement // one more than tests: the last is for none
+		lines  []int
+	}
+	forNode struct {
+		target     *target
+		iterable   expression
+		test       expression // nil for none
+		body       []statement
+		otherwise  []statement
+		hasElse    bool
+		recursive  bool
+		line       int
+		extended   bool     // the body uses loop
+		loop       variable // where the loop's own value lies
+		bodyScope  scopeNode
+		elseScope  scopeNode
+		testScope  scopeNode
+		testTarget *target
+		testSlots  int // of the function that the test is
+		slots      int // of the function that a recursive loop is
+	}
+	assignNode struct {
+		target *target
+		value  expression
+		line   int
+		export bool
+	}
+	assignBlockNode struct {
+		target *target
+		filter expression // nil for none
+		body   []statement
+		scope  scopeNode
+		line   int
+		export bool
+	}
+	// functionNode is what macros, call blocks and generation blocks share.
+	functionNode struct {
+		name       string
+		parameters []*target
+		defaults   []expression // of the last parameters
+		body       []statement
+		scope      scopeNode
+		slots      int
+		caller     int // slots of the special parameters; negative where the body has no use for one
+		keywords   int
+		varargs    int
+		line       int
+	}
+	macroNode struct {
+		functionNode
+		variable variable
+		export   bool
+	}
+	callBlockNode struct {
+		functionNode
+		call *callNode // nil for a generation block
+	}
+	filterBlockNode struct {
+		filter expression
+		body   []statement
+		scope  scopeNode
+		line   int
+	}
+	withNode struct {
+		targets []*target
+		values  []expression
+		body    []statement
+		scope   scopeNode
+		line    int
+	}
+	blockNode struct {
+		name  string
+		body  []statement
+		scope scopeNode
+		slots int
+		line  int
+	}
+	jumpNode   struct{ jump jump }
+	refuseNode struct {
+		message string
+		line    int
+	}
+)

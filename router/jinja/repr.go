@@ -1,0 +1,209 @@
+package jinja
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// str is Python's str(v).
+func (r *run) str(v Value) (string, error) {
+	switch v := v.(type) {
+	case String:
+		return string(v), nil
+	case markup:
+		return string(v), nil
+	case *undefined:
+		return "", nil
+	}
+	return r.repr(v)
+}
+
+// repr is Python's repr(v).
+func (r *run) repr(v Value) (string, error) {
+	b, err := r.appendRepr(nil, v)
+	if err != nil {
+		return "", err
+	}
+	return string(b), r.allocate(len(b))
+}
+
+// shortRepr is the repr of a key in messages.
+func shortRepr(v Value) string {
+	r := &run{limits: Limits{}.withDefaults(), steps: 1000, memory: 10_000}
+	s, err := r.repr(v)
+	if err != nil {
+		return "..."
+	}
+	return s
+}
+
+func (r *run) appendRepr(b []byte, v Value) ([]byte, error) {
+	if len(b) > r.memory {
+		return nil, &LimitError{"memory"}
+	}
+	if err := r.step(1); err != nil {
+		return nil, err
+	}
+	switch v := v.(type) {
+	case noneType:
+		return append(b, "None"...), nil
+	case Bool:
+		if v {
+			return append(b, "True"...), nil
+		}
+		return append(b, "False"...), nil
+	case Int:
+		return strconv.AppendInt(b, int64(v), 10), nil
+	case bigInt:
+		s, err := bigText(v)
+		return append(b, s...), err
+	case Float:
+		return append(b, floatRepr(float64(v))...), nil
+	case String:
+		return appendStringRepr(b, string(v)), r.work(len(v))
+	case markup:
+		b = append(b, "Markup("...)
+		return append(appendStringRepr(b, string(v)), ')'), r.work(len(v))
+	case *undefined:
+		return append(b, "Undefined"...), nil
+	}
+	if err := r.enter(); err != nil {
+		return nil, err
+	}
+	defer r.leave()
+	switch v := v.(type) {
+	case *List:
+		return r.appendItems(b, "[", v.items, "]")
+	case *tuple:
+		if len(v.items) == 1 {
+			return r.appendItems(b, "(", v.items, ",)")
+		}
+		return r.appendItems(b, "(", v.items, ")")
+	case *Dict:
+		return r.appendDict(b, v)
+	case *view:
+		items, err := r.itemsOf(v)
+		if err != nil {
+			return nil, err
+		}
+		return r.appendItems(b, "dict_"+v.kind+"([", items, "])")
+	case *interval:
+		return append(b, v.repr()...), nil
+	case *namespace:
+		b, err := r.appendDict(append(b, "<Namespace "...), v.attributes)
+		return append(b, '>'), err
+	case *macro:
+		if v.node.name == "" {
+			return append(b, "<Macro anonymous>"...), nil
+		}
+		return append(append(append(b, "<Macro "...), reprString(v.node.name)...), '>'), nil
+	case *loopValue:
+		n, err := v.size()
+		return append(b, "<LoopContext "+strconv.FormatInt(v.index0+1, 10)+"/"+strconv.FormatInt(n, 10)+">"...), err
+	}
+	return append(b, "<"+v.typeName()+" object>"...), nil
+}
+
+func (v *interval) repr() string {
+	stop := v.start + v.length*v.step
+	s := "range(" + strconv.FormatInt(v.start, 10) + ", " + strconv.FormatInt(stop, 10)
+	if v.step != 1 {
+		s += ", " + strconv.FormatInt(v.step, 10)
+	}
+	return s + ")"
+}
+
+func (r *run) appendItems(b []byte, begin string, items []Value, end string) ([]byte, error) {
+	b = append(b, begin...)
+	for i, item := range items {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		var err error
+		if b, err = r.appendRepr(b, item); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, end...), nil
+}
+
+func (r *run) appendDict(b []byte, d *Dict) ([]byte, error) {
+	b = append(b, '{')
+	for i, key := range d.keys {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		var err error
+		if b, err = r.appendRepr(b, key); err != nil {
+			return nil, err
+		}
+		if b, err = r.appendRepr(append(b, ": "...), d.values[i]); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
+func bigText(v bigInt) (string, error) {
+	s := v.n.String()
+	if len(strings.TrimPrefix(s, "-")) > maxIntegerDigits {
+		return "", failf("Exceeds the limit (%d digits) for integer string conversion; use sys.set_int_max_str_digits() to increase the limit", maxIntegerDigits)
+	}
+	return s, nil
+}
+
+// floatRepr is the shortest text that reads as f again, as Python writes it.
+func floatRepr(f float64) string {
+	switch {
+	case math.IsNaN(f):
+		return "nan"
+	case math.IsInf(f, 1):
+		return "inf"
+	case math.IsInf(f, -1):
+		return "-inf"
+	}
+	s := strconv.FormatFloat(f, 'e', -1, 64)
+	at := strings.IndexByte(s, 'e')
+	exponent, _ := strconv.Atoi(s[at+1:])
+	if exponent < -4 || exponent >= 16 {
+		return s
+	}
+	s = strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
+}
+
+func reprString(s string) string { return string(appendStringRepr(nil, s)) }
+
+// appendStringRepr quotes as Python does: with the apostrophe, unless only that occurs in the text.
+func appendStringRepr(b []byte, s string) []byte {
+	quote := byte('\'')
+	if strings.IndexByte(s, '\'') >= 0 && strings.IndexByte(s, '"') < 0 {
+		quote = '"'
+	}
+	b = append(b, quote)
+	for _, r := range s {
+		switch {
+		case r == rune(quote) || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, `\n`...)
+		case r == '\r':
+			b = append(b, `\r`...)
+		case r == '\t':
+			b = append(b, `\t`...)
+		case r >= ' ' && r < 0x7f:
+			b = append(b, byte(r))
+		case unicode.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		default:
+			b = append(append(b, '\\'), escapeRune(r)...)
+		}
+	}
+	return append(b, quote)
+}

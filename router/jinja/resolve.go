@@ -1,0 +1,225 @@
+package jinja
+
+// resolver gives each name of a tree its place. It also refuses what the reference refuses before anything runs:
+// filters and tests that there are not, outside of conditions, and loops that assign to loop.
+type resolver struct {
+	err    error
+	blocks map[string]*blockNode
+	uses   map[string]bool // all names read
+	budget *budget
+}
+
+// frame is where a node stands.
+type frame struct {
+	symbols  *symbols
+	soft     bool // in a condition, where an unknown filter fails only when it is reached
+	topLevel bool // assignments are seen by blocks
+}
+
+func (f frame) inner(s *symbols) frame { return frame{symbols: s} }
+
+func (r *resolver) fail(line int, format string, values ...any) {
+	if r.err == nil {
+		r.err = failAt(line, format, values...)
+	}
+}
+
+// resolve returns the number of slots of the template itself.
+func (r *resolver) resolve(body []statement) (scopeNode, int) {
+	root := newSymbols(nil, &functionSlots{slots: map[string]int{}}, r.budget)
+	root.scan(body)
+	r.body(body, frame{symbols: root, topLevel: true})
+	return root.scope(), len(root.function.slots)
+}
+
+func (r *resolver) body(nodes []statement, f frame) {
+	for _, node := range nodes {
+		r.statement(node, f)
+	}
+}
+
+func (r *resolver) statement(node statement, f frame) {
+	switch node := node.(type) {
+	case *outputNode:
+		r.expression(node.value, f)
+	case *ifNode:
+		f.soft = true
+		for i, body := range node.bodies {
+			if i < len(node.tests) {
+				r.expression(node.tests[i], f)
+			}
+			r.body(body, f)
+		}
+	case *forNode:
+		r.forLoop(node, f)
+	case *assignNode:
+		r.expression(node.value, f)
+		r.target(node.target, f)
+		node.export = f.topLevel
+	case *assignBlockNode:
+		inner := f.inner(f.symbols.inner())
+		inner.symbols.scan(node.body)
+		r.body(node.body, inner)
+		r.expression(node.filter, inner)
+		node.scope = inner.symbols.scope()
+		r.target(node.target, f)
+		node.export = f.topLevel
+	case *macroNode:
+		node.variable = f.symbols.variable(node.name)
+		node.export = f.topLevel
+		r.function(&node.functionNode, f)
+	case *callBlockNode:
+		r.function(&node.functionNode, f)
+		if node.call != nil {
+			r.expression(node.call, f)
+		}
+	case *filterBlockNode:
+		inner := f.inner(f.symbols.inner())
+		inner.symbols.scanExpression(node.filter)
+		inner.symbols.scan(node.body)
+		r.body(node.body, inner)
+		r.expression(node.filter, inner)
+		node.scope = inner.symbols.scope()
+	case *withNode:
+		inner := f.inner(f.symbols.inner())
+		for _, t := range node.targets {
+			inner.symbols.argumentTarget(t)
+		}
+		inner.symbols.scan(node.body)
+		for i, value := range node.values {
+			r.expression(value, f)
+			r.target(node.targets[i], inner)
+		}
+		r.body(node.body, inner)
+		node.scope = inner.symbols.scope()
+	case *blockNode:
+		r.blocks[node.name] = node
+		inner := frame{symbols: newSymbols(nil, &functionSlots{slots: map[string]int{}}, r.budget)}
+		inner.symbols.scan(node.body)
+		r.body(node.body, inner)
+		node.scope, node.slots = inner.symbols.scope(), len(inner.symbols.function.slots)
+	}
+}
+
+func (r *resolver) forLoop(node *forNode, f frame) {
+	if r.assignsTo(node, "loop") {
+		r.fail(node.line, "Can't assign to special loop variable in for-loop target")
+	}
+	r.expression(node.iterable, f)
+	inner := f.inner(f.symbols.inner())
+	if node.recursive {
+		inner.symbols = f.symbols.innerFunction()
+	}
+	loop := inner.symbols
+	node.extended = node.recursive || findUndeclared(node.body, r.budget, "loop")["loop"]
+	if node.extended {
+		loop.argument("loop")
+		node.loop = loop.variable("loop")
+	}
+	loop.argumentTarget(node.target)
+	loop.scan(node.body)
+	r.target(node.target, inner)
+	otherwise := f.inner(newSymbols(f.symbols, loop.function, r.budget))
+	otherwise.symbols.scan(node.otherwise)
+	if node.test != nil {
+		node.testTarget = node.target.clone()
+		test := f.inner(f.symbols.innerFunction())
+		test.symbols.argumentTarget(node.testTarget)
+		test.symbols.scanExpression(node.test)
+		r.target(node.testTarget, test)
+		r.expression(node.test, test)
+		node.testScope, node.testSlots = test.symbols.scope(), len(test.symbols.function.slots)
+	}
+	r.body(node.body, inner)
+	r.body(node.otherwise, otherwise)
+	node.bodyScope, node.elseScope = loop.scope(), otherwise.symbols.scope()
+	node.slots = len(loop.function.slots)
+}
+
+func (t *target) clone() *target {
+	c := *t
+	c.items = nil
+	for _, item := range t.items {
+		c.items = append(c.items, item.clone())
+	}
+	return &c
+}
+
+func (r *resolver) function(node *functionNode, f frame) {
+	inner := f.inner(f.symbols.innerFunction())
+	s := inner.symbols
+	for _, parameter := range node.parameters {
+		s.argument(parameter.name)
+	}
+	for _, value := range node.defaults {
+		s.scanExpression(value)
+	}
+	s.scan(node.body)
+	found := findUndeclared(node.body, r.budget, "caller", "kwargs", "varargs")
+	node.caller, node.keywords, node.varargs = -1, -1, -1
+	isParameter := map[string]bool{}
+	for i, parameter := range node.parameters {
+		isParameter[parameter.name] = true
+		if parameter.name == "caller" && found["caller"] && i < len(node.parameters)-len(node.defaults) {
+			r.fail(node.line, "When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.")
+		}
+	}
+	for i, slot := range []*int{&node.caller, &node.keywords, &node.varargs} {
+		if name := [...]string{"caller", "kwargs", "varargs"}[i]; found[name] && !isParameter[name] {
+			*slot = s.argument(name).slot
+		}
+	}
+	for _, parameter := range node.parameters {
+		r.target(parameter, inner)
+	}
+	for _, value := range node.defaults {
+		r.expression(value, inner)
+	}
+	r.body(node.body, inner)
+	node.scope, node.slots = s.scope(), len(s.function.slots)
+}
+
+func (r *resolver) target(t *target, f frame) {
+	if t.isTuple {
+		for _, item := range t.items {
+			r.target(item, f)
+		}
+		return
+	}
+	t.variable = f.symbols.variable(t.name)
+}
+
+// assignsTo reports whether a loop or anything in it assigns to name.
+func (r *resolver) assignsTo(node *forNode, name string) bool {
+	u := &undeclared{wanted: map[string]bool{name: true}, assignmentsOnly: true, budget: r.budget}
+	u.statements([]statement{node})
+	return !u.wanted[name]
+}
+
+func (r *resolver) expression(node expression, f frame) {
+	if node == nil || r.err != nil {
+		return
+	}
+	all := func(nodes ...expression) {
+		for _, node := range nodes {
+			r.expression(node, f)
+		}
+	}
+	switch node := node.(type) {
+	case *nameNode:
+		r.uses[node.name] = true
+		node.variable = f.symbols.variable(node.name)
+		return
+	case *conditionNode:
+		f.soft = true
+	case *filterNode:
+		if node.filter == nil && !f.soft {
+			r.fail(node.line, "No filter named %s.", reprString(node.name))
+		}
+	case *testNode:
+		if node.test == nil && !f.soft {
+			r.fail(node.line, "No test named %s.", reprString(node.name))
+		}
+	}
+	children(node, all)
+}

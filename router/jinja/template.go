@@ -1,0 +1,190 @@
+package jinja
+
+import (
+	"strings"
+	"time"
+)
+
+// Template is a parsed template. It is immutable.
+type Template struct {
+	body   []statement
+	scope  scopeNode
+	slots  int
+	blocks map[string]*blockNode
+	uses   map[string]bool
+}
+
+// Parse reads a template. Its errors are *Error, with the line, and *LimitError.
+func Parse(source string) (*Template, error) {
+	if len(source) > MaxSourceBytes {
+		return nil, &LimitError{"source bytes"}
+	}
+	tokens, err := scan(strings.ToValidUTF8(source, "\ufffd"))
+	if err != nil {
+		return nil, err
+	}
+	p := &parser{tokens: tokens, blocks: map[string]bool{}}
+	body, err := p.statements()
+	if err != nil {
+		return nil, err
+	}
+	r := &resolver{blocks: map[string]*blockNode{}, uses: map[string]bool{}, budget: &budget{maxNameWork}}
+	t := &Template{body: body, blocks: r.blocks, uses: r.uses}
+	t.scope, t.slots = r.resolve(body)
+	if r.err == nil && r.budget.left < 0 {
+		return nil, &LimitError{"names in the source"}
+	}
+	return t, r.err
+}
+
+// Uses reports whether the template reads a variable of this name.
+func (t *Template) Uses(name string) bool { return t.uses[name] }
+
+// run is one call of Render.
+type run struct {
+	template  *Template
+	limits    Limits
+	now       time.Time
+	variables map[string]Value
+	exported  map[string]Value // what the template assigned outside of scopes, for its blocks; nil without blocks
+	steps     int              // left
+	memory    int              // left
+	depth     int
+	blockText Value // what the filter of a block is applied to
+}
+
+// Render returns the template's text with the variables given, which it does not change. Its errors are *RaisedError,
+// *LimitError and *Error.
+func (t *Template) Render(variables map[string]Value, options Options) (string, error) {
+	limits := options.Limits.withDefaults()
+	r := &run{template: t, limits: limits, now: options.Now, variables: variables, steps: limits.Steps, memory: limits.MemoryBytes}
+	if len(t.blocks) > 0 {
+		r.exported = map[string]Value{}
+	}
+	s := &scope{run: r, slots: make([]Value, t.slots)}
+	out := &output{run: r}
+	s.enter(&t.scope)
+	if _, err := runAll(t.body, s, out); err != nil {
+		return "", err
+	}
+	return string(out.text), nil
+}
+
+// step pays for n operations.
+func (r *run) step(n int) error {
+	r.steps -= n
+	if r.steps < 0 {
+		return &LimitError{"steps"}
+	}
+	return nil
+}
+
+// work pays for reading n bytes.
+func (r *run) work(n int) error { return r.step(1 + n/bytesPerStep) }
+
+// allocate pays for making n bytes.
+func (r *run) allocate(n int) error {
+	r.memory -= n + valueBytes
+	if r.memory < 0 || n < 0 {
+		return &LimitError{"memory"}
+	}
+	return r.step(1 + n/bytesPerStep)
+}
+
+// allocateValues pays for making a list of n values.
+func (r *run) allocateValues(n int) error {
+	if n > r.memory/valueBytes {
+		return &LimitError{"memory"}
+	}
+	if err := r.allocate(n * valueBytes); err != nil {
+		return err
+	}
+	return r.step(n)
+}
+
+// enter counts one more call within calls; leave takes it back.
+func (r *run) enter() error {
+	r.depth++
+	if r.depth > r.limits.Depth {
+		return &LimitError{"depth of calls"}
+	}
+	return nil
+}
+
+func (r *run) leave() { r.depth-- }
+
+// resolve returns nil for a name that is not there.
+func (r *run) resolve(name string) Value {
+	if v, ok := r.exported[name]; ok {
+		return v
+	}
+	if v, ok := r.variables[name]; ok {
+		return v
+	}
+	return global(name)
+}
+
+// scope holds the variables of one call of a function.
+type scope struct {
+	run    *run
+	slots  []Value // nil stands for undefined
+	parent *scope  // of the function around
+}
+
+func (s *scope) inner(slots int) *scope {
+	return &scope{run: s.run, slots: make([]Value, slots), parent: s}
+}
+
+func (s *scope) enter(node *scopeNode) {
+	for i := range node.loads {
+		switch l := &node.loads[i]; l.kind {
+		case loadResolve:
+			s.slots[l.slot] = s.run.resolve(l.source.name)
+		case loadAlias:
+			s.slots[l.slot] = s.get(&l.source)
+		default:
+			s.slots[l.slot] = nil
+		}
+	}
+}
+
+func (s *scope) get(v *variable) Value {
+	for range v.hops {
+		s = s.parent
+	}
+	return s.slots[v.slot]
+}
+
+func (s *scope) set(v *variable, value Value) {
+	for range v.hops {
+		s = s.parent
+	}
+	s.slots[v.slot] = value
+}
+
+// output collects text.
+type output struct {
+	run  *run
+	text []byte
+}
+
+func (o *output) write(text string) error {
+	if len(o.text)+len(text) > o.run.limits.OutputBytes {
+		return &LimitError{"output bytes"}
+	}
+	o.text = append(o.text, text...)
+	return o.run.work(len(text))
+}
+
+// value is what was collected, as a value.
+func (o *output) value() (Value, error) {
+	return String(o.text), o.run.allocate(len(o.text))
+}
+
+// located gives an error the line where it came about, if it has none.
+func located(err error, line int) error {
+	if e, ok := err.(*Error); ok && e.Line == 0 {
+		return &Error{Line: line, Message: e.Message}
+	}
+	return err
+}
