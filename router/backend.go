@@ -7,6 +7,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router/api"
+	"lockstep/router/chat"
 	"lockstep/router/fleet"
 	"lockstep/router/request"
 	"lockstep/router/text"
@@ -44,8 +45,22 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 	if len(b.models) >= maxModels {
 		return errTooManyModels
 	}
-	b.models[digest] = &api.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
+	model := &api.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
+	model.Chat, model.NoChat = chatTemplate(card)
+	b.models[digest] = model
 	return nil
+}
+
+// chatTemplate builds the template of a model. Without one it is served all the same, but not to chats: why says so.
+func chatTemplate(card *protocol.ModelCard) (template *chat.Template, why string) {
+	if card.Chat.Template == "" {
+		return nil, "The model has no chat template: its operator can give one (--chat-template)."
+	}
+	template, err := chat.New(card.Chat.Template, card.Chat.SpecialTokens)
+	if err != nil {
+		return nil, "The model's chat template cannot be used: " + err.Error()
+	}
+	return template, ""
 }
 
 // onSnapshot derives the served model and its limits. It is called by the fleet's owner only.

@@ -147,10 +147,21 @@ func TestLeavingCancelsInEachDialect(t *testing.T) {
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, router.Config{})
+	const generate = `{"inputs":"Once","parameters":{"max_new_tokens":1500}}`
 	left := 0
-	for _, path := range []string{"/tgi/generate", "/tgi/generate_stream", "/mindie/generate", "/mindie/generate_stream", "/lightllm/generate", "/lightllm/generate_stream"} {
+	for _, c := range []struct {
+		path, body string
+		runs       int
+	}{
+		{"/tgi/generate", generate, 1}, {"/tgi/generate_stream", generate, 1},
+		{"/mindie/generate", generate, 1}, {"/mindie/generate_stream", generate, 1},
+		{"/lightllm/generate", generate, 1}, {"/lightllm/generate_stream", generate, 1},
+		{completions, `{"prompt":"Once","max_tokens":1500}`, 1}, {completions, `{"prompt":["Once","The"],"n":2,"max_tokens":1500,"stream":true}`, 4},
+		{chats, `{"messages":[{"role":"user","content":"Once"}],"n":2}`, 2}, {chats, `{"messages":[{"role":"user","content":"Once"}],"stream":true}`, 1},
+	} {
+		path := c.path
 		ctx, leave := context.WithCancel(context.Background())
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, strings.NewReader(`{"inputs":"Once","parameters":{"max_new_tokens":1500}}`))
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+path, strings.NewReader(c.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,10 +174,10 @@ func TestLeavingCancelsInEachDialect(t *testing.T) {
 				response.Body.Close()
 			}
 		}()
-		eventually(t, path+": the group computes", func() bool { return group.Running() == 1 })
+		eventually(t, path+": the group computes", func() bool { return group.Running() == c.runs })
 		leave()
 		<-done
-		left++
+		left += c.runs
 		eventually(t, path+": the group has dropped the request", func() bool { return group.Cancelled() == left && group.Running() == 0 })
 	}
 }

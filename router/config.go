@@ -50,6 +50,9 @@ type Config struct {
 	MaxBestOf int `json:"max_best_of"`
 	// MaxStopSequences is the largest number of stop strings. Default 4.
 	MaxStopSequences int `json:"max_stop_sequences"`
+	// MaxClientBatchSize bounds the prompts of one completion request. Default 4 where TGI 3 is answered as, else
+	// MaxConcurrentRequests.
+	MaxClientBatchSize int `json:"max_client_batch_size,omitempty"`
 	// MaxInputLength bounds the tokens of a prompt. 0: MaxTotalTokens - 1.
 	MaxInputLength int `json:"max_input_length"`
 	// MaxTotalTokens bounds prompt and output together. 0: what the groups allow, which bounds it in any case.
@@ -118,7 +121,9 @@ func (c *Config) Validate() error {
 	setDefault(&c.TGIVersion, string(api.TGI094))
 	if c.TGIVersion == string(api.TGI3) {
 		setDefault(&c.Version, "3.3.7")
+		setDefault(&c.MaxClientBatchSize, 4)
 	}
+	setDefault(&c.MaxClientBatchSize, c.MaxConcurrentRequests)
 	setDefault(&c.Version, "0.9.4")
 	setDefault(&c.Dialect, string(api.Auto))
 	setDefault(&c.LightLLMErrors, "new")
@@ -131,7 +136,7 @@ func (c *Config) Validate() error {
 		return errors.New("router: no NATS URL")
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("router: port %d", c.Port)
-	case c.MaxConcurrentRequests < 0 || c.MaxBestOf < 0 || c.MaxStopSequences < 0 || c.ValidationWorkers < 0 || c.PayloadLimit < 0,
+	case c.MaxConcurrentRequests < 0 || c.MaxBestOf < 0 || c.MaxStopSequences < 0 || c.MaxClientBatchSize < 0 || c.ValidationWorkers < 0 || c.PayloadLimit < 0,
 		c.MaxInputLength < 0 || c.MaxTotalTokens < 0 || c.GroupWaitTimeout < 0 || c.GracefulTerminationTimeout < 0,
 		c.MaxQueueSize < 0 || c.QueueTimeout < 0:
 		return errors.New("router: a limit is negative")
@@ -185,7 +190,7 @@ func setDefault[T comparable](field *T, value T) {
 
 func (c *Config) api() api.Config {
 	return api.Config{
-		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
+		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences, MaxClientBatchSize: c.MaxClientBatchSize,
 		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version,
 		TGIVersion: api.TGIVersion(c.TGIVersion), OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,

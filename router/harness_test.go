@@ -59,12 +59,16 @@ func demoTokenizer(t testing.TB) json.RawMessage {
 	return data
 }
 
+const chatTemplate = `{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}` +
+	`{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}`
+
 // demoCard is the card of a model that answers with the words of words.
 func demoCard(t testing.TB) (protocol.ModelCard, *text.Tokenizer, []int32) {
 	t.Helper()
 	card := protocol.ModelCard{
 		ModelID: "demo", DataType: "torch.float32", DeviceType: "cpu", NumericsID: "test",
 		Tokenizer: protocol.TokenizerSource{HuggingFace: demoTokenizer(t)},
+		Chat:      protocol.ChatSource{Template: chatTemplate},
 	}
 	tokenizer, err := text.New(card.Tokenizer)
 	if err != nil {

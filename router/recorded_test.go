@@ -32,7 +32,7 @@ var recordedTGI094 = []recordedProfile{
 }
 
 var recordedTGI3 = []recordedProfile{
-	{"v3", router.Config{}, time.Millisecond, 19},
+	{"v3", router.Config{}, time.Millisecond, 20},
 	{"v3key", router.Config{APIKeys: []string{"sesame"}}, time.Millisecond, 4},
 }
 
@@ -42,12 +42,13 @@ func TestRecordedTGI(t *testing.T) {
 	replayRecorded(t, "tgi094.jsonl", "0.9.4", recordedTGI094, func(recordedCase) bool { return true })
 }
 
-// TestRecordedTGI3 replays what the real router of TGI 3.3.7 answered, but for OpenAI's routes and grammars.
+// TestRecordedTGI3 replays what the real router of TGI 3.3.7 answered, but for grammars and OpenAI's two routes, where more
+// is told here than the original tells: ids, cached tokens, error objects.
 func TestRecordedTGI3(t *testing.T) {
 	t.Parallel()
 	replayRecorded(t, "tgi337.jsonl", "3", recordedTGI3, func(c recordedCase) bool {
 		path := c.Request.Path
-		openAI := strings.HasPrefix(path, "/v1/chat/") || strings.HasPrefix(path, "/v1/completions") || path == "/chat_tokenize"
+		openAI := strings.HasPrefix(path, "/v1/chat/") || strings.HasPrefix(path, "/v1/completions")
 		return !openAI && c.Name != "g3_grammar"
 	})
 }

@@ -132,6 +132,8 @@ func (s *Server) detect(w http.ResponseWriter, r *http.Request) Dialect {
 	switch {
 	case len(fit) == 1:
 		return fit[0]
+	case len(fit) == 0 && (strings.HasPrefix(r.URL.Path, "/v1/") || s.surfaces[OpenAI].methodsOf(r.URL.Path) != nil):
+		return OpenAI // which says what is wrong
 	case len(fit) == 0 || r.Method != http.MethodPost || r.ContentLength > s.config.PayloadLimit+drainBytes:
 		return s.config.DefaultDialect
 	}

@@ -231,7 +231,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	h := w.Header()
 	h["Content-Type"] = []string{"text/event-stream"}
 	h["Cache-Control"] = []string{"no-cache"}
-	h["X-Compute-Type"] = []string{"gpu+optimized"}
+	h["X-Compute-Type"] = []string{computeType}
 	h["X-Compute-Characters"] = []string{itoa(job.characters)}
 	h["X-Accel-Buffering"] = []string{"no"}
 	w.WriteHeader(http.StatusOK)

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/router/chat"
 	"lockstep/router/request"
 	"lockstep/router/text"
 )
@@ -23,9 +24,11 @@ import (
 type Config struct {
 	MaxConcurrentRequests int
 	// Permits bounds the requests in the router, those that wait included; more are answered as overload.
-	Permits            int
-	MaxBestOf          int
-	MaxStopSequences   int
+	Permits          int
+	MaxBestOf        int
+	MaxStopSequences int
+	// MaxClientBatchSize bounds the prompts of a completion request.
+	MaxClientBatchSize int
 	ValidationWorkers  int
 	WaitingServedRatio float32
 	MaxWaitingTokens   int
@@ -46,9 +49,12 @@ type Config struct {
 
 // Model is what is served now. It is never changed.
 type Model struct {
-	Digest              string
-	Card                *protocol.ModelCard
-	Tokenizer           *text.Tokenizer
+	Digest    string
+	Card      *protocol.ModelCard
+	Tokenizer *text.Tokenizer
+	// Chat writes conversations; nil: NoChat says why it cannot.
+	Chat                *chat.Template
+	NoChat              string
 	MaxInputLength      int
 	MaxTotalTokens      int
 	MaxBatchTotalTokens int
@@ -77,13 +83,14 @@ type Server struct {
 	metrics  *Metrics
 	log      zerolog.Logger
 	surfaces map[Dialect]*surface
+	started  time.Time
 	workers  chan struct{} // one element for each busy validation worker
 	permits  atomic.Int64  // in use
 }
 
 // New returns the server. It starts nothing.
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
-	s := &Server{config: config, backend: backend, metrics: metrics, log: log, workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
+	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
 		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), describedBy(TGI)),

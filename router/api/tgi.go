@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -137,6 +139,9 @@ func (s *Server) readTGI(w http.ResponseWriter, r *http.Request, f form) *genera
 func (s *Server) generateRoute(f form) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
+		if f.untagged && s.serveUntagged(w, r) {
+			return
+		}
 		body := s.readTGI(w, r, f)
 		if body == nil {
 			return
@@ -164,6 +169,24 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 	}
 }
 
+// serveUntagged answers a body of OpenAI's on a route that takes bodies of all kinds. The body can be read again.
+func (s *Server) serveUntagged(w http.ResponseWriter, r *http.Request) bool {
+	data, err := readAll(w, r, s.config.PayloadLimit)
+	r.Body = &replayedBody{Reader: io.MultiReader(bytes.NewReader(data), errorOr{err, r.Body}), Closer: r.Body}
+	top, ok := members(data)
+	switch {
+	case !ok || hasMember(top, "inputs"):
+		return false
+	case hasMember(top, "messages"):
+		s.openAIRoute(true)(w, r)
+	case hasMember(top, "prompt"):
+		s.openAIRoute(false)(w, r)
+	default:
+		return false
+	}
+	return true
+}
+
 // whole answers a generate request with one body.
 func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	generations, events, err := s.generateWhole(r.Context(), job)
@@ -185,24 +208,12 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	others := append(append([]*generation(nil), generations[:best]...), generations[best+1:]...)
 	tokens := len(winner.tokens)
 	times := s.finished(&job.clock, winner, events[best], tokens)
-	computeTime := milliseconds(times.total)
 	h := w.Header()
+	setTimings(h, times, job.characters)
+	h["X-Compute-Time"] = []string{milliseconds(times.total)}
 	if job.three {
-		computeTime = strconv.FormatFloat(times.total.Seconds(), 'f', -1, 64)
-		h["X-Prompt-Tokens"] = []string{strconv.Itoa(winner.length)}
-		h["X-Generated-Tokens"] = []string{strconv.Itoa(tokens)}
-	}
-	for _, pair := range [][2]string{
-		{"X-Compute-Type", "gpu+optimized"},
-		{"X-Compute-Time", computeTime},
-		{"X-Compute-Characters", strconv.Itoa(job.characters)},
-		{"X-Total-Time", milliseconds(times.total)},
-		{"X-Validation-Time", milliseconds(times.validation)},
-		{"X-Queue-Time", milliseconds(times.queue)},
-		{"X-Inference-Time", milliseconds(times.inference)},
-		{"X-Time-Per-Token", milliseconds(times.perToken)},
-	} {
-		h[pair[0]] = []string{pair[1]}
+		h["X-Compute-Time"] = []string{seconds(times.total)}
+		setTokens(h, winner.length, tokens)
 	}
 	var b []byte
 	if job.compat {
@@ -214,6 +225,32 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	}
 	respond(w, http.StatusOK, jsonType, b)
 }
+
+// setTimings sets the headers that tell how long an answer took, and of how many characters its input was.
+func setTimings(h http.Header, t times, characters int) {
+	for _, pair := range [][2]string{
+		{"X-Compute-Type", computeType},
+		{"X-Compute-Characters", itoa(characters)},
+		{"X-Total-Time", milliseconds(t.total)},
+		{"X-Validation-Time", milliseconds(t.validation)},
+		{"X-Queue-Time", milliseconds(t.queue)},
+		{"X-Inference-Time", milliseconds(t.inference)},
+		{"X-Time-Per-Token", milliseconds(t.perToken)},
+	} {
+		h[pair[0]] = []string{pair[1]}
+	}
+}
+
+// computeType is what TGI says of every machine.
+const computeType = "gpu+optimized"
+
+// setTokens sets the headers of TGI 3 that count tokens.
+func setTokens(h http.Header, prompt, generated int) {
+	h["X-Prompt-Tokens"] = []string{itoa(prompt)}
+	h["X-Generated-Tokens"] = []string{itoa(generated)}
+}
+
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
@@ -340,7 +377,7 @@ func (s *Server) serveInfo(w http.ResponseWriter, r *http.Request) {
 		count("max_input_tokens", model.MaxInputLength)
 		count("max_total_tokens", model.MaxTotalTokens)
 		count("validation_workers", c.ValidationWorkers)
-		count("max_client_batch_size", maxClientBatchSize)
+		count("max_client_batch_size", c.MaxClientBatchSize)
 		text("router", "text-generation-router", false)
 	} else {
 		count("max_input_length", model.MaxInputLength)

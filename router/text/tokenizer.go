@@ -235,3 +235,14 @@ func (e *encoder) addMatch(id int32, piece string, aligned []alignment) {
 		e.texts[len(e.texts)-1] = piece
 	}
 }
+
+// Bytes returns the bytes that id adds to a text, which need not be whole characters; none if it does not exist.
+func (t *Tokenizer) Bytes(id int32) string {
+	if !t.exists(id) {
+		return ""
+	}
+	if b := t.decoder.byteAt(id); b >= 0 {
+		return string([]byte{byte(b)})
+	}
+	return t.decoder.token(id, false)
+}

@@ -1,0 +1,405 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"lockstep/router/request"
+)
+
+// wholeOpenAI answers with one body.
+func (s *Server) wholeOpenAI(w http.ResponseWriter, r *http.Request, job *openAIJob) {
+	var times times
+	for _, c := range job.choices {
+		for c.last == nil {
+			tokens, err, outcome := c.next(r.Context().Done(), nil)
+			switch {
+			case outcome == request.Gone:
+				return
+			case err != nil:
+				s.refuseAsOpenAI(w, err)
+				return
+			}
+			for i := range tokens {
+				var last *generation
+				if i == len(tokens)-1 {
+					last = c.last
+				}
+				c.keep(&tokens[i], last)
+			}
+		}
+		s.leave(c.run)
+		times = s.finished(&job.clock, c.last, c.events, len(c.ids))
+	}
+	if s.three() {
+		job.setHeaders(w.Header(), times)
+	}
+	b := job.appendHead(nil, job.objectName())
+	if job.body.returnTokenIDs && job.body.chat {
+		b = append(appendIDs(append(b, `"prompt_token_ids":`...), job.prompts[0].ids), ',')
+	}
+	b = append(b, `"choices":[`...)
+	for i, c := range job.chosen() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = c.appendWhole(b, i)
+	}
+	b = append(b, `],"usage":`...)
+	respond(w, http.StatusOK, jsonType, append(appendUsage(b, job.usage()), '}'))
+}
+
+// setHeaders tells what TGI 3 does.
+func (job *openAIJob) setHeaders(h http.Header, t times) {
+	u := job.usage()
+	setTimings(h, t, job.characters())
+	setTokens(h, u.prompt, u.completion)
+	if job.body.chat {
+		h["X-Compute-Time"] = []string{seconds(t.total)}
+	}
+}
+
+// characters is the length of the prompts.
+func (job *openAIJob) characters() (count int) {
+	for i := range job.prompts {
+		count += utf8.RuneCountInString(job.prompts[i].text)
+	}
+	return count
+}
+
+// keep notes a token for an answer in one body.
+func (c *openAIChoice) keep(t *token, last *generation) {
+	c.start()
+	c.sum += float64(t.logprob)
+	c.note(t)
+	shown := c.show(t, last)
+	c.runes += utf8.RuneCountInString(shown)
+	c.text.WriteString(shown)
+}
+
+// start is called with the first token: what belongs to the prompt can be shown now.
+func (c *openAIChoice) start() {
+	if c.begun {
+		return
+	}
+	c.begun = true
+	if !c.job.body.echo {
+		return
+	}
+	if c.job.body.logprobs {
+		c.notePrompt()
+	}
+	c.text.WriteString(c.prompt.text)
+	c.runes = utf8.RuneCountInString(c.prompt.text)
+}
+
+// note records a token's id and log-probabilities.
+func (c *openAIChoice) note(t *token) {
+	b := c.job.body
+	switch {
+	case c.silent():
+		return
+	case b.returnTokenIDs:
+		c.tokenIDs = strconv.AppendInt(appendComma(c.tokenIDs), int64(t.id), 10)
+	}
+	switch {
+	case !b.logprobs:
+	case b.chat:
+		c.records.chat = c.appendChatRecord(appendComma(c.records.chat), t)
+	default:
+		c.records.add(c.spelling(t.id), &t.logprob, c.runes, append([]token{*t}, t.top...), c.spelling)
+	}
+}
+
+// chosen returns the answers that are shown: of each prompt's the n of the greatest mean log-probability, in their order
+// of merit, or all in the order of their seeds.
+func (job *openAIJob) chosen() []*openAIChoice {
+	n, copies := job.body.n, job.body.copies()
+	if n == copies {
+		return job.choices
+	}
+	var chosen []*openAIChoice
+	for from := 0; from < len(job.choices); from += copies {
+		of := append([]*openAIChoice(nil), job.choices[from:from+copies]...)
+		for i := range n {
+			best := i
+			for j := i + 1; j < copies; j++ {
+				if of[j].sum/float64(len(of[j].ids)) > of[best].sum/float64(len(of[best].ids)) {
+					best = j
+				}
+			}
+			of[i], of[best] = of[best], of[i]
+		}
+		chosen = append(chosen, of[:n]...)
+	}
+	return chosen
+}
+
+func (job *openAIJob) objectName() string {
+	switch {
+	case !job.body.chat:
+		return "text_completion"
+	case job.body.stream:
+		return "chat.completion.chunk"
+	}
+	return "chat.completion"
+}
+
+// appendHead appends what every answer and chunk begins with.
+func (job *openAIJob) appendHead(b []byte, object string) []byte {
+	b = append(append(append(b, `{"id":"`...), job.name...), `","object":"`...)
+	b = append(append(b, object...), `","created":`...)
+	b = strconv.AppendInt(b, job.created, 10)
+	b = appendText(append(b, `,"model":`...), job.model.Card.ModelID)
+	b = appendText(append(b, `,"system_fingerprint":`...), job.model.fingerprint())
+	return append(b, ',')
+}
+
+// appendWhole appends the choice of an answer in one body.
+func (c *openAIChoice) appendWhole(b []byte, index int) []byte {
+	b = strconv.AppendInt(append(b, `{"index":`...), int64(index), 10)
+	if c.job.body.chat {
+		b = append(appendText(append(b, `,"message":{"role":"assistant","content":`...), c.text.String()), `,"refusal":null}`...)
+	} else {
+		b = appendText(append(b, `,"text":`...), c.text.String())
+	}
+	b = c.appendLogprobs(append(b, `,"logprobs":`...))
+	b = appendText(append(b, `,"finish_reason":`...), c.finishReason())
+	if c.job.body.returnTokenIDs {
+		b = append(append(append(b, `,"token_ids":[`...), c.tokenIDs...), ']')
+		if !c.job.body.chat {
+			b = appendIDs(append(b, `,"prompt_token_ids":`...), c.prompt.ids)
+		}
+	}
+	return append(b, '}')
+}
+
+func appendUsage(b []byte, u openAIUsage) []byte {
+	b = strconv.AppendInt(append(b, `{"prompt_tokens":`...), int64(u.prompt), 10)
+	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), int64(u.completion), 10)
+	b = strconv.AppendInt(append(b, `,"total_tokens":`...), int64(u.prompt+u.completion), 10)
+	b = strconv.AppendInt(append(b, `,"prompt_tokens_details":{"cached_tokens":`...), int64(u.cached), 10)
+	return append(b, "}}"...)
+}
+
+func appendIDs(b []byte, ids []int32) []byte {
+	b = append(b, '[')
+	for i, id := range ids {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(id), 10)
+	}
+	return append(b, ']')
+}
+
+func appendComma(b []byte) []byte {
+	if len(b) > 0 {
+		b = append(b, ',')
+	}
+	return b
+}
+
+// streamOpenAI answers with server-sent events. What fails before the first one is answered by its status.
+func (s *Server) streamOpenAI(w http.ResponseWriter, r *http.Request, job *openAIJob) {
+	h := w.Header()
+	h["Content-Type"] = []string{"text/event-stream"}
+	h["Cache-Control"] = []string{"no-cache"}
+	h["X-Accel-Buffering"] = []string{"no"}
+	if s.three() {
+		h["X-Compute-Type"] = []string{computeType}
+		h["X-Compute-Characters"] = []string{itoa(job.characters())}
+	}
+	head := job.appendHead([]byte("data: "), job.objectName())
+	take, stop := job.takeOne(r.Context(), head), func() {}
+	if len(job.choices) > 1 {
+		take, stop = job.takeAny(r.Context(), head)
+	}
+	pumped, err := pump(w, r, ":\n\n", take)
+	stop()
+	switch {
+	case pumped.complete:
+		for _, c := range job.choices {
+			s.finished(&job.clock, c.last, c.events, len(c.ids))
+		}
+	case err == nil || r.Context().Err() != nil:
+	case !pumped.begun:
+		s.refuseAsOpenAI(w, err)
+	default:
+		refusal := s.openAIFailure(job.id, err)
+		b := appendOpenAIError([]byte("data: "), refusal.statusCode(), refusal)
+		b = strconv.AppendInt(append(b[:len(b)-1], `,"http_status_code":`...), int64(refusal.statusCode()), 10)
+		w.Write(append(b, "}}\n\ndata: [DONE]\n\n"...))
+		http.NewResponseController(w).Flush()
+		completed(w)
+	}
+}
+
+// takeOne waits for the events of the only answer.
+func (job *openAIJob) takeOne(ctx context.Context, head []byte) takeEvents {
+	c := job.choices[0]
+	event := c.chunks(head)
+	return func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Error, request.Outcome) {
+		tokens, err, outcome := c.next(ctx.Done(), idle)
+		b = c.appendEvents(b, tokens, event)
+		if c.last != nil {
+			b = job.appendEnd(b, head)
+		}
+		return b, c.last != nil, err, outcome
+	}
+}
+
+// arrival is what one of several answers yielded at once.
+type arrival struct {
+	events []byte
+	last   bool
+	err    *request.Error
+}
+
+// takeAny waits for the events of any answer. Each has a goroutine that makes its events; stop ends those that are left.
+func (job *openAIJob) takeAny(ctx context.Context, head []byte) (take takeEvents, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	arrivals := make(chan arrival)
+	var running sync.WaitGroup
+	for _, c := range job.choices {
+		running.Go(func() { c.arrive(ctx, head, arrivals) })
+	}
+	left := len(job.choices)
+	take = func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Error, request.Outcome) {
+		select {
+		case a := <-arrivals:
+			for more := true; more; {
+				b = append(b, a.events...)
+				if a.last {
+					left--
+				}
+				if a.err != nil {
+					return b, false, a.err, request.Got
+				}
+				select {
+				case a = <-arrivals:
+				default:
+					more = false
+				}
+			}
+		case <-idle:
+			return b, false, nil, request.Idle
+		case <-ctx.Done():
+			return b, false, nil, request.Gone
+		}
+		if left == 0 {
+			b = job.appendEnd(b, head)
+		}
+		return b, left == 0, nil, request.Got
+	}
+	return take, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// arrive sends the events of an answer until its end.
+func (c *openAIChoice) arrive(ctx context.Context, head []byte, arrivals chan<- arrival) {
+	event := c.chunks(head)
+	for c.last == nil {
+		tokens, err, outcome := c.next(ctx.Done(), nil)
+		if outcome == request.Gone {
+			return
+		}
+		a := arrival{events: c.appendEvents(nil, tokens, event), last: c.last != nil, err: err}
+		select {
+		case arrivals <- a:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// appendEnd appends what follows the last chunk.
+func (job *openAIJob) appendEnd(b, head []byte) []byte {
+	if job.body.includeUsage {
+		b = append(append(b, head...), `"choices":[],"usage":`...)
+		b = append(appendUsage(b, job.usage()), "}\n\n"...)
+	}
+	return append(b, "data: [DONE]\n\n"...)
+}
+
+// chunks returns what appends the chunks of a token. The first has the role or, with echo, the prompt; a chat's last one is
+// empty but for the reason of its end.
+func (c *openAIChoice) chunks(head []byte) func(b []byte, t *token, last *generation) []byte {
+	chat := c.job.body.chat
+	return func(b []byte, t *token, last *generation) []byte {
+		if !c.begun {
+			c.start()
+			switch {
+			case chat:
+				b = c.appendChunk(b, head, `{"role":"assistant","content":""}`, "", false)
+			case c.text.Len() > 0:
+				b = c.appendChunk(b, head, "", c.text.String(), false)
+			}
+			c.text.Reset()
+		}
+		c.note(t)
+		shown := c.show(t, last)
+		c.runes += utf8.RuneCountInString(shown)
+		switch {
+		case !chat:
+			return c.appendChunk(b, head, "", shown, last != nil)
+		case last == nil || shown != "" || len(c.records.chat) > 0 || len(c.tokenIDs) > 0:
+			b = c.appendChunk(b, head, "", shown, false)
+		}
+		if last != nil {
+			b = c.appendChunk(b, head, "{}", "", true)
+		}
+		return b
+	}
+}
+
+// appendChunk appends one chunk with what was noted since the one before. A chat's delta is given, or else has shown as
+// its content.
+func (c *openAIChoice) appendChunk(b, head []byte, delta, shown string, last bool) []byte {
+	body := c.job.body
+	first := len(c.ids) == 1 && body.returnTokenIDs && (delta != "" || !body.chat) && !last
+	b = append(b, head...)
+	if first && body.chat {
+		b = append(appendIDs(append(b, `"prompt_token_ids":`...), c.prompt.ids), ',')
+	}
+	b = strconv.AppendInt(append(b, `"choices":[{"index":`...), int64(c.index), 10)
+	switch {
+	case !body.chat:
+		b = appendText(append(b, `,"text":`...), shown)
+	case delta != "":
+		b = append(append(b, `,"delta":`...), delta...)
+	default:
+		b = append(appendText(append(b, `,"delta":{"content":`...), shown), '}')
+	}
+	b = c.appendLogprobs(append(b, `,"logprobs":`...))
+	if b = append(b, `,"finish_reason":`...); last {
+		b = appendText(b, c.finishReason())
+	} else {
+		b = append(b, "null"...)
+	}
+	if body.returnTokenIDs {
+		b = append(append(append(b, `,"token_ids":[`...), c.tokenIDs...), ']')
+		if first && !body.chat {
+			b = appendIDs(append(b, `,"prompt_token_ids":`...), c.prompt.ids)
+		}
+	}
+	b = append(b, "}]"...)
+	c.records, c.tokenIDs = logprobRecords{}, c.tokenIDs[:0]
+	switch {
+	case body.continuousUsage:
+		used := openAIUsage{prompt: len(c.request.Prompt), completion: c.generated(), cached: c.events.Cached()}
+		b = appendUsage(append(b, `,"usage":`...), used)
+	case body.includeUsage:
+		b = append(b, `,"usage":null`...)
+	}
+	return append(b, "}\n\n"...)
+}

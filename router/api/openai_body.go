@@ -1,0 +1,263 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+
+	"lockstep/protocol"
+)
+
+// Limits of OpenAI's parameters.
+const (
+	openAIMaxChoices     = 128
+	openAIMaxTopLogprobs = 20
+	openAIMaxPenalty     = 2
+	openAIMaxTemperature = 2
+	openAIMaxBias        = 100
+	// openAIGreedyBelow is the temperature below which the likeliest token is taken.
+	openAIGreedyBelow = 1e-5
+	// openAICompletionTokens is max_tokens of completions where none is given.
+	openAICompletionTokens = 16
+)
+
+// openAIError is a refusal of OpenAI's dialect.
+type openAIError struct {
+	status  int // 0: 400
+	message string
+	param   string // the field at fault; "": null
+	code    string // "": null
+}
+
+func (e *openAIError) Error() string { return e.message }
+
+func (e *openAIError) statusCode() int {
+	if e.status == 0 {
+		return http.StatusBadRequest
+	}
+	return e.status
+}
+
+func wrongType(param, want string, value any) *openAIError {
+	return &openAIError{param: param, code: "invalid_type", message: fmt.Sprintf("Invalid type for '%s': expected %s, but got %s instead.", param, want, jsonKind(value))}
+}
+
+func wrongValue(param, format string, arguments ...any) *openAIError {
+	return &openAIError{param: param, code: "invalid_value", message: fmt.Sprintf("Invalid value for '%s': ", param) + fmt.Sprintf(format, arguments...)}
+}
+
+func missingField(param string) *openAIError {
+	return &openAIError{param: param, code: "missing_required_parameter", message: fmt.Sprintf("Missing required parameter: '%s'.", param)}
+}
+
+func unsupportedField(param, why string) *openAIError {
+	return &openAIError{param: param, code: "unsupported_parameter", message: fmt.Sprintf("Unsupported parameter: '%s': %s", param, why)}
+}
+
+// jsonKind names the kind of a decoded value.
+func jsonKind(value any) string {
+	switch value.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "a boolean"
+	case json.Number:
+		return "a number"
+	case string:
+		return "a string"
+	case []any:
+		return "an array"
+	}
+	return "an object"
+}
+
+// openAIBody is a checked body of a chat or completion request.
+type openAIBody struct {
+	chat bool
+
+	messages          [][]member // as templates take them
+	documents         json.RawMessage
+	templateArguments json.RawMessage
+	generationPrompt  *bool
+	continueFinal     *bool
+	assistantLast     bool // the last message is the assistant's
+
+	prompts []openAIPrompt
+
+	addSpecialTokens *bool
+	truncateTokens   int // 0: the prompt is not shortened
+
+	maxTokens *int
+	// maxCompletionTokens is max_tokens by its newer name, which goes before it; 0: not given.
+	maxCompletionTokens int
+	n, bestOf           int // bestOf 0: n
+	temperature         float32
+	topPZero            bool // only the likeliest token is left
+	seed                *uint64
+	sampling            protocol.Sampling // without what temperature and seed decide
+	stops               []string
+	stopTokens          [][]int32
+	showStop            bool
+	showSpecial         bool
+	cacheSalt           string
+
+	echo           bool
+	logprobs       bool
+	topLogprobs    int
+	tokensAsIDs    bool
+	returnTokenIDs bool
+	tokenTexts     bool // of /tokenize
+
+	stream          bool
+	streamOptions   bool // were given
+	includeUsage    bool
+	continuousUsage bool
+}
+
+// openAIPrompt is one prompt of a completion: a text, or else ids.
+type openAIPrompt struct {
+	text string
+	ids  []int32
+}
+
+// copies is how many answers are computed for each prompt.
+func (b *openAIBody) copies() int { return max(b.n, b.bestOf) }
+
+// openAIField reads one field, which is not null. Fields that are not known are ignored, as other servers do.
+type openAIField func(b *openAIBody, name string, value json.RawMessage) *openAIError
+
+// openAIFields are those of both routes.
+var openAIFields = map[string]openAIField{
+	"model":                         stringField(func(*openAIBody, string) {}),
+	"max_tokens":                    wholeField(0, math.MaxInt32, func(b *openAIBody, v int64) { b.maxTokens = new(int(v)) }),
+	"n":                             wholeField(1, openAIMaxChoices, func(b *openAIBody, v int64) { b.n = int(v) }),
+	"temperature":                   realField(0, openAIMaxTemperature, func(b *openAIBody, v float32) { b.temperature = v }),
+	"top_p":                         realField(0, 1, func(b *openAIBody, v float32) { b.sampling.TopP, b.topPZero = v, v == 0 }),
+	"frequency_penalty":             realField(-openAIMaxPenalty, openAIMaxPenalty, func(b *openAIBody, v float32) { b.sampling.FrequencyPenalty = v }),
+	"presence_penalty":              realField(-openAIMaxPenalty, openAIMaxPenalty, func(b *openAIBody, v float32) { b.sampling.PresencePenalty = v }),
+	"seed":                          (*openAIBody).readSeed,
+	"stop":                          (*openAIBody).readStop,
+	"logit_bias":                    (*openAIBody).readLogitBias,
+	"stream":                        flagField(func(b *openAIBody, v bool) { b.stream = v }),
+	"stream_options":                (*openAIBody).readStreamOptions,
+	"user":                          stringField(func(*openAIBody, string) {}),
+	"top_k":                         wholeField(-1, math.MaxInt32, func(b *openAIBody, v int64) { b.sampling.TopK = max(int(v), 0) }),
+	"min_p":                         realField(0, 1, func(b *openAIBody, v float32) { b.sampling.MinP = v }),
+	"typical_p":                     realField(0, 1, func(b *openAIBody, v float32) { b.sampling.TypicalP = v }),
+	"repetition_penalty":            realField(math.SmallestNonzeroFloat32, math.MaxFloat32, func(b *openAIBody, v float32) { b.sampling.RepetitionPenalty = v }),
+	"ignore_eos":                    flagField(func(b *openAIBody, v bool) { b.sampling.IgnoreEOS = v }),
+	"min_tokens":                    wholeField(0, math.MaxInt32, func(b *openAIBody, v int64) { b.sampling.MinNewTokens = int(v) }),
+	"stop_token_ids":                (*openAIBody).readStopTokens,
+	"allowed_token_ids":             idsField(protocol.MaxTokenList, func(b *openAIBody, v []int32) { b.sampling.AllowedTokenIDs = v }),
+	"include_stop_str_in_output":    flagField(func(b *openAIBody, v bool) { b.showStop = v }),
+	"skip_special_tokens":           flagField(func(b *openAIBody, v bool) { b.showSpecial = !v }),
+	"add_special_tokens":            flagField(func(b *openAIBody, v bool) { b.addSpecialTokens = &v }),
+	"truncate_prompt_tokens":        wholeField(1, math.MaxInt32, func(b *openAIBody, v int64) { b.truncateTokens = int(v) }),
+	"return_token_ids":              flagField(func(b *openAIBody, v bool) { b.returnTokenIDs = v }),
+	"return_tokens_as_token_ids":    flagField(func(b *openAIBody, v bool) { b.tokensAsIDs = v }),
+	"cache_salt":                    stringField(func(b *openAIBody, v string) { b.cacheSalt = v }),
+	"response_format":               refuseFormat,
+	"use_beam_search":               refuseUnless("false", "there is no beam search"),
+	"prompt_logprobs":               refuseUnless("-1", "use echo and logprobs of /v1/completions"),
+	"guided_json":                   refuseUnless("", guidedReason),
+	"guided_regex":                  refuseUnless("", guidedReason),
+	"guided_choice":                 refuseUnless("", guidedReason),
+	"guided_grammar":                refuseUnless("", guidedReason),
+	"structured_outputs":            refuseUnless("{}", guidedReason),
+	"bad_words":                     refuseUnless("[]", "use logit_bias"),
+	"logits_processors":             refuseUnless("[]", "no code is taken from requests"),
+	"chat_template":                 refuseUnless("", "templates are the operator's: --chat-template"),
+	"spaces_between_special_tokens": flagField(func(*openAIBody, bool) {}),
+}
+
+const guidedReason = "output cannot be constrained yet."
+
+// openAICompletionFields are the others of completions, openAIChatFields those of chats.
+var openAICompletionFields = map[string]openAIField{
+	"prompt":   (*openAIBody).readPrompt,
+	"echo":     flagField(func(b *openAIBody, v bool) { b.echo = v }),
+	"best_of":  wholeField(1, openAIMaxChoices, func(b *openAIBody, v int64) { b.bestOf = int(v) }),
+	"suffix":   refuseUnless(`""`, "put what stands behind the gap into the prompt, in the form that the model was trained with"),
+	"logprobs": wholeField(0, openAIMaxTopLogprobs, func(b *openAIBody, v int64) { b.logprobs, b.topLogprobs = true, int(v) }),
+}
+
+var openAIChatFields = map[string]openAIField{
+	"messages":               (*openAIBody).readMessages,
+	"max_completion_tokens":  wholeField(1, math.MaxInt32, func(b *openAIBody, v int64) { b.maxCompletionTokens = int(v) }),
+	"logprobs":               flagField(func(b *openAIBody, v bool) { b.logprobs = v }),
+	"top_logprobs":           wholeField(0, openAIMaxTopLogprobs, func(b *openAIBody, v int64) { b.topLogprobs = int(v) }),
+	"add_generation_prompt":  flagField(func(b *openAIBody, v bool) { b.generationPrompt = &v }),
+	"continue_final_message": flagField(func(b *openAIBody, v bool) { b.continueFinal = &v }),
+	"documents":              rawField('[', "an array of objects", func(b *openAIBody, v json.RawMessage) { b.documents = v }),
+	"chat_template_kwargs":   rawField('{', "an object", func(b *openAIBody, v json.RawMessage) { b.templateArguments = v }),
+	"tools":                  refuseUnless("[]", "tools need guided decoding, which does not exist yet."),
+	"tool_choice":            refuseUnless(`"none" "auto"`, "tools need guided decoding, which does not exist yet."),
+	"functions":              refuseUnless("[]", "tools need guided decoding, which does not exist yet."),
+	"function_call":          refuseUnless(`"none" "auto"`, "tools need guided decoding, which does not exist yet."),
+	"tool_prompt":            refuseUnless(`""`, "tools need guided decoding, which does not exist yet."),
+	"modalities":             refuseUnless(`["text"] []`, "answers are text."),
+	"audio":                  refuseUnless("", "answers are text."),
+	"web_search_options":     refuseUnless("", "nothing is searched."),
+	"echo":                   refuseUnless("false", "the prompt of a chat is not repeated."),
+}
+
+// decodeOpenAI reads and checks a body.
+func decodeOpenAI(data []byte, chat bool) (*openAIBody, *openAIError) {
+	top, err := openAIObject(data)
+	if err != nil {
+		return nil, err
+	}
+	return readOpenAI(top, chat, nil)
+}
+
+// readOpenAI reads and checks a body's members; more are fields that the route has beside those of its kind.
+func readOpenAI(top []member, chat bool, more map[string]openAIField) (*openAIBody, *openAIError) {
+	b := &openAIBody{chat: chat, n: 1, temperature: 1}
+	own, need := openAICompletionFields, "prompt"
+	if chat {
+		own, need = openAIChatFields, "messages"
+	}
+	for _, m := range top {
+		var read openAIField
+		for _, fields := range []map[string]openAIField{more, own, openAIFields} {
+			if read = fields[m.name]; read != nil {
+				break
+			}
+		}
+		if read == nil || string(m.value) == "null" {
+			continue
+		}
+		if err := read(b, m.name, m.value); err != nil {
+			return nil, err
+		}
+	}
+	if b.messages == nil && b.prompts == nil {
+		return nil, missingField(need)
+	}
+	if b.maxCompletionTokens > 0 {
+		b.maxTokens = &b.maxCompletionTokens
+	}
+	return b, b.verify()
+}
+
+// verify checks fields against each other.
+func (b *openAIBody) verify() *openAIError {
+	switch {
+	case b.topLogprobs > 0 && !b.logprobs:
+		return wrongValue("top_logprobs", "'logprobs' must be true where it is given.")
+	case b.streamOptions && !b.stream:
+		return wrongValue("stream_options", "it is allowed only where 'stream' is true.")
+	case b.bestOf != 0 && b.bestOf < b.n:
+		return wrongValue("best_of", "it must be at least 'n', which is %d, but got %d.", b.n, b.bestOf)
+	case b.stream && b.bestOf > b.n:
+		return wrongValue("best_of", "answers cannot be chosen from while they are streamed.")
+	case b.chat && b.maxTokens != nil && *b.maxTokens < 1:
+		return wrongValue("max_tokens", "expected at least 1, but got %d.", *b.maxTokens)
+	case b.continueFinal != nil && *b.continueFinal && b.generationPrompt != nil && *b.generationPrompt:
+		return wrongValue("continue_final_message", "it and 'add_generation_prompt' cannot both be true.")
+	case b.sampling.MinNewTokens > 0 && b.maxTokens != nil && b.sampling.MinNewTokens > *b.maxTokens:
+		return wrongValue("min_tokens", "it must be at most 'max_tokens', which is %d, but got %d.", *b.maxTokens, b.sampling.MinNewTokens)
+	}
+	return nil
+}

@@ -1,0 +1,376 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"lockstep/protocol"
+	"lockstep/router/chat"
+	"lockstep/router/request"
+	"lockstep/router/text"
+)
+
+// openAIClasses maps the classes of errors to statuses, codes and the labels of metrics.
+var openAIClasses = map[request.Class]struct {
+	status      int
+	code, label string
+}{
+	request.Validation:  {http.StatusBadRequest, "invalid_value", "validation"},
+	request.Overloaded:  {http.StatusTooManyRequests, "rate_limit_exceeded", "overloaded"},
+	request.Generation:  {http.StatusInternalServerError, "generation_failed", "generation"},
+	request.Incomplete:  {http.StatusInternalServerError, "generation_incomplete", "incomplete"},
+	request.Unavailable: {http.StatusServiceUnavailable, "model_unavailable", "unavailable"},
+}
+
+// openAIFailure puts an error into OpenAI's words, counts and logs it.
+func (s *Server) openAIFailure(id string, err error) *openAIError {
+	label := "validation"
+	refusal, ok := err.(*openAIError)
+	if failure, is := err.(*request.Error); is {
+		class := openAIClasses[failure.Class]
+		label = class.label
+		refusal = &openAIError{status: class.status, message: failure.Message, code: class.code}
+	} else if !ok {
+		refusal = &openAIError{message: err.Error()}
+	}
+	s.metrics.failures.WithLabelValues(label).Inc()
+	s.log.Info().Str("request", id).Int("status", refusal.statusCode()).Str("error", refusal.message).Msg("request failed")
+	return refusal
+}
+
+func (s *Server) refuseAsOpenAI(w http.ResponseWriter, err error) {
+	refusal := s.openAIFailure(requestID(w), err)
+	if refusal.statusCode() == http.StatusTooManyRequests {
+		w.Header()["Retry-After"] = []string{"1"}
+	}
+	respondOpenAI(w, refusal)
+}
+
+// openAIData reads a body of JSON.
+func (s *Server) openAIData(w http.ResponseWriter, r *http.Request) ([]byte, *openAIError) {
+	data, err := readBody(w, r, s.config.PayloadLimit)
+	if err == nil {
+		return data, nil
+	}
+	code := map[int]string{http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusRequestEntityTooLarge: "request_too_large"}[err.status]
+	return nil, &openAIError{status: err.status, message: err.text, code: code}
+}
+
+// openAIJob is one request on its way.
+type openAIJob struct {
+	clock
+	body    *openAIBody
+	model   *Model
+	name    string // of the answer, unique
+	created int64  // seconds
+	prompts []openAIPrompt
+	choices []*openAIChoice // those of the first prompt first
+}
+
+// openAIRoute returns the handler of chats or completions.
+func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
+	prefix := "cmpl-"
+	if chat {
+		prefix = "chatcmpl-"
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		job := &openAIJob{clock: clock{started: time.Now(), id: requestID(w)}, name: prefix + strings.ReplaceAll(newUUID(), "-", "")}
+		job.created = job.started.Unix()
+		if !s.three() {
+			w.Header()[requestIDHeader] = []string{job.id}
+		}
+		data, err := s.openAIData(w, r)
+		if err == nil {
+			job.body, err = decodeOpenAI(data, chat)
+		}
+		if err == nil {
+			err = s.checkOpenAI(job.body)
+		}
+		if err != nil {
+			s.metrics.requests.Inc()
+			s.refuseAsOpenAI(w, err)
+			return
+		}
+		copies := max(len(job.body.prompts), 1) * job.body.copies()
+		s.metrics.requests.Add(float64(copies))
+		if !s.acquire(int64(copies)) {
+			s.refuseAsOpenAI(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+			return
+		}
+		defer s.permits.Add(-int64(copies))
+		defer func() {
+			for _, c := range job.choices {
+				s.leave(c.run)
+			}
+		}()
+		switch failure := s.beginOpenAI(r.Context(), job); {
+		case failure != nil && r.Context().Err() != nil:
+		case failure != nil:
+			s.refuseAsOpenAI(w, failure)
+		case job.body.stream:
+			s.streamOpenAI(w, r, job)
+		default:
+			s.wholeOpenAI(w, r, job)
+		}
+	}
+}
+
+// checkOpenAI checks a body against the server's limits.
+func (s *Server) checkOpenAI(b *openAIBody) *openAIError {
+	limit := s.config.MaxClientBatchSize
+	switch {
+	case len(b.stops) > s.config.MaxStopSequences:
+		return wrongValue("stop", "expected at most %d stop strings, but got %d.", s.config.MaxStopSequences, len(b.stops))
+	case limit > 0 && len(b.prompts) > limit:
+		return wrongValue("prompt", "expected at most %d prompts, but got %d.", limit, len(b.prompts))
+	case max(len(b.prompts), 1)*b.copies() > s.config.Permits:
+		return wrongValue("n", "the prompts ask for %d answers together, at most %d are possible.", max(len(b.prompts), 1)*b.copies(), s.config.Permits)
+	}
+	return nil
+}
+
+// beginOpenAI makes the prompts and submits all answers. Those that were submitted are among the choices even with an
+// error, which is an *openAIError or a *request.Error.
+func (s *Server) beginOpenAI(ctx context.Context, job *openAIJob) error {
+	model, refusal := s.waitModel(ctx)
+	if refusal != nil {
+		return refusal
+	}
+	job.model = model
+	if err := s.makePrompts(ctx, job); err != nil {
+		return err
+	}
+	var resolved []*request.Request
+	for i := range job.prompts {
+		one, err := job.resolve(&job.prompts[i], s.three())
+		if err != nil {
+			return err
+		}
+		resolved = append(resolved, one)
+	}
+	job.validated = time.Now()
+	for _, one := range resolved {
+		for i := range job.body.copies() {
+			copied := *one
+			copied.Sampling = job.body.resolveSampling(i, one.MaxNewTokens)
+			if err := copied.Sampling.Validate(model.Card.VocabularySize); err != nil {
+				return invalid("%v", err)
+			}
+			s.metrics.inputLength.Observe(float64(len(one.Prompt)))
+			s.metrics.maxNewTokens.Observe(float64(one.MaxNewTokens))
+			o, refusal := s.begin(model, &copied, runOptions{stops: job.body.stops, stopFirst: true, follows: true})
+			if refusal != nil {
+				return refusal
+			}
+			c := &openAIChoice{run: o, job: job, index: len(job.choices), prompt: &job.prompts[len(job.choices)/job.body.copies()]}
+			c.holdback = text.NewHoldback(job.body.stops)
+			job.choices = append(job.choices, c)
+		}
+	}
+	return nil
+}
+
+// makePrompts fills in the ids of the prompts.
+func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
+	b := job.body
+	if b.chat {
+		written, ids, err := s.writeChat(ctx, job.model, b)
+		job.prompts = []openAIPrompt{{text: written, ids: ids}}
+		return err
+	}
+	job.prompts = b.prompts
+	special := b.addSpecialTokens == nil || *b.addSpecialTokens
+	for i := range job.prompts {
+		p := &job.prompts[i]
+		if p.ids != nil {
+			if b.echo {
+				p.text = job.model.Tokenizer.Decode(p.ids, !b.showSpecial)
+			}
+			continue
+		}
+		var refusal *request.Error
+		if p.ids, refusal = s.encodeWith(ctx, job.model, p.text, special); refusal != nil {
+			return refusal
+		}
+	}
+	return nil
+}
+
+// writeChat has the model's template write a conversation, and tokenises it. The template says where special tokens stand;
+// the tokenizer adds none unless it is asked to.
+func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (written string, ids []int32, err error) {
+	if model.Chat == nil {
+		return "", nil, &openAIError{code: "chat_template_missing", message: model.NoChat}
+	}
+	conversation := &chat.Conversation{Messages: b.conversation(strings.Contains(model.Card.Chat.Template, "developer")), Documents: b.documents, Arguments: b.templateArguments, Now: time.Now(), AddGenerationPrompt: true}
+	switch {
+	case b.continueFinal != nil:
+		conversation.ContinueFinalMessage, conversation.AddGenerationPrompt = *b.continueFinal, !*b.continueFinal
+	case b.generationPrompt == nil && b.assistantLast && s.three():
+		conversation.ContinueFinalMessage, conversation.AddGenerationPrompt = true, false // as TGI 3
+	}
+	if b.generationPrompt != nil {
+		conversation.AddGenerationPrompt = *b.generationPrompt
+	}
+	var failure error
+	refusal := s.onWorker(ctx, func() error {
+		if written, failure = model.Chat.Render(conversation); failure != nil {
+			return nil
+		}
+		ids, err = model.Tokenizer.Encode(written, b.addSpecialTokens != nil && *b.addSpecialTokens)
+		return err
+	})
+	switch {
+	case refusal != nil:
+		return "", nil, refusal
+	case failure != nil:
+		return "", nil, &openAIError{param: "messages", code: "chat_template_error", message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
+	}
+	return written, ids, nil
+}
+
+// resolve checks a prompt and makes its request, but for how tokens are chosen. Where clamp is set, as with TGI 3, more
+// tokens than there is room for are no error.
+func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, error) {
+	b, model, param := job.body, job.model, "prompt"
+	if b.chat {
+		param = "messages"
+	}
+	for _, id := range p.ids {
+		if int(id) >= model.Card.VocabularySize {
+			return nil, wrongValue(param, "token id %d is outside the vocabulary of %d.", id, model.Card.VocabularySize)
+		}
+	}
+	if n := b.truncateTokens; n > 0 && len(p.ids) > n {
+		p.ids = p.ids[len(p.ids)-n:]
+	}
+	room := model.MaxTotalTokens - len(p.ids)
+	newTokens := room
+	switch {
+	case b.maxTokens != nil:
+		newTokens = max(*b.maxTokens, 1)
+	case !b.chat:
+		newTokens = min(openAICompletionTokens, room)
+	}
+	tooLong := func(format string, arguments ...any) error {
+		return &openAIError{param: param, code: "context_length_exceeded",
+			message: fmt.Sprintf("The longest context that is served has %d tokens. ", model.MaxTotalTokens) + fmt.Sprintf(format, arguments...)}
+	}
+	switch {
+	case len(p.ids) == 0:
+		return nil, wrongValue(param, "it has no tokens.")
+	case room < 1:
+		return nil, tooLong("The %s have %d.", param, len(p.ids))
+	case len(p.ids) > model.MaxInputLength:
+		return nil, tooLong("The %s have %d, at most %d are possible.", param, len(p.ids), model.MaxInputLength)
+	case newTokens > room && clamp:
+		newTokens = room
+	case newTokens > room:
+		return nil, tooLong("%d were asked for: %d of the %s and %d of the answer.", len(p.ids)+newTokens, len(p.ids), param, newTokens)
+	}
+	return &request.Request{
+		Prompt: p.ids, MaxNewTokens: newTokens, PromptLogprobs: b.echo && b.logprobs, TopLogprobs: b.topLogprobs,
+		StopTokens: b.stopTokens, CacheSalt: b.cacheSalt, CardDigest: model.Digest,
+	}, nil
+}
+
+// resolveSampling says how the copy-th answer of a prompt is chosen: with a seed, as a request of its own with that seed
+// plus copy would be.
+func (b *openAIBody) resolveSampling(copy, maxNewTokens int) protocol.Sampling {
+	s := b.sampling
+	s.MinNewTokens = min(s.MinNewTokens, maxNewTokens)
+	s.Temperature = b.temperature
+	s.Sample = s.Temperature >= openAIGreedyBelow && s.TopK != 1 && !b.topPZero
+	if !s.Sample {
+		s.Temperature, s.TopP, s.TopK, s.MinP, s.TypicalP = 0, 0, 0, 0, 0
+		return s
+	}
+	if s.Seed = rand.Uint64(); b.seed != nil {
+		s.Seed = *b.seed + uint64(copy)
+	}
+	return s
+}
+
+// openAIChoice is one answer.
+type openAIChoice struct {
+	*run
+	job      *openAIJob
+	index    int
+	prompt   *openAIPrompt
+	holdback *text.Holdback
+	begun    bool // the first token has come
+	text     strings.Builder
+	runes    int // of the text and, with echo, the prompt's, for text_offset
+	sum      float64
+	records  logprobRecords
+	tokenIDs []byte
+}
+
+// silent tells that only the prompt is wanted: max_tokens 0. One token is computed then, and not shown.
+func (c *openAIChoice) silent() bool {
+	return c.job.body.maxTokens != nil && *c.job.body.maxTokens == 0
+}
+
+// show returns the text that a token makes visible: without special tokens, without what may be the beginning of a stop
+// string, and with all that is still held back when it is the last one.
+func (c *openAIChoice) show(t *token, last *generation) string {
+	b, shown := c.job.body, t.text
+	if c.silent() {
+		return ""
+	}
+	if t.special && (!b.showSpecial || last != nil && last.finish == "eos_token") {
+		shown = strings.TrimSuffix(shown, c.model.Tokenizer.Decode([]int32{t.id}, false))
+	}
+	stopped := false
+	switch {
+	case !b.showStop:
+		shown, stopped = c.holdback.Push(shown)
+	case last != nil && last.finish == "stop_sequence":
+		shown = strings.TrimSuffix(shown, c.behind)
+	}
+	if last != nil && !stopped {
+		shown += c.holdback.Rest()
+		if last.finish == "length" {
+			shown += c.stream.Held()
+		}
+	}
+	return shown
+}
+
+// finishReason is OpenAI's word.
+func (c *openAIChoice) finishReason() string {
+	if c.last.finish == "length" {
+		return "length"
+	}
+	return "stop"
+}
+
+// tokens is how many were generated, as far as the client is concerned.
+func (c *openAIChoice) generated() int {
+	if c.silent() {
+		return 0
+	}
+	return len(c.ids)
+}
+
+// openAIUsage is what a request used.
+type openAIUsage struct{ prompt, completion, cached int }
+
+// usage counts every prompt once and all answers, also those that were not chosen.
+func (job *openAIJob) usage() (u openAIUsage) {
+	for i, c := range job.choices {
+		if i%job.body.copies() == 0 {
+			u.prompt += len(c.request.Prompt)
+			u.cached += c.events.Cached()
+		}
+		u.completion += c.generated()
+	}
+	return u
+}
+
+// fingerprint names what the answers depend on beside the request: weights, numerics, tokenizer and template.
+func (m *Model) fingerprint() string { return "fp_" + m.Digest[:min(len(m.Digest), 12)] }

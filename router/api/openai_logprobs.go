@@ -1,0 +1,119 @@
+package api
+
+import (
+	"slices"
+	"strconv"
+)
+
+// leastLogprob stands for what JSON cannot hold: the logarithm of zero. OpenAI has the same number.
+const leastLogprob = -9999
+
+// logprobRecords are the log-probabilities of an answer, or of a chunk of it, as JSON without the brackets.
+type logprobRecords struct {
+	chat                           []byte // of chats: objects
+	tokens, logprobs, top, offsets []byte // of completions: lists side by side
+}
+
+// appendLogprobs appends what was recorded, null if log-probabilities are not wanted or a chunk has none.
+func (c *openAIChoice) appendLogprobs(b []byte) []byte {
+	r, body := &c.records, c.job.body
+	switch {
+	case !body.logprobs, body.stream && len(r.chat)+len(r.tokens) == 0:
+		return append(b, "null"...)
+	case body.chat:
+		return append(append(append(b, `{"content":[`...), r.chat...), `],"refusal":null}`...)
+	}
+	b = append(append(b, `{"tokens":[`...), r.tokens...)
+	b = append(append(b, `],"token_logprobs":[`...), r.logprobs...)
+	b = append(append(b, `],"top_logprobs":[`...), r.top...)
+	return append(append(append(b, `],"text_offset":[`...), r.offsets...), "]}"...)
+}
+
+// spelling is a token's text on its own, or its id where that is wanted.
+func (c *openAIChoice) spelling(id int32) string {
+	if c.job.body.tokensAsIDs {
+		return "token_id:" + strconv.Itoa(int(id))
+	}
+	return c.model.Tokenizer.Decode([]int32{id}, false)
+}
+
+// add records a token at an offset in characters; logprob is nil for the first of a prompt. Of tokens that are spelled
+// alike in top the first counts.
+func (r *logprobRecords) add(spelled string, logprob *float32, offset int, top []token, spelling func(int32) string) {
+	r.tokens = appendText(appendComma(r.tokens), spelled)
+	r.offsets = strconv.AppendInt(appendComma(r.offsets), int64(offset), 10)
+	r.logprobs, r.top = appendComma(r.logprobs), appendComma(r.top)
+	if logprob == nil {
+		r.logprobs, r.top = append(r.logprobs, "null"...), append(r.top, "null"...)
+		return
+	}
+	r.logprobs = appendLogprob(r.logprobs, *logprob)
+	r.top = append(r.top, '{')
+	var names []string
+	for i := range top {
+		name := spelling(top[i].id)
+		if slices.Contains(names, name) {
+			continue
+		}
+		if len(names) > 0 {
+			r.top = append(r.top, ',')
+		}
+		names = append(names, name)
+		r.top = appendLogprob(append(appendText(r.top, name), ':'), top[i].logprob)
+	}
+	r.top = append(r.top, '}')
+}
+
+// notePrompt records the prompt's tokens.
+func (c *openAIChoice) notePrompt() {
+	logprobs, offset := c.events.Prompt(), 0
+	for i, id := range c.request.Prompt {
+		spelled := c.spelling(id)
+		switch {
+		case i == 0:
+			c.records.add(spelled, nil, offset, nil, nil)
+		case i <= len(logprobs):
+			p := &logprobs[i-1]
+			top := []token{{id: id, logprob: p.Logprob}}
+			for _, other := range p.Top {
+				top = append(top, token{id: other.ID, logprob: other.Logprob})
+			}
+			c.records.add(spelled, &p.Logprob, offset, top, c.spelling)
+		}
+		offset += len([]rune(c.model.Tokenizer.Decode([]int32{id}, true)))
+	}
+}
+
+func appendLogprob(b []byte, logprob float32) []byte {
+	if !(logprob > leastLogprob) {
+		logprob = leastLogprob
+	}
+	return appendFloat(b, logprob)
+}
+
+// appendChatRecord appends a token with its alternatives as chats have them.
+func (c *openAIChoice) appendChatRecord(b []byte, t *token) []byte {
+	b = c.appendChatToken(append(b, '{'), t)
+	b = append(b, `,"top_logprobs":[`...)
+	for i := range t.top {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(c.appendChatToken(append(b, '{'), &t.top[i]), '}')
+	}
+	return append(b, "]}"...)
+}
+
+// appendChatToken appends "token":…,"logprob":…,"bytes":[…].
+func (c *openAIChoice) appendChatToken(b []byte, t *token) []byte {
+	b = appendText(append(b, `"token":`...), c.spelling(t.id))
+	b = appendLogprob(append(b, `,"logprob":`...), t.logprob)
+	b = append(b, `,"bytes":[`...)
+	for i, value := range []byte(c.model.Tokenizer.Bytes(t.id)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(value), 10)
+	}
+	return append(b, ']')
+}

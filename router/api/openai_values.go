@@ -1,0 +1,349 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"lockstep/protocol"
+)
+
+// member is one member of an object whose order counts.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// members reads an object in its order; of members of one name the last counts, at the place of the first.
+func members(data json.RawMessage) ([]member, bool) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return nil, false
+	}
+	list, at := []member{}, map[string]int{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, ok := token.(string)
+		var value json.RawMessage
+		if err != nil || !ok || decoder.Decode(&value) != nil {
+			return nil, false
+		}
+		if i, ok := at[name]; ok {
+			list[i].value = value
+			continue
+		}
+		at[name] = len(list)
+		list = append(list, member{name, value})
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, false
+	}
+	_, err := decoder.Token()
+	return list, err == io.EOF
+}
+
+// openAIObject reads the body's members.
+func openAIObject(data []byte) ([]member, *openAIError) {
+	top, ok := members(data)
+	if !ok || !utf8.Valid(data) {
+		return nil, &openAIError{message: "The body of the request is not a valid JSON object.", code: "invalid_json"}
+	}
+	return top, nil
+}
+
+// decoded returns a value as Go has it; numbers keep their spelling.
+func decoded(raw json.RawMessage) (value any) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	decoder.Decode(&value) // it was read once already, as part of the body
+	return value
+}
+
+// integer reads a whole number, also one that is spelled like 5.0.
+func integer(value any) (int64, bool) {
+	number, ok := value.(json.Number)
+	if !ok {
+		return 0, false
+	}
+	if v, err := strconv.ParseInt(string(number), 10, 64); err == nil {
+		return v, true
+	}
+	v, err := number.Float64()
+	return int64(v), err == nil && v == math.Trunc(v) && math.Abs(v) <= 1<<53
+}
+
+func wholeField(low, high int64, set func(*openAIBody, int64)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		v, ok := integer(value)
+		if number, is := value.(json.Number); !ok && is && !strings.ContainsAny(string(number), ".eE") {
+			return wrongValue(name, "expected a number between %d and %d, but got %s.", low, high, number)
+		}
+		switch {
+		case !ok:
+			return wrongType(name, "an integer", value)
+		case v < low || v > high:
+			return wrongValue(name, "expected a number between %d and %d, but got %d.", low, high, v)
+		}
+		set(b, v)
+		return nil
+	}
+}
+
+func realField(low, high float64, set func(*openAIBody, float32)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		number, ok := value.(json.Number)
+		if !ok {
+			return wrongType(name, "a number", value)
+		}
+		v, err := number.Float64()
+		if err != nil || v < low || v > high {
+			return wrongValue(name, "expected a number between %v and %v, but got %s.", low, high, number)
+		}
+		set(b, float32(v))
+		return nil
+	}
+}
+
+func flagField(set func(*openAIBody, bool)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		v, ok := value.(bool)
+		if !ok {
+			return wrongType(name, "a boolean", value)
+		}
+		set(b, v)
+		return nil
+	}
+}
+
+func stringField(set func(*openAIBody, string)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		v, ok := value.(string)
+		if !ok {
+			return wrongType(name, "a string", value)
+		}
+		set(b, v)
+		return nil
+	}
+}
+
+// rawField takes a value whose first byte is known, as it is.
+func rawField(first byte, want string, set func(*openAIBody, json.RawMessage)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		if raw[0] != first {
+			return wrongType(name, want, decoded(raw))
+		}
+		set(b, raw)
+		return nil
+	}
+}
+
+// refuseUnless refuses a field unless its value is one of those allowed, which are separated by spaces.
+func refuseUnless(allowed, why string) openAIField {
+	return func(_ *openAIBody, name string, raw json.RawMessage) *openAIError {
+		var compact bytes.Buffer
+		json.Compact(&compact, raw)
+		for _, value := range strings.Fields(allowed) {
+			if compact.String() == value {
+				return nil
+			}
+		}
+		return unsupportedField(name, why)
+	}
+}
+
+// idsField reads a list of at most so many token ids.
+func idsField(most int, set func(*openAIBody, []int32)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		list, ok := value.([]any)
+		if !ok {
+			return wrongType(name, "an array of token ids", value)
+		}
+		if len(list) > most {
+			return wrongValue(name, "expected at most %d token ids, but got %d.", most, len(list))
+		}
+		ids, err := tokenList(name, list)
+		if err == nil {
+			set(b, ids)
+		}
+		return err
+	}
+}
+
+// tokenList reads token ids. Those outside the vocabulary are found later: here no model is known.
+func tokenList(name string, list []any) ([]int32, *openAIError) {
+	ids := make([]int32, len(list))
+	for i, item := range list {
+		id, ok := integer(item)
+		if !ok {
+			return nil, wrongType(name+"["+strconv.Itoa(i)+"]", "a token id", item)
+		}
+		if id < 0 || id > math.MaxInt32 {
+			return nil, wrongValue(name+"["+strconv.Itoa(i)+"]", "%d is no token id.", id)
+		}
+		ids[i] = int32(id)
+	}
+	return ids, nil
+}
+
+// readSeed takes any integer of 64 bits, signed or not.
+func (b *openAIBody) readSeed(name string, raw json.RawMessage) *openAIError {
+	value := decoded(raw)
+	number, ok := value.(json.Number)
+	if !ok {
+		return wrongType(name, "an integer", value)
+	}
+	if v, err := strconv.ParseUint(string(number), 10, 64); err == nil {
+		b.seed = &v
+		return nil
+	}
+	v, ok := integer(value)
+	if !ok {
+		return wrongType(name, "an integer of 64 bits", value)
+	}
+	b.seed = new(uint64(v))
+	return nil
+}
+
+// maxStopBytes bounds a stop string.
+const maxStopBytes = 1024
+
+// readStop takes a string or a list of them.
+func (b *openAIBody) readStop(name string, raw json.RawMessage) *openAIError {
+	value := decoded(raw)
+	list, ok := value.([]any)
+	if one, is := value.(string); is {
+		list, ok = []any{one}, true
+	}
+	if !ok {
+		return wrongType(name, "a string or an array of strings", value)
+	}
+	for _, item := range list {
+		stop, ok := item.(string)
+		switch {
+		case !ok:
+			return wrongType(name, "a string or an array of strings", item)
+		case stop == "" || len(stop) > maxStopBytes:
+			return wrongValue(name, "a stop string must have 1 to %d bytes, but one has %d.", maxStopBytes, len(stop))
+		}
+		b.stops = append(b.stops, stop)
+	}
+	return nil
+}
+
+func (b *openAIBody) readStopTokens(name string, raw json.RawMessage) *openAIError {
+	return idsField(protocol.MaxStopTokenSequences, func(b *openAIBody, ids []int32) {
+		for _, id := range ids {
+			b.stopTokens = append(b.stopTokens, []int32{id})
+		}
+	})(b, name, raw)
+}
+
+// readLogitBias takes an object whose keys are token ids.
+func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *openAIError {
+	entries, ok := members(raw)
+	if !ok {
+		return wrongType(name, "an object", decoded(raw))
+	}
+	if len(entries) > protocol.MaxTokenList {
+		return wrongValue(name, "expected at most %d token ids, but got %d.", protocol.MaxTokenList, len(entries))
+	}
+	for _, entry := range entries {
+		id, err := strconv.ParseInt(entry.name, 10, 32)
+		if err != nil || id < 0 {
+			return wrongValue(name, "%q is no token id.", entry.name)
+		}
+		bias := protocol.TokenBias{ID: int32(id)}
+		read := realField(-openAIMaxBias, openAIMaxBias, func(_ *openAIBody, v float32) { bias.Bias = v })
+		if err := read(b, name+"."+entry.name, entry.value); err != nil {
+			return err
+		}
+		b.sampling.LogitBias = append(b.sampling.LogitBias, bias)
+	}
+	return nil
+}
+
+func (b *openAIBody) readStreamOptions(name string, raw json.RawMessage) *openAIError {
+	options, ok := members(raw)
+	if !ok {
+		return wrongType(name, "an object", decoded(raw))
+	}
+	b.streamOptions = true
+	flags := map[string]openAIField{
+		"include_usage":          flagField(func(b *openAIBody, v bool) { b.includeUsage = v }),
+		"continuous_usage_stats": flagField(func(b *openAIBody, v bool) { b.continuousUsage = v }),
+	}
+	for _, option := range options {
+		if read := flags[option.name]; read != nil && string(option.value) != "null" {
+			if err := read(b, name+"."+option.name, option.value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// refuseFormat lets text through only.
+func refuseFormat(_ *openAIBody, name string, raw json.RawMessage) *openAIError {
+	format, ok := decoded(raw).(map[string]any)
+	switch {
+	case !ok:
+		return wrongType(name, "an object", decoded(raw))
+	case format["type"] == "text":
+		return nil
+	}
+	return unsupportedField(name, guidedReason+" Only the type 'text' is supported.")
+}
+
+// readPrompt takes a text, a list of texts, token ids, or a list of lists of them.
+func (b *openAIBody) readPrompt(name string, raw json.RawMessage) *openAIError {
+	const want = "a string, an array of strings, an array of token ids or an array of arrays of them"
+	value := decoded(raw)
+	if one, ok := value.(string); ok {
+		b.prompts = []openAIPrompt{{text: one}}
+		return nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		return wrongType(name, want, value)
+	}
+	if len(list) == 0 {
+		return wrongValue(name, "expected at least one prompt, but got an empty array.")
+	}
+	if _, ok := list[0].(json.Number); ok {
+		ids, err := tokenList(name, list)
+		b.prompts = []openAIPrompt{{ids: ids}}
+		return err
+	}
+	for i, item := range list {
+		at := name + "[" + strconv.Itoa(i) + "]"
+		_, first := list[0].(string)
+		switch v := item.(type) {
+		case string:
+			if !first {
+				return wrongType(at, "an array of token ids, as before", item)
+			}
+			b.prompts = append(b.prompts, openAIPrompt{text: v})
+		case []any:
+			if first {
+				return wrongType(at, "a string, as before", item)
+			}
+			ids, err := tokenList(at, v)
+			if err != nil {
+				return err
+			}
+			b.prompts = append(b.prompts, openAIPrompt{ids: ids})
+		default:
+			return wrongType(at, "a string or an array of token ids", item)
+		}
+	}
+	return nil
+}

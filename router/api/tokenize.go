@@ -1,0 +1,202 @@
+package api
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"strconv"
+
+	"lockstep/router/request"
+	"lockstep/router/text"
+)
+
+// serveTokenize answers POST /tokenize, which two servers have for different bodies: TGI 3 takes that of a generate route
+// and looks at its text only; vLLM takes a prompt or messages.
+func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
+	f := form{three: true}
+	data, plain := readBody(w, r, s.config.PayloadLimit)
+	if plain != nil {
+		respondPlain(w, plain)
+		return
+	}
+	if top, _ := members(data); !hasMember(top, "inputs") && (hasMember(top, "prompt") || hasMember(top, "messages")) {
+		s.tokenizeAsVLLM(w, r, top)
+		return
+	}
+	body, err := decodeTGI(data, f)
+	if err != nil {
+		respondPlain(w, decodeFailure(err))
+		return
+	}
+	model, refusal := s.waitModel(r.Context())
+	if refusal == nil {
+		var encoding text.Encoding
+		if encoding, refusal = s.encodeOffsets(r.Context(), model, body.Inputs, true); refusal == nil {
+			respond(w, http.StatusOK, jsonType, appendPlaces(nil, body.Inputs, encoding))
+			return
+		}
+	}
+	status, answer := s.describe(requestID(w), refusal, f)
+	respond(w, status, jsonType, answer)
+}
+
+func hasMember(list []member, name string) bool {
+	for _, m := range list {
+		if m.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// encodeOffsets tokenises with the places of tokens.
+func (s *Server) encodeOffsets(ctx context.Context, model *Model, inputs string, special bool) (encoding text.Encoding, refusal *request.Error) {
+	refusal = s.onWorker(ctx, func() (err error) {
+		encoding, err = model.Tokenizer.EncodeOffsets(inputs, special)
+		return err
+	})
+	return encoding, refusal
+}
+
+// appendPlaces appends the array of {"id":…,"text":…,"start":…,"stop":…} of a text's tokens, whose places are in bytes.
+func appendPlaces(b []byte, inputs string, encoding text.Encoding) []byte {
+	begins := make([]int, 0, len(inputs)+1) // of each character
+	for i := range inputs {
+		begins = append(begins, i)
+	}
+	begins = append(begins, len(inputs))
+	b = append(b, '[')
+	for i, id := range encoding.IDs {
+		start, stop := begins[encoding.Offsets[i][0]], begins[encoding.Offsets[i][1]]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(append(b, `{"id":`...), int64(id), 10)
+		b = appendText(append(b, `,"text":`...), inputs[start:stop])
+		b = strconv.AppendInt(append(b, `,"start":`...), int64(start), 10)
+		b = strconv.AppendInt(append(b, `,"stop":`...), int64(stop), 10)
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+// serveChatTokenize answers POST /chat_tokenize of TGI 3: what the template writes, and its tokens.
+func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
+	data, plain := readBody(w, r, s.config.PayloadLimit)
+	if plain == nil {
+		// The original's words where there is no list of messages.
+		plain = decodeFailureOf((&bodyDecoder{data: data}).structure(structure{name: "ChatRequest", required: 1, fields: []field{
+			{"messages", func(d *bodyDecoder) error { return d.ignore() }},
+		}}))
+	}
+	if plain != nil {
+		respondPlain(w, plain)
+		return
+	}
+	body, err := decodeOpenAI(data, true)
+	if err != nil {
+		s.refuseAsOpenAI(w, err)
+		return
+	}
+	written, _, model, failure := s.tokenizeChat(r.Context(), body)
+	if failure != nil {
+		s.refuseAsOpenAI(w, failure)
+		return
+	}
+	encoding, refusal := s.encodeOffsets(r.Context(), model, written, body.addSpecialTokens != nil && *body.addSpecialTokens)
+	if refusal != nil {
+		s.refuseAsOpenAI(w, refusal)
+		return
+	}
+	b := appendPlaces([]byte(`{"tokenize_response":`), written, encoding)
+	respond(w, http.StatusOK, jsonType, append(appendText(append(b, `,"templated_text":`...), written), '}'))
+}
+
+func decodeFailureOf(err error) *plainError {
+	if err == nil {
+		return nil
+	}
+	return decodeFailure(err)
+}
+
+func (s *Server) tokenizeChat(ctx context.Context, body *openAIBody) (written string, ids []int32, model *Model, err error) {
+	model, refusal := s.waitModel(ctx)
+	if refusal != nil {
+		return "", nil, nil, refusal
+	}
+	written, ids, err = s.writeChat(ctx, model, body)
+	return written, ids, model, err
+}
+
+// tokenizeAsVLLM answers with the ids of a prompt or of messages, {"count":…,"max_model_len":…,"tokens":…,"token_strs":…}.
+func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, top []member) {
+	body, err := readOpenAI(top, hasMember(top, "messages"), tokenizeFields)
+	if err == nil && len(body.prompts) > 1 {
+		err = wrongType("prompt", "a string", []any{})
+	}
+	if err != nil {
+		s.refuseAsOpenAI(w, err)
+		return
+	}
+	job := &openAIJob{body: body}
+	model, refusal := s.waitModel(r.Context())
+	if refusal != nil {
+		s.refuseAsOpenAI(w, refusal)
+		return
+	}
+	job.model = model
+	if err := s.makePrompts(r.Context(), job); err != nil {
+		s.refuseAsOpenAI(w, err)
+		return
+	}
+	ids := job.prompts[0].ids
+	b := strconv.AppendInt([]byte(`{"count":`), int64(len(ids)), 10)
+	b = strconv.AppendInt(append(b, `,"max_model_len":`...), int64(model.MaxTotalTokens), 10)
+	b = appendIDs(append(b, `,"tokens":`...), ids)
+	if b = append(b, `,"token_strs":`...); body.tokenTexts {
+		b = append(b, '[')
+		for i, id := range ids {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendText(b, model.Tokenizer.Decode([]int32{id}, false))
+		}
+		b = append(b, ']')
+	} else {
+		b = append(b, "null"...)
+	}
+	respond(w, http.StatusOK, jsonType, append(b, '}'))
+}
+
+// tokenizeFields are what vLLM's two routes have more.
+var tokenizeFields = map[string]openAIField{
+	"return_token_strs": flagField(func(b *openAIBody, v bool) { b.tokenTexts = v }),
+	"tokens":            idsField(math.MaxInt32, func(b *openAIBody, v []int32) { b.prompts = []openAIPrompt{{ids: v}} }),
+}
+
+// serveDetokenize answers POST /detokenize of vLLM: {"tokens":…} to {"prompt":…}, special tokens kept.
+func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
+	data, err := s.openAIData(w, r)
+	var body *openAIBody
+	var top []member
+	if err == nil {
+		top, err = openAIObject(data)
+	}
+	if err == nil && !hasMember(top, "tokens") {
+		err = missingField("tokens")
+	}
+	if err == nil {
+		body, err = readOpenAI(top, false, tokenizeFields)
+	}
+	if err != nil {
+		s.refuseAsOpenAI(w, err)
+		return
+	}
+	model, refusal := s.waitModel(r.Context())
+	if refusal != nil {
+		s.refuseAsOpenAI(w, refusal)
+		return
+	}
+	prompt := model.Tokenizer.Decode(body.prompts[0].ids, false)
+	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"prompt":`), prompt), '}'))
+}

@@ -1,0 +1,124 @@
+package router_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"lockstep/router"
+	"lockstep/router/fleettest"
+)
+
+const aChat, aCompletion = `{"messages":[{"role":"user","content":"a"}]}`, `{"prompt":"a"}`
+
+// messages makes a chat's body.
+func messages(list string) string { return `{"messages":` + list + `}` }
+
+// openAIErrors are requests that are refused: fields are put into the body.
+var openAIErrors = []struct {
+	path, body, fields string
+	status             int
+	param, code        string
+}{
+	{chats, `[]`, "", 400, "", "invalid_json"},
+	{chats, `{"messages"`, "", 400, "", "invalid_json"},
+	{chats, "{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}", "", 400, "", "invalid_json"},
+	{chats, `{}`, "", 400, "messages", "missing_required_parameter"},
+	{chats, messages(`null`), "", 400, "messages", "missing_required_parameter"},
+	{chats, messages(`[]`), "", 400, "messages", "invalid_value"},
+	{chats, messages(`"a"`), "", 400, "messages", "invalid_type"},
+	{chats, messages(`[5]`), "", 400, "messages[0]", "invalid_type"},
+	{chats, messages(`[{"content":"a"}]`), "", 400, "messages[0].role", "missing_required_parameter"},
+	{chats, messages(`[{"role":5,"content":"a"}]`), "", 400, "messages[0].role", "invalid_type"},
+	{chats, messages(`[{"role":"wizard","content":"a"}]`), "", 400, "messages[0].role", "invalid_value"},
+	{chats, messages(`[{"role":"user"}]`), "", 400, "messages[0].content", "missing_required_parameter"},
+	{chats, messages(`[{"role":"user","content":null}]`), "", 400, "messages[0].content", "missing_required_parameter"},
+	{chats, messages(`[{"role":"user","content":7}]`), "", 400, "messages[0].content", "invalid_type"},
+	{chats, messages(`[{"role":"user","content":[{"text":"a"}]}]`), "", 400, "messages[0].content[0].type", "missing_required_parameter"},
+	{chats, messages(`[{"role":"user","content":[{"type":"text"}]}]`), "", 400, "messages[0].content[0].text", "missing_required_parameter"},
+	{chats, messages(`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"http://a/b.png"}}]}]`), "",
+		400, "messages[0].content[1].type", "unsupported_content"},
+	{chats, messages(`[{"role":"assistant"}]`), "", 400, "messages[0].content", "invalid_value"},
+	{chats, messages(`[{"role":"tool","content":"5"}]`), "", 400, "messages", "chat_template_error"},
+	{chats, aChat, `"tools":[{"type":"function","function":{"name":"f"}}]`, 400, "tools", "unsupported_parameter"},
+	{chats, aChat, `"tool_choice":"required"`, 400, "tool_choice", "unsupported_parameter"},
+	{chats, aChat, `"response_format":{"type":"json_object"}`, 400, "response_format", "unsupported_parameter"},
+	{chats, aChat, `"response_format":5`, 400, "response_format", "invalid_type"},
+	{chats, aChat, `"chat_template":"{{ 7 }}"`, 400, "chat_template", "unsupported_parameter"},
+	{chats, aChat, `"max_tokens":0`, 400, "max_tokens", "invalid_value"},
+	{chats, aChat, `"max_tokens":"5"`, 400, "max_tokens", "invalid_type"},
+	{chats, aChat, `"max_tokens":1.5`, 400, "max_tokens", "invalid_type"},
+	{chats, aChat, `"max_tokens":99999999999999999999`, 400, "max_tokens", "invalid_value"},
+	{chats, aChat, `"max_tokens":1000`, 400, "messages", "context_length_exceeded"},
+	{chats, messages(`[{"role":"user","content":"` + strings.Repeat("a b ", 30) + `"}]`), "", 400, "messages", "context_length_exceeded"},
+	{chats, aChat, `"temperature":-0.1`, 400, "temperature", "invalid_value"},
+	{chats, aChat, `"temperature":2.1`, 400, "temperature", "invalid_value"},
+	{chats, aChat, `"temperature":"hot"`, 400, "temperature", "invalid_type"},
+	{chats, aChat, `"temperature":1e999`, 400, "temperature", "invalid_value"},
+	{chats, aChat, `"top_p":1.1`, 400, "top_p", "invalid_value"},
+	{chats, aChat, `"presence_penalty":-2.5`, 400, "presence_penalty", "invalid_value"},
+	{chats, aChat, `"frequency_penalty":2.5`, 400, "frequency_penalty", "invalid_value"},
+	{chats, aChat, `"n":0`, 400, "n", "invalid_value"},
+	{chats, aChat, `"n":129`, 400, "n", "invalid_value"},
+	{chats, aChat, `"seed":1.5`, 400, "seed", "invalid_type"},
+	{chats, aChat, `"stop":["a","b","c","d","e"]`, 400, "stop", "invalid_value"},
+	{chats, aChat, `"stop":""`, 400, "stop", "invalid_value"},
+	{chats, aChat, `"stop":5`, 400, "stop", "invalid_type"},
+	{chats, aChat, `"logit_bias":{"a":1}`, 400, "logit_bias", "invalid_value"},
+	{chats, aChat, `"logit_bias":{"5":101}`, 400, "logit_bias.5", "invalid_value"},
+	{chats, aChat, `"logit_bias":{"9999999":1}`, 400, "", "invalid_value"},
+	{chats, aChat, `"top_logprobs":3`, 400, "top_logprobs", "invalid_value"},
+	{chats, aChat, `"logprobs":true,"top_logprobs":21`, 400, "top_logprobs", "invalid_value"},
+	{chats, aChat, `"stream_options":{"include_usage":true}`, 400, "stream_options", "invalid_value"},
+	{chats, aChat, `"add_generation_prompt":true,"continue_final_message":true`, 400, "continue_final_message", "invalid_value"},
+	{chats, aChat, `"min_tokens":9,"max_tokens":8`, 400, "min_tokens", "invalid_value"},
+	{completions, `{}`, "", 400, "prompt", "missing_required_parameter"},
+	{completions, `{"prompt":[]}`, "", 400, "prompt", "invalid_value"},
+	{completions, `{"prompt":5}`, "", 400, "prompt", "invalid_type"},
+	{completions, `{"prompt":""}`, "", 400, "prompt", "invalid_value"},
+	{completions, `{"prompt":["a",5]}`, "", 400, "prompt[1]", "invalid_type"},
+	{completions, `{"prompt":[5,"a"]}`, "", 400, "prompt[1]", "invalid_type"},
+	{completions, `{"prompt":[[5],"a"]}`, "", 400, "prompt[1]", "invalid_type"},
+	{completions, `{"prompt":[5,-1]}`, "", 400, "prompt[1]", "invalid_value"},
+	{completions, `{"prompt":[9999999]}`, "", 400, "prompt", "invalid_value"},
+	{completions, `{"prompt":["a","b","c","d"]}`, "", 400, "prompt", "invalid_value"},
+	{completions, aCompletion, `"suffix":"b"`, 400, "suffix", "unsupported_parameter"},
+	{completions, aCompletion, `"n":3,"best_of":2`, 400, "best_of", "invalid_value"},
+	{completions, aCompletion, `"guided_json":{}`, 400, "guided_json", "unsupported_parameter"},
+	{completions, aCompletion, `"use_beam_search":true`, 400, "use_beam_search", "unsupported_parameter"},
+	{completions, `{"prompt":"` + strings.Repeat("a", 6000) + `"}`, "", 413, "", "request_too_large"},
+	{"/v1/models/none", "", "", 404, "model", "model_not_found"},
+	{"/v1/embeddings", `{}`, "", 404, "", "unknown_url"},
+	{"/detokenize", `{"tokens":[5,"a"]}`, "", 400, "tokens[1]", "invalid_type"},
+	{"/detokenize", `{}`, "", 400, "tokens", "missing_required_parameter"},
+	{"/tokenize", `{"messages":[{"role":"tool","content":"5"}]}`, "", 400, "messages", "chat_template_error"},
+}
+
+// What is wrong with a request is told by status, type, field and code, streamed or not.
+func TestOpenAIErrors(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{MaxInputLength: 40, MaxTotalTokens: 60, MaxClientBatchSize: 3, PayloadLimit: 5000})
+	for _, c := range openAIErrors {
+		for _, streamed := range []bool{false, true} {
+			body := with(c.body, c.fields)
+			if streamed && strings.HasPrefix(c.path, "/v1/c") && strings.HasSuffix(body, "}") && !strings.Contains(c.fields, "stream") && body != "{}" {
+				body = with(body, `"stream":true`)
+			}
+			var status int
+			var text string
+			if body == "" {
+				status, text = fetch(t, url+c.path)
+			} else {
+				status, text = post(t, url+c.path, body)
+			}
+			var a openAIAnswer
+			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil {
+				t.Errorf("%s %.200s %s: %v: %d %s", c.path, c.body, c.fields, err, status, text)
+			} else if e := a.Error; status != c.status || e.Param != c.param || e.Code != c.code || e.Type != "invalid_request_error" || len(e.Message) < 10 {
+				t.Errorf("%s %.200s %s: got %d %+v, want %d, %q, %q", c.path, c.body, c.fields, status, *e, c.status, c.param, c.code)
+			}
+		}
+	}
+}

@@ -1,0 +1,357 @@
+package router_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lockstep/protocol"
+	"lockstep/router"
+	"lockstep/router/fleettest"
+)
+
+const (
+	chats       = "/v1/chat/completions"
+	completions = "/v1/completions"
+)
+
+// openAIAnswer is an answer or a chunk of one, of chats and completions.
+type openAIAnswer struct {
+	ID, Object, Model string
+	Created           int64
+	Fingerprint       string `json:"system_fingerprint"`
+	Choices           []struct {
+		Index          int
+		Message, Delta struct{ Role, Content string }
+		Text           string
+		Logprobs       *openAILogprobs
+		Finish         string  `json:"finish_reason"`
+		TokenIDs       []int32 `json:"token_ids"`
+	}
+	Usage *openAIUsage
+	Error *struct {
+		Message, Type, Param, Code string
+		Status                     int `json:"http_status_code"`
+	}
+}
+
+type openAILogprobs struct {
+	Content []struct {
+		Token   string
+		Logprob float32
+		Bytes   []byte `json:"-"`
+		Top     []struct {
+			Token   string
+			Logprob float32
+		} `json:"top_logprobs"`
+	}
+	Tokens   []string
+	Logprobs []*float32           `json:"token_logprobs"`
+	Top      []map[string]float32 `json:"top_logprobs"`
+	Offsets  []int                `json:"text_offset"`
+}
+
+type openAIUsage struct {
+	Prompt     int `json:"prompt_tokens"`
+	Completion int `json:"completion_tokens"`
+	Total      int `json:"total_tokens"`
+}
+
+// openAIChoice is one answer, put together from wherever it came.
+type openAIChoice struct {
+	Text, Finish, Role string
+	IDs                []int32
+	Logprobs           openAILogprobs
+}
+
+// together joins the chunks of a stream, or reads the one answer.
+func together(t *testing.T, answers []openAIAnswer) (choices []openAIChoice, usage openAIUsage) {
+	t.Helper()
+	for _, a := range answers {
+		if a.Error != nil {
+			t.Fatalf("error %+v", a.Error)
+		}
+		if a.Usage != nil {
+			usage = *a.Usage
+		}
+		for _, c := range a.Choices {
+			for len(choices) <= c.Index {
+				choices = append(choices, openAIChoice{})
+			}
+			into := &choices[c.Index]
+			if into.Finish != "" {
+				t.Errorf("choice %d goes on behind its end", c.Index)
+			}
+			into.Text += c.Text + c.Message.Content + c.Delta.Content
+			into.Role += c.Message.Role + c.Delta.Role
+			into.Finish = c.Finish
+			into.IDs = append(into.IDs, c.TokenIDs...)
+			if l := c.Logprobs; l != nil {
+				into.Logprobs.Content = append(into.Logprobs.Content, l.Content...)
+				into.Logprobs.Tokens = append(into.Logprobs.Tokens, l.Tokens...)
+				into.Logprobs.Logprobs = append(into.Logprobs.Logprobs, l.Logprobs...)
+				into.Logprobs.Top = append(into.Logprobs.Top, l.Top...)
+				into.Logprobs.Offsets = append(into.Logprobs.Offsets, l.Offsets...)
+			}
+		}
+	}
+	return choices, usage
+}
+
+// askOpenAI posts a body and returns the answer, or its chunks, which must end with [DONE].
+func askOpenAI(t *testing.T, url, body string) (status int, answers []openAIAnswer) {
+	t.Helper()
+	status, text := post(t, url, body)
+	parts := []string{text}
+	if strings.HasPrefix(text, "data: ") {
+		parts = strings.Split(strings.TrimSuffix(text, "\n\n"), "\n\n")
+		if last := parts[len(parts)-1]; last != "data: [DONE]" {
+			t.Errorf("the stream ends with %q", last)
+		}
+		parts = parts[:len(parts)-1]
+	}
+	for _, part := range parts {
+		var a openAIAnswer
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(part, "data: ")), &a); err != nil {
+			t.Fatalf("%v: %q", err, part)
+		}
+		answers = append(answers, a)
+	}
+	return status, answers
+}
+
+// with puts more fields into a body.
+func with(body, fields string) string {
+	if fields == "" {
+		return body
+	}
+	return strings.TrimSuffix(body, "}") + "," + fields + "}"
+}
+
+// Whatever is asked for, a stream tells what one body tells: texts, tokens, log-probabilities, ends, usage.
+func TestOpenAIStreamEqualsWhole(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	_, answers := askOpenAI(t, url+completions, `{"prompt":"Once upon","max_tokens":12,"temperature":0}`)
+	plain, _ := together(t, answers)
+	words := strings.Fields(plain[0].Text)
+	stop := fmt.Sprintf("%q", words[2][1:]+" "+words[3][:1]) // from within a word into the next
+	const chat, completion = `{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"Once"}]}`, `{"prompt":"Once upon"}`
+	for _, c := range []struct{ path, body, fields string }{
+		{completions, completion, `"temperature":0`},
+		{completions, completion, `"max_tokens":12,"temperature":0,"stop":` + stop},
+		{completions, completion, `"max_tokens":12,"temperature":0,"include_stop_str_in_output":true,"stop":[` + stop + `,"zzzz"]`},
+		{completions, completion, `"max_tokens":12,"seed":7,"logprobs":3,"echo":true,"return_token_ids":true`},
+		{completions, completion, `"max_tokens":0,"temperature":0,"logprobs":0,"echo":true`},
+		{completions, `{"prompt":["Once upon","The"]}`, `"max_tokens":5,"n":3,"seed":1,"logprobs":1,"return_tokens_as_token_ids":true`},
+		{completions, `{"prompt":[[10,11],[12,13,14]]}`, `"max_tokens":4,"temperature":0,"return_token_ids":true`},
+		{chats, chat, `"max_tokens":9,"temperature":0`},
+		{chats, chat, `"max_completion_tokens":9,"max_tokens":3,"seed":3,"n":2,"logprobs":true,"top_logprobs":4,"return_token_ids":true`},
+		{chats, chat, `"max_tokens":20,"temperature":0,"stop":["a","e"],"logprobs":true`},
+	} {
+		status, answers := askOpenAI(t, url+c.path, with(c.body, c.fields))
+		wholeChoices, wholeUsage := together(t, answers)
+		streamStatus, chunks := askOpenAI(t, url+c.path, with(c.body, c.fields+`,"stream":true,"stream_options":{"include_usage":true}`))
+		choices, usage := together(t, chunks)
+		if status != 200 || streamStatus != 200 || !reflect.DeepEqual(choices, wholeChoices) || usage != wholeUsage {
+			t.Errorf("%s: status %d and %d\nwhole  %+v %+v\nstream %+v %+v", c.fields, status, streamStatus, wholeChoices, wholeUsage, choices, usage)
+		}
+		if usage.Total != usage.Prompt+usage.Completion || usage.Prompt == 0 {
+			t.Errorf("%s: usage %+v", c.fields, usage)
+		}
+		for i, chunk := range chunks {
+			if chunk.ID != chunks[0].ID || chunk.ID == answers[0].ID || chunk.Created == 0 || chunk.Model != "demo" || !strings.HasPrefix(chunk.Fingerprint, "fp_") {
+				t.Errorf("%s: chunk %d is %+v", c.fields, i, chunk)
+			}
+			if (len(chunk.Choices) == 0) != (i == len(chunks)-1) || (chunk.Usage != nil) != (i == len(chunks)-1) {
+				t.Errorf("%s: chunk %d of %d has %d choices, usage %v", c.fields, i, len(chunks), len(chunk.Choices), chunk.Usage)
+			}
+		}
+	}
+}
+
+// A request has the tokens and log-probabilities that /generate has for it; a choice those of a request with its own seed.
+func TestOpenAIEqualsGenerate(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	generate := func(parameters string) (ids []int32, logprobs []float32, text string) {
+		_, answer := post(t, url+"/generate", `{"inputs":"Once upon a time there","parameters":{"details":true,"max_new_tokens":12,`+parameters+`}}`)
+		var got struct {
+			Text    string `json:"generated_text"`
+			Details struct {
+				Tokens []struct {
+					ID      int32
+					Logprob float32
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(answer), &got); err != nil || len(got.Details.Tokens) == 0 {
+			t.Fatalf("%v: %s", err, answer)
+		}
+		for _, token := range got.Details.Tokens {
+			ids, logprobs = append(ids, token.ID), append(logprobs, token.Logprob)
+		}
+		return ids, logprobs, got.Text
+	}
+	complete := func(fields string) []openAIChoice {
+		_, answers := askOpenAI(t, url+completions, `{"prompt":"Once upon a time there","max_tokens":12,"logprobs":0,"return_token_ids":true,`+fields+`}`)
+		choices, _ := together(t, answers)
+		return choices
+	}
+	check := func(what string, c openAIChoice, ids []int32, logprobs []float32, text string) {
+		t.Helper()
+		var got []float32
+		for _, logprob := range c.Logprobs.Logprobs {
+			got = append(got, *logprob)
+		}
+		if !slices.Equal(c.IDs, ids) || !slices.Equal(got, logprobs) || c.Text != text {
+			t.Errorf("%s: got  %v %v %q\nwant %v %v %q", what, c.IDs, got, c.Text, ids, logprobs, text)
+		}
+	}
+	ids, logprobs, text := generate(`"do_sample":false`)
+	check("greedy", complete(`"temperature":0`)[0], ids, logprobs, text)
+	check("likeliest only", complete(`"top_p":0`)[0], ids, logprobs, text)
+	stop := strings.Fields(text)[3]
+	ids, logprobs, text = generate(fmt.Sprintf(`"stop":[%q]`, stop))
+	check("stop", complete(fmt.Sprintf(`"temperature":0,"stop":%q`, stop))[0], ids, logprobs, strings.TrimSuffix(text, stop))
+	for i, c := range complete(`"seed":40,"n":3`) {
+		ids, logprobs, text = generate(fmt.Sprintf(`"do_sample":true,"seed":%d`, 40+i))
+		check(fmt.Sprint("choice ", i), c, ids, logprobs, text)
+	}
+	// best_of takes those of the greatest mean log-probability.
+	mean := func(c openAIChoice) (sum float32) {
+		for _, logprob := range c.Logprobs.Logprobs {
+			sum += *logprob
+		}
+		return sum / float32(len(c.Logprobs.Logprobs))
+	}
+	all := complete(`"seed":40,"n":5`)
+	slices.SortFunc(all, func(a, b openAIChoice) int {
+		if mean(a) > mean(b) {
+			return -1
+		}
+		return 1
+	})
+	if best := complete(`"seed":40,"n":2,"best_of":5`); !reflect.DeepEqual(best, all[:2]) {
+		t.Errorf("best_of: got %+v, want %+v", best, all[:2])
+	}
+}
+
+// Fields that do no harm are taken, in whatever spelling clients send them.
+func TestOpenAITakesHarmlessFields(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	for path, body := range map[string]string{
+		chats: `{"model":"tgi","messages":[{"role":"developer","content":"a","name":"x"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function",
+			"function":{"name":"f","arguments":"{\"b\":1}"}}],"content":"called"},{"role":"user","content":[{"type":"text","text":"b"}]}],"max_tokens":5.0,"user":"u","service_tier":"auto",
+			"store":false,"metadata":{"a":"b"},"parallel_tool_calls":true,"reasoning_effort":"low","tools":[],"tool_choice":"none","functions":null,
+			"response_format":{"type":"text"},"modalities":["text"],"temperature":null,"n":null,"stop":null,"logprobs":false,"top_logprobs":0,"seed":-1,"logit_bias":{},
+			"chat_template_kwargs":{"enable_thinking":false},"documents":[],"top_k":-1,"repetition_penalty":1.0,"what_is_this":[1,{"a":2}]}`,
+		completions: `{"model":"","prompt":"a","max_tokens":5,"suffix":null,"best_of":1,"echo":false,"logit_bias":null,"user":"u","min_p":0,"skip_special_tokens":true}`,
+	} {
+		status, answers := askOpenAI(t, url+path, body)
+		if choices, usage := together(t, answers); status != 200 || len(choices) != 1 || usage.Completion != 5 || choices[0].Finish != "length" {
+			t.Errorf("%s: %d %+v", path, status, answers)
+		}
+	}
+}
+
+// Errors of the fleet have the right status before a stream's first token, and tell it in an event behind it.
+func TestOpenAIStreamErrors(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{MaxConcurrentRequests: 2, GroupWaitTimeout: 0.3})
+	const long = `{"prompt":"a","max_tokens":2000,"temperature":0,"stream":true}`
+	response, err := http.Post(url+completions, "application/json", strings.NewReader(with(long, `"n":2`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	begun := bufio.NewReader(response.Body)
+	if first, err := begun.ReadString('\n'); err != nil || response.StatusCode != 200 {
+		t.Fatalf("the stream begins with %d %q, %v", response.StatusCode, first, err)
+	}
+	for _, body := range []string{long, `{"prompt":"a"}`} {
+		status, answers := askOpenAI(t, url+completions, body)
+		if e := answers[0].Error; status != 429 || e == nil || e.Code != "rate_limit_exceeded" || e.Type != "rate_limit_error" {
+			t.Errorf("overload: %d %+v", status, answers)
+		}
+	}
+	if status, answers := askOpenAI(t, url+completions, `{"prompt":"a","n":3}`); status != 400 || answers[0].Error.Param != "n" {
+		t.Errorf("more answers than there can ever be: %d %+v", status, answers)
+	}
+	group.Kill(true)
+	rest, err := io.ReadAll(begun)
+	if text := string(rest); err != nil || !strings.HasSuffix(text, `"http_status_code":500}}`+"\n\ndata: [DONE]\n\n") || !strings.Contains(text, `"type":"server_error"`) {
+		t.Errorf("the stream ends with %q, %v", text[max(0, len(text)-300):], err)
+	}
+	if status, answers := askOpenAI(t, url+completions, long); status != 503 || answers[0].Error == nil || answers[0].Error.Code != "model_unavailable" {
+		t.Errorf("without a group: %d %+v", status, answers)
+	}
+}
+
+// A model without a usable template completes, and says of chats what is missing.
+func TestOpenAIWithoutTemplate(t *testing.T) {
+	t.Parallel()
+	for template, code := range map[string]string{"": "no chat template", "{% if %}": "cannot be used"} {
+		natsURL := startNATS(t)
+		card, _, words := demoCard(t)
+		card.Chat = protocol.ChatSource{Template: template}
+		startGroup(t, natsURL, fleettest.Options{Card: card, Tokens: words})
+		url, _ := startRouter(t, natsURL, router.Config{})
+		if status, _ := askOpenAI(t, url+completions, `{"prompt":"a"}`); status != http.StatusOK {
+			t.Errorf("%q: completions answer %d", template, status)
+		}
+		status, answers := askOpenAI(t, url+chats, `{"messages":[{"role":"user","content":"a"}],"max_tokens":3}`)
+		if e := answers[0].Error; status != 400 || e == nil || e.Code != "chat_template_missing" || !strings.Contains(e.Message, code) {
+			t.Errorf("%q: chats answer %d %+v", template, status, answers)
+		}
+	}
+}
+
+// Stop strings that span tokens never show, not even for a moment; stop token ids end an answer and show.
+func TestOpenAIStops(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		token        int32
+		fields       string
+		text, finish string
+		tokens       int
+	}{
+		{1, `"stop":"ell"`, "ab h", "stop", 1},
+		{1, `"stop":["oab"]`, "ab hell", "stop", 2},
+		{1, `"stop":["oab"],"include_stop_str_in_output":true`, "ab helloab", "stop", 2},
+		{1, `"stop":["ox","helloabx"],"max_tokens":2`, "ab helloab hello", "length", 2},
+		{1, `"stop_token_ids":[1]`, "ab hello", "stop", 1},
+		{2, `"stop":"ND"`, "E", "stop", 1},
+		{2, `"max_tokens":2`, "END\ufffdEND\ufffd", "length", 2},
+		{3, `"max_tokens":2`, "", "length", 2},
+		{3, `"max_tokens":2,"skip_special_tokens":false`, "<stop me><stop me>", "length", 2},
+		{3, `"stop":"stop"`, "", "stop", 1},
+	} {
+		natsURL := startNATS(t)
+		startGroup(t, natsURL, fleettest.Options{Card: monotone(), Tokens: []int32{c.token}})
+		url, _ := startRouter(t, natsURL, router.Config{})
+		for _, more := range []string{"", `,"stream":true,"stream_options":{"include_usage":true}`} {
+			_, answers := askOpenAI(t, url+completions, `{"prompt":"aaaaaaaa","temperature":0,`+c.fields+more+`}`)
+			choices, usage := together(t, answers)
+			if choices[0].Text != c.text || choices[0].Finish != c.finish || usage.Completion != c.tokens {
+				t.Errorf("%s%s of token %d: got %+v, %+v, want %q, %s, %d tokens", c.fields, more, c.token, choices[0], usage, c.text, c.finish, c.tokens)
+			}
+		}
+	}
+}
