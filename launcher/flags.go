@@ -45,6 +45,7 @@ type routerFlags struct {
 	QueueTimeout          float64  `env:"LOCKSTEP_QUEUE_TIMEOUT" default:"0" placeholder:"SECONDS" help:"Longest wait for a group, then an overload error. 0: as long as it takes."`
 	MaxBestOf             int      `env:"MAX_BEST_OF" default:"2" help:"Largest best_of."`
 	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"4" help:"Most stop sequences of a request."`
+	MaxClientBatchSize    int      `env:"MAX_CLIENT_BATCH_SIZE" placeholder:"N" help:"Most prompts of one completion request. Default: 4 with --tgi-version 3, else --max-concurrent-requests."`
 	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"2" help:"Tokenizer threads."`
 	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"1.2" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
@@ -110,7 +111,6 @@ type refusedFlags struct {
 	NgrokEdge             string `env:"NGROK_EDGE" hidden:"" refuse:"tunnels do not exist"`
 	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory"`
 	DisableGrammarSupport bool   `env:"DISABLE_GRAMMAR_SUPPORT" hidden:"" accept:"true" refuse:""` // there are no grammars to disable
-	MaxClientBatchSize    string `env:"MAX_CLIENT_BATCH_SIZE" hidden:"" accept:"4" refuse:"/v1/completions does not exist yet"`
 	LoraAdapters          string `env:"LORA_ADAPTERS" hidden:"" refuse:"LoRA adapters do not exist yet"`
 	UsageStats            string `env:"USAGE_STATS" hidden:"" accept:"off" refuse:"no statistics are ever sent to anybody: only off is possible"`
 	EnablePrefillLogprobs bool   `env:"ENABLE_PREFILL_LOGPROBS" hidden:"" accept:"true" refuse:""` // they always are

@@ -14,6 +14,7 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/launcher/membership"
 	"lockstep/protocol"
+	"lockstep/router/chat"
 )
 
 // check refuses what cannot run, in TGI's words where it has them, and fills in what follows from other settings.
@@ -79,16 +80,21 @@ func (c *command) checkModel() error {
 	return checkModelPath(c.ModelID)
 }
 
-// readChatTemplate puts the content of a file in the place of its name.
+// readChatTemplate puts the content of a file in the place of its name, and refuses what is no template.
 func (c *command) readChatTemplate() error {
-	if c.ChatTemplate == "" || strings.Contains(c.ChatTemplate, "{{") || strings.Contains(c.ChatTemplate, "{%") {
+	if c.ChatTemplate == "" {
 		return nil
 	}
-	data, err := os.ReadFile(c.ChatTemplate)
-	if err != nil {
-		return fmt.Errorf("--chat-template is neither a Jinja text nor a file: %w", err)
+	if !strings.Contains(c.ChatTemplate, "{{") && !strings.Contains(c.ChatTemplate, "{%") {
+		data, err := os.ReadFile(c.ChatTemplate)
+		if err != nil {
+			return fmt.Errorf("--chat-template is neither a Jinja text nor a file: %w", err)
+		}
+		c.ChatTemplate = string(data)
 	}
-	c.ChatTemplate = string(data)
+	if _, err := chat.New(c.ChatTemplate, nil); err != nil {
+		return fmt.Errorf("--chat-template: %w", err)
+	}
 	return nil
 }
 
@@ -128,6 +134,8 @@ func (c *command) checkRouter() error {
 		return fmt.Errorf("--max-best-of must be > 0, got %d", c.MaxBestOf)
 	case c.MaxStopSequences < 0:
 		return fmt.Errorf("--max-stop-sequences must not be negative, got %d", c.MaxStopSequences)
+	case c.MaxClientBatchSize < 0:
+		return fmt.Errorf("--max-client-batch-size must not be negative, got %d", c.MaxClientBatchSize)
 	case c.PayloadLimit < 1:
 		return fmt.Errorf("--payload-limit must be > 0, got %d", c.PayloadLimit)
 	case c.MaxQueueSize < 1:

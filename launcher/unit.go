@@ -147,7 +147,7 @@ func (l *launcher) routerConfig() router.Config {
 	return router.Config{
 		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs,
 		Hostname: l.Hostname, Port: l.Port, ModelID: modelID,
-		MaxConcurrentRequests: l.MaxConcurrentRequests, MaxBestOf: l.MaxBestOf, MaxStopSequences: l.MaxStopSequences,
+		MaxConcurrentRequests: l.MaxConcurrentRequests, MaxBestOf: l.MaxBestOf, MaxStopSequences: l.MaxStopSequences, MaxClientBatchSize: l.MaxClientBatchSize,
 		MaxInputLength: l.MaxInputLength, MaxTotalTokens: l.MaxTotalTokens, ValidationWorkers: l.ValidationWorkers,
 		MaxBatchPrefillTokens: l.MaxBatchPrefillToken, MaxBatchTotalTokens: l.MaxBatchTotalTokens,
 		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio),
