@@ -162,6 +162,9 @@ func (r *run) wholes(operator string, a, b *big.Int) (Value, error) {
 			return nil, failf("%s", message[operator])
 		}
 		if operator == "/" {
+			if a.IsInt64() && b.IsInt64() && a.BitLen() <= 53 && b.BitLen() <= 53 {
+				return Float(float64(a.Int64()) / float64(b.Int64())), nil
+			}
 			f, _ := new(big.Rat).SetFrac(a, b).Float64()
 			if math.IsInf(f, 0) {
 				return nil, failf("integer division result too large for a float")
@@ -329,13 +332,10 @@ func (r *run) joinItems(a, b []Value) ([]Value, error) {
 }
 
 func (r *run) repeat(sequence Value, times *big.Int) (Value, error) {
-	n := int64(0)
-	if times.Sign() > 0 {
-		n = math.MaxInt32
-		if times.IsInt64() {
-			n = min(n, times.Int64())
-		}
+	if !times.IsInt64() {
+		return nil, failf("cannot fit 'int' into an index-sized integer")
 	}
+	n := min(max(times.Int64(), 0), math.MaxInt32)
 	if s, ok := text(sequence); ok {
 		if s == "" {
 			n = 0

@@ -214,20 +214,20 @@ func (r *run) slice(object Value, bounds [3]Value) (Value, error) {
 	if !ok {
 		return nil, failf("'%s' object is not subscriptable", object.typeName())
 	}
-	start, step, count, err := sliceBounds(bounds, length)
+	start, stop, step, count, err := sliceBounds(bounds, length)
 	if err != nil {
 		return nil, err
 	}
 	if isRange {
 		o := object.(*interval)
-		return &interval{o.start + start*o.step, o.step * step, count}, nil
+		return &interval{o.start + start*o.step, o.start + stop*o.step, o.step * step, count}, nil
 	}
 	if s, ok := text(object); ok {
 		return r.sliceText(object, s, start, step, count)
 	}
 	items, _ := sequenceItems(object)
 	var taken []Value
-	if step == 1 {
+	if step == 1 && count > 0 {
 		taken = items[start : start+count : start+count]
 	} else {
 		if err := r.allocateValues(int(count)); err != nil {
@@ -244,8 +244,9 @@ func (r *run) slice(object Value, bounds [3]Value) (Value, error) {
 	return &List{taken}, r.allocate(0)
 }
 
-// sliceBounds returns what the bounds mean for a length. start lies within it where count is not 0.
-func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err error) {
+// sliceBounds returns what the bounds mean for a length. start lies within it where count is not 0, and stop is
+// where Python's slice ends.
+func sliceBounds(bounds [3]Value, length int64) (start, stop, step, count int64, err error) {
 	values := [3]int64{0, 0, 1}
 	for i, bound := range bounds {
 		if bound == None {
@@ -253,7 +254,7 @@ func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err e
 		}
 		n, ok := wholeNumber(bound)
 		if !ok {
-			return 0, 0, 0, failf("slice indices must be integers or None or have an __index__ method")
+			return 0, 0, 0, 0, failf("slice indices must be integers or None or have an __index__ method")
 		}
 		switch {
 		case n.IsInt64():
@@ -266,7 +267,7 @@ func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err e
 	}
 	step = values[2]
 	if step == 0 {
-		return 0, 0, 0, failf("slice step cannot be zero")
+		return 0, 0, 0, 0, failf("slice step cannot be zero")
 	}
 	lowest, highest := int64(0), length
 	if step < 0 {
@@ -282,7 +283,6 @@ func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err e
 		}
 		return min(max(v, lowest), highest)
 	}
-	var stop int64
 	if step > 0 {
 		start, stop = clamp(0, 0), clamp(1, length)
 		count = max(0, (stop-start+step-1)/step)
@@ -290,10 +290,7 @@ func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err e
 		start, stop = clamp(0, length-1), clamp(1, -1)
 		count = max(0, (start-stop-step-1)/-step)
 	}
-	if count == 0 {
-		start = 0
-	}
-	return start, step, count, nil
+	return start, stop, step, count, nil
 }
 
 func (r *run) sliceText(object Value, s string, start, step, count int64) (Value, error) {

@@ -175,11 +175,7 @@ func (n *callBlockNode) run(s *scope, out *output) (jump, error) {
 	if err != nil {
 		return jumpNone, located(err, n.line)
 	}
-	text, err := s.run.str(value)
-	if err != nil {
-		return jumpNone, located(err, n.line)
-	}
-	return jumpNone, out.write(text)
+	return jumpNone, located(out.writeText(value), n.line)
 }
 
 func (n *filterBlockNode) run(s *scope, out *output) (jump, error) {
@@ -197,11 +193,7 @@ func (n *filterBlockNode) run(s *scope, out *output) (jump, error) {
 	if value, err = n.filter.eval(s); err != nil {
 		return jumpNone, located(err, n.line)
 	}
-	text, err := s.run.str(value)
-	if err != nil {
-		return jumpNone, located(err, n.line)
-	}
-	return jumpNone, out.write(text)
+	return jumpNone, located(out.writeText(value), n.line)
 }
 
 func (n *withNode) run(s *scope, out *output) (jump, error) {

@@ -70,7 +70,7 @@ func newRange(_ *run, a *arguments) (Value, error) {
 	if length > maxRange {
 		return nil, &LimitError{"range: the sandbox blocks ranges longer than 100000"}
 	}
-	return &interval{start, step, length}, nil
+	return &interval{start, stop, step, length}, nil
 }
 
 // dictType is Python's dict as a function.

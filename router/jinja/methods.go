@@ -174,7 +174,7 @@ func intervalAttribute(v *interval, name string) Value {
 	case "step":
 		return Int(v.step)
 	case "stop":
-		return Int(v.start + v.length*v.step)
+		return Int(v.stop)
 	case "count", "index":
 		return sequenceMethod(v, name)
 	}

@@ -42,10 +42,16 @@ func (r *run) percent(original Value, format string, right Value) (Value, error)
 			return nil, err
 		}
 	}
-	if w.taken < len(w.values) && w.mapping == nil {
+	if _, isTuple := right.(*tuple); w.taken < len(w.values) && (isTuple || !isMappingLike(right)) {
 		return nil, failf("not all arguments converted during string formatting")
 	}
 	return likeText(original, w.out.String()), r.allocate(w.out.Len())
+}
+
+// isMappingLike reports whether a value might be looked up in by keys, in Python's eyes: then no part of it is left over.
+func isMappingLike(v Value) bool {
+	_, isText := text(v)
+	return isSubscriptable(v) && !isText
 }
 
 // next takes the next value.

@@ -108,8 +108,7 @@ func (r *run) appendRepr(b []byte, v Value) ([]byte, error) {
 }
 
 func (v *interval) repr() string {
-	stop := v.start + v.length*v.step
-	s := "range(" + strconv.FormatInt(v.start, 10) + ", " + strconv.FormatInt(stop, 10)
+	s := "range(" + strconv.FormatInt(v.start, 10) + ", " + strconv.FormatInt(v.stop, 10)
 	if v.step != 1 {
 		s += ", " + strconv.FormatInt(v.step, 10)
 	}

@@ -176,6 +176,15 @@ func (o *output) write(text string) error {
 	return o.run.work(len(text))
 }
 
+// writeText writes what must be text: the reference converts what blocks make no further.
+func (o *output) writeText(value Value) error {
+	s, ok := text(value)
+	if !ok {
+		return failf("expected str instance, %s found", value.typeName())
+	}
+	return o.write(s)
+}
+
 // value is what was collected, as a value.
 func (o *output) value() (Value, error) {
 	return String(o.text), o.run.allocate(len(o.text))

@@ -115,7 +115,7 @@ type iterator struct {
 
 // interval is Python's range.
 type interval struct {
-	start, step, length int64
+	start, stop, step, length int64
 }
 
 func (v *interval) at(i int64) Value { return Int(v.start + i*v.step) }
