@@ -226,9 +226,9 @@ def sensible(url):
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     first = client.chat.completions.create(model="x", messages=messages, max_tokens=40, temperature=0).choices[0]
     assert "Paris" in first.message.content and first.finish_reason == "stop", first
-    messages += [{"role": "assistant", "content": first.message.content}, {"role": "user", "content": "Which river flows through that city?"}]
+    messages += [{"role": "assistant", "content": first.message.content}, {"role": "user", "content": "And of Italy?"}]
     second = client.chat.completions.create(model="x", messages=messages, max_tokens=60, temperature=0).choices[0]
-    assert "Seine" in second.message.content, second
+    assert "Rome" in second.message.content, second
     print(f"user: {messages[0]['content']}\nassistant: {first.message.content}\nuser: {messages[2]['content']}\nassistant: {second.message.content}")
 
 

@@ -4,9 +4,11 @@
 //	go run ./scripts/load prefix [-model FILE] [-clients 64] [-requests 4] [-tokens 32] [-rounds 2]
 //	go run ./scripts/load overload [-connections 2000] [-leavers 500]
 //	go run ./scripts/load replay -trace FILE [-requests 100] [-rate R] [-model FILE] [-policy past-future] [-capacity 32768] [-scale 1] [-compare]
+//	go run ./scripts/load aiperf [-clients 4] [-requests 64] [-prompt 100] [-tokens 64] [-rounds 3] [-model FILE -tokenizer FOLDER]
 //
 // prefix: clients whose prompts begin with one system prompt of 400 tokens, with the prefix cache and without, in turn.
 // overload: more connections at once than are allowed, and clients that leave at random moments.
+// aiperf: AIPerf drives the server over OpenAI's chats and prints its tables; then a client of our own sends the same bodies.
 // replay: a trace's requests at their moments, and with -compare the simulator's result for the same requests.
 package main
 
@@ -20,7 +22,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: load prefix|overload|replay [flags]")
+		log.Fatal("usage: load prefix|overload|aiperf|replay [flags]")
 	}
 	var err error
 	switch flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError); os.Args[1] {
@@ -39,6 +41,17 @@ func main() {
 		flags.IntVar(&o.leavers, "leavers", 500, "clients that leave at random moments")
 		flags.Parse(os.Args[2:])
 		err = o.run()
+	case "aiperf":
+		var a aiperfTest
+		flags.StringVar(&a.model, "model", "", "model; empty: the demo model")
+		flags.StringVar(&a.tokenizer, "tokenizer", "launcher/demo/model", "folder with the model's tokenizer.json")
+		flags.IntVar(&a.clients, "clients", 4, "requests at once")
+		flags.IntVar(&a.requests, "requests", 64, "requests in all")
+		flags.IntVar(&a.prompt, "prompt", 100, "tokens of each prompt, before the template")
+		flags.IntVar(&a.tokens, "tokens", 64, "tokens that each request generates")
+		flags.IntVar(&a.rounds, "rounds", 3, "rounds of both, in turn")
+		flags.Parse(os.Args[2:])
+		err = a.run()
 	case "replay":
 		var r replayTest
 		flags.StringVar(&r.trace, "trace", "", "trace as lockstep simulate takes it")
@@ -54,7 +67,7 @@ func main() {
 		flags.Parse(os.Args[2:])
 		err = r.run()
 	default:
-		err = fmt.Errorf("%q: want prefix, overload or replay", os.Args[1])
+		err = fmt.Errorf("%q: want prefix, overload, aiperf or replay", os.Args[1])
 	}
 	if err != nil {
 		log.Fatal(err)
