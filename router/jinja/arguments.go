@@ -42,22 +42,29 @@ func (n *argumentsNode) eval(s *scope) (*arguments, error) {
 		if err != nil {
 			return nil, err
 		}
-		return a, a.addNamed(more)
+		return a, a.addNamed(s.run, more)
 	}
 	return a, nil
 }
 
-func (a *arguments) addNamed(more Value) error {
+func (a *arguments) addNamed(r *run, more Value) error {
 	d, ok := more.(*Dict)
 	if !ok {
 		return failf("argument after ** must be a mapping, not %s", more.typeName())
+	}
+	given := *a
+	if err := r.allocateValues(2 * len(d.keys)); err != nil {
+		return err
+	}
+	if err := r.step(len(d.keys) * len(given.names)); err != nil {
+		return err
 	}
 	for i, key := range d.keys {
 		name, ok := text(key)
 		if !ok {
 			return failf("keywords must be strings")
 		}
-		if a.named(name) != nil {
+		if given.named(name) != nil {
 			return failf("got multiple values for keyword argument '%s'", name)
 		}
 		a.names, a.values = append(a.names, name), append(a.values, d.values[i])
@@ -194,6 +201,9 @@ func (m *macro) call(r *run, a *arguments) (Value, error) {
 
 // setParameters gives each parameter its argument. What is left goes to kwargs and varargs, or is an error.
 func (m *macro) setParameters(s *scope, a *arguments) error {
+	if err := s.run.step(len(a.names) * (len(m.node.parameters) + 1)); err != nil {
+		return err
+	}
 	used := make([]bool, len(a.names))
 	take := func(name string) Value {
 		for i, n := range a.names {

@@ -270,6 +270,9 @@ func floatPower(x, y float64) (Value, error) {
 }
 
 func (r *run) sign(value Value, negative bool) (Value, error) {
+	if err := r.step(1); err != nil {
+		return nil, err
+	}
 	if f, ok := value.(Float); ok {
 		if negative {
 			return -f, nil
@@ -280,7 +283,7 @@ func (r *run) sign(value Value, negative bool) (Value, error) {
 		if negative {
 			n = new(big.Int).Neg(n)
 		}
-		return normalInt(n), r.step(1)
+		return normalInt(n), nil
 	}
 	if u, ok := value.(*undefined); ok {
 		return nil, u.fail()

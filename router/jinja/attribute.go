@@ -47,6 +47,9 @@ func (r *run) item(object, key Value) (Value, error) {
 	case *undefined:
 		return nil, o.fail()
 	case *Dict:
+		if err := r.payKey(key); err != nil {
+			return nil, err
+		}
 		v, err := o.lookup(key)
 		if _, ok := err.(*Error); ok {
 			err = nil // a key that no dict can have is not there

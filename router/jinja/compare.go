@@ -128,6 +128,9 @@ func (r *run) equalDicts(a, b *Dict) (bool, error) {
 		if err := r.step(1); err != nil {
 			return false, err
 		}
+		if err := r.payKey(key); err != nil {
+			return false, err
+		}
 		other, err := b.lookup(key)
 		if other == nil || err != nil {
 			return false, err
@@ -144,11 +147,14 @@ func (r *run) equalViews(a, b *view) (bool, error) {
 		return r.equalDicts(a.dict, b.dict)
 	}
 	for _, key := range a.dict.keys {
+		if err := r.payKey(key); err != nil {
+			return false, err
+		}
 		if other, err := b.dict.lookup(key); other == nil || err != nil {
 			return false, err
 		}
 	}
-	return true, r.step(len(a.dict.keys))
+	return true, nil
 }
 
 // compareNumbers orders numbers exactly; NaN has no order.
@@ -229,10 +235,16 @@ func (r *run) contains(container, item Value) (bool, error) {
 	}
 	switch c := container.(type) {
 	case *Dict:
+		if err := r.payKey(item); err != nil {
+			return false, err
+		}
 		v, err := c.lookup(item)
 		return v != nil, err
 	case *view:
 		if c.kind == "keys" {
+			if err := r.payKey(item); err != nil {
+				return false, err
+			}
 			v, err := c.dict.lookup(item)
 			return v != nil, err
 		}

@@ -55,7 +55,17 @@ func (r *run) iterate(v Value) (*cursor, error) {
 	case *Dict:
 		return &cursor{run: r, items: v.keys}, nil
 	case *view:
-		return r.indexed(len(v.dict.keys), v.at), nil
+		c := r.indexed(len(v.dict.keys), v.at)
+		if v.kind == "items" {
+			pairs := c.more
+			c.more = func() (Value, error) {
+				if err := r.allocate(2 * valueBytes); err != nil {
+					return nil, err
+				}
+				return pairs()
+			}
+		}
+		return c, nil
 	case *interval:
 		return r.indexed(int(v.length), func(i int) Value { return v.at(int64(i)) }), nil
 	case *iterator:
@@ -111,6 +121,20 @@ func (r *run) itemsOf(v Value) ([]Value, error) {
 		return nil, err
 	}
 	return r.collect(c)
+}
+
+// size is Python's len(v).
+func (r *run) size(v Value) (int64, error) {
+	if s, ok := text(v); ok {
+		if err := r.work(len(s)); err != nil {
+			return 0, err
+		}
+	}
+	n, ok := sizeOf(v)
+	if !ok {
+		return 0, failf("object of type '%s' has no len()", v.typeName())
+	}
+	return n, nil
 }
 
 // sizeOf is Python's len(v); ok is false where there is none.

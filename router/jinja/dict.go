@@ -119,6 +119,25 @@ func (d *Dict) clone() *Dict {
 	return c
 }
 
+// payKey pays for finding a key.
+func (r *run) payKey(key Value) error {
+	if s, ok := text(key); ok {
+		return r.work(len(s))
+	}
+	if t, ok := key.(*tuple); ok {
+		if err := r.enter(); err != nil {
+			return err
+		}
+		defer r.leave()
+		for _, item := range t.items {
+			if err := r.payKey(item); err != nil {
+				return err
+			}
+		}
+	}
+	return r.step(1)
+}
+
 // keyOf fails for values that Python cannot hash.
 func keyOf(v Value, depth int) (dictKey, error) {
 	switch v := v.(type) {

@@ -57,6 +57,9 @@ func (n *dictNode) eval(s *scope) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := s.run.payKey(key); err != nil {
+			return nil, err
+		}
 		if err := d.set(key, value); err != nil {
 			return nil, err
 		}

@@ -215,6 +215,9 @@ func (n *blockNode) run(s *scope, out *output) (jump, error) {
 		return jumpNone, err
 	}
 	defer s.run.leave()
+	if err := s.run.allocateValues(n.slots); err != nil {
+		return jumpNone, err
+	}
 	inner := &scope{run: s.run, slots: make([]Value, n.slots)}
 	inner.enter(&n.scope)
 	_, err := runAll(n.body, inner, out)

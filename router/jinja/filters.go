@@ -143,15 +143,12 @@ func filterDefault(_ *run, value Value, a *arguments) (Value, error) {
 	return v[0], nil
 }
 
-func filterLength(_ *run, value Value, a *arguments) (Value, error) {
+func filterLength(r *run, value Value, a *arguments) (Value, error) {
 	if _, err := a.places("len", 0, 0); err != nil {
 		return nil, err
 	}
-	n, ok := sizeOf(value)
-	if !ok {
-		return nil, failf("object of type '%s' has no len()", value.typeName())
-	}
-	return Int(n), nil
+	n, err := r.size(value)
+	return Int(n), err
 }
 
 func filterAttr(r *run, value Value, a *arguments) (Value, error) {

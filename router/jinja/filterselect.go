@@ -304,6 +304,9 @@ func filterUnique(r *run, value Value, a *arguments) (Value, error) {
 				if err != nil {
 					return nil, err
 				}
+				if err := r.payKey(key); err != nil {
+					return nil, err
+				}
 				k, err := keyOf(key, 0)
 				if err != nil {
 					return nil, err

@@ -183,9 +183,9 @@ func filterTruncate(r *run, value Value, a *arguments) (Value, error) {
 	if leeway < 0 {
 		return nil, failf("expected leeway >= 0, got %d", leeway)
 	}
-	size, ok := sizeOf(value)
-	if !ok {
-		return nil, failf("object of type '%s' has no len()", value.typeName())
+	size, err := r.size(value)
+	if err != nil {
+		return nil, err
 	}
 	if size <= length+leeway {
 		return value, nil
@@ -321,6 +321,19 @@ func filterWordWrap(r *run, value Value, a *arguments) (Value, error) {
 	return String(strings.Join(all, newline)), nil
 }
 
+// longer reports whether s has more than n characters; it looks at no more than that.
+func longer(s string, n int) bool {
+	if len(s) <= n {
+		return false
+	}
+	for range s {
+		if n--; n < 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // wrapLine fills lines with chunks as Python's textwrap does.
 func wrapLine(chunks []string, width int, breakLong bool) []string {
 	var wrapped []string
@@ -332,21 +345,18 @@ func wrapLine(chunks []string, width int, breakLong bool) []string {
 		var line []string
 		length := 0
 		for len(chunks) > 0 {
-			n := utf8.RuneCountInString(chunks[0])
-			if length+n > width {
+			if longer(chunks[0], width-length) {
 				break
 			}
-			line, length, chunks = append(line, chunks[0]), length+n, chunks[1:]
+			length += utf8.RuneCountInString(chunks[0])
+			line, chunks = append(line, chunks[0]), chunks[1:]
 		}
-		if len(chunks) > 0 && utf8.RuneCountInString(chunks[0]) > width {
+		if len(chunks) > 0 && longer(chunks[0], width) {
 			switch {
 			case breakLong:
 				head := cutText(chunks[0], 0, int64(max(1, width-length)))
-				if width-length < 1 {
-					head = cutText(chunks[0], 0, 1)
-				}
 				line = append(line, head)
-				chunks = append([]string{chunks[0][len(head):]}, chunks[1:]...)
+				chunks[0] = chunks[0][len(head):]
 			case len(line) == 0:
 				line, chunks = append(line, chunks[0]), chunks[1:]
 			}

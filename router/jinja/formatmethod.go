@@ -24,7 +24,7 @@ func formatMap(r *run, original Value, s string, a *arguments) (Value, error) {
 		return nil, err
 	}
 	named := &arguments{}
-	if err := named.addNamed(v[0]); err != nil {
+	if err := named.addNamed(r, v[0]); err != nil {
 		return nil, err
 	}
 	return formatMethod(r, original, s, named)

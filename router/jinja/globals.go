@@ -119,6 +119,9 @@ func (r *run) setPairs(d *Dict, pairs Value) error {
 		if err := r.allocateValues(2); err != nil {
 			return err
 		}
+		if err := r.payKey(pair[0]); err != nil {
+			return err
+		}
 		if err := d.set(pair[0], pair[1]); err != nil {
 			return err
 		}

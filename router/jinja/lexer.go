@@ -29,6 +29,9 @@ func scan(source string) ([]token, error) {
 		if err := l.text(); err != nil {
 			return nil, err
 		}
+		if len(l.tokens) > maxTokens {
+			return nil, &LimitError{"tokens in the source"}
+		}
 	}
 	l.tokens = append(l.tokens, token{kind: tokenEnd, line: l.line})
 	return l.tokens, nil
@@ -184,7 +187,7 @@ func (l *lexer) comment() error {
 func (l *lexer) tag(begin, end tokenKind, closing byte) error {
 	l.tokens = append(l.tokens, token{kind: begin, line: l.line})
 	l.brackets = l.brackets[:0]
-	for l.position < len(l.source) {
+	for l.position < len(l.source) && len(l.tokens) <= maxTokens {
 		if len(l.brackets) == 0 {
 			if at := l.tagEnd(l.position, closing, closing == '%', closing == '%'); at >= 0 {
 				l.tokens = append(l.tokens, token{kind: end, line: l.line})

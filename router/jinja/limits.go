@@ -13,6 +13,11 @@ const (
 	// maxTreeDepth bounds the tree of one expression, long chains of operators included.
 	maxTreeDepth = 1000
 
+	// maxTokens bounds the tokens of a source.
+	maxTokens = 1 << 18
+	// maxArguments bounds the parameters of a macro, and the arguments by name of a call.
+	maxArguments = 1000
+
 	// DefaultSteps is about a second of work.
 	DefaultSteps = 10_000_000
 	// DefaultOutputBytes is longer than any model's context.

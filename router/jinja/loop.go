@@ -153,6 +153,9 @@ func (n *forNode) run(s *scope, out *output) (jump, error) {
 			return nil, err
 		}
 		defer s.run.leave()
+		if err := s.run.allocateValues(n.slots); err != nil {
+			return nil, err
+		}
 		buffer := &output{run: s.run}
 		if _, err := n.loopOver(items, s, s.inner(n.slots), buffer, depth, again); err != nil {
 			return nil, err
@@ -176,6 +179,9 @@ func (n *forNode) loopOver(items Value, outer, s *scope, out *output, depth int6
 		return jumpNone, err
 	}
 	if n.test != nil {
+		if err := r.allocateValues(n.testSlots); err != nil {
+			return jumpNone, err
+		}
 		c = n.filtered(c, outer.inner(n.testSlots))
 	} else if size, ok := sizeOf(items); ok {
 		length = size

@@ -3,7 +3,7 @@ package jinja
 import (
 	"math"
 	"math/big"
-	"strings"
+	"math/bits"
 )
 
 // changing are the methods that change their object, which the sandbox lets nobody call.
@@ -27,6 +27,9 @@ func dictAttribute(d *Dict, name string) Value {
 		return &function{name, func(r *run, a *arguments) (Value, error) {
 			v, err := a.places("get", 1, 2)
 			if err != nil {
+				return nil, err
+			}
+			if err := r.payKey(v[0]); err != nil {
 				return nil, err
 			}
 			found, err := d.lookup(v[0])
@@ -67,6 +70,9 @@ func dictFromKeys(r *run, a *arguments) (Value, error) {
 	}
 	d := &Dict{}
 	for _, key := range keys {
+		if err := r.payKey(key); err != nil {
+			return nil, err
+		}
 		if err := d.set(key, value); err != nil {
 			return nil, err
 		}
@@ -181,6 +187,14 @@ func intervalAttribute(v *interval, name string) Value {
 	return nil
 }
 
+func bitCount(n *big.Int) Value {
+	count := 0
+	for _, word := range n.Bits() {
+		count += bits.OnesCount(uint(word))
+	}
+	return Int(count)
+}
+
 func numberAttribute(v Value, name string) Value {
 	constantly := func(result Value) Value {
 		return &function{name, func(r *run, a *arguments) (Value, error) {
@@ -213,7 +227,7 @@ func numberAttribute(v Value, name string) Value {
 	case name == "bit_length":
 		return constantly(Int(n.BitLen()))
 	case name == "bit_count":
-		return constantly(Int(strings.Count(n.Text(2), "1")))
+		return constantly(bitCount(n))
 	}
 	return nil
 }

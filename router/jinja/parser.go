@@ -349,6 +349,9 @@ func (p *parser) signature(node *functionNode) error {
 		if err != nil {
 			return err
 		}
+		if len(node.parameters) >= maxArguments {
+			return &LimitError{"parameters of one function"}
+		}
 		for _, other := range node.parameters {
 			if other.name == parameter.name {
 				return p.fail("duplicate argument '%s' in function definition", other.name)

@@ -120,8 +120,11 @@ func (w *percentWriter) conversion() error {
 		f.align, f.fill = '<', " "
 	}
 	text, err := w.converted(f, value)
+	if err != nil {
+		return err
+	}
 	w.out.WriteString(text)
-	return err
+	return w.run.allocate(len(text))
 }
 
 // flags reads flags, width and precision; left is whether the value stands on the left.

@@ -109,6 +109,9 @@ func (p *parser) arguments() (*argumentsNode, error) {
 				return invalid()
 			}
 			name := p.next().text
+			if len(node.names) >= maxArguments {
+				return &LimitError{"arguments of one call"}
+			}
 			for _, other := range node.names {
 				if other == name {
 					return failAt(line, "keyword argument repeated: %s", name)

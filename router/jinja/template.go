@@ -135,7 +135,9 @@ func (s *scope) inner(slots int) *scope {
 	return &scope{run: s.run, slots: make([]Value, slots), parent: s}
 }
 
+// enter sets the scope's own variables. It pays for that; the next payment fails where that was too much.
 func (s *scope) enter(node *scopeNode) {
+	s.run.steps -= len(node.loads) / 4
 	for i := range node.loads {
 		switch l := &node.loads[i]; l.kind {
 		case loadResolve:

@@ -132,8 +132,14 @@ func (w *jsonWriter) enclosed(begin, end byte, n int, item func(i int) error) er
 	}
 	defer w.run.leave()
 	outer := len(w.afterIndent)
+	if err := w.run.allocate(len(w.indent)); err != nil {
+		return err
+	}
 	w.afterIndent = append(w.afterIndent, w.indent...)
 	for i := range n {
+		if len(w.out)+len(w.afterIndent) > w.run.memory {
+			return &LimitError{"memory"}
+		}
 		if i > 0 {
 			w.out = append(w.out, w.comma...)
 		}
