@@ -304,6 +304,38 @@ func TestOpenAIStreamErrors(t *testing.T) {
 	}
 }
 
+// A browser's client may send its key and its own headers, and read the answer.
+func TestOpenAIFromBrowsers(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{APIKeys: []string{"sesame"}, CORSAllowOrigin: []string{"http://a.example"}})
+	for _, method := range []string{http.MethodOptions, http.MethodPost} {
+		request, err := http.NewRequest(method, url+completions, strings.NewReader(`{"prompt":"a"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Origin": "http://a.example", "Content-Type": "application/json", "Authorization": "Bearer sesame",
+			"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os"} {
+			request.Header.Set(name, value)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		h := response.Header
+		if response.StatusCode != 200 || h.Get("Access-Control-Allow-Origin") != "http://a.example" ||
+			method == http.MethodOptions && h.Get("Access-Control-Allow-Headers") != "authorization,content-type,x-stainless-os" {
+			t.Errorf("%s: %s %v", method, response.Status, h)
+		}
+	}
+	status, answers := askOpenAI(t, url+completions, `{"prompt":"a"}`)
+	if e := answers[0].Error; status != 401 || e == nil || e.Type != "authentication_error" || e.Code != "invalid_api_key" {
+		t.Errorf("without a key: %d %+v", status, answers)
+	}
+}
+
 // A model without a usable template completes, and says of chats what is missing.
 func TestOpenAIWithoutTemplate(t *testing.T) {
 	t.Parallel()

@@ -33,7 +33,9 @@ func (s *Server) frameOpenAI(w http.ResponseWriter, r *http.Request, methods []s
 	switch {
 	case r.Method == http.MethodOptions:
 		h["Access-Control-Allow-Methods"] = []string{"GET,POST"}
-		h["Access-Control-Allow-Headers"] = []string{"*"}
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" { // a star would leave out Authorization
+			h["Access-Control-Allow-Headers"] = []string{asked}
+		}
 		respond(w, http.StatusOK, "", nil)
 	case serve != nil:
 		serve(w, r)
