@@ -46,7 +46,9 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 		return errTooManyModels
 	}
 	model := &api.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
-	model.Chat, model.NoChat = chatTemplate(card)
+	if model.Chat, model.NoChat = chatTemplate(card); model.Chat != nil {
+		model.ChatReadsParts = model.Chat.ReadsParts()
+	}
 	b.models[digest] = model
 	return nil
 }

@@ -30,7 +30,7 @@ var openAIErrors = []struct {
 	{chats, messages(`[5]`), "", 400, "messages[0]", "invalid_type"},
 	{chats, messages(`[{"content":"a"}]`), "", 400, "messages[0].role", "missing_required_parameter"},
 	{chats, messages(`[{"role":5,"content":"a"}]`), "", 400, "messages[0].role", "invalid_type"},
-	{chats, messages(`[{"role":"wizard","content":"a"}]`), "", 400, "messages[0].role", "invalid_value"},
+	{chats, messages(`[{"role":"","content":"a"}]`), "", 400, "messages[0].role", "missing_required_parameter"},
 	{chats, messages(`[{"role":"user"}]`), "", 400, "messages[0].content", "missing_required_parameter"},
 	{chats, messages(`[{"role":"user","content":null}]`), "", 400, "messages[0].content", "missing_required_parameter"},
 	{chats, messages(`[{"role":"user","content":7}]`), "", 400, "messages[0].content", "invalid_type"},

@@ -304,6 +304,37 @@ func TestOpenAIStreamErrors(t *testing.T) {
 	}
 }
 
+// What templates are given: parts as text unless they read parts, developers as the system unless they know them, arguments
+// as objects, tools where nothing is generated.
+func TestOpenAIConversations(t *testing.T) {
+	t.Parallel()
+	const plain = `{% for m in messages %}{{ m.role + ':' + m.content }};{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.b }}{% endif %}{% endfor %}{{ tools }}`
+	const parts = `{% for m in messages %}{% if m.role == 'developer' %}dev{% endif %}{% if m.content is string %}{{ m.content }}{% else %}` +
+		`{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endif %}{% endfor %}`
+	const list = `[{"role":"developer","content":"d"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},` +
+		`{"role":"assistant","content":"c","tool_calls":[{"function":{"name":"f","arguments":"{\"b\": 7}"}}]}]`
+	for _, c := range []struct{ template, fields, want string }{
+		{plain, ``, `system:d;user:ab;assistant:c;7None`},
+		{plain, `"tools":[{"a":1}],"tool_choice":"auto"`, `system:d;user:ab;assistant:c;7[{'a': 1}]`},
+		{strings.ReplaceAll(strings.ReplaceAll(parts, "[{{", "{{"), "}}]", "}}"), ``, `devdabc`},
+		{parts, ``, `devdabc`}, // it writes parts otherwise than text: it gets text
+		{plain + `{{ documents[0].x }}{{ deep.er }}`, `"documents":[{"x":5}],"chat_template_kwargs":{"deep":{"er":"!"}}`, `system:d;user:ab;assistant:c;7None5!`},
+	} {
+		natsURL := startNATS(t)
+		card, _, words := demoCard(t)
+		card.Chat = protocol.ChatSource{Template: c.template}
+		startGroup(t, natsURL, fleettest.Options{Card: card, Tokens: words})
+		url, _ := startRouter(t, natsURL, router.Config{})
+		_, text := post(t, url+"/chat_tokenize", with(`{"messages":`+list+`}`, c.fields))
+		var got struct {
+			Text string `json:"templated_text"`
+		}
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got.Text != c.want {
+			t.Errorf("%s %s: got %s, want %q", c.template, c.fields, text, c.want)
+		}
+	}
+}
+
 // A browser's client may send its key and its own headers, and read the answer.
 func TestOpenAIFromBrowsers(t *testing.T) {
 	t.Parallel()

@@ -28,7 +28,7 @@ func FuzzDialectBodies(f *testing.F) {
 				}
 			}
 			if b, err := decodeOpenAI(data, stream); err == nil {
-				if b.n < 1 || b.copies() > openAIMaxChoices || b.temperature < 0 || (b.messages == nil) == (b.prompts == nil) || !json.Valid(b.conversation(false)) {
+				if b.n < 1 || b.copies() > openAIMaxChoices || b.temperature < 0 || (b.messages == nil) == (b.prompts == nil) || !json.Valid(b.conversation(false, stream)) {
 					t.Fatalf("OpenAI took %q as %+v", data, b)
 				}
 				b.resolveSampling(0, 1)

@@ -78,6 +78,7 @@ type openAIBody struct {
 
 	messages          [][]member // as templates take them
 	documents         json.RawMessage
+	tools             json.RawMessage // of the routes that only tokenise
 	templateArguments json.RawMessage
 	generationPrompt  *bool
 	continueFinal     *bool

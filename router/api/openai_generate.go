@@ -206,7 +206,10 @@ func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (wr
 	if model.Chat == nil {
 		return "", nil, &openAIError{code: "chat_template_missing", message: model.NoChat}
 	}
-	conversation := &chat.Conversation{Messages: b.conversation(strings.Contains(model.Card.Chat.Template, "developer")), Documents: b.documents, Arguments: b.templateArguments, Now: time.Now(), AddGenerationPrompt: true}
+	conversation := &chat.Conversation{
+		Messages:  b.conversation(model.ChatReadsParts, strings.Contains(model.Card.Chat.Template, "developer")),
+		Documents: b.documents, Tools: b.tools, Arguments: b.templateArguments, Now: time.Now(), AddGenerationPrompt: true,
+	}
 	switch {
 	case b.continueFinal != nil:
 		conversation.ContinueFinalMessage, conversation.AddGenerationPrompt = *b.continueFinal, !*b.continueFinal

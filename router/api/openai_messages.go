@@ -8,9 +8,8 @@ import (
 	"strconv"
 )
 
-// readMessages checks the messages and puts them into the form that templates expect: content in text parts becomes one
-// string, and the arguments of tool calls, which OpenAI has as JSON in a string, become objects. All else stays as it is, in
-// its order.
+// readMessages checks the messages and puts them into the form that templates expect: the arguments of tool calls, which
+// OpenAI has as JSON in a string, become objects. All else stays as it is, in its order. Roles are the template's business.
 func (b *openAIBody) readMessages(name string, raw json.RawMessage) *openAIError {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
@@ -35,9 +34,9 @@ func (b *openAIBody) readMessages(name string, raw json.RawMessage) *openAIError
 	return nil
 }
 
-// conversation returns the messages as JSON. Templates that do not know developers take them for the system, whose newer
-// name that is.
-func (b *openAIBody) conversation(developers bool) json.RawMessage {
+// conversation returns the messages as JSON. Unless the template reads parts, content in text parts becomes one string.
+// Templates that do not know developers take them for the system, whose newer name that is.
+func (b *openAIBody) conversation(parts, developers bool) json.RawMessage {
 	out := []byte{'['}
 	for i, message := range b.messages {
 		if i > 0 {
@@ -45,8 +44,11 @@ func (b *openAIBody) conversation(developers bool) json.RawMessage {
 		}
 		message = slices.Clone(message)
 		for j, m := range message {
-			if m.name == "role" && !developers && decoded(m.value) == "developer" {
+			switch {
+			case m.name == "role" && !developers && decoded(m.value) == "developer":
 				message[j].value = json.RawMessage(`"system"`)
+			case m.name == "content" && !parts && m.value[0] == '[':
+				message[j].value, _ = joinedParts("", m.value) // they were checked
 			}
 		}
 		out = appendMembers(out, message)
@@ -54,10 +56,7 @@ func (b *openAIBody) conversation(developers bool) json.RawMessage {
 	return append(out, ']')
 }
 
-// messageRoles are OpenAI's.
-var messageRoles = []string{"system", "developer", "user", "assistant", "tool", "function"}
-
-// checkMessage checks a message, changes its content and tool calls, and returns its role.
+// checkMessage checks a message, changes its tool calls, and returns its role.
 func checkMessage(at string, message []member) (role string, err *openAIError) {
 	content := false
 	for i, m := range message {
@@ -70,7 +69,7 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 			}
 		case "content":
 			content = value != nil
-			if message[i].value, err = flatContent(at+".content", m.value); err != nil {
+			if _, err := joinedParts(at+".content", m.value); err != nil {
 				return "", err
 			}
 		case "tool_calls":
@@ -83,8 +82,6 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 	switch {
 	case role == "":
 		return "", missingField(at + ".role")
-	case !slices.Contains(messageRoles, role):
-		return "", wrongValue(at+".role", "%q is none of the roles %q.", role, messageRoles)
 	case !content && role != "assistant":
 		return "", missingField(at + ".content")
 	case !content:
@@ -93,8 +90,8 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 	return role, nil
 }
 
-// flatContent turns an array of text parts into their joined text.
-func flatContent(at string, raw json.RawMessage) (json.RawMessage, *openAIError) {
+// joinedParts returns a text, or the joined texts of an array of parts, as a JSON string.
+func joinedParts(at string, raw json.RawMessage) (json.RawMessage, *openAIError) {
 	value := decoded(raw)
 	if _, ok := value.(string); ok || value == nil {
 		return raw, nil

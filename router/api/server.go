@@ -52,8 +52,9 @@ type Model struct {
 	Digest    string
 	Card      *protocol.ModelCard
 	Tokenizer *text.Tokenizer
-	// Chat writes conversations; nil: NoChat says why it cannot.
+	// Chat writes conversations; nil: NoChat says why it cannot. ChatReadsParts is its ReadsParts.
 	Chat                *chat.Template
+	ChatReadsParts      bool
 	NoChat              string
 	MaxInputLength      int
 	MaxTotalTokens      int

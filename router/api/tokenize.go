@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 	"net/http"
 	"strconv"
@@ -93,7 +94,8 @@ func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 		respondPlain(w, plain)
 		return
 	}
-	body, err := decodeOpenAI(data, true)
+	top, _ := members(data) // it was read once already
+	body, err := readOpenAI(top, true, tokenizeFields)
 	if err != nil {
 		s.refuseAsOpenAI(w, err)
 		return
@@ -168,8 +170,10 @@ func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, top []me
 	respond(w, http.StatusOK, jsonType, append(b, '}'))
 }
 
-// tokenizeFields are what vLLM's two routes have more.
+// tokenizeFields are what the routes that only tokenise have more: templates may write what cannot be generated yet.
 var tokenizeFields = map[string]openAIField{
+	"tools":             rawField('[', "an array of objects", func(b *openAIBody, v json.RawMessage) { b.tools = v }),
+	"tool_choice":       func(*openAIBody, string, json.RawMessage) *openAIError { return nil },
 	"return_token_strs": flagField(func(b *openAIBody, v bool) { b.tokenTexts = v }),
 	"tokens":            idsField(math.MaxInt32, func(b *openAIBody, v []int32) { b.prompts = []openAIPrompt{{ids: v}} }),
 }

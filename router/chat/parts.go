@@ -1,0 +1,21 @@
+package chat
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ReadsParts finds out whether the template takes content that is an array of text parts as it takes text: many were
+// written for text only, and fail on an array or print it as it stands.
+func (t *Template) ReadsParts() bool {
+	const text = "some words"
+	render := func(content string) (string, error) {
+		return t.Render(&Conversation{Messages: json.RawMessage(`[{"role":"user","content":` + content + `}]`), AddGenerationPrompt: true, Now: time.Unix(0, 0)})
+	}
+	plain, err := render(`"` + text + `"`)
+	if err != nil {
+		return false
+	}
+	parts, err := render(`[{"type":"text","text":"` + text + `"}]`)
+	return err == nil && parts == plain
+}
