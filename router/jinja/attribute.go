@@ -223,6 +223,13 @@ func (r *run) slice(object Value, bounds [3]Value) (Value, error) {
 	}
 	if isRange {
 		o := object.(*interval)
+		if count == 0 {
+			start = 0
+		}
+		if count < 2 { // the step says nothing more, and could grow without bound
+			first := o.start + start*o.step
+			return &interval{first, first + count, 1, count}, nil
+		}
 		return &interval{o.start + start*o.step, o.start + stop*o.step, o.step * step, count}, nil
 	}
 	if s, ok := text(object); ok {

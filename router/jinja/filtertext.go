@@ -313,9 +313,10 @@ func filterWordWrap(r *run, value Value, a *arguments) (Value, error) {
 	if err := r.step(len(s)); err != nil {
 		return nil, err
 	}
+	hyphens := v[3] == nil || truth(v[3])
 	var all []string
 	for _, line := range lines(s, false) {
-		wrapped := wrapLine(wrapChunks(line, v[3] == nil || truth(v[3])), int(width), v[1] == nil || truth(v[1]))
+		wrapped := wrapLine(wrapChunks(line, hyphens), int(width), v[1] == nil || truth(v[1]), hyphens)
 		all = append(all, strings.Join(wrapped, newline))
 	}
 	return String(strings.Join(all, newline)), nil
@@ -335,7 +336,7 @@ func longer(s string, n int) bool {
 }
 
 // wrapLine fills lines with chunks as Python's textwrap does.
-func wrapLine(chunks []string, width int, breakLong bool) []string {
+func wrapLine(chunks []string, width int, breakLong, hyphens bool) []string {
 	var wrapped []string
 	isBlank := func(s string) bool { return strings.Trim(s, "\t\n\v\f\r ") == "" }
 	for len(chunks) > 0 {
@@ -354,7 +355,10 @@ func wrapLine(chunks []string, width int, breakLong bool) []string {
 		if len(chunks) > 0 && longer(chunks[0], width) {
 			switch {
 			case breakLong:
-				head := cutText(chunks[0], 0, int64(max(1, width-length)))
+				head := cutText(chunks[0], 0, int64(width-length))
+				if at := strings.LastIndexByte(head, '-'); hyphens && at > 0 && strings.Trim(head[:at], "-") != "" {
+					head = head[:at+1]
+				}
 				line = append(line, head)
 				chunks[0] = chunks[0][len(head):]
 			case len(line) == 0:

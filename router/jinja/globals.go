@@ -48,7 +48,7 @@ func newRange(_ *run, a *arguments) (Value, error) {
 			}
 			return nil, failf("'%s' object cannot be interpreted as an integer", value.typeName())
 		}
-		if !n.IsInt64() || n.Int64() > math.MaxInt64/4 || n.Int64() < math.MinInt64/4 {
+		if !n.IsInt64() || n.Int64() > math.MaxInt32 || n.Int64() < math.MinInt32 {
 			return nil, &LimitError{"range"}
 		}
 		numbers[i] = n.Int64()

@@ -10,7 +10,7 @@ import (
 
 // hostile templates break a bound each.
 func hostile() map[string]string {
-	long := "{% set s = 'abc ' * 250000 %}"
+	long := "{% set s = 'abc ' * 60000 %}"
 	deep := "{% set ns = namespace(x=[], y=[]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}{% endfor %}"
 	return map[string]string{
 		"repeated text":       "{{ 'a' * 10**9 }}",

@@ -31,10 +31,13 @@ func Parse(source string) (*Template, error) {
 	r := &resolver{blocks: map[string]*blockNode{}, uses: map[string]bool{}, budget: &budget{maxNameWork}}
 	t := &Template{body: body, blocks: r.blocks, uses: r.uses}
 	t.scope, t.slots = r.resolve(body)
-	if r.err == nil && r.budget.left < 0 {
+	if r.budget.left < 0 {
 		return nil, &LimitError{"names in the source"}
 	}
-	return t, r.err
+	if r.err != nil {
+		return nil, r.err
+	}
+	return t, nil
 }
 
 // Uses reports whether the template reads a variable of this name.
