@@ -86,16 +86,20 @@ func lower(s string) string {
 	}
 	var b strings.Builder
 	for i, r := range s {
-		switch {
-		case r == 'İ':
-			b.WriteString("i̇")
-		case r == 'Σ' && endsWord(s[:i], s[i+utf8.RuneLen(r):]):
-			b.WriteRune('ς')
-		default:
-			b.WriteRune(unicode.ToLower(r))
-		}
+		b.WriteString(lowerAt(s, i, r))
 	}
 	return b.String()
+}
+
+// lowerAt is the lower case of the character r, which stands at byte i of s.
+func lowerAt(s string, i int, r rune) string {
+	switch {
+	case r == 'İ':
+		return "i̇"
+	case r == 'Σ' && endsWord(s[:i], s[i+utf8.RuneLen(r):]):
+		return "ς"
+	}
+	return string(unicode.ToLower(r))
 }
 
 // endsWord reports whether a cased character stands before, and none follows.
@@ -118,13 +122,30 @@ func titleRune(r rune) string {
 	return string(unicode.ToTitle(r))
 }
 
+// foldCase is Python's str.casefold.
+func foldCase(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		long, ok := longUpper[r]
+		switch {
+		case ok:
+			b.WriteString(strings.ToLower(long))
+		case r == 'ς':
+			b.WriteRune('σ')
+		default:
+			b.WriteString(strings.ToLower(string(r)))
+		}
+	}
+	return b.String()
+}
+
 // title is Python's str.title: each run of cased characters begins with a capital.
 func title(s string) string {
 	var b strings.Builder
 	inWord := false
-	for _, r := range s {
+	for i, r := range s {
 		if inWord {
-			b.WriteString(lower(string(r)))
+			b.WriteString(lowerAt(s, i, r))
 		} else {
 			b.WriteString(titleRune(r))
 		}
@@ -138,15 +159,20 @@ func capitalize(s string) string {
 	if size == 0 {
 		return s
 	}
-	return titleRune(r) + lower(s[size:])
+	lowered := lower(s)
+	_, first := utf8.DecodeRuneInString(lowered)
+	if r == 'İ' {
+		first = len("i̇")
+	}
+	return titleRune(r) + lowered[first:]
 }
 
 func swapCase(s string) string {
 	var b strings.Builder
-	for _, r := range s {
+	for i, r := range s {
 		switch {
 		case unicode.IsUpper(r):
-			b.WriteString(lower(string(r)))
+			b.WriteString(lowerAt(s, i, r))
 		case unicode.IsLower(r):
 			b.WriteString(upper(string(r)))
 		default:

@@ -6,17 +6,37 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // plainDigits is a number's text without the white space around it and the underscores within it.
 func plainDigits(s string) (string, bool) {
-	s = strings.TrimFunc(s, isSpace)
+	s = strings.Map(plainDigit, strings.TrimFunc(s, isSpace))
 	for i := range len(s) {
 		if s[i] == '_' && (i == 0 || i+1 == len(s) || digitValue(s[i-1]) < 0 || digitValue(s[i+1]) < 0) {
 			return "", false
 		}
 	}
 	return strings.ReplaceAll(s, "_", ""), true
+}
+
+// plainDigit is a decimal digit of any script as that of ASCII, and any other character as it is.
+func plainDigit(r rune) rune {
+	if r < utf8.RuneSelf || !isDecimal(r) {
+		return r
+	}
+	for _, digits := range unicode.Nd.R16 {
+		if r >= rune(digits.Lo) && r <= rune(digits.Hi) {
+			return '0' + (r-rune(digits.Lo))%10
+		}
+	}
+	for _, digits := range unicode.Nd.R32 {
+		if r >= rune(digits.Lo) && r <= rune(digits.Hi) {
+			return '0' + (r-rune(digits.Lo))%10
+		}
+	}
+	return r
 }
 
 // parseWhole is Python's int(s, base).
@@ -211,13 +231,7 @@ func (r *run) round(value, precision Value) (Value, error) {
 		if digits < -maxIntegerDigits {
 			return Int(0), nil
 		}
-		unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(-digits), nil)
-		quotient, rest := new(big.Int).DivMod(n, unit, new(big.Int))
-		twice := new(big.Int).Lsh(rest, 1)
-		if c := twice.Cmp(unit); c > 0 || c == 0 && quotient.Bit(0) == 1 {
-			quotient.Add(quotient, big.NewInt(1))
-		}
-		return normalInt(quotient.Mul(quotient, unit)), r.step(int(-digits))
+		return normalInt(roundTo(n, -digits, false)), r.step(int(-digits))
 	}
 	f, ok := value.(Float)
 	if !ok {
@@ -240,11 +254,8 @@ func (r *run) round(value, precision Value) (Value, error) {
 	case digits < -330:
 		return Float(math.Copysign(0, x)), nil
 	case digits < 0:
-		whole, err := r.round(wholeOf(math.Trunc(x)), precision)
-		if err != nil {
-			return nil, err
-		}
-		y, err := toFloat(whole)
+		n, _ := wholeNumber(wholeOf(math.Abs(x)))
+		y, err := toFloat(normalInt(roundTo(n, -digits, x != math.Trunc(x))))
 		return Float(math.Copysign(y, x)), err
 	}
 	rounded, err := strconv.ParseFloat(strconv.FormatFloat(x, 'f', int(digits), 64), 64)
@@ -252,6 +263,17 @@ func (r *run) round(value, precision Value) (Value, error) {
 		return nil, failf("rounded value too large to represent")
 	}
 	return Float(rounded), nil
+}
+
+// roundTo rounds n to zeros zeros; more is whether a fraction follows it.
+func roundTo(n *big.Int, zeros int64, more bool) *big.Int {
+	unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(zeros), nil)
+	quotient, rest := new(big.Int).DivMod(n, unit, new(big.Int))
+	c := rest.Lsh(rest, 1).Cmp(unit)
+	if c > 0 || c == 0 && (more || quotient.Bit(0) == 1) {
+		quotient.Add(quotient, big.NewInt(1))
+	}
+	return quotient.Mul(quotient, unit)
 }
 
 func filterFileSize(r *run, value Value, a *arguments) (Value, error) {

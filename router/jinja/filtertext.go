@@ -37,18 +37,21 @@ func splitText(s, separator string) []string { return strings.Split(s, separator
 // titleWords begins each word with a capital. Words begin after white space, hyphens and opening brackets.
 func titleWords(s string) string {
 	var b strings.Builder
-	begins := true
-	for _, c := range s {
-		separates := isSpace(c) || strings.ContainsRune("-({[<", c)
-		switch {
-		case separates:
-			b.WriteRune(c)
-		case begins:
-			b.WriteString(upper(string(c)))
-		default:
-			b.WriteString(lower(string(c)))
+	separates := func(c rune) bool { return isSpace(c) || strings.ContainsRune("-({[<", c) }
+	for s != "" {
+		first, size := utf8.DecodeRuneInString(s)
+		if separates(first) {
+			b.WriteRune(first)
+			s = s[size:]
+			continue
 		}
-		begins = separates
+		end := strings.IndexFunc(s, separates)
+		if end < 0 {
+			end = len(s)
+		}
+		b.WriteString(upper(s[:size]))
+		b.WriteString(lower(s[size:end]))
+		s = s[end:]
 	}
 	return b.String()
 }

@@ -145,6 +145,9 @@ func (w *formatWriter) field(s string, depth int) (string, error) {
 	case "r", "a":
 		var text string
 		text, err = w.run.repr(value)
+		if conversion == "a" {
+			text = asciiRepr(text)
+		}
 		value = String(text)
 	default:
 		err = failf("Unknown conversion specifier %s", conversion)

@@ -12,6 +12,7 @@ import (
 type formatSpec struct {
 	fill      string
 	align     byte // <, >, ^ or =; 0 for the type's own
+	zeros     bool // zeros fill the width, and no alignment is given
 	sign      byte // +, - or a space; 0 for -
 	alternate bool
 	width     int64
@@ -43,7 +44,7 @@ func parseFormatSpec(s string) (formatSpec, error) {
 			f.fill = "0"
 		}
 		if f.align == 0 {
-			f.align = '='
+			f.align, f.zeros = '=', true
 		}
 	}
 	var err error
@@ -65,6 +66,9 @@ func parseFormatSpec(s string) (formatSpec, error) {
 	f.kind = take("bcdeEfFgGnosxX%")
 	if s != "" {
 		return f, failf("Unknown format code '%s'", s)
+	}
+	if f.grouping != 0 && strings.IndexByte("cns", f.kind) >= 0 || f.grouping == ',' && strings.IndexByte("boxX", f.kind) >= 0 {
+		return f, failf("Cannot specify '%c' with '%c'.", f.grouping, f.kind)
 	}
 	return f, nil
 }
@@ -116,7 +120,7 @@ func (r *run) formatText(f formatSpec, s string) (string, error) {
 		return "", failf("Alternate form (#) not allowed in string format specifier")
 	case f.grouping != 0:
 		return "", failf("Cannot specify '%c' with 's'.", f.grouping)
-	case f.align == '=' && f.fill != "0":
+	case f.align == '=' && !f.zeros:
 		return "", failf("'=' alignment not allowed in string format specifier")
 	}
 	if f.precision >= 0 && f.precision < int64(len(s)) {
@@ -168,6 +172,9 @@ func (r *run) formatNumber(f formatSpec, v Value) (string, error) {
 			return "", failf("Precision not allowed in integer format specifier")
 		}
 		if f.kind == 'c' {
+			if f.sign != 0 {
+				return "", failf("Sign not allowed with integer format specifier 'c'")
+			}
 			if !n.IsInt64() || n.Int64() < 0 || n.Int64() > utf8.MaxRune {
 				return "", failf("%%c arg not in range(0x110000)")
 			}
@@ -254,7 +261,7 @@ func floatDigits(f formatSpec, x float64, whole bool) string {
 		return s
 	}
 	if f.precision < 0 {
-		return floatRepr(x)
+		return withPoint(f, floatRepr(x))
 	}
 	return generalDigits(x, max(precision, 1), f.alternate, 1)
 }
@@ -282,6 +289,9 @@ func generalDigits(x float64, precision int, keepZeros bool, always int) string 
 	if !keepZeros && strings.Contains(mantissa, ".") {
 		mantissa = strings.TrimRight(strings.TrimRight(mantissa, "0"), ".")
 	}
+	if keepZeros && !strings.Contains(mantissa, ".") {
+		mantissa += "."
+	}
 	if always > 0 && tail == "" && !strings.Contains(mantissa, ".") {
 		mantissa += ".0"
 	}
@@ -295,7 +305,7 @@ func grouped(f formatSpec, digits, sign string) string {
 		size = 4
 	}
 	end := len(digits)
-	if at := strings.IndexAny(digits, ".e%"); at >= 0 && size == 3 {
+	if at := strings.IndexAny(digits, ".eE%"); at >= 0 && size == 3 {
 		end = at
 	}
 	whole, rest := digits[:end], digits[end:]

@@ -195,6 +195,9 @@ func (w *percentWriter) converted(f formatSpec, v Value) (string, error) {
 		if f.kind != 's' {
 			s, err = w.run.repr(v)
 		}
+		if f.kind == 'a' {
+			s = asciiRepr(s)
+		}
 		if err != nil {
 			return "", err
 		}

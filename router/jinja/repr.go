@@ -179,6 +179,19 @@ func floatRepr(f float64) string {
 
 func reprString(s string) string { return string(appendStringRepr(nil, s)) }
 
+// asciiRepr is a repr with escapes for what is beyond ASCII.
+func asciiRepr(repr string) string {
+	var b strings.Builder
+	for _, r := range repr {
+		if r < utf8.RuneSelf {
+			b.WriteRune(r)
+		} else {
+			b.WriteString("\\" + escapeRune(r))
+		}
+	}
+	return b.String()
+}
+
 // appendStringRepr quotes as Python does: with the apostrophe, unless only that occurs in the text.
 func appendStringRepr(b []byte, s string) []byte {
 	quote := byte('\'')

@@ -23,7 +23,7 @@ func init() { // textMethods and what it names refer to each other
 		"title":        changed("title", title),
 		"capitalize":   changed("capitalize", capitalize),
 		"swapcase":     changed("swapcase", swapCase),
-		"casefold":     changed("casefold", func(s string) string { return lower(strings.ReplaceAll(s, "ß", "ss")) }),
+		"casefold":     changed("casefold", foldCase),
 		"isdigit":      asked("isdigit", func(s string) bool { return all(s, isDigit) }),
 		"isdecimal":    asked("isdecimal", func(s string) bool { return all(s, isDecimal) }),
 		"isnumeric":    asked("isnumeric", func(s string) bool { return all(s, isNumeric) }),
