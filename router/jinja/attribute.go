@@ -181,7 +181,7 @@ func (r *run) attribute(object Value, name string) (Value, error) {
 }
 
 func unsafeAttribute(object Value, name string) Value {
-	return &undefined{hint: "access to attribute " + reprString(name) + " of '" + object.typeName() + "' object is unsafe.", name: String(name), object: object, unsafe: true}
+	return &undefined{hint: "access to attribute " + reprString(name) + " of '" + object.typeName() + "' object is unsafe.", name: String(name)}
 }
 
 func isDunder(name string) bool {

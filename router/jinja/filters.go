@@ -1,5 +1,7 @@
 package jinja
 
+import "strings"
+
 // filter is what stands behind |.
 type filter func(r *run, value Value, a *arguments) (Value, error)
 
@@ -80,7 +82,7 @@ func attributePath(v Value) []Value {
 		return []Value{v}
 	}
 	var path []Value
-	for _, part := range splitText(s, ".") {
+	for _, part := range strings.Split(s, ".") {
 		if all(part, isDigit) {
 			if n, ok := parseWhole(part, 10); ok {
 				path = append(path, n)

@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"slices"
+	"strings"
 )
 
 // lazy is an iterator that begins when it is first read. Nothing happens, as in the reference, before that.
@@ -197,7 +198,7 @@ func filterSort(r *run, value Value, a *arguments) (Value, error) {
 	if v[2] != nil {
 		if s, ok := text(v[2]); ok {
 			paths = nil
-			for _, part := range splitText(s, ",") {
+			for _, part := range strings.Split(s, ",") {
 				paths = append(paths, attributePath(String(part)))
 			}
 		}

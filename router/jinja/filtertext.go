@@ -32,8 +32,6 @@ func textFilter(change func(string) string) filter {
 	}
 }
 
-func splitText(s, separator string) []string { return strings.Split(s, separator) }
-
 // titleWords begins each word with a capital. Words begin after white space, hyphens and opening brackets.
 func titleWords(s string) string {
 	var b strings.Builder

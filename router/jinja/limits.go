@@ -11,7 +11,7 @@ const (
 	// maxParseDepth bounds how deep brackets and blocks of a template may nest.
 	maxParseDepth = 200
 	// maxTreeDepth bounds the tree of one expression, long chains of operators included.
-	maxTreeDepth = 1000
+	maxTreeDepth = 400
 
 	// maxTokens bounds the tokens of a source.
 	maxTokens = 1 << 18

@@ -30,6 +30,7 @@ func hostile() map[string]string {
 		"doubling equal":      "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
 		"macro":               "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
 		"macros":              "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(150) }}",
+		"deep stack":          "{% macro f(n) %}" + strings.Repeat("{% if true %}", 150) + "{{ f(n)" + strings.Repeat(" + 'x'", 300) + " }}" + strings.Repeat("{% endif %}", 150) + "{% endmacro %}{{ f(1) }}",
 		"caller":              "{% macro f() %}{{ caller is defined }}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
 		"recursive loop":      "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
 		"format width":        "{{ '{:>1000000000}'.format(1) }}",

@@ -29,9 +29,6 @@ type token struct {
 	float float64
 }
 
-// is reports whether t is the name or the operator given.
-func (t *token) is(kind tokenKind, text string) bool { return t.kind == kind && t.text == text }
-
 func (t *token) operator(text string) bool { return t.kind == tokenOperator && t.text == text }
 
 func (t *token) name(text string) bool { return t.kind == tokenName && t.text == text }

@@ -25,9 +25,8 @@ type (
 	// String is text; its characters are those of UTF-8.
 	String string
 
-	bigInt  struct{ n *big.Int } // a whole number beyond 64 bits
-	markup  string               // text that is HTML already
-	missing struct{}             // stands for "no argument" where nil has another meaning
+	bigInt struct{ n *big.Int } // a whole number beyond 64 bits
+	markup string               // text that is HTML already
 )
 
 func (noneType) typeName() string   { return "NoneType" }
@@ -70,7 +69,6 @@ type undefined struct {
 	hint   string // the whole message, if not empty
 	object Value  // where name was looked for; nil stands for the variables
 	name   Value
-	unsafe bool // there is such an attribute, but not for templates
 }
 
 func (u *undefined) message() string {
