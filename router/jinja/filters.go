@@ -230,10 +230,8 @@ func filterReverse(r *run, value Value, a *arguments) (Value, error) {
 	if _, err := a.places("reverse", 0, 0); err != nil {
 		return nil, err
 	}
-	if s, ok := text(value); ok {
+	if _, ok := text(value); ok {
 		return r.slice(value, [3]Value{None, None, Int(-1)})
-	} else if s != "" {
-		return nil, nil
 	}
 	c, err := r.reversed(value)
 	if err != nil {

@@ -26,6 +26,11 @@ func FromJSON(data []byte) (Value, error) {
 	return v, nil
 }
 
+var jsonConstants = []struct {
+	word  string
+	value Value
+}{{"true", Bool(true)}, {"false", Bool(false)}, {"null", None}}
+
 type jsonReader struct {
 	text string
 	at   int
@@ -68,10 +73,10 @@ func (p *jsonReader) value(depth int) (Value, error) {
 	case c == '-' || c >= '0' && c <= '9':
 		return p.number()
 	}
-	for word, v := range map[string]Value{"true": Bool(true), "false": Bool(false), "null": None} {
-		if strings.HasPrefix(p.text[p.at:], word) {
-			p.at += len(word)
-			return v, nil
+	for _, constant := range jsonConstants {
+		if strings.HasPrefix(p.text[p.at:], constant.word) {
+			p.at += len(constant.word)
+			return constant.value, nil
 		}
 	}
 	return nil, p.fail("no value begins so")
