@@ -4,6 +4,9 @@
 // HTML escapes, raise_exception and strftime_now. The text is the reference's byte for byte; where the reference
 // stops with an error, Render does too.
 //
+// Left out, each with an error where it is reached: random, urlize and lipsum; pprint over more than one line; automatic
+// escaping; other templates by include, import and extends; complex numbers; encode, translate and maketrans of text.
+//
 // A Template is immutable: any number of goroutines may render it. Templates and conversations come from outside, so
 // every cost has a bound in Limits, and no input makes the package panic.
 package jinja
