@@ -113,6 +113,9 @@ func (s *Server) answer(dialect Dialect, w http.ResponseWriter, r *http.Request)
 		}
 	}
 	switch {
+	case dialect == Auto && s.all.methodsOf(r.URL.Path) != nil:
+		s.all.ServeHTTP(w, r)
+		return
 	case dialect == Auto:
 		dialect = s.detect(w, r)
 	case s.surfaces[dialect].methodsOf(r.URL.Path) == nil && s.surfaces[OpenAI].methodsOf(r.URL.Path) != nil:

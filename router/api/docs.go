@@ -1,42 +1,117 @@
 package api
 
 import (
-	_ "embed"
+	"bytes"
+	"compress/gzip"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync"
+
+	"lockstep/router/openapi"
 )
-
-//go:embed openapi.json
-var openAPI []byte
-
-const docsPage = `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Text Generation Inference</title></head>
-<body><h1>Text Generation Inference</h1><p>The API is described in <a href="/api-doc/openapi.json">openapi.json</a>.</p></body></html>
-`
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// describedBy are the routes that describe a dialect's routes.
-func describedBy(dialect Dialect) []route {
-	if dialect != TGI {
-		return nil
-	}
-	return []route{
+// assets is the path below which the page's files stand.
+var assets = "/docs/" + openapi.Version
+
+// describedBy are the routes that describe a dialect's routes: a page, its files and the document.
+func (s *Server) describedBy(dialect Dialect) []route {
+	table := []route{
 		{get, "/docs", serveDocsRedirect},
-		{get, "/docs/", serveDocs},
-		{get, "/api-doc/openapi.json", serveOpenAPI},
+		{get, "/docs/", servePage},
+		{get, assets + "/*", serveAsset},
+		{get, "/openapi.json", s.serveDocument(dialect)},
 	}
+	if dialect == TGI { // its own place for it
+		table = append(table, route{get, "/api-doc/openapi.json", s.serveDocument(dialect)})
+	}
+	return table
 }
 
-func serveDocsRedirect(w http.ResponseWriter, _ *http.Request) {
-	w.Header()["Location"] = []string{"/docs/"}
+// serveDocsRedirect answers as TGI does.
+func serveDocsRedirect(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Location"] = []string{prefixOf(r) + "/docs/"}
 	respond(w, http.StatusSeeOther, "", nil)
 }
 
-func serveDocs(w http.ResponseWriter, _ *http.Request) {
-	respond(w, http.StatusOK, "text/html", []byte(docsPage))
+// prefixOf returns the dialect's prefix with which a request came, "" for none.
+func prefixOf(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if prefix, ok := strings.CutSuffix(path, r.URL.Path); ok {
+		return prefix
+	}
+	return ""
 }
 
-func serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
-	respond(w, http.StatusOK, jsonType, openAPI)
+func servePage(w http.ResponseWriter, r *http.Request) {
+	prefix := prefixOf(r)
+	respond(w, http.StatusOK, "text/html; charset=utf-8", openapi.Page(prefix+"/openapi.json", prefix+assets))
+}
+
+func serveAsset(w http.ResponseWriter, r *http.Request) {
+	data, contentType, ok := openapi.Asset(strings.TrimPrefix(r.URL.Path, assets+"/"))
+	if !ok {
+		respond(w, http.StatusNotFound, "", nil)
+		return
+	}
+	h := w.Header()
+	h["Cache-Control"] = []string{"public, max-age=31536000, immutable"}
+	h["Vary"] = append(h["Vary"], "Accept-Encoding")
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h["Content-Encoding"] = []string{"gzip"}
+	} else if plain, err := gzip.NewReader(bytes.NewReader(data)); err == nil {
+		data, _ = io.ReadAll(plain)
+	}
+	respond(w, http.StatusOK, contentType, data)
+}
+
+// documents keeps the documents that were made last, until what they tell has changed.
+type documents struct {
+	mu      sync.Mutex
+	options openapi.Options
+	made    map[string][]byte
+}
+
+// get returns a document, which make makes if it is new.
+func (d *documents) get(options openapi.Options, name string, make func() []byte) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.options != options || d.made == nil {
+		d.options, d.made = options, map[string][]byte{}
+	}
+	if d.made[name] == nil {
+		d.made[name] = make()
+	}
+	return d.made[name]
+}
+
+// serveDocument returns the handler of a dialect's document; "" is that of all dialects. Without a prefix a dialect's
+// document has OpenAI's routes too, which stand beside it.
+func (s *Server) serveDocument(dialect Dialect) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		options, prefix := s.openAPIOptions(), prefixOf(r)
+		respond(w, http.StatusOK, jsonType, s.documents.get(options, string(dialect)+prefix, func() []byte {
+			if dialect == "" {
+				return options.All()
+			}
+			return options.Of(string(dialect), prefix == "" && dialect != OpenAI, prefix)
+		}))
+	}
+}
+
+// openAPIOptions are the limits that documents tell.
+func (s *Server) openAPIOptions() openapi.Options {
+	c := &s.config
+	o := openapi.Options{
+		TGI3: s.three(), OldLightLLMErrors: c.OldLightLLMErrors, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
+		MaxClientBatchSize: c.MaxClientBatchSize, MaxAnswers: min(openAIMaxChoices, c.Permits),
+	}
+	if model := s.backend.Model(); model != nil {
+		o.ModelID, o.MaxInputTokens, o.MaxTotalTokens = model.Card.ModelID, model.MaxInputLength, model.MaxTotalTokens
+		o.VocabularySize = model.Card.VocabularySize
+	}
+	return o
 }

@@ -79,14 +79,16 @@ type Backend interface {
 
 // Server answers HTTP requests.
 type Server struct {
-	config   Config
-	backend  Backend
-	metrics  *Metrics
-	log      zerolog.Logger
-	surfaces map[Dialect]*surface
-	started  time.Time
-	workers  chan struct{} // one element for each busy validation worker
-	permits  atomic.Int64  // in use
+	config    Config
+	backend   Backend
+	metrics   *Metrics
+	log       zerolog.Logger
+	surfaces  map[Dialect]*surface
+	all       *surface // describes all dialects
+	documents documents
+	started   time.Time
+	workers   chan struct{} // one element for each busy validation worker
+	permits   atomic.Int64  // in use
 }
 
 // New returns the server. It starts nothing.
@@ -94,11 +96,14 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
-		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), describedBy(TGI)),
-		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie(), describedBy(MindIE)),
-		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM(), describedBy(LightLLM)),
-		OpenAI:   s.newSurface(s.frameOpenAI, s.refuseOpenAI, s.openAI(), s.common(), describedBy(OpenAI)),
+		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), s.describedBy(TGI)),
+		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie(), s.describedBy(MindIE)),
+		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM(), s.describedBy(LightLLM)),
+		OpenAI:   s.newSurface(s.frameOpenAI, s.refuseOpenAI, s.openAI(), s.common(), s.describedBy(OpenAI)),
 	}
+	s.all = s.newSurface(s.frameTGI, refuseTGI, []route{
+		{get, "/docs", serveDocsRedirect}, {get, "/docs/", servePage}, {get, assets + "/*", serveAsset}, {get, "/openapi.json", s.serveDocument("")},
+	})
 	return s
 }
 

@@ -1,0 +1,135 @@
+package openapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+)
+
+// object is a JSON object that keeps the order of its members. The other values are those of encoding/json with numbers as
+// they are spelled.
+type object struct {
+	names  []string
+	values map[string]any
+}
+
+type number = json.Number
+
+func newObject() *object { return &object{values: map[string]any{}} }
+
+func (o *object) set(name string, value any) {
+	if _, ok := o.values[name]; !ok {
+		o.names = append(o.names, name)
+	}
+	o.values[name] = value
+}
+
+func (o *object) remove(name string) {
+	delete(o.values, name)
+	o.names = slices.DeleteFunc(o.names, func(other string) bool { return other == name })
+}
+
+// object returns a member that is an object, an empty one if there is none.
+func (o *object) object(name string) *object {
+	if member, ok := o.values[name].(*object); ok {
+		return member
+	}
+	return newObject()
+}
+
+// replace takes the entries of another part: its paths, and its components of each kind.
+func (o *object) replace(other *object) {
+	components, others := o.object("components"), other.object("components")
+	for _, pair := range [][2]*object{
+		{o.object("paths"), other.object("paths")},
+		{components.object("schemas"), others.object("schemas")},
+		{components.object("responses"), others.object("responses")},
+	} {
+		for _, name := range pair[1].names {
+			pair[0].set(name, pair[1].values[name])
+		}
+	}
+}
+
+// readFile reads one of the files. They are part of the program: one that is broken is a bug.
+func readFile(name string) *object {
+	data, err := files.ReadFile(name)
+	if err != nil {
+		panic(err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	value, err := readValue(decoder)
+	if err != nil {
+		panic(name + ": " + err.Error())
+	}
+	return value.(*object)
+}
+
+func readValue(decoder *json.Decoder) (any, error) {
+	token, err := decoder.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch token {
+	case json.Delim('{'):
+		o := newObject()
+		for decoder.More() {
+			name, err := decoder.Token()
+			if err != nil {
+				return nil, err
+			}
+			value, err := readValue(decoder)
+			if err != nil {
+				return nil, err
+			}
+			o.set(name.(string), value)
+		}
+		_, err := decoder.Token()
+		return o, err
+	case json.Delim('['):
+		list := []any{}
+		for decoder.More() {
+			value, err := readValue(decoder)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, value)
+		}
+		_, err := decoder.Token()
+		return list, err
+	}
+	return token, nil
+}
+
+// MarshalJSON writes the members in their order.
+func (o *object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, name := range o.names {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		for j, value := range []any{name, o.values[name]} {
+			if j > 0 {
+				b.WriteByte(':')
+			}
+			encoder := json.NewEncoder(&b)
+			encoder.SetEscapeHTML(false)
+			if err := encoder.Encode(value); err != nil {
+				return nil, err
+			}
+			b.Truncate(b.Len() - 1) // the encoder's newline
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+func (o *object) encode() []byte {
+	data, err := o.MarshalJSON()
+	if err != nil {
+		panic(err) // nothing in it can fail
+	}
+	return data
+}
