@@ -26,7 +26,7 @@ func (s *Server) describedBy(dialect Dialect) []route {
 		{get, "/openapi.json", s.serveDocument(dialect)},
 	}
 	if dialect == TGI { // its own place for it
-		table = append(table, route{get, "/api-doc/openapi.json", s.serveDocument(dialect)})
+		table = append(table, route{get, "/api-doc/openapi.json", serveTGIForm})
 	}
 	return table
 }
@@ -48,7 +48,7 @@ func prefixOf(r *http.Request) string {
 
 func servePage(w http.ResponseWriter, r *http.Request) {
 	prefix := prefixOf(r)
-	respond(w, http.StatusOK, "text/html; charset=utf-8", openapi.Page(prefix+"/openapi.json", prefix+assets))
+	respond(w, http.StatusOK, "text/html", openapi.Page(prefix+"/openapi.json", prefix+assets))
 }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) {
@@ -86,6 +86,10 @@ func (d *documents) get(options openapi.Options, name string, make func() []byte
 		d.made[name] = make()
 	}
 	return d.made[name]
+}
+
+func serveTGIForm(w http.ResponseWriter, _ *http.Request) {
+	respond(w, http.StatusOK, jsonType, openapi.TGIForm)
 }
 
 // serveDocument returns the handler of a dialect's document; "" is that of all dialects. Without a prefix a dialect's

@@ -15,6 +15,12 @@ import (
 //go:embed common.json tgi.json tgi_3.json mindie.json lightllm.json lightllm_old.json openai.json
 var files embed.FS
 
+// TGIForm is what TGI 0.9.4 has at /api-doc/openapi.json, for those who make clients from it: its operations, schemas and
+// their names, in OpenAPI 3.0.
+//
+//go:embed api_doc.json
+var TGIForm []byte
+
 // Dialects are those that have a file, in the order in which a document of all has them. OpenAI's paths have no prefix there.
 var Dialects = []string{"openai", "tgi", "mindie", "lightllm"}
 
