@@ -24,8 +24,8 @@ func required(t *testing.T, variable, what string, err error) {
 	t.Skipf("%s is not here: %v", what, err)
 }
 
-// client runs scripts/clients/clients.py with the clients that scripts/get-clients brings.
-func client(t *testing.T, arguments ...string) {
+// broughtClients is the path of something that scripts/get-clients brings.
+func broughtClients(t *testing.T, path string) string {
 	t.Helper()
 	cache := os.Getenv("LOCKSTEP_CACHE")
 	if cache == "" {
@@ -35,14 +35,29 @@ func client(t *testing.T, arguments ...string) {
 		}
 		cache = filepath.Join(home, ".cache/lockstep")
 	}
-	python := filepath.Join(cache, "clients/bin/python")
-	if _, err := os.Stat(python); err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "the Python clients (scripts/get-clients)", err)
+	path = filepath.Join(cache, "clients", path)
+	if _, err := os.Stat(path); err != nil {
+		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "what scripts/get-clients brings", err)
 	}
-	output, err := exec.Command(python, append([]string{"../scripts/clients/clients.py"}, arguments...)...).CombinedOutput()
+	return path
+}
+
+// runClient runs a program of scripts/clients and shows what it printed when it fails.
+func runClient(t *testing.T, program string, arguments ...string) string {
+	t.Helper()
+	command := exec.Command(program, arguments...)
+	command.Env = append(os.Environ(), "NODE_PATH="+broughtClients(t, "node/node_modules"))
+	output, err := command.CombinedOutput()
 	if err != nil {
-		t.Errorf("%v: %s", err, output)
+		t.Errorf("%v: %v: %s", arguments, err, output)
 	}
+	return string(output)
+}
+
+// client runs scripts/clients/clients.py.
+func client(t *testing.T, arguments ...string) {
+	t.Helper()
+	runClient(t, broughtClients(t, "tgi/bin/python"), append([]string{"../scripts/clients/clients.py"}, arguments...)...)
 }
 
 // The replaced servers' own clients, unchanged: they stream, read details, hit errors and leave.
@@ -50,6 +65,61 @@ func TestRealClients(t *testing.T) {
 	requireAll(t)
 	s := serve(t, "--num-shard", "2")
 	client(t, "tgi", s.url)
+}
+
+// OpenAI's clients of Python and Node, and those of frameworks, unchanged: whole answers, streams, leaving, errors, retries.
+func TestOpenAIClients(t *testing.T) {
+	requireAll(t)
+	s := serve(t, "--num-shard", "2", "--max-concurrent-requests", "2")
+	for _, name := range []string{"openai", "hub", "langchain", "litellm", "llamaindex"} {
+		t.Run(name, func(t *testing.T) {
+			runClient(t, broughtClients(t, "openai/bin/python"), "../scripts/clients/openai_clients.py", name, s.url)
+		})
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "node", err)
+	}
+	for _, name := range []string{"openai", "ai"} {
+		t.Run("node "+name, func(t *testing.T) { runClient(t, node, "../scripts/clients/openai_clients.mjs", name, s.url) })
+	}
+}
+
+// A real model answers two turns, of which the second needs the first.
+func TestSensibleChat(t *testing.T) {
+	requireAll(t)
+	model := filepath.Join(filepath.Dir(broughtClients(t, "")), "SmolLM2-135M-Instruct.Q4_1.gguf")
+	if _, err := os.Stat(model); err != nil {
+		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "the model (scripts/get-model smollm2)", err)
+	}
+	s := serve(t, "--num-shard", "2", "--model-id", model)
+	t.Log(runClient(t, broughtClients(t, "openai/bin/python"), "../scripts/clients/openai_clients.py", "sensible", s.url))
+}
+
+// AIPerf drives the server and prints its table.
+func TestAIPerf(t *testing.T) {
+	requireAll(t)
+	s := serve(t, "--num-shard", "1", "--threads", "1")
+	folder := t.TempDir()
+	output := runClient(t, broughtClients(t, "aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url, "--endpoint-type", "chat", "--streaming",
+		"--concurrency", "2", "--request-count", "10", "--tokenizer", "demo/model", "--synthetic-input-tokens-mean", "30", "--output-tokens-mean", "20",
+		"--extra-inputs", "ignore_eos:true", "--use-server-token-count", "--ui", "none", "--artifact-dir", folder)
+	table, err := os.ReadFile(filepath.Join(folder, "profile_export_console.txt"))
+	if err != nil || !strings.Contains(string(table), "Inter Token Latency (ms)") {
+		t.Errorf("AIPerf printed no table: %v\n%s", err, output)
+	}
+	var exported struct {
+		Count  struct{ Avg float64 } `json:"request_count"`
+		Rate   struct{ Avg float64 } `json:"request_error_rate"`
+		Tokens struct{ Avg float64 } `json:"total_output_tokens"`
+	}
+	data, err := os.ReadFile(filepath.Join(folder, "profile_export_aiperf.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &exported)
+	}
+	if err != nil || exported.Count.Avg != 10 || exported.Rate.Avg != 0 || exported.Tokens.Avg != 200 {
+		t.Errorf("AIPerf counted %+v, %v", exported, err)
+	}
 }
 
 // The script of LightLLM's manual asks reward models for scores.
