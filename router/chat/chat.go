@@ -59,13 +59,13 @@ func (e *Error) Error() string { return e.Message }
 
 func failf(format string, values ...any) error { return &Error{fmt.Sprintf(format, values...)} }
 
-// continueTag marks where the last message's own text ends.
-const continueTag = "CONTINUE_FINAL_MESSAGE_TAG "
+// continueTag marks where the last message's own text ends. The space at its end is gone if the template trims messages.
+const continueTag = "\ue000the last message ends here\ue000 "
 
 // Render returns the prompt. Its errors are *Error and those of jinja.Template.Render.
 func (t *Template) Render(c *Conversation) (string, error) {
 	if c.AddGenerationPrompt && c.ContinueFinalMessage {
-		return "", failf("continue_final_message and add_generation_prompt are not compatible")
+		return "", failf("the last message cannot be continued and an answer opened behind it at once")
 	}
 	messages, err := readMessages(c.Messages)
 	if err != nil {
@@ -171,7 +171,7 @@ func checkDocuments(documents jinja.Value) error {
 	}
 	for _, document := range list.Items() {
 		if _, ok := document.(*jinja.Dict); !ok {
-			return failf("Documents should be a list of dicts with 'title' and 'text' keys!")
+			return failf("every document must be an object")
 		}
 	}
 	return nil
@@ -190,7 +190,7 @@ func (t *Template) continued(messages *jinja.List, variables map[string]jinja.Va
 	tag := strings.TrimSpace(continueTag)
 	at := strings.LastIndex(text, tag)
 	if at < 0 || !strings.Contains(text, strings.TrimFunc(final, isSpace)) {
-		return "", failf("continue_final_message is set but the final message does not appear in the chat after applying the chat template! Final message to continue: %s", strings.TrimFunc(final, isSpace))
+		return "", failf("the last message cannot be continued: the template does not write it as it is")
 	}
 	if strings.HasPrefix(text[at:], continueTag) {
 		return text[:at], nil
@@ -206,15 +206,15 @@ func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f 
 func (t *Template) tagFinal(messages *jinja.List) (string, error) {
 	items := messages.Items()
 	if len(items) == 0 {
-		return "", failf("continue_final_message is set but the conversation is empty!")
+		return "", failf("there is no message to continue")
 	}
 	message := items[len(items)-1].(*jinja.Dict)
 	if !strings.Contains(t.source, "content") {
-		return "", failf("continue_final_message is set to \"content\" but this is not an accepted field in the chat_template")
+		return "", failf("the last message cannot be continued: the template reads no content")
 	}
 	switch content := message.Get("content").(type) {
 	case nil:
-		return "", failf("continue_final_message is set but the final message has no \"content\" to continue!")
+		return "", failf("the last message has no content to continue")
 	case jinja.String:
 		message.Set("content", content+continueTag)
 		return string(content), nil
@@ -229,7 +229,7 @@ func (t *Template) tagFinal(messages *jinja.List) (string, error) {
 				return string(text), nil
 			}
 		}
-		return "", failf("continue_final_message is set but we could not find any text to continue in the final message!")
+		return "", failf("the last message has no text to continue")
 	}
-	return "", failf("continue_final_message is set but the final message's content is no text")
+	return "", failf("the last message's content is no text to continue")
 }
