@@ -60,7 +60,7 @@ func (e *Error) Error() string { return e.Message }
 func failf(format string, values ...any) error { return &Error{fmt.Sprintf(format, values...)} }
 
 // continueTag marks where the last message's own text ends. The space at its end is gone if the template trims messages.
-const continueTag = "\ue000the last message ends here\ue000 "
+const continueTag = "LOCKSTEP_LAST_MESSAGE_ENDS_HERE "
 
 // Render returns the prompt. Its errors are *Error and those of jinja.Template.Render.
 func (t *Template) Render(c *Conversation) (string, error) {
