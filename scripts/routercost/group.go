@@ -55,7 +55,7 @@ func startGroup(url string, step time.Duration) (*group, error) {
 	}
 	g := &group{ref: protocol.GroupRef{Group: "nothing", Incarnation: uint64(time.Now().UnixNano())}, step: step, done: make(chan struct{}),
 		routers: map[string]*routerFrames{}, incoming: make(chan struct{}, 1)}
-	if g.card, err = json.Marshal(protocol.ModelCard{ModelID: "nothing", DataType: "torch.float32", DeviceType: "cpu", VocabularySize: 2048, MaxPositions: 1 << 16,
+	if g.card, err = json.Marshal(protocol.ModelCard{ModelID: "nothing", Chat: protocol.ChatSource{Template: "{% for m in messages %}{{ m.content }}{% endfor %}"}, DataType: "torch.float32", DeviceType: "cpu", VocabularySize: 2048, MaxPositions: 1 << 16,
 		NumericsID: "nothing", Tokenizer: protocol.TokenizerSource{HuggingFace: tokenizer}}); err != nil {
 		return nil, err
 	}

@@ -3,9 +3,10 @@
 // and clients run in this process and are not counted.
 //
 //	make build
-//	go run ./scripts/routercost [-streams 128,1024] [-tokens 200] [-step 0] [-rounds 3]
+//	go run ./scripts/routercost [-streams 128,1024] [-tokens 200] [-step 0] [-rounds 3] [-chat]
 //
-// The log-probability of each token tells when its frame was sent, so the time from there to the client's read is known.
+// The log-probability of each token tells when its frame was sent, so the time from there to the client's read is known. With
+// -chat the streams are OpenAI's chats without log-probabilities, and it is not.
 package main
 
 import (
@@ -35,14 +36,15 @@ func main() {
 	tokens := flag.Int("tokens", 200, "tokens of each stream")
 	step := flag.Duration("step", 0, "time of a step of the group")
 	rounds := flag.Int("rounds", 3, "rounds; each is printed")
+	chat := flag.Bool("chat", false, "stream OpenAI's chats instead of TGI's generations")
 	flag.Parse()
 	log.SetFlags(0)
-	if err := run(*streams, *tokens, *step, *rounds); err != nil {
+	if err := run(*streams, *tokens, *step, *rounds, *chat); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(streams string, tokens int, step time.Duration, rounds int) error {
+func run(streams string, tokens int, step time.Duration, rounds int, chat bool) error {
 	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, MaxPayload: 8 << 20})
 	if err != nil {
 		return err
@@ -62,6 +64,7 @@ func run(streams string, tokens int, step time.Duration, rounds int) error {
 		return err
 	}
 	defer r.stop()
+	r.chat = chat
 	fmt.Println("| streams | tokens/s | router CPU s per million tokens | router MiB | frame to client p50 | p99 |")
 	fmt.Println("|---:|---:|---:|---:|---:|---:|")
 	for _, text := range strings.Split(streams, ",") {
@@ -84,6 +87,7 @@ type router struct {
 	pid     int // of the process that serves
 	url     string
 	client  *http.Client
+	chat    bool // streams are chats
 }
 
 func startRouter(natsURL string) (*router, error) {
@@ -191,12 +195,16 @@ func (r *router) measure(streams, tokens int) error {
 	return nil
 }
 
-var logprobMark = []byte(`"logprob":`)
+var logprobMark, contentMark = []byte(`"logprob":`), []byte(`"delta":{"content":`)
 
 // stream reads one generation, and for each token how long ago its frame was sent.
 func (r *router) stream(number, tokens int) ([]time.Duration, error) {
-	body := fmt.Sprintf(`{"inputs":"Once upon a time %d","parameters":{"max_new_tokens":%d}}`, number, tokens)
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, r.url+"/tgi/generate_stream", strings.NewReader(body))
+	path, body := "/tgi/generate_stream", fmt.Sprintf(`{"inputs":"Once upon a time %d","parameters":{"max_new_tokens":%d}}`, number, tokens)
+	if r.chat {
+		path = "/v1/chat/completions"
+		body = fmt.Sprintf(`{"messages":[{"role":"user","content":"Once upon a time %d"}],"max_tokens":%d,"temperature":0,"stream":true}`, number, tokens)
+	}
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, r.url+path, strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -211,6 +219,12 @@ func (r *router) stream(number, tokens int) ([]time.Duration, error) {
 		line, err := lines.ReadSlice('\n')
 		if err != nil {
 			return delays, nil
+		}
+		if r.chat {
+			if bytes.Contains(line, contentMark) {
+				delays = append(delays, 0)
+			}
+			continue
 		}
 		at := bytes.Index(line, logprobMark)
 		if at < 0 {
