@@ -14,6 +14,7 @@ import (
 	"lockstep/launcher/supervise"
 	"lockstep/protocol"
 	"lockstep/router"
+	"lockstep/router/api"
 	"lockstep/shard"
 	"lockstep/shard/collective"
 )
@@ -213,9 +214,13 @@ func (l *launcher) announce() {
 	if l.shards != nil {
 		what = fmt.Sprintf("%s on %d shards", l.modelName(), l.shards.size)
 	}
+	path, body := "/generate_stream", `{"inputs":"Once upon a time","parameters":{"max_new_tokens":100}}`
+	if l.Dialect == string(api.OpenAI) {
+		path, body = "/v1/completions", `{"prompt":"Once upon a time","max_tokens":100,"stream":true}`
+	}
 	fmt.Printf("Lockstep serves %s at %s\n", what, url)
-	fmt.Printf("curl -N %s/generate_stream -H 'Content-Type: application/json' -d '%s'\n", url,
-		`{"inputs":"Once upon a time","parameters":{"max_new_tokens":100}}`)
+	fmt.Printf("curl -N %s%s -H 'Content-Type: application/json' -d '%s'\n", url, path, body)
+	fmt.Printf("all routes: %s/docs/\n", url)
 }
 
 func (l *launcher) modelName() string {
