@@ -346,13 +346,13 @@ func (c *openAIChoice) show(t *token, last *generation) string {
 
 // finishReason is OpenAI's word.
 func (c *openAIChoice) finishReason() string {
-	if c.last.finish == "length" {
+	if c.last.finish == "length" || c.silent() {
 		return "length"
 	}
 	return "stop"
 }
 
-// tokens is how many were generated, as far as the client is concerned.
+// generated is how many tokens there are, as far as the client is concerned.
 func (c *openAIChoice) generated() int {
 	if c.silent() {
 		return 0
