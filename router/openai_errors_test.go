@@ -90,6 +90,7 @@ var openAIErrors = []struct {
 	{"/v1/models/none", "", "", 404, "model", "model_not_found"},
 	{"/v1/embeddings", `{}`, "", 404, "", "unknown_url"},
 	{"/detokenize", `{"tokens":[5,"a"]}`, "", 400, "tokens[1]", "invalid_type"},
+	{"/detokenize", `{"tokens":[9999999]}`, "", 400, "tokens", "invalid_value"},
 	{"/detokenize", `{}`, "", 400, "tokens", "missing_required_parameter"},
 	{"/tokenize", `{"messages":[{"role":"tool","content":"5"}]}`, "", 400, "messages", "chat_template_error"},
 }

@@ -243,10 +243,8 @@ func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, er
 	if b.chat {
 		param = "messages"
 	}
-	for _, id := range p.ids {
-		if int(id) >= model.Card.VocabularySize {
-			return nil, wrongValue(param, "token id %d is outside the vocabulary of %d.", id, model.Card.VocabularySize)
-		}
+	if err := checkTokens(param, p.ids, model); err != nil {
+		return nil, err
 	}
 	if n := b.truncateTokens; n > 0 && len(p.ids) > n {
 		p.ids = p.ids[len(p.ids)-n:]
@@ -279,6 +277,16 @@ func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, er
 		Prompt: p.ids, MaxNewTokens: newTokens, PromptLogprobs: b.echo && b.logprobs, TopLogprobs: b.topLogprobs,
 		StopTokens: b.stopTokens, CacheSalt: b.cacheSalt, CardDigest: model.Digest,
 	}, nil
+}
+
+// checkTokens refuses ids outside the vocabulary.
+func checkTokens(param string, ids []int32, model *Model) error {
+	for _, id := range ids {
+		if int(id) >= model.Card.VocabularySize {
+			return wrongValue(param, "token id %d is outside the vocabulary of %d.", id, model.Card.VocabularySize)
+		}
+	}
+	return nil
 }
 
 // resolveSampling says how the copy-th answer of a prompt is chosen: with a seed, as a request of its own with that seed

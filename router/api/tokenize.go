@@ -201,6 +201,11 @@ func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
 		s.refuseAsOpenAI(w, refusal)
 		return
 	}
-	prompt := model.Tokenizer.Decode(body.prompts[0].ids, false)
+	ids := body.prompts[0].ids
+	if err := checkTokens("tokens", ids, model); err != nil {
+		s.refuseAsOpenAI(w, err)
+		return
+	}
+	prompt := model.Tokenizer.Decode(ids, false)
 	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"prompt":`), prompt), '}'))
 }
