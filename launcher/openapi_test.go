@@ -84,3 +84,18 @@ func TestSchemathesis(t *testing.T) {
 		})
 	}
 }
+
+// A browser opens the page with all routes and asks the server from it: no error, nothing from elsewhere.
+func TestDocsInABrowser(t *testing.T) {
+	requireAll(t)
+	node, err := exec.LookPath("node")
+	if err != nil {
+		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "node", err)
+	}
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "chromium (scripts/get-clients)", err)
+	}
+	s := serveDemo(t)
+	runClient(t, node, "../scripts/clients/docs_page.mjs", s.url, chromium)
+}
