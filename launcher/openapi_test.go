@@ -19,7 +19,9 @@ func schemathesis(t *testing.T, url string, examples int, checks []string, more 
 	arguments := append([]string{"run", url + "/openapi.json", "--checks", strings.Join(checks, ","), "--phases", "examples,coverage,fuzzing",
 		"--max-examples", strconv.Itoa(examples), "--seed", "1", "--workers", "2", "--request-timeout", "60", "--continue-on-failure", "--warnings", "off",
 		"--report", "json", "--report-dir", folder}, more...)
-	output, err := exec.Command(broughtClients(t, "schemathesis/bin/schemathesis"), arguments...).CombinedOutput()
+	command := exec.Command(broughtClients(t, "schemathesis/bin/schemathesis"), arguments...)
+	command.Dir = folder // it leaves notes where it runs
+	output, err := command.CombinedOutput()
 	reports, _ := filepath.Glob(filepath.Join(folder, "*.json"))
 	if len(reports) != 1 {
 		t.Fatalf("no report: %v\n%s", err, output)
