@@ -418,3 +418,47 @@ func TestOpenAIStops(t *testing.T) {
 		}
 	}
 }
+
+// With TGI 3's form a last message of the assistant is continued, more tokens than fit are cut, its headers come along, and
+// /invocations takes what OpenAI's routes take.
+func TestOpenAIAsTGI3(t *testing.T) {
+	t.Parallel()
+	const body = `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"Once upon"}],"max_tokens":100000,"temperature":0}`
+	for version, c := range map[string]struct {
+		end    string
+		status int
+	}{
+		"0.9.4": {"<|im_start|>assistant\nOnce upon<|im_end|>\n<|im_start|>assistant\n", 400},
+		"3":     {"<|im_start|>assistant\nOnce upon", 200},
+	} {
+		natsURL := startNATS(t)
+		startGroup(t, natsURL, fleettest.Options{})
+		url, _ := startRouter(t, natsURL, router.Config{TGIVersion: version, MaxInputLength: 60, MaxTotalTokens: 80})
+		var written struct {
+			Text string `json:"templated_text"`
+		}
+		_, text := post(t, url+"/chat_tokenize", body)
+		if err := json.Unmarshal([]byte(text), &written); err != nil || !strings.HasSuffix(written.Text, c.end) {
+			t.Errorf("%s: the template wrote %s", version, text)
+		}
+		response, err := http.Post(url+chats, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		h := response.Header
+		if three := version == "3"; response.StatusCode != c.status || three != (h.Get("X-Generated-Tokens") != "") || three == (h.Get("X-Request-Id") != "") {
+			t.Errorf("%s: %s %v", version, response.Status, h)
+		}
+		want := map[string]int{"0.9.4": 422, "3": 200}[version]
+		for _, body := range []string{body, `{"prompt":"a","max_tokens":3}`} {
+			if status, answer := post(t, url+"/invocations", body); status != want || want == 200 && !strings.Contains(answer, `"usage"`) {
+				t.Errorf("%s: /invocations %s: %d %s", version, body, status, answer)
+			}
+		}
+		status, _ := post(t, url+completions, `{"prompt":["a","b","c","d","e"],"max_tokens":1}`)
+		if status != map[string]int{"0.9.4": 200, "3": 400}[version] {
+			t.Errorf("%s: five prompts: %d", version, status)
+		}
+	}
+}

@@ -42,10 +42,10 @@ type output struct {
 	prompt   []float32 // log-probabilities of prompt tokens start, …
 	// promptTop are the likeliest tokens at the place of each, where they are wanted.
 	promptTop [][]sample.Alternative
-	start    int
-	begun    bool // its computation has begun, or found more in the prefix cache; then known and cached tokens count
-	known    int
-	cached   int
+	start     int
+	begun     bool // its computation has begun, or found more in the prefix cache; then known and cached tokens count
+	known     int
+	cached    int
 }
 
 // newEngine returns the engine of a model that is attached to its group. broadcast sends a plan to the other ranks.
