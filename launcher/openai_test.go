@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,5 +165,45 @@ func TestOpenAIAnswersOutliveKills(t *testing.T) {
 	clients.Wait()
 	if kills == 0 {
 		t.Errorf("%d chunks, and nothing was killed", chunks)
+	}
+}
+
+// What the model says of tokens is the same whether it has just generated them or is asked about them as a prompt.
+func TestEchoTellsWhatGenerationTold(t *testing.T) {
+	s := serveDemo(t)
+	ask := func(body string) (ids []int32, logprobs []float32, top []map[string]float32) {
+		response, err := http.Post(s.url+"/v1/completions", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var answer struct {
+			Choices []struct {
+				Prompt   []int32 `json:"prompt_token_ids"`
+				Tokens   []int32 `json:"token_ids"`
+				Logprobs struct {
+					Values []float32            `json:"token_logprobs"`
+					Top    []map[string]float32 `json:"top_logprobs"`
+				}
+			}
+		}
+		if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || len(answer.Choices) != 1 {
+			t.Fatalf("%s: %s, %v", body, response.Status, err)
+		}
+		c := answer.Choices[0]
+		return append(c.Prompt, c.Tokens...), c.Logprobs.Values, c.Logprobs.Top
+	}
+	ids, logprobs, top := ask(`{"prompt":"Once upon a time","max_tokens":24,"temperature":0,"logprobs":4,"return_token_ids":true}`)
+	prompt, err := json.Marshal(ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, echoed, echoedTop := ask(fmt.Sprintf(`{"prompt":%s,"max_tokens":0,"temperature":0,"logprobs":4,"echo":true}`, prompt))
+	if len(echoed) != len(ids) || len(logprobs) != 24 {
+		t.Fatalf("%d and %d log-probabilities for %d tokens", len(logprobs), len(echoed), len(ids))
+	}
+	first := len(ids) - len(logprobs)
+	if !slices.Equal(echoed[first:], logprobs) || !reflect.DeepEqual(echoedTop[first:], top) {
+		t.Errorf("generated %v %v\nechoed    %v %v", logprobs, top, echoed[first:], echoedTop[first:])
 	}
 }
