@@ -21,7 +21,9 @@ type result struct {
 	logprob []uint32
 	prompt  []uint32
 	top     []uint32 // ids and log-probabilities
-	finish  protocol.Finish
+	// promptTop are those of the prompt; they come in as many parts as the prompt was computed in.
+	promptTop []uint32
+	finish    protocol.Finish
 }
 
 // testGroup runs a whole group within the test: rank 0's engine on this goroutine, the others following on their own.

@@ -185,7 +185,7 @@ func (r *result) take(out *output) {
 	}
 	for _, top := range out.promptTop {
 		for _, alternative := range top {
-			r.prompt = append(r.prompt, uint32(alternative.Token), math.Float32bits(alternative.Logprob))
+			r.promptTop = append(r.promptTop, uint32(alternative.Token), math.Float32bits(alternative.Logprob))
 		}
 	}
 	if !out.yields {
@@ -208,6 +208,8 @@ func (r *result) difference(other *result) string {
 		return "another log-probability"
 	case !slices.Equal(r.prompt, other.prompt):
 		return "other log-probabilities of the prompt"
+	case !slices.Equal(r.promptTop, other.promptTop):
+		return "other alternatives of the prompt"
 	case !slices.Equal(r.top, other.top):
 		return "other alternatives"
 	case r.finish != other.finish:
