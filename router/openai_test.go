@@ -304,6 +304,24 @@ func TestOpenAIStreamErrors(t *testing.T) {
 	}
 }
 
+// Usage counts a prompt once, however many answers it has, and every answer; each chunk can tell it.
+func TestOpenAIUsage(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	_, answers := askOpenAI(t, url+completions, `{"prompt":[[10,11,12],[13,14]],"n":2,"best_of":3,"max_tokens":4}`)
+	if _, usage := together(t, answers); usage != (openAIUsage{Prompt: 5, Completion: 24, Total: 29}) {
+		t.Errorf("got %+v", usage)
+	}
+	_, chunks := askOpenAI(t, url+completions, `{"prompt":[10,11,12],"max_tokens":4,"stream":true,"stream_options":{"continuous_usage_stats":true}}`)
+	for i, chunk := range chunks {
+		if chunk.Usage == nil || *chunk.Usage != (openAIUsage{Prompt: 3, Completion: i + 1, Total: i + 4}) {
+			t.Errorf("chunk %d: %+v", i, chunk.Usage)
+		}
+	}
+}
+
 // What templates are given: parts as text unless they read parts, developers as the system unless they know them, arguments
 // as objects, tools where nothing is generated.
 func TestOpenAIConversations(t *testing.T) {
@@ -318,6 +336,7 @@ func TestOpenAIConversations(t *testing.T) {
 		{plain, `"tools":[{"a":1}],"tool_choice":"auto"`, `system:d;user:ab;assistant:c;7[{'a': 1}]`},
 		{strings.ReplaceAll(strings.ReplaceAll(parts, "[{{", "{{"), "}}]", "}}"), ``, `devdabc`},
 		{parts, ``, `devdabc`}, // it writes parts otherwise than text: it gets text
+		{strings.ReplaceAll(parts, "[{{ p.text }}]", "{{ p.text }}{{ '+' if not loop.last }}"), ``, `devda+bc`},
 		{plain + `{{ documents[0].x }}{{ deep.er }}`, `"documents":[{"x":5}],"chat_template_kwargs":{"deep":{"er":"!"}}`, `system:d;user:ab;assistant:c;7None5!`},
 	} {
 		natsURL := startNATS(t)
