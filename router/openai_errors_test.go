@@ -41,6 +41,10 @@ var openAIErrors = []struct {
 	{chats, messages(`[{"role":"assistant"}]`), "", 400, "messages[0].content", "invalid_value"},
 	{chats, messages(`[{"role":"tool","content":"5"}]`), "", 400, "messages", "chat_template_error"},
 	{chats, aChat, `"tools":[{"type":"function","function":{"name":"f"}}]`, 400, "tools", "unsupported_parameter"},
+	{chats, messages(`[{"role":"user","tool_calls":null}]`), "", 400, "messages[0].content", "missing_required_parameter"},
+	{chats, aChat, `"documents":5`, 400, "documents", "invalid_type"},
+	{chats, aChat, `"documents":[5]`, 400, "documents[0]", "invalid_type"},
+	{chats, aChat, `"chat_template_kwargs":[]`, 400, "chat_template_kwargs", "invalid_type"},
 	{chats, aChat, `"tool_choice":"required"`, 400, "tool_choice", "unsupported_parameter"},
 	{chats, aChat, `"response_format":{"type":"json_object"}`, 400, "response_format", "unsupported_parameter"},
 	{chats, aChat, `"response_format":5`, 400, "response_format", "invalid_type"},
@@ -92,6 +96,8 @@ var openAIErrors = []struct {
 	{"/detokenize", `{"tokens":[5,"a"]}`, "", 400, "tokens[1]", "invalid_type"},
 	{"/detokenize", `{"tokens":[9999999]}`, "", 400, "tokens", "invalid_value"},
 	{"/detokenize", `{}`, "", 400, "tokens", "missing_required_parameter"},
+	{"/detokenize", `{"tokens":null,"prompt":"a"}`, "", 400, "tokens", "missing_required_parameter"},
+	{"/tokenize", aChat, `"tools":[[]]`, 400, "tools[0]", "invalid_type"},
 	{"/tokenize", `{"messages":[{"role":"tool","content":"5"}]}`, "", 400, "messages", "chat_template_error"},
 }
 

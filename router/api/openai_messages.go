@@ -68,13 +68,15 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 				return "", wrongType(at+".role", "a string", value)
 			}
 		case "content":
-			content = value != nil
+			content = content || value != nil
 			if _, err := joinedParts(at+".content", m.value); err != nil {
 				return "", err
 			}
 		case "tool_calls":
-			message[i].value = parsedArguments(m.value)
-			content = true
+			if value != nil {
+				message[i].value = parsedArguments(m.value)
+				content = true
+			}
 		case "function_call", "refusal":
 			content = content || value != nil
 		}

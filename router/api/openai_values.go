@@ -134,11 +134,29 @@ func stringField(set func(*openAIBody, string)) openAIField {
 	}
 }
 
-// rawField takes a value whose first byte is known, as it is.
-func rawField(first byte, want string, set func(*openAIBody, json.RawMessage)) openAIField {
+// objectField takes an object as it is.
+func objectField(set func(*openAIBody, json.RawMessage)) openAIField {
 	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
-		if raw[0] != first {
-			return wrongType(name, want, decoded(raw))
+		if raw[0] != '{' {
+			return wrongType(name, "an object", decoded(raw))
+		}
+		set(b, raw)
+		return nil
+	}
+}
+
+// objectsField takes an array of objects as it is.
+func objectsField(set func(*openAIBody, json.RawMessage)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		list, ok := value.([]any)
+		if !ok {
+			return wrongType(name, "an array of objects", value)
+		}
+		for i, item := range list {
+			if _, ok := item.(map[string]any); !ok {
+				return wrongType(name+"["+strconv.Itoa(i)+"]", "an object", item)
+			}
 		}
 		set(b, raw)
 		return nil

@@ -172,25 +172,17 @@ func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, top []me
 
 // tokenizeFields are what the routes that only tokenise have more: templates may write what cannot be generated yet.
 var tokenizeFields = map[string]openAIField{
-	"tools":             rawField('[', "an array of objects", func(b *openAIBody, v json.RawMessage) { b.tools = v }),
+	"tools":             objectsField(func(b *openAIBody, v json.RawMessage) { b.tools = v }),
 	"tool_choice":       func(*openAIBody, string, json.RawMessage) *openAIError { return nil },
 	"return_token_strs": flagField(func(b *openAIBody, v bool) { b.tokenTexts = v }),
-	"tokens":            idsField(math.MaxInt32, func(b *openAIBody, v []int32) { b.prompts = []openAIPrompt{{ids: v}} }),
 }
 
 // serveDetokenize answers POST /detokenize of vLLM: {"tokens":…} to {"prompt":…}, special tokens kept.
 func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
 	data, err := s.openAIData(w, r)
-	var body *openAIBody
-	var top []member
+	var ids []int32
 	if err == nil {
-		top, err = openAIObject(data)
-	}
-	if err == nil && !hasMember(top, "tokens") {
-		err = missingField("tokens")
-	}
-	if err == nil {
-		body, err = readOpenAI(top, false, tokenizeFields)
+		ids, err = readTokens(data)
 	}
 	if err != nil {
 		s.refuseAsOpenAI(w, err)
@@ -201,11 +193,25 @@ func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
 		s.refuseAsOpenAI(w, refusal)
 		return
 	}
-	ids := body.prompts[0].ids
 	if err := checkTokens("tokens", ids, model); err != nil {
 		s.refuseAsOpenAI(w, err)
 		return
 	}
 	prompt := model.Tokenizer.Decode(ids, false)
 	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"prompt":`), prompt), '}'))
+}
+
+// readTokens reads the body of /detokenize.
+func readTokens(data []byte) (ids []int32, err *openAIError) {
+	top, err := openAIObject(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range top {
+		if m.name == "tokens" && string(m.value) != "null" {
+			err = idsField(math.MaxInt32, func(_ *openAIBody, v []int32) { ids = v })(nil, m.name, m.value)
+			return ids, err
+		}
+	}
+	return nil, missingField("tokens")
 }
