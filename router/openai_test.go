@@ -34,9 +34,11 @@ type openAIAnswer struct {
 		Logprobs       *openAILogprobs
 		Finish         string  `json:"finish_reason"`
 		TokenIDs       []int32 `json:"token_ids"`
+		PromptIDs      []int32 `json:"prompt_token_ids"`
 	}
-	Usage *openAIUsage
-	Error *struct {
+	PromptIDs []int32 `json:"prompt_token_ids"` // of chats
+	Usage     *openAIUsage
+	Error     *struct {
 		Message, Type, Param, Code string
 		Status                     int `json:"http_status_code"`
 	}
@@ -67,7 +69,7 @@ type openAIUsage struct {
 // openAIChoice is one answer, put together from wherever it came.
 type openAIChoice struct {
 	Text, Finish, Role string
-	IDs                []int32
+	IDs, Prompt        []int32
 	Logprobs           openAILogprobs
 }
 
@@ -93,6 +95,7 @@ func together(t *testing.T, answers []openAIAnswer) (choices []openAIChoice, usa
 			into.Role += c.Message.Role + c.Delta.Role
 			into.Finish = c.Finish
 			into.IDs = append(into.IDs, c.TokenIDs...)
+			into.Prompt = append(append(into.Prompt, c.PromptIDs...), a.PromptIDs...)
 			if l := c.Logprobs; l != nil {
 				into.Logprobs.Content = append(into.Logprobs.Content, l.Content...)
 				into.Logprobs.Tokens = append(into.Logprobs.Tokens, l.Tokens...)

@@ -331,42 +331,58 @@ func (job *openAIJob) appendEnd(b, head []byte) []byte {
 	return append(b, "data: [DONE]\n\n"...)
 }
 
+// openAIChunk is what a chunk tells beside what was noted since the one before.
+type openAIChunk struct {
+	delta string // a chat's, in place of shown as its content
+	shown string
+	count int // tokens that have come by then
+	first bool
+	last  bool
+}
+
 // chunks returns what appends the chunks of a token. The first has the role or, with echo, the prompt; a chat's last one is
 // empty but for the reason of its end.
 func (c *openAIChoice) chunks(head []byte) func(b []byte, t *token, last *generation) []byte {
-	chat := c.job.body.chat
+	chat, count, first := c.job.body.chat, 0, true
 	return func(b []byte, t *token, last *generation) []byte {
+		add := func(chunk openAIChunk) {
+			chunk.count, chunk.first = count, first
+			b, first = c.appendChunk(b, head, chunk), false
+		}
 		if !c.begun {
 			c.start()
 			switch {
 			case chat:
-				b = c.appendChunk(b, head, `{"role":"assistant","content":""}`, "", false)
+				add(openAIChunk{delta: `{"role":"assistant","content":""}`})
 			case c.text.Len() > 0:
-				b = c.appendChunk(b, head, "", c.text.String(), false)
+				add(openAIChunk{shown: c.text.String()})
 			}
 			c.text.Reset()
 		}
 		c.note(t)
+		if !c.silent() {
+			count++
+		}
 		shown := c.show(t, last)
 		c.runes += utf8.RuneCountInString(shown)
 		switch {
 		case !chat:
-			return c.appendChunk(b, head, "", shown, last != nil)
+			add(openAIChunk{shown: shown, last: last != nil})
+			return b
 		case last == nil || shown != "" || len(c.records.chat) > 0 || len(c.tokenIDs) > 0:
-			b = c.appendChunk(b, head, "", shown, false)
+			add(openAIChunk{shown: shown})
 		}
 		if last != nil {
-			b = c.appendChunk(b, head, "{}", "", true)
+			add(openAIChunk{delta: "{}", last: true})
 		}
 		return b
 	}
 }
 
-// appendChunk appends one chunk with what was noted since the one before. A chat's delta is given, or else has shown as
-// its content.
-func (c *openAIChoice) appendChunk(b, head []byte, delta, shown string, last bool) []byte {
+// appendChunk appends one chunk.
+func (c *openAIChoice) appendChunk(b, head []byte, chunk openAIChunk) []byte {
 	body := c.job.body
-	first := len(c.ids) == 1 && body.returnTokenIDs && (delta != "" || !body.chat) && !last
+	first := chunk.first && body.returnTokenIDs
 	b = append(b, head...)
 	if first && body.chat {
 		b = append(appendIDs(append(b, `"prompt_token_ids":`...), c.prompt.ids), ',')
@@ -374,14 +390,14 @@ func (c *openAIChoice) appendChunk(b, head []byte, delta, shown string, last boo
 	b = strconv.AppendInt(append(b, `"choices":[{"index":`...), int64(c.index), 10)
 	switch {
 	case !body.chat:
-		b = appendText(append(b, `,"text":`...), shown)
-	case delta != "":
-		b = append(append(b, `,"delta":`...), delta...)
+		b = appendText(append(b, `,"text":`...), chunk.shown)
+	case chunk.delta != "":
+		b = append(append(b, `,"delta":`...), chunk.delta...)
 	default:
-		b = append(appendText(append(b, `,"delta":{"content":`...), shown), '}')
+		b = append(appendText(append(b, `,"delta":{"content":`...), chunk.shown), '}')
 	}
 	b = c.appendLogprobs(append(b, `,"logprobs":`...))
-	if b = append(b, `,"finish_reason":`...); last {
+	if b = append(b, `,"finish_reason":`...); chunk.last {
 		b = appendText(b, c.finishReason())
 	} else {
 		b = append(b, "null"...)
@@ -396,7 +412,7 @@ func (c *openAIChoice) appendChunk(b, head []byte, delta, shown string, last boo
 	c.records, c.tokenIDs = logprobRecords{}, c.tokenIDs[:0]
 	switch {
 	case body.continuousUsage:
-		used := openAIUsage{prompt: len(c.request.Prompt), completion: c.generated(), cached: c.events.Cached()}
+		used := openAIUsage{prompt: len(c.request.Prompt), completion: chunk.count, cached: c.events.Cached()}
 		b = appendUsage(append(b, `,"usage":`...), used)
 	case body.includeUsage:
 		b = append(b, `,"usage":null`...)
