@@ -71,6 +71,8 @@ var openAIErrors = []struct {
 	{chats, aChat, `"logit_bias":{"a":1}`, 400, "logit_bias", "invalid_value"},
 	{chats, aChat, `"logit_bias":{"5":101}`, 400, "logit_bias.5", "invalid_value"},
 	{chats, aChat, `"logit_bias":{"9999999":1}`, 400, "", "invalid_value"},
+	{chats, aChat, `"stop_token_ids":[9999999]`, 400, "stop_token_ids", "invalid_value"},
+	{chats, aChat, `"cache_salt":"` + strings.Repeat("é", 129) + `"`, 400, "cache_salt", "invalid_value"},
 	{chats, aChat, `"top_logprobs":3`, 400, "top_logprobs", "invalid_value"},
 	{chats, aChat, `"logprobs":true,"top_logprobs":21`, 400, "top_logprobs", "invalid_value"},
 	{chats, aChat, `"stream_options":{"include_usage":true}`, 400, "stream_options", "invalid_value"},

@@ -175,9 +175,12 @@ func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (r
 			return nil, err
 		}
 	}
-	for _, id := range ids {
-		if id < 0 || int(id) >= model.Card.VocabularySize {
-			return nil, invalid("inputs: token id %d is outside the vocabulary of %d", id, model.Card.VocabularySize)
+	for i, list := range append([][]int32{ids}, body.stopTokens...) {
+		for _, id := range list {
+			if id < 0 || int(id) >= model.Card.VocabularySize {
+				name := map[bool]string{true: "inputs", false: "stop_sequences"}[i == 0]
+				return nil, invalid("%s: token id %d is outside the vocabulary of %d", name, id, model.Card.VocabularySize)
+			}
 		}
 	}
 	room := model.MaxTotalTokens - len(ids)

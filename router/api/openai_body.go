@@ -157,7 +157,7 @@ var openAIFields = map[string]openAIField{
 	"truncate_prompt_tokens":        wholeField(1, math.MaxInt32, func(b *openAIBody, v int64) { b.truncateTokens = int(v) }),
 	"return_token_ids":              flagField(func(b *openAIBody, v bool) { b.returnTokenIDs = v }),
 	"return_tokens_as_token_ids":    flagField(func(b *openAIBody, v bool) { b.tokensAsIDs = v }),
-	"cache_salt":                    stringField(func(b *openAIBody, v string) { b.cacheSalt = v }),
+	"cache_salt":                    (*openAIBody).readCacheSalt,
 	"response_format":               refuseFormat,
 	"use_beam_search":               refuseUnless("false", "there is no beam search"),
 	"prompt_logprobs":               refuseUnless("-1", "use echo and logprobs of /v1/completions"),
@@ -185,6 +185,7 @@ var openAICompletionFields = map[string]openAIField{
 
 var openAIChatFields = map[string]openAIField{
 	"messages":               (*openAIBody).readMessages,
+	"max_tokens":             wholeField(1, math.MaxInt32, func(b *openAIBody, v int64) { b.maxTokens = new(int(v)) }),
 	"max_completion_tokens":  wholeField(1, math.MaxInt32, func(b *openAIBody, v int64) { b.maxCompletionTokens = int(v) }),
 	"logprobs":               flagField(func(b *openAIBody, v bool) { b.logprobs = v }),
 	"top_logprobs":           wholeField(0, openAIMaxTopLogprobs, func(b *openAIBody, v int64) { b.topLogprobs = int(v) }),
@@ -253,8 +254,6 @@ func (b *openAIBody) verify() *openAIError {
 		return wrongValue("best_of", "it must be at least 'n', which is %d, but got %d.", b.n, b.bestOf)
 	case b.stream && b.bestOf > b.n:
 		return wrongValue("best_of", "answers cannot be chosen from while they are streamed.")
-	case b.chat && b.maxTokens != nil && *b.maxTokens < 1:
-		return wrongValue("max_tokens", "expected at least 1, but got %d.", *b.maxTokens)
 	case b.continueFinal != nil && *b.continueFinal && b.generationPrompt != nil && *b.generationPrompt:
 		return wrongValue("continue_final_message", "it and 'add_generation_prompt' cannot both be true.")
 	case b.sampling.MinNewTokens > 0 && b.maxTokens != nil && b.sampling.MinNewTokens > *b.maxTokens:

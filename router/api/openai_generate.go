@@ -246,6 +246,11 @@ func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, er
 	if err := checkTokens(param, p.ids, model); err != nil {
 		return nil, err
 	}
+	for _, stop := range b.stopTokens {
+		if err := checkTokens("stop_token_ids", stop, model); err != nil {
+			return nil, err
+		}
+	}
 	if n := b.truncateTokens; n > 0 && len(p.ids) > n {
 		p.ids = p.ids[len(p.ids)-n:]
 	}

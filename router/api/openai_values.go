@@ -265,6 +265,15 @@ func (b *openAIBody) readStopTokens(name string, raw json.RawMessage) *openAIErr
 	})(b, name, raw)
 }
 
+// readCacheSalt takes a text that shards take too.
+func (b *openAIBody) readCacheSalt(name string, raw json.RawMessage) *openAIError {
+	err := stringField(func(b *openAIBody, v string) { b.cacheSalt = v })(b, name, raw)
+	if err == nil && len(b.cacheSalt) > protocol.MaxCacheSaltBytes {
+		err = wrongValue(name, "expected at most %d bytes, but got %d.", protocol.MaxCacheSaltBytes, len(b.cacheSalt))
+	}
+	return err
+}
+
 // readLogitBias takes an object whose keys are token ids.
 func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *openAIError {
 	entries, ok := members(raw)
