@@ -7,6 +7,7 @@
 package openapi
 
 import (
+	"cmp"
 	"embed"
 	"strconv"
 	"strings"
@@ -210,7 +211,7 @@ func (o Options) fill(document *object) {
 	if o.MaxTotalTokens > 0 {
 		total = strconv.Itoa(o.MaxTotalTokens)
 	}
-	words := strings.NewReplacer("$max_total_tokens", total, "$tgi_version", o.version(), "$model_id", o.ModelID)
+	words := strings.NewReplacer("$max_total_tokens", total, "$tgi_version", o.version(), "$model_id", cmp.Or(o.ModelID, "the-model"))
 	var visit func(value any) any
 	visit = func(value any) any {
 		switch v := value.(type) {

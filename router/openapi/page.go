@@ -39,13 +39,13 @@ const page = `<!doctype html>
 <title>Lockstep</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="%[1]s/swagger-ui.css">
-<style>.swagger-ui .topbar { display: none } .swagger-ui .info { margin: 24px 0 }</style>
+<style>.swagger-ui .topbar { display: none } .swagger-ui .info { margin: 24px 0 } .swagger-ui .scheme-container { margin: 0 0 12px; padding: 0 0 12px; box-shadow: none }</style>
 </head>
 <body>
 <div id="swagger-ui"></div>
 <script src="%[1]s/swagger-ui-bundle.js"></script>
 <script>
-SwaggerUIBundle({url: "%[2]s", dom_id: "#swagger-ui", deepLinking: true, docExpansion: "list", defaultModelsExpandDepth: -1, tryItOutEnabled: true, validatorUrl: null})
+SwaggerUIBundle({url: "%[2]s", dom_id: "#swagger-ui", deepLinking: true, docExpansion: "list", defaultModelsExpandDepth: -1, tryItOutEnabled: true, displayRequestDuration: true, validatorUrl: null})
 </script>
 </body>
 </html>
