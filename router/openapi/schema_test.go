@@ -82,6 +82,13 @@ func (d schemas) misfit(schema, value any) string {
 		if pattern, ok := s["pattern"].(string); ok && !regexp.MustCompile(pattern).MatchString(v) {
 			return fmt.Sprintf("%q does not match %s", v, pattern)
 		}
+		if content, ok := s["contentSchema"]; ok {
+			var decoded any
+			if err := json.Unmarshal([]byte(v), &decoded); err != nil {
+				return err.Error()
+			}
+			return d.misfit(content, decoded)
+		}
 		return outside(s, float64(utf8.RuneCountInString(v)), "minLength", "maxLength")
 	case []any:
 		return d.misfitOfItems(s, v)
