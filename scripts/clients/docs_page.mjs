@@ -50,6 +50,7 @@ try {
   await page.locator('.opblock').first().waitFor()
   const own = await paths()
   assert.ok(own.includes('/get_score') && !own.some(path => path.startsWith('/v1/') || path.startsWith('/tgi')), String(own))
+  if (folder) await page.screenshot({ path: join(folder, 'lightllm.png') })
   assert.deepEqual(wrong, [])
 } finally {
   await browser.close()
