@@ -21,7 +21,7 @@ func documents() map[string][]byte {
 			name := fmt.Sprintf("TGI 3 %t, %d tokens", three, o.MaxTotalTokens)
 			made[name] = o.All()
 			for _, dialect := range openapi.Dialects {
-				made[name+", "+dialect] = o.Of(dialect, true, "")
+				made[name+", "+dialect] = o.Of(dialect, dialect != "openai", "")
 				made[name+", "+dialect+" prefixed"] = o.Of(dialect, false, "/"+dialect)
 			}
 		}

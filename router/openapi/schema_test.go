@@ -311,8 +311,8 @@ func TestOperationsAreWhole(t *testing.T) {
 				}
 			}
 		}
-		if len(unused) > 0 {
-			t.Errorf("%s: no operation has the tags %v", name, unused)
+		if len(unused) > 0 || len(tags) < len(document.Tags) {
+			t.Errorf("%s: no operation has the tags %v, or some are there twice: %v", name, unused, document.Tags)
 		}
 	}
 }
