@@ -57,15 +57,24 @@ func (n *assignNode) run(s *scope, _ *output) (jump, error) {
 	return jumpNone, located(err, n.line)
 }
 
-func (n *assignBlockNode) run(s *scope, _ *output) (jump, error) {
-	s.enter(&n.scope)
+// textOf runs a body in a scope of its own and returns what it writes.
+func textOf(body []statement, inner *scopeNode, s *scope) (Value, jump, error) {
+	s.enter(inner)
 	buffer := &output{run: s.run}
-	j, err := runAll(n.body, s, buffer)
+	j, err := runAll(body, s, buffer)
+	if j != jumpNone || err != nil {
+		return nil, j, err
+	}
+	value, err := buffer.value()
+	return value, jumpNone, err
+}
+
+func (n *assignBlockNode) run(s *scope, _ *output) (jump, error) {
+	value, j, err := textOf(n.body, &n.scope, s)
 	if j != jumpNone || err != nil {
 		return j, err
 	}
-	value, err := buffer.value()
-	if err == nil && n.filter != nil {
+	if n.filter != nil {
 		s.run.blockText = value
 		value, err = n.filter.eval(s)
 	}
@@ -179,15 +188,9 @@ func (n *callBlockNode) run(s *scope, out *output) (jump, error) {
 }
 
 func (n *filterBlockNode) run(s *scope, out *output) (jump, error) {
-	s.enter(&n.scope)
-	buffer := &output{run: s.run}
-	j, err := runAll(n.body, s, buffer)
+	value, j, err := textOf(n.body, &n.scope, s)
 	if j != jumpNone || err != nil {
 		return j, err
-	}
-	value, err := buffer.value()
-	if err != nil {
-		return jumpNone, err
 	}
 	s.run.blockText = value
 	if value, err = n.filter.eval(s); err != nil {

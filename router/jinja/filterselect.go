@@ -384,17 +384,21 @@ func filterSum(r *run, value Value, a *arguments) (Value, error) {
 	return sum, nil
 }
 
+// itemsBy returns the items of a value and the number by which they are parted.
+func (r *run) itemsBy(value, by Value) (items []Value, n int64, err error) {
+	if items, err = r.itemsOf(value); err == nil {
+		n, err = number(by, 0)
+	}
+	return items, n, err
+}
+
 func filterBatch(r *run, value Value, a *arguments) (Value, error) {
 	v, err := a.bind("do_batch", 1, "linecount", "fill_with")
 	if err != nil {
 		return nil, err
 	}
 	return r.lazy(func() (func() (Value, error), error) {
-		items, err := r.itemsOf(value)
-		if err != nil {
-			return nil, err
-		}
-		size, err := number(v[0], 0)
+		items, size, err := r.itemsBy(value, v[0])
 		if err != nil {
 			return nil, err
 		}
@@ -427,11 +431,7 @@ func filterSlice(r *run, value Value, a *arguments) (Value, error) {
 		return nil, err
 	}
 	return r.lazy(func() (func() (Value, error), error) {
-		items, err := r.itemsOf(value)
-		if err != nil {
-			return nil, err
-		}
-		count, err := number(v[0], 0)
+		items, count, err := r.itemsBy(value, v[0])
 		if err != nil {
 			return nil, err
 		}
