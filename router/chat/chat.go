@@ -35,9 +35,6 @@ func New(source string, specialTokens map[string]string) (*Template, error) {
 	return &Template{template, source, tokens}, nil
 }
 
-// Uses reports whether the template reads a variable of this name, as in tools.
-func (t *Template) Uses(name string) bool { return t.template.Uses(name) }
-
 // Conversation is what a prompt is made of. Absent JSON and null are the same.
 type Conversation struct {
 	Messages             json.RawMessage // array of objects

@@ -96,16 +96,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestUses(t *testing.T) {
-	template, err := chat.New("{% if tools %}{% endif %}{{ messages[0].documents }}", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !template.Uses("tools") || template.Uses("documents") {
-		t.Errorf("got tools %v and documents %v, want true and false", template.Uses("tools"), template.Uses("documents"))
-	}
-}
-
 // One template serves any number of requests at a time.
 func TestConcurrent(t *testing.T) {
 	template, err := chat.New(plainTemplate, nil)

@@ -5,7 +5,6 @@ package jinja
 type resolver struct {
 	err    error
 	blocks map[string]*blockNode
-	uses   map[string]bool // all names read
 	budget *budget
 }
 
@@ -207,7 +206,6 @@ func (r *resolver) expression(node expression, f frame) {
 	}
 	switch node := node.(type) {
 	case *nameNode:
-		r.uses[node.name] = true
 		node.variable = f.symbols.variable(node.name)
 		return
 	case *conditionNode:

@@ -11,7 +11,6 @@ type Template struct {
 	scope  scopeNode
 	slots  int
 	blocks map[string]*blockNode
-	uses   map[string]bool
 }
 
 // Parse reads a template. Its errors are *Error, with the line, and *LimitError.
@@ -28,8 +27,8 @@ func Parse(source string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &resolver{blocks: map[string]*blockNode{}, uses: map[string]bool{}, budget: &budget{maxNameWork}}
-	t := &Template{body: body, blocks: r.blocks, uses: r.uses}
+	r := &resolver{blocks: map[string]*blockNode{}, budget: &budget{maxNameWork}}
+	t := &Template{body: body, blocks: r.blocks}
 	t.scope, t.slots = r.resolve(body)
 	if r.budget.left < 0 {
 		return nil, &LimitError{"names in the source"}
@@ -39,9 +38,6 @@ func Parse(source string) (*Template, error) {
 	}
 	return t, nil
 }
-
-// Uses reports whether the template reads a variable of this name.
-func (t *Template) Uses(name string) bool { return t.uses[name] }
 
 // run is one call of Render.
 type run struct {
