@@ -178,9 +178,16 @@ func (s *Server) beginOpenAI(ctx context.Context, job *openAIJob) error {
 func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
 	b := job.body
 	if b.chat {
-		written, ids, err := s.writeChat(ctx, job.model, b)
+		written, err := s.writeChat(ctx, job.model, b)
+		if err != nil {
+			return err
+		}
+		ids, refusal := s.encodeWith(ctx, job.model, written, b.addsToChat())
+		if refusal != nil {
+			return refusal
+		}
 		job.prompts = []openAIPrompt{{text: written, ids: ids}}
-		return err
+		return nil
 	}
 	job.prompts = b.prompts
 	special := b.addSpecialTokens == nil || *b.addSpecialTokens
@@ -200,11 +207,14 @@ func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
 	return nil
 }
 
-// writeChat has the model's template write a conversation, and tokenises it. The template says where special tokens stand;
-// the tokenizer adds none unless it is asked to.
-func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (written string, ids []int32, err error) {
+// addsToChat tells whether the tokenizer adds special tokens to what a template wrote: the template says where they stand,
+// so that it does not unless it is asked to.
+func (b *openAIBody) addsToChat() bool { return b.addSpecialTokens != nil && *b.addSpecialTokens }
+
+// writeChat has the model's template write a conversation.
+func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (written string, err error) {
 	if model.Chat == nil {
-		return "", nil, &openAIError{code: "chat_template_missing", message: model.NoChat}
+		return "", &openAIError{code: "chat_template_missing", message: model.NoChat}
 	}
 	conversation := &chat.Conversation{
 		Messages:  b.conversation(model.ChatReadsParts, strings.Contains(model.Card.Chat.Template, "developer")),
@@ -221,19 +231,16 @@ func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (wr
 	}
 	var failure error
 	refusal := s.onWorker(ctx, func() error {
-		if written, failure = model.Chat.Render(conversation); failure != nil {
-			return nil
-		}
-		ids, err = model.Tokenizer.Encode(written, b.addSpecialTokens != nil && *b.addSpecialTokens)
-		return err
+		written, failure = model.Chat.Render(conversation)
+		return nil
 	})
 	switch {
 	case refusal != nil:
-		return "", nil, refusal
+		return "", refusal
 	case failure != nil:
-		return "", nil, &openAIError{param: "messages", code: "chat_template_error", message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
+		return "", &openAIError{param: "messages", code: "chat_template_error", message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
 	}
-	return written, ids, nil
+	return written, nil
 }
 
 // resolve checks a prompt and makes its request, but for how tokens are chosen. Where clamp is set, as with TGI 3, more

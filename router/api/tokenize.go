@@ -100,12 +100,17 @@ func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 		s.refuseAsOpenAI(w, err)
 		return
 	}
-	written, _, model, failure := s.tokenizeChat(r.Context(), body)
+	model, refusal := s.waitModel(r.Context())
+	if refusal != nil {
+		s.refuseAsOpenAI(w, refusal)
+		return
+	}
+	written, failure := s.writeChat(r.Context(), model, body)
 	if failure != nil {
 		s.refuseAsOpenAI(w, failure)
 		return
 	}
-	encoding, refusal := s.encodeOffsets(r.Context(), model, written, body.addSpecialTokens != nil && *body.addSpecialTokens)
+	encoding, refusal := s.encodeOffsets(r.Context(), model, written, body.addsToChat())
 	if refusal != nil {
 		s.refuseAsOpenAI(w, refusal)
 		return
@@ -119,15 +124,6 @@ func decodeFailureOf(err error) *plainError {
 		return nil
 	}
 	return decodeFailure(err)
-}
-
-func (s *Server) tokenizeChat(ctx context.Context, body *openAIBody) (written string, ids []int32, model *Model, err error) {
-	model, refusal := s.waitModel(ctx)
-	if refusal != nil {
-		return "", nil, nil, refusal
-	}
-	written, ids, err = s.writeChat(ctx, model, body)
-	return written, ids, model, err
 }
 
 // tokenizeAsVLLM answers with the ids of a prompt or of messages, {"count":…,"max_model_len":…,"tokens":…,"token_strs":…}.
