@@ -78,7 +78,8 @@ type nodeFlags struct {
 	Join          []string `env:"LOCKSTEP_JOIN" placeholder:"HOST[:PORT]" help:"Nodes to join, repeatable."`
 	GossipAddress string   `env:"LOCKSTEP_GOSSIP_ADDRESS" placeholder:"HOST:PORT" help:"Address for membership. Default: off, or HOSTNAME:7946 for nodes and with --join."`
 	NodeName      string   `env:"LOCKSTEP_NODE_NAME" placeholder:"NAME" help:"Unique, stable name of this node. Default: the machine's name."`
-	ClusterKey    string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"Secret that all nodes share; encrypts membership and guards NATS."`
+	ClusterKey    string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"Secret that all nodes share, of at least 16 characters: it encrypts what they say to each other, and NATS lets nobody in without it."`
+	Insecure      bool     `env:"LOCKSTEP_INSECURE" help:"Work with other machines without --cluster-key: whoever reaches this node's ports can read and forge what it serves."`
 }
 
 // refusedFlags are TGI's flags that cannot be honoured. They are known only to be refused with their reason: a flag that

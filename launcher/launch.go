@@ -17,6 +17,7 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/launcher/membership"
 	"lockstep/launcher/supervise"
+	"lockstep/protocol"
 )
 
 const (
@@ -37,7 +38,8 @@ type launcher struct {
 	broker     *broker.Broker // nil with --nats-url
 	membership *membership.Membership
 	natsURLs   []string
-	connection *nats.Conn // for the news of dead incarnations
+	identity   func(protocol.Role) protocol.Identity // what a role of this node proves to be to them
+	connection *nats.Conn                            // for the news of dead incarnations
 
 	shards, router *unit // nil where the role has none
 	announced      bool  // the ready lines are out

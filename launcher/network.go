@@ -9,11 +9,17 @@ import (
 
 	"lockstep/launcher/broker"
 	"lockstep/launcher/membership"
+	"lockstep/protocol"
 )
 
 // openNetwork starts NATS (or takes the operator's) and membership.
 func (l *launcher) openNetwork() (err error) {
-	l.natsURLs = l.NATSURL
+	l.natsURLs, l.identity = l.NATSURL, func(role protocol.Role) protocol.Identity {
+		if l.ClusterKey == "" {
+			return protocol.Identity{}
+		}
+		return broker.Identity(l.ClusterKey, role, l.NodeName)
+	}
 	if len(l.natsURLs) == 0 {
 		host, gossipPort, _ := l.gossip()
 		config := broker.Config{Name: l.NodeName, Host: host, Port: l.NATSPort, Mesh: gossipPort != 0, Key: l.ClusterKey}
@@ -23,7 +29,7 @@ func (l *launcher) openNetwork() (err error) {
 		if l.broker, err = broker.Open(config, l.log); err != nil {
 			return err
 		}
-		l.natsURLs = []string{l.broker.URL()}
+		l.natsURLs, l.identity = []string{l.broker.URL()}, l.broker.Identity
 		if gossipPort != 0 {
 			if err := l.openMembership(host, gossipPort); err != nil {
 				return err
@@ -34,6 +40,9 @@ func (l *launcher) openNetwork() (err error) {
 	options.Servers, options.Name = l.natsURLs, l.NodeName+" launcher"
 	options.RetryOnFailedConnect, options.MaxReconnect, options.ReconnectWait = true, -1, 100*time.Millisecond
 	options.PingInterval, options.MaxPingsOut = 2*time.Second, 2
+	if identity := l.identity(protocol.RoleLauncher); identity.NKey != "" {
+		options.Nkey, options.SignatureCB = identity.NKey, identity.Sign
+	}
 	l.connection, err = options.Connect()
 	return err
 }
@@ -93,7 +102,7 @@ func (l *launcher) sayDraining() {
 func (l *launcher) closeNetwork() {
 	if l.connection != nil {
 		if l.shards != nil && l.connection.IsConnected() {
-			l.publishDown(l.shards.incarnation, "stopped")
+			l.publishDown(protocol.Down{GroupRef: l.shards.ref(l.NodeName), Reason: "stopped", Stopped: true})
 			_ = l.connection.FlushTimeout(time.Second)
 		}
 		l.connection.Close()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -173,7 +174,7 @@ func (c *command) checkNode() error {
 	if c.GossipAddress == "" && (len(c.Join) > 0 || c.role == "node") && len(c.NATSURL) == 0 {
 		c.GossipAddress = net.JoinHostPort(c.Hostname, strconv.Itoa(membership.DefaultPort))
 	}
-	if _, _, err := c.gossip(); err != nil {
+	if err := c.checkCluster(); err != nil {
 		return err
 	}
 	if c.NodeName == "" {
@@ -183,6 +184,54 @@ func (c *command) checkNode() error {
 		return fmt.Errorf("--node-name %q: want 1 to 64 letters, digits, '-' or '_'", c.NodeName)
 	}
 	return nil
+}
+
+// minClusterKey is how long a cluster key must be: who sees a handshake can try keys for as long as he likes.
+const minClusterKey = 16
+
+// checkCluster refuses to work with other machines without a secret.
+func (c *command) checkCluster() error {
+	host, port, err := c.gossip()
+	if err != nil {
+		return err
+	}
+	const way = "give all nodes the same --cluster-key (`openssl rand -hex 32` makes one), or --insecure where nobody else reaches these ports"
+	switch {
+	case c.ClusterKey != "" && len(c.ClusterKey) < minClusterKey:
+		return fmt.Errorf("--cluster-key has %d characters, want at least %d: `openssl rand -hex 32` makes a good one", len(c.ClusterKey), minClusterKey)
+	case c.ClusterKey != "" || c.Insecure:
+	case port != 0 && !isLoopback(host):
+		return fmt.Errorf("--gossip-address %s is open to other machines and nothing guards it: %s", c.GossipAddress, way)
+	}
+	for _, text := range c.NATSURL {
+		full := text
+		if !strings.Contains(text, "://") {
+			full = "nats://" + text
+		}
+		address, err := url.Parse(full)
+		if err != nil || address.Host == "" {
+			return fmt.Errorf("--nats-url %q: want nats://HOST:PORT", redacted(text))
+		}
+		if c.ClusterKey == "" && !c.Insecure && address.User == nil && !isLoopback(address.Hostname()) {
+			return fmt.Errorf("--nats-url %s has no credentials: %s; or put a user into the URL", text, way)
+		}
+	}
+	return nil
+}
+
+// redacted leaves out what stands before the host of a URL.
+func redacted(text string) string {
+	if scheme, rest, found := strings.Cut(text, "://"); found {
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			return scheme + "://***@" + rest[at+1:]
+		}
+	}
+	return text
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // gossip is the address for membership; port 0 means none.

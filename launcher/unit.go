@@ -29,8 +29,14 @@ type unit struct {
 	processes   []*process
 	memory      *os.File // shards only
 	progress    []float64
-	text        string // what the unit says of itself when ready
-	served      bool   // an incarnation was ready
+	text        string        // what the unit says of itself when ready
+	served      bool          // an incarnation was ready
+	loadTime    time.Duration // from the start of the last incarnation that was ready until then
+}
+
+// ref names the group's present incarnation; the unit is the node's shards.
+func (u *unit) ref(node string) protocol.GroupRef {
+	return protocol.GroupRef{Group: node, Incarnation: u.incarnation}
 }
 
 func newUnit(name string, size int) *unit {
@@ -96,8 +102,8 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	}
 	threads, pins := shareOut(allowedCPUs(), quota(), u.size, l.Threads)
 	config := shard.Config{
-		Group: protocol.GroupRef{Group: l.NodeName, Incarnation: u.incarnation}, Node: l.NodeName, Shards: u.size,
-		ModelPath: l.ModelID, ModelID: l.ModelID, NATSURLs: l.natsURLs, Threads: threads, Kernels: l.Kernels,
+		Group: u.ref(l.NodeName), Node: l.NodeName, Shards: u.size, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleGroup),
+		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads, Kernels: l.Kernels,
 		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
 		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog, Restarted: u.served,
 		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate,
@@ -146,7 +152,7 @@ func (l *launcher) routerConfig() router.Config {
 		modelID = demo.ModelID
 	}
 	return router.Config{
-		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs,
+		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleRouter),
 		Hostname: l.Hostname, Port: l.Port, ModelID: modelID,
 		MaxConcurrentRequests: l.MaxConcurrentRequests, MaxBestOf: l.MaxBestOf, MaxStopSequences: l.MaxStopSequences, MaxClientBatchSize: l.MaxClientBatchSize,
 		MaxInputLength: l.MaxInputLength, MaxTotalTokens: l.MaxTotalTokens, ValidationWorkers: l.ValidationWorkers,
@@ -171,13 +177,17 @@ func (l *launcher) abort(u *unit, reason string) {
 	if err := collective.Abort(u.memory); err != nil {
 		l.log.Error().Err(err).Msg("cannot set the abort word")
 	}
-	l.publishDown(u.incarnation, reason)
+	down := protocol.Down{GroupRef: u.ref(l.NodeName), Reason: reason}
+	if !l.stopping {
+		down.BackSeconds = u.loadTime.Seconds()
+	}
+	l.publishDown(down)
 }
 
-func (l *launcher) publishDown(incarnation uint64, reason string) {
-	down := protocol.Down{GroupRef: protocol.GroupRef{Group: l.NodeName, Incarnation: incarnation}, Reason: reason}
+// publishDown tells routers that an incarnation is gone.
+func (l *launcher) publishDown(down protocol.Down) {
 	if data, err := json.Marshal(down); err == nil && l.connection != nil {
-		if err := l.connection.Publish(protocol.SubjectDown, data); err != nil {
+		if err := l.connection.Publish(protocol.DownSubject(down.Group), data); err != nil {
 			l.log.Debug().Err(err).Msg("cannot publish the end of the group")
 		}
 	}
@@ -185,8 +195,8 @@ func (l *launcher) publishDown(incarnation uint64, reason string) {
 
 // serving is called whenever all processes of a unit have become ready.
 func (l *launcher) serving(u *unit) {
-	u.served = true
-	l.log.Info().Str("unit", u.name).Dur("after", time.Since(u.began)).Msg("ready: " + u.text)
+	u.served, u.loadTime = true, time.Since(u.began)
+	l.log.Info().Str("unit", u.name).Dur("after", u.loadTime).Msg("ready: " + u.text)
 	if l.stopping {
 		return
 	}

@@ -3,14 +3,17 @@
 //
 // # Flow
 //
-//	group  -> all      SubjectAnnounce      Announcement (JSON), every AnnounceInterval and on every change of state
-//	router -> group    Subjects.Card        CardRequest -> CardChunk (JSON header line, then raw bytes)
-//	router -> group    Subjects.Dispatch    Dispatch -> DispatchReply (JSON): every request is accepted or refused
-//	router -> group    Subjects.Cancel      Cancel (JSON), no reply
-//	router -> group    Subjects.Replay      Replay (JSON): send again the frames from a number on
+//	group  -> all      AnnounceSubject      Announcement (JSON), every AnnounceInterval and on every change of state
+//	router -> group    GroupRef.Card        CardRequest (JSON); the reply is at most CardChunkBytes of the card, raw
+//	router -> group    GroupRef.Dispatch    Dispatch -> DispatchReply (JSON): every request is accepted or refused
+//	router -> group    GroupRef.Cancel      Cancel (JSON), no reply
+//	router -> group    GroupRef.Replay      Replay (JSON): send again the frames from a number on
 //	group  -> router   FrameSubject         one binary Frame for each step that has something for this router
-//	router -> all      SubjectRouterAlive   RouterAlive (JSON): a group drops the requests of a silent router
-//	launcher -> all    SubjectDown          Down (JSON): an incarnation of a group has died; nobody needs to wait for a time-out
+//	router -> all      AliveSubject         no content: a group drops the requests of a silent router
+//	launcher -> all    DownSubject          Down (JSON): an incarnation of a group has died; nobody needs to wait for a time-out
+//
+// Every subject names who publishes on it, so that a NATS server can hold each to its own (Permissions), and a receiver
+// believes a message only of him whom its subject names (Sender).
 //
 // The subjects of a group carry its incarnation, so a restarted group never receives what was meant for its
 // predecessor. Control messages are JSON, which `nats sub 'lockstep.>'` shows readably; tokens travel in frames.
@@ -21,12 +24,14 @@
 //
 //	1  first version
 //	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels, scores
+//	3  the likeliest tokens of prompts too
+//	4  subjects name their publisher; groups say that they are stalled
 package protocol
 
 import "time"
 
 // Version of the messages and frames in this package.
-const Version = 3
+const Version = 4
 
 // Limits of what crosses the wire; each says what happens when it is exceeded.
 const (
@@ -55,7 +60,7 @@ const (
 	// AnnounceInterval is the longest time between two announcements of a live group.
 	AnnounceInterval = 250 * time.Millisecond
 	// GroupTimeout is how long a router waits for an announcement or frame before it takes a group for dead.
-	GroupTimeout = 3 * time.Second
+	GroupTimeout = 2 * time.Second
 	// RouterAliveInterval is the longest time between two signs of life of a router.
 	RouterAliveInterval = 500 * time.Millisecond
 	// RouterLease is how long a group goes on computing for a router that it does not hear of.

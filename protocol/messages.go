@@ -3,51 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
-	"strconv"
 )
-
-// Subjects shared by all.
-const (
-	SubjectAnnounce    = "lockstep.announce"
-	SubjectRouterAlive = "lockstep.router.alive"
-	SubjectDown        = "lockstep.down"
-)
-
-// GroupRef names one incarnation of a shard group. Incarnations of a group grow with time.
-type GroupRef struct {
-	Group       string `json:"group"`
-	Incarnation uint64 `json:"incarnation"`
-}
-
-func (g GroupRef) String() string { return g.Group + "/" + strconv.FormatUint(g.Incarnation, 10) }
-
-func (g GroupRef) subject(verb string) string {
-	return "lockstep.group." + g.Group + "." + strconv.FormatUint(g.Incarnation, 10) + "." + verb
-}
-
-// The subjects on which this incarnation listens.
-func (g GroupRef) Card() string     { return g.subject("card") }
-func (g GroupRef) Dispatch() string { return g.subject("dispatch") }
-func (g GroupRef) Cancel() string   { return g.subject("cancel") }
-func (g GroupRef) Replay() string   { return g.subject("replay") }
-
-// FrameSubject is where a group sends the frames meant for one router.
-func FrameSubject(router string) string { return "lockstep.router." + router + ".frames" }
-
-// ValidToken reports whether a name may stand in a subject: letters, digits, '-' and '_', 1 to 64 of them.
-func ValidToken(name string) bool {
-	if len(name) == 0 || len(name) > 64 {
-		return false
-	}
-	for _, c := range []byte(name) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
-}
 
 // GroupState is what a group says of itself.
 type GroupState string
@@ -55,6 +11,7 @@ type GroupState string
 const (
 	StateReady    GroupState = "ready"
 	StateDraining GroupState = "draining" // finishes what it has, refuses what is new
+	StateStalled  GroupState = "stalled"  // its step takes far longer than its steps do: nothing new should go there
 )
 
 // Limits of a group, found at its start.
@@ -169,15 +126,15 @@ type Replay struct {
 	From   uint64 `json:"from"`
 }
 
-// RouterAlive is a router's heartbeat.
-type RouterAlive struct {
-	Router string `json:"router"`
-}
-
-// Down says that an incarnation is dead. Reason is for people.
+// Down says that an incarnation is dead.
 type Down struct {
 	GroupRef
+	// Reason is for people.
 	Reason string `json:"reason"`
+	// Stopped says that it has ended as it was told to.
+	Stopped bool `json:"stopped,omitempty"`
+	// BackSeconds is how long the next incarnation will take to be there, judged by how long this one took; 0: none comes.
+	BackSeconds float64 `json:"back_seconds,omitempty"`
 }
 
 // Code classifies an error on the wire. The set is append-only.

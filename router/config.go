@@ -24,12 +24,14 @@ var AdmissionPolicies = []string{string(admission.Conservative), string(admissio
 
 // Config of a router. It does not change after the start. Durations are in seconds.
 type Config struct {
-	// Name identifies the router in logs and subjects, a protocol.ValidToken. Each start appends something of its own.
+	// Name identifies the router in logs and subjects, a protocol.ValidToken. Each start adds a session of its own.
 	Name string `json:"name"`
 	// Node names the node that the router runs on; for logs only.
 	Node string `json:"node"`
 	// NATSURLs are the servers to connect to, at least one; any of them will do.
 	NATSURLs []string `json:"nats_urls"`
+	// NATSIdentity is what the router proves to be to them.
+	NATSIdentity protocol.Identity `json:"nats_identity"`
 	// Hostname is the address to listen at. Empty: all.
 	Hostname string `json:"hostname"`
 	// Port to listen at. 0: any free one, which onReady tells.

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"lockstep/protocol"
 	"lockstep/router/admission"
 	"lockstep/router/api"
 	"lockstep/router/fleet"
@@ -42,12 +43,9 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	if err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
-	wireName := processName(config.Name)
+	wireName := protocol.RouterName(config.Name, session())
 	log = log.With().Str("router", wireName).Str("node", config.Node).Logger()
-	conn, err := nats.Connect(strings.Join(config.NATSURLs, ","), nats.Name("router "+wireName),
-		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
-		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("NATS") }))
+	conn, err := connect(&config, wireName, log)
 	if err != nil {
 		return fmt.Errorf("router: connecting to NATS: %w", err)
 	}
@@ -118,11 +116,23 @@ func ended() context.Context {
 	return ctx
 }
 
-// processName makes a name that no earlier process has had: groups count their frames to each name.
-func processName(name string) string {
+// connect returns a connection that comes back for ever.
+func connect(config *Config, wireName string, log zerolog.Logger) (*nats.Conn, error) {
+	options := []nats.Option{nats.Name("router " + wireName), nats.CustomInboxPrefix(protocol.Inbox(config.Name)),
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("NATS") })}
+	if identity := config.NATSIdentity; identity.NKey != "" {
+		options = append(options, nats.Nkey(identity.NKey, identity.Sign))
+	}
+	return nats.Connect(strings.Join(config.NATSURLs, ","), options...)
+}
+
+// session makes a name that no earlier process has had: groups count their frames to each.
+func session() string {
 	var random [6]byte
 	rand.Read(random[:])
-	return name[:min(len(name), 48)] + "-" + hex.EncodeToString(random[:])
+	return hex.EncodeToString(random[:])
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -97,8 +97,8 @@ func TestForeignMessages(t *testing.T) {
 		`{"version":1,"group":"silent","incarnation":1,"card_digest":"bb","card_bytes":10,"limits":{"capacity_tokens":-1}}`,
 		fmt.Sprintf(`{"version":1,"group":%q,"incarnation":3,"card_digest":"old"}`, group.Ref().Group),
 	} {
-		conn.Publish(protocol.SubjectAnnounce, []byte(message))
-		conn.Publish(protocol.SubjectDown, []byte(message))
+		conn.Publish(protocol.AnnounceSubject("x"), []byte(message))
+		conn.Publish(protocol.DownSubject("x"), []byte(message))
 	}
 	conn.Flush()
 	next, _ := stream(t, url, body("after noise", 20))

@@ -26,6 +26,8 @@ type Config struct {
 	ChatTemplate string `json:"chat_template,omitempty"`
 	// NATSURLs are the servers that rank 0 connects to; other ranks need none.
 	NATSURLs []string `json:"nats_urls,omitempty"`
+	// NATSIdentity is what rank 0 proves to be to them.
+	NATSIdentity protocol.Identity `json:"nats_identity"`
 	// Threads that compute, at least 1. More than cores costs speed, not correctness.
 	Threads int `json:"threads"`
 	// CPUs to pin the threads to, one each; empty means no pinning.

@@ -83,8 +83,11 @@ func newLeader(config Config, e *engine, card []byte, digest string, capacity in
 		l.frames.Close()
 		return nil, err
 	}
-	for subject, handle := range map[string]nats.MsgHandler{config.Group.Card(): l.onCard, config.Group.Dispatch(): l.onDispatch, config.Group.Cancel(): l.onCancel,
-		config.Group.Replay(): l.onReplay, protocol.SubjectRouterAlive: l.onAlive} {
+	for subject, handle := range map[string]nats.MsgHandler{
+		config.Group.Card(protocol.AnyRouter): l.onCard, config.Group.Dispatch(protocol.AnyRouter): l.onDispatch,
+		config.Group.Cancel(protocol.AnyRouter): l.onCancel, config.Group.Replay(protocol.AnyRouter): l.onReplay,
+		protocol.AliveSubjects: l.onAlive,
+	} {
 		if _, err := l.control.Subscribe(subject, handle); err != nil {
 			return fail(fmt.Errorf("subscribe to %s: %w", subject, err))
 		}
@@ -99,9 +102,8 @@ func newLeader(config Config, e *engine, card []byte, digest string, capacity in
 }
 
 func (l *leader) connect(purpose string) (*nats.Conn, error) {
-	name := fmt.Sprintf("%s %s", l.config.Group, purpose)
-	conn, err := nats.Connect(strings.Join(l.config.NATSURLs, ","), nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
-		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(protocol.MaxPayloadBytes),
+	options := []nats.Option{nats.Name(fmt.Sprintf("%s %s", l.config.Group, purpose)), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(protocol.MaxPayloadBytes),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			l.log.Warn().Err(err).Str("connection", purpose).Msg("NATS")
 		}),
@@ -109,7 +111,11 @@ func (l *leader) connect(purpose string) (*nats.Conn, error) {
 			if err != nil {
 				l.log.Warn().Err(err).Str("connection", purpose).Msg("NATS is away")
 			}
-		}))
+		})}
+	if identity := l.config.NATSIdentity; identity.NKey != "" {
+		options = append(options, nats.Nkey(identity.NKey, identity.Sign))
+	}
+	conn, err := nats.Connect(strings.Join(l.config.NATSURLs, ","), options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
@@ -147,8 +153,8 @@ func (l *leader) onDispatch(msg *nats.Msg) {
 	switch {
 	case dispatch.Version != protocol.Version:
 		refuse(protocol.CodeVersion, "version %d, want %d", dispatch.Version, protocol.Version)
-	case !protocol.ValidToken(dispatch.Router):
-		refuse(protocol.CodeInvalid, "router name %q", dispatch.Router)
+	case !protocol.ValidRouter(dispatch.Router) || dispatch.Router != sender(msg):
+		refuse(protocol.CodeInvalid, "router %q on the subject of %q", dispatch.Router, sender(msg))
 	case len(dispatch.Requests) > protocol.MaxDispatchRequests:
 		refuse(protocol.CodeInvalid, "%d requests, at most %d", len(dispatch.Requests), protocol.MaxDispatchRequests)
 	default:
@@ -197,27 +203,35 @@ func (l *leader) refuses(request *protocol.Request) *protocol.Error {
 	return nil
 }
 
+// sender is the router that a message came from.
+func sender(msg *nats.Msg) string { return protocol.Sender(msg.Subject, protocol.RouterTokens) }
+
 func (l *leader) onCancel(msg *nats.Msg) {
 	var cancel protocol.Cancel
-	if json.Unmarshal(msg.Data, &cancel) == nil {
-		l.events <- event{cancel: &cancel} // blocks the control connection while the queue is full: cancels must not be lost
+	if json.Unmarshal(msg.Data, &cancel) == nil && cancel.Router == sender(msg) {
+		l.hand(event{cancel: &cancel}) // cancels must not be lost
 	}
 }
 
 func (l *leader) onReplay(msg *nats.Msg) {
 	var replay protocol.Replay
-	if json.Unmarshal(msg.Data, &replay) == nil {
-		l.events <- event{replay: &replay}
+	if json.Unmarshal(msg.Data, &replay) == nil && replay.Router == sender(msg) {
+		l.hand(event{replay: &replay})
+	}
+}
+
+// hand gives the loop an event, and blocks the control connection while the queue is full.
+func (l *leader) hand(e event) {
+	select {
+	case l.events <- e:
+	case <-l.stop:
 	}
 }
 
 func (l *leader) onAlive(msg *nats.Msg) {
-	var alive protocol.RouterAlive
-	if json.Unmarshal(msg.Data, &alive) == nil {
-		select {
-		case l.events <- event{alive: alive.Router}:
-		default: // the next one will do
-		}
+	select {
+	case l.events <- event{alive: sender(msg)}:
+	default: // the next one will do
 	}
 }
 
@@ -394,7 +408,7 @@ func (l *leader) sendAnnouncement() {
 	message.Load = *l.load.Load()
 	data, err := json.Marshal(message)
 	if err == nil {
-		err = l.control.Publish(protocol.SubjectAnnounce, data)
+		err = l.control.Publish(protocol.AnnounceSubject(l.config.Group.Group), data)
 	}
 	if err != nil {
 		l.log.Warn().Err(err).Msg("announce")
@@ -453,7 +467,7 @@ func (l *leader) send(outputs []output) {
 		*slot = f.AppendTo((*slot)[:0])
 		router.number++
 		f.Reset()
-		if err := l.frames.Publish(protocol.FrameSubject(name), *slot); err != nil {
+		if err := l.frames.Publish(protocol.FrameSubject(name, l.config.Group.Group), *slot); err != nil {
 			l.log.Warn().Err(err).Str("router", name).Msg("send a frame") // the router notices the gap
 		}
 	}
@@ -469,7 +483,7 @@ func (l *leader) replay(request *protocol.Replay) {
 		oldest = router.number - protocol.ReplayFrames
 	}
 	for number := max(request.From, oldest); number < router.number; number++ {
-		if err := l.frames.Publish(protocol.FrameSubject(request.Router), router.sent[number%protocol.ReplayFrames]); err != nil {
+		if err := l.frames.Publish(protocol.FrameSubject(request.Router, l.config.Group.Group), router.sent[number%protocol.ReplayFrames]); err != nil {
 			l.log.Warn().Err(err).Str("router", request.Router).Msg("replay a frame")
 			return
 		}

@@ -4,13 +4,13 @@ package broker
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,14 +25,18 @@ const (
 	readyTimeout = 10 * time.Second
 	// maxRoutes bounds the peers that are solicited; more are left out with a warning, NATS' own gossip finds them.
 	maxRoutes = 256
-	// clusterName must be equal on all nodes of a mesh.
+	// routeTimeout bounds the handshake of a route, in seconds.
+	routeTimeout = 5
+	// replyTime bounds how long a group may take to answer a router.
+	replyTime = time.Minute
+	// clusterName and accountName must be equal on all nodes of a mesh.
 	clusterName = "lockstep"
-	userName    = "lockstep"
+	accountName = "LOCKSTEP"
 )
 
 // Config of an embedded server.
 type Config struct {
-	// Name of the server, unique in its mesh.
+	// Name of the node, unique in its mesh.
 	Name string
 	// Host is the address on which clients and, in a mesh, other servers connect.
 	Host string
@@ -40,7 +44,8 @@ type Config struct {
 	Port int
 	// Mesh opens a second port for the servers of other nodes.
 	Mesh bool
-	// Key is the password of clients and routes; empty makes a random one for clients and leaves routes open.
+	// Key is the cluster's: what clients and routes must prove follows from it. Empty makes a random one for clients and
+	// leaves routes open to everybody who reaches them.
 	Key string
 }
 
@@ -48,7 +53,10 @@ type Config struct {
 type Broker struct {
 	server   *server.Server
 	config   Config
-	password string
+	key      string // of clients
+	routeTLS *tls.Config
+	accounts []*server.Account
+	users    []*server.NkeyUser
 	log      zerolog.Logger
 
 	mutex  sync.Mutex // orders reloads
@@ -64,10 +72,16 @@ func Open(config Config, log zerolog.Logger) (*Broker, error) {
 		}
 		probe.Close()
 	}
-	b := &Broker{config: config, password: config.Key, log: log}
-	if b.password == "" {
-		b.password = rand.Text()
+	b := &Broker{config: config, key: config.Key, log: log}
+	if b.key == "" {
+		b.key = rand.Text()
+	} else if config.Mesh {
+		var err error
+		if b.routeTLS, err = routeTLS(b.key); err != nil {
+			return nil, fmt.Errorf("certificate of NATS routes: %w", err)
+		}
 	}
+	b.accounts, b.users = users(b.key, config.Name)
 	options, err := b.options(nil)
 	if err != nil {
 		return nil, err
@@ -75,7 +89,7 @@ func Open(config Config, log zerolog.Logger) (*Broker, error) {
 	if b.server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("NATS: %w", err)
 	}
-	b.server.SetLogger(natsLog{log, b.password}, false, false)
+	b.server.SetLogger(newNATSLog(log), false, false)
 	b.server.Start()
 	if !b.server.ReadyForConnections(readyTimeout) {
 		b.server.Shutdown()
@@ -89,8 +103,8 @@ func (b *Broker) options(routes []string) (*server.Options, error) {
 	options := &server.Options{
 		ServerName: b.config.Name, Host: b.config.Host, Port: b.config.Port,
 		MaxPayload: protocol.MaxPayloadBytes, MaxPending: 8 * protocol.MaxPayloadBytes,
-		// A reload takes clients with a user's name for changed and disconnects them all; with a token it leaves them alone.
-		Authorization: b.password, NoSystemAccount: true,
+		// In an account of their own: a reload takes users of the global one for changed and disconnects them all.
+		Accounts: b.accounts, Nkeys: b.users, NoSystemAccount: true,
 		NoSigs:       true,
 		PingInterval: 2 * time.Second, MaxPingsOut: 2,
 	}
@@ -100,31 +114,31 @@ func (b *Broker) options(routes []string) (*server.Options, error) {
 	if !b.config.Mesh {
 		return options, nil
 	}
-	options.Cluster = server.ClusterOpts{Name: clusterName, Host: b.config.Host, Port: server.RANDOM_PORT}
-	if b.config.Key != "" {
-		options.Cluster.Username, options.Cluster.Password = userName, b.config.Key
-	}
+	options.Cluster = server.ClusterOpts{Name: clusterName, Host: b.config.Host, Port: server.RANDOM_PORT, ConnectBackoff: true,
+		TLSConfig: b.routeTLS, TLSTimeout: routeTimeout}
 	for _, route := range routes {
 		address, err := url.Parse("nats://" + route)
 		if err != nil {
 			return nil, fmt.Errorf("NATS route %q: %w", route, err)
-		}
-		if b.config.Key != "" {
-			address.User = url.UserPassword(userName, b.config.Key)
 		}
 		options.Routes = append(options.Routes, address)
 	}
 	return options, nil
 }
 
-// URL is where this node's clients connect, password included.
+// URL is where this node's clients connect.
 func (b *Broker) URL() string {
 	address := b.server.Addr().(*net.TCPAddr)
 	host := address.IP.String()
 	if address.IP.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return fmt.Sprintf("nats://%s@%s", url.User(b.password), net.JoinHostPort(host, strconv.Itoa(address.Port)))
+	return "nats://" + net.JoinHostPort(host, strconv.Itoa(address.Port))
+}
+
+// Identity is what a role on this node proves to be.
+func (b *Broker) Identity(role protocol.Role) protocol.Identity {
+	return Identity(b.key, role, b.config.Name)
 }
 
 // RoutePort is where other servers connect; 0 without a mesh.
@@ -168,27 +182,3 @@ func (b *Broker) Close() {
 	b.server.Shutdown()
 	b.server.WaitForShutdown()
 }
-
-// natsLog passes the server's log on, one level lower (what it notices is detail here) and without the password, which
-// the server prints with the routes.
-type natsLog struct {
-	log      zerolog.Logger
-	password string
-}
-
-var _ server.Logger = natsLog{}
-
-func (n natsLog) at(level zerolog.Level, format string, v []any) {
-	if n.log.GetLevel() > level {
-		return
-	}
-	message := strings.ReplaceAll(fmt.Sprintf(format, v...), url.QueryEscape(n.password), "***")
-	n.log.WithLevel(level).Str("part", "nats").Msg(strings.ReplaceAll(message, n.password, "***"))
-}
-
-func (n natsLog) Noticef(format string, v ...any) { n.at(zerolog.DebugLevel, format, v) }
-func (n natsLog) Warnf(format string, v ...any)   { n.at(zerolog.DebugLevel, format, v) }
-func (n natsLog) Errorf(format string, v ...any)  { n.at(zerolog.WarnLevel, format, v) }
-func (n natsLog) Fatalf(format string, v ...any)  { n.at(zerolog.ErrorLevel, format, v) }
-func (n natsLog) Debugf(format string, v ...any)  { n.at(zerolog.TraceLevel, format, v) }
-func (n natsLog) Tracef(format string, v ...any)  { n.at(zerolog.TraceLevel, format, v) }

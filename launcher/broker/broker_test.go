@@ -3,7 +3,8 @@ package broker_test
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/launcher/broker"
+	"lockstep/protocol"
 )
 
 func open(t *testing.T, name, host, key string) *broker.Broker {
@@ -23,25 +25,29 @@ func open(t *testing.T, name, host, key string) *broker.Broker {
 	return b
 }
 
-// crosses reports whether a message published at one server reaches a subscriber at the other.
-func crosses(t *testing.T, from, to *broker.Broker) {
+// connect is a client of a broker in a role.
+func connect(t *testing.T, b *broker.Broker, role protocol.Role, options ...nats.Option) *nats.Conn {
 	t.Helper()
-	connect := func(b *broker.Broker) *nats.Conn {
-		connection, err := nats.Connect(b.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(connection.Close)
-		return connection
+	identity := b.Identity(role)
+	connection, err := nats.Connect(b.URL(), append(options, nats.Nkey(identity.NKey, identity.Sign))...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	source, sink := connect(from), connect(to)
-	subscription, err := sink.SubscribeSync("probe")
+	t.Cleanup(connection.Close)
+	return connection
+}
+
+// crosses waits until a message published at one server reaches a subscriber at the other.
+func crosses(t *testing.T, from *broker.Broker, name string, to *broker.Broker) {
+	t.Helper()
+	source, sink := connect(t, from, protocol.RoleGroup), connect(t, to, protocol.RoleRouter)
+	subscription, err := sink.SubscribeSync(protocol.AnnounceSubjects)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sink.Flush()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		source.Publish("probe", nil)
+		source.Publish(protocol.AnnounceSubject(name), nil)
 		if _, err := subscription.NextMsg(50 * time.Millisecond); err == nil {
 			return
 		}
@@ -56,28 +62,135 @@ func TestMeshAndComingBack(t *testing.T) {
 		if err := first.Mesh([]string{route(second, "127.0.0.3")}); err != nil {
 			t.Fatal(err)
 		}
-		crosses(t, first, second)
+		crosses(t, first, "first", second)
 		second.Close()
 		again := open(t, "second", "127.0.0.3", key)
 		if err := first.Mesh([]string{route(again, "127.0.0.3")}); err != nil {
 			t.Fatal(err)
 		}
-		crosses(t, first, again)
-		crosses(t, again, first)
+		crosses(t, first, "first", again)
+		crosses(t, again, "second", first)
 	}
 }
 
-func TestPasswordIsAskedFor(t *testing.T) {
+// Nobody gets in who does not prove to be a process of the node.
+func TestStrangersAreRefused(t *testing.T) {
 	b := open(t, "closed", "127.0.0.1", "")
-	address, err := url.Parse(b.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if connection, err := nats.Connect("nats://" + address.Host); !errors.Is(err, nats.ErrAuthorization) {
-		if err == nil {
-			connection.Close()
+	stranger := broker.Identity("another key", protocol.RoleRouter, "closed")
+	elsewhere := broker.Identity("", protocol.RoleRouter, "closed")
+	for name, options := range map[string][]nats.Option{
+		"nothing": nil, "a token": {nats.Token("")}, "a user": {nats.UserInfo("lockstep", "lockstep")},
+		"another key": {nats.Nkey(stranger.NKey, stranger.Sign)}, "an empty key": {nats.Nkey(elsewhere.NKey, elsewhere.Sign)},
+	} {
+		connection, err := nats.Connect(b.URL(), options...)
+		if !errors.Is(err, nats.ErrAuthorization) {
+			if err == nil {
+				connection.Close()
+			}
+			t.Errorf("with %s: got %v", name, err)
 		}
-		t.Errorf("without a password: got %v", err)
+	}
+}
+
+// A role can say and hear what it must, and nothing else: a router cannot pass for a group, a launcher or another router,
+// a group not for another group, and none of them hears what is meant for others.
+func TestRolesKeepToTheirSubjects(t *testing.T) {
+	b := open(t, "here", "127.0.0.1", "a key of the tests")
+	own, other := protocol.GroupRef{Group: "here", Incarnation: 3}, protocol.GroupRef{Group: "there", Incarnation: 3}
+	const router, foreign = "here.s1", "there.s1"
+	subjects := map[string]struct{ publish, subscribe []protocol.Role }{
+		protocol.AnnounceSubject("here"):       {publish: []protocol.Role{protocol.RoleGroup}},
+		protocol.AnnounceSubject("there"):      {},
+		protocol.AnnounceSubjects:              {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.DownSubject("here"):           {publish: []protocol.Role{protocol.RoleLauncher}},
+		protocol.DownSubject("there"):          {},
+		protocol.DownSubjects:                  {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.FrameSubject(router, "here"):  {publish: []protocol.Role{protocol.RoleGroup}},
+		protocol.FrameSubject(router, "there"): {},
+		protocol.FrameSubjects(router):         {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.FrameSubjects(foreign):        {subscribe: []protocol.Role{protocol.RoleWatcher}},
+		protocol.AliveSubject(router):          {publish: []protocol.Role{protocol.RoleRouter}},
+		protocol.AliveSubject(foreign):         {},
+		protocol.AliveSubjects:                 {subscribe: []protocol.Role{protocol.RoleGroup, protocol.RoleWatcher}},
+		own.Dispatch(router):                   {publish: []protocol.Role{protocol.RoleRouter}},
+		other.Cancel(router):                   {publish: []protocol.Role{protocol.RoleRouter}},
+		other.Cancel(foreign):                  {},
+		other.Replay(foreign):                  {},
+		own.Dispatch(protocol.AnyRouter):       {subscribe: []protocol.Role{protocol.RoleGroup, protocol.RoleWatcher}},
+		other.Dispatch(protocol.AnyRouter):     {subscribe: []protocol.Role{protocol.RoleWatcher}},
+		protocol.Inbox("here") + ".x":          {subscribe: []protocol.Role{protocol.RoleRouter}},
+		protocol.Inbox("there") + ".x":         {},
+		"_INBOX.x":                             {},
+		"$SYS.REQ.SERVER.PING":                 {},
+		"anything":                             {},
+	}
+	for _, role := range []protocol.Role{protocol.RoleGroup, protocol.RoleRouter, protocol.RoleLauncher, protocol.RoleWatcher} {
+		connection := connect(t, b, role, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		// The server answers in order: behind a round trip, a violation is known.
+		may := func(what, subject string) bool {
+			if err := connection.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			err := connection.LastError()
+			return err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%s to %q", what, subject))
+		}
+		for subject, allowed := range subjects {
+			pattern := strings.ContainsAny(subject, "*>")
+			if pattern || !strings.HasPrefix(subject, "lockstep.") {
+				if _, err := connection.SubscribeSync(subject); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := may("Subscription", subject), slices.Contains(allowed.subscribe, role); got != want {
+					t.Errorf("%s may subscribe to %s: got %v, want %v", role, subject, got, want)
+				}
+			}
+			if pattern {
+				continue
+			}
+			connection.Publish(subject, nil)
+			if got, want := may("Publish", subject), slices.Contains(allowed.publish, role); got != want {
+				t.Errorf("%s may publish on %s: got %v, want %v", role, subject, got, want)
+			}
+		}
+	}
+}
+
+// A server that has no key, or another, gets no route: nothing crosses to it and nothing of it comes in.
+func TestForeignRoutesAreRefused(t *testing.T) {
+	b := open(t, "here", "127.0.0.2", "a key of the tests")
+	for name, key := range map[string]string{"no key": "", "another key": "some other key"} {
+		foreign := open(t, "foreign", "127.0.0.3", key)
+		if err := foreign.Mesh([]string{fmt.Sprintf("127.0.0.2:%d", b.RoutePort())}); err != nil {
+			t.Fatal(err)
+		}
+		outside, inside := connect(t, foreign, protocol.RoleWatcher), connect(t, b, protocol.RoleWatcher)
+		heard, err := outside.SubscribeSync("lockstep.>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		came, err := inside.SubscribeSync("lockstep.>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outside.Flush()
+		inside.Flush()
+		source, forger := connect(t, b, protocol.RoleGroup), connect(t, foreign, protocol.RoleGroup)
+		for range 40 { // an open route stands within some of these
+			source.Publish(protocol.AnnounceSubject("here"), nil)
+			forger.Publish(protocol.AnnounceSubject("foreign"), nil)
+			if _, err := heard.NextMsg(25 * time.Millisecond); err == nil && b.Routes()+foreign.Routes() > 0 {
+				t.Fatalf("with %s: a foreign server hears what is said", name)
+			}
+		}
+		for message, err := came.NextMsg(time.Millisecond); err == nil; message, err = came.NextMsg(time.Millisecond) {
+			if message.Subject != protocol.AnnounceSubject("here") {
+				t.Errorf("with %s: %s came from a foreign server", name, message.Subject)
+			}
+		}
+		if b.Routes() != 0 {
+			t.Errorf("with %s: %d routes", name, b.Routes())
+		}
+		foreign.Close()
 	}
 }
 
@@ -85,11 +198,7 @@ func TestPasswordIsAskedFor(t *testing.T) {
 func TestClientsSurviveNewRoutes(t *testing.T) {
 	b := open(t, "steady", "127.0.0.2", "secret")
 	disconnected := make(chan error, 8)
-	connection, err := nats.Connect(b.URL(), nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { disconnected <- err }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer connection.Close()
+	connection := connect(t, b, protocol.RoleGroup, nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { disconnected <- err }))
 	for _, routes := range [][]string{{"127.0.0.3:1"}, {"127.0.0.3:1", "127.0.0.4:1"}, {}} {
 		if err := b.Mesh(routes); err != nil {
 			t.Fatal(err)

@@ -156,7 +156,7 @@ func (f *Fleet) watchOrphans(now time.Time) {
 			c.orphan = time.Time{}
 		case c.orphan.IsZero():
 			c.orphan = now
-		case now.Sub(c.orphan) >= f.config.ResumeTimeout:
+		case now.Sub(c.orphan) >= f.config.ResumeTimeout && now.After(f.awaited[c.request.CardDigest]):
 			class := request.Unavailable
 			if c.interrupted {
 				class = request.Generation

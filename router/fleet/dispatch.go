@@ -101,7 +101,7 @@ func (f *Fleet) send(g *group, batch []protocol.Request) {
 
 // deliver publishes one dispatch and hands the answer to the owner.
 func (f *Fleet) deliver(g *group, batch []protocol.Request) {
-	subject := g.Announcement.Dispatch()
+	subject := g.Announcement.Dispatch(f.config.Router)
 	wires := make([]uint64, len(batch))
 	for i := range batch {
 		wires[i] = batch[i].ID

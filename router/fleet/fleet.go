@@ -38,7 +38,13 @@ const (
 	quietTimeout = time.Second
 	// forgottenTimeout is how long a call may make no progress while its group says that it holds fewer requests than the
 	// router thinks: then the group has forgotten it, as it does after a router's long silence.
-	forgottenTimeout = 2 * protocol.GroupTimeout
+	forgottenTimeout = 6 * time.Second
+	// cardTimeout is how long a chunk of a card may take.
+	cardTimeout = 5 * time.Second
+	// downedTime is for how long the death of an incarnation is remembered: what it announced before is under way no longer.
+	downedTime = time.Minute
+	// maxBackTime bounds the loading time that a group may ask its requests to wait for.
+	maxBackTime = time.Hour
 	// stallTimeout is a pause between two ticks after which the router takes itself for the one that was absent.
 	stallTimeout = protocol.GroupTimeout / 3
 	// inboundMessages bounds what NATS may hold for the owner; when full, NATS drops, which shows as a gap and is mended.
@@ -52,7 +58,7 @@ var ErrClosed = errors.New("fleet: closed")
 
 // Config of a fleet.
 type Config struct {
-	// Router is the name on the wire, a valid token, never used before by another process.
+	// Router is the name on the wire, a protocol.RouterName, never used before by another process.
 	Router string
 	// QueueLimit bounds the waiting requests; more are refused as overloaded.
 	QueueLimit int
@@ -107,11 +113,12 @@ type Fleet struct {
 	core     *admission.Core
 	groups   map[string]*group // by name
 	cards    map[string]cardState
-	rewards  map[string]bool             // digests of cards of reward models
-	downed   map[string]uint64           // group's name to newest incarnation known to be dead
-	numbers  map[protocol.GroupRef]count // of groups that were lost and may come back
-	calls    map[uint64]*call            // by id
-	wires    map[uint64]*call            // by wire id of the running attempt
+	rewards  map[string]bool                 // digests of cards of reward models
+	downed   map[protocol.GroupRef]time.Time // incarnations known to be dead, and since when
+	awaited  map[string]time.Time            // by card: until when a group that restarts is waited for
+	talks    map[protocol.GroupRef]*talk     // with groups that were lost and may come back
+	calls    map[uint64]*call                // by id
+	wires    map[uint64]*call                // by wire id of the running attempt
 	lastID   uint64
 	lastWire uint64
 	alive    time.Time // of the last sign of life
@@ -131,7 +138,7 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
 		core: core, groups: map[string]*group{}, cards: map[string]cardState{}, rewards: map[string]bool{},
-		downed: map[string]uint64{}, numbers: map[protocol.GroupRef]count{},
+		downed: map[protocol.GroupRef]time.Time{}, awaited: map[string]time.Time{}, talks: map[protocol.GroupRef]*talk{},
 		calls: map[uint64]*call{}, wires: map[uint64]*call{},
 	}
 	f.snapshot.Store(&Snapshot{})
@@ -149,7 +156,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		cancel()
 		f.shutDown()
 	}()
-	for _, subject := range []string{protocol.SubjectAnnounce, protocol.SubjectDown, protocol.FrameSubject(f.config.Router)} {
+	for _, subject := range []string{protocol.AnnounceSubjects, protocol.DownSubjects, protocol.FrameSubjects(f.config.Router)} {
 		subscription, err := f.conn.ChanSubscribe(subject, f.messages)
 		if err != nil {
 			return err
@@ -200,10 +207,14 @@ func (f *Fleet) post(result func()) {
 
 func (f *Fleet) publish(subject string, message any) {
 	data, err := json.Marshal(message)
-	if err == nil {
-		err = f.conn.Publish(subject, data)
-	}
 	if err != nil {
+		panic(err) // our own types
+	}
+	f.publishBytes(subject, data)
+}
+
+func (f *Fleet) publishBytes(subject string, data []byte) {
+	if err := f.conn.Publish(subject, data); err != nil {
 		f.log.Warn().Err(err).Str("subject", subject).Msg("publish failed")
 	}
 }
@@ -226,22 +237,20 @@ func (f *Fleet) sendCancel(g *group, wires []uint64) {
 func (f *Fleet) cancelNow(g *group, wires []uint64) {
 	if len(wires) > 0 {
 		g.cancels++
-		f.publish(g.Announcement.Cancel(), protocol.Cancel{Router: f.config.Router, Number: g.cancels, IDs: wires})
+		f.publish(g.Announcement.Cancel(f.config.Router), protocol.Cancel{Router: f.config.Router, Number: g.cancels, IDs: wires})
 	}
 }
 
-// receive takes one message from NATS.
+// receive takes one message from NATS. What it says is believed of the group that its subject names, and of no other.
 func (f *Fleet) receive(message *nats.Msg) {
+	group := protocol.Sender(message.Subject, protocol.GroupTokens)
 	switch message.Subject {
-	case protocol.SubjectAnnounce:
-		f.announced(message.Data)
-	case protocol.SubjectDown:
-		var down protocol.Down
-		if json.Unmarshal(message.Data, &down) == nil {
-			f.down(down)
-		}
+	case protocol.AnnounceSubject(group):
+		f.announced(group, message.Data)
+	case protocol.DownSubject(group):
+		f.down(group, message.Data)
 	default:
-		f.receiveFrame(message.Data)
+		f.receiveFrame(group, message.Data)
 	}
 	f.admit()
 }
@@ -250,7 +259,7 @@ func (f *Fleet) receive(message *nats.Msg) {
 func (f *Fleet) tick(now time.Time) {
 	if now.Sub(f.alive) >= aliveInterval {
 		f.alive = now
-		f.publish(protocol.SubjectRouterAlive, protocol.RouterAlive{Router: f.config.Router})
+		f.publishBytes(protocol.AliveSubject(f.config.Router), nil)
 	}
 	f.watchGroups(now, now.Sub(f.ticked) > stallTimeout || !f.conn.IsConnected())
 	f.ticked = now

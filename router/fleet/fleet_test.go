@@ -57,7 +57,7 @@ func newBench(t *testing.T, config fleet.Config) *bench {
 		t.Fatal("the broker does not start")
 	}
 	b := &bench{t: t, url: broker.ClientURL()}
-	config.Router, config.ResumeTimeout = "router", 10*time.Second
+	config.Router, config.ResumeTimeout = protocol.RouterName("router", "1"), 10*time.Second
 	if config.QueueLimit == 0 {
 		config.QueueLimit = 1000
 	}
@@ -146,6 +146,12 @@ func (b *bench) submit(r request.Request) (uint64, *request.Events) {
 		b.t.Fatal(err)
 	}
 	return id, events
+}
+
+func (b *bench) events(r request.Request) *request.Events {
+	b.t.Helper()
+	_, events := b.submit(r)
+	return events
 }
 
 // all reads events to their end.
@@ -376,8 +382,8 @@ func TestHealth(t *testing.T) {
 		other.Kill(true)
 		return <-answer != nil
 	})
-	if got := b.fleet.Snapshot().Load.Totals; got != (request.Totals{}) {
-		t.Errorf("probes left %+v in the totals", got)
+	if got := b.fleet.Snapshot().Load.Totals; got != (request.Totals{GroupsLost: 1}) {
+		t.Errorf("the totals are %+v, want the one group that died and nothing of the probes", got)
 	}
 }
 
@@ -389,14 +395,14 @@ func TestCancelWaitsForTheAnswer(t *testing.T) {
 	came, answer := make(chan struct{}), make(chan struct{})
 	g.Kill(false) // what it announced stays known for a while; from here on the test answers in its place
 	conn := connect(t, b.url)
-	if _, err := conn.Subscribe(g.Ref().Dispatch(), func(msg *nats.Msg) {
+	if _, err := conn.Subscribe(g.Ref().Dispatch(protocol.AnyRouter), func(msg *nats.Msg) {
 		close(came)
 		<-answer
 		msg.Respond([]byte("{}"))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	cancels, err := conn.SubscribeSync(g.Ref().Cancel())
+	cancels, err := conn.SubscribeSync(g.Ref().Cancel(protocol.AnyRouter))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,14 +9,14 @@ import (
 
 // receiveFrame takes in one frame. Frames are used in the order of their numbers only: a later one is dropped, since the
 // Replay that its gap brings holds it again.
-func (f *Fleet) receiveFrame(data []byte) {
+func (f *Fleet) receiveFrame(group string, data []byte) {
 	frame := &f.frame
 	if err := protocol.DecodeFrame(frame, data); err != nil {
 		f.log.Error().Err(err).Msg("frame refused")
 		return
 	}
-	g := f.groups[frame.Group.Group]
-	if g == nil || g.Announcement.Incarnation != frame.Group.Incarnation {
+	g := f.groups[group]
+	if g == nil || frame.Group.Group != group || g.Announcement.Incarnation != frame.Group.Incarnation {
 		return
 	}
 	now := time.Now()
@@ -167,5 +167,5 @@ func promptLogprobs(part *protocol.PromptPart) []request.PromptLogprob {
 func (f *Fleet) askReplay(g *group, now time.Time) {
 	g.asked = now
 	g.replays++
-	f.publish(g.Announcement.Replay(), protocol.Replay{Router: f.config.Router, From: g.next})
+	f.publish(g.Announcement.Replay(f.config.Router), protocol.Replay{Router: f.config.Router, From: g.next})
 }

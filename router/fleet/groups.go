@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sort"
 	"time"
 
@@ -26,23 +27,24 @@ type group struct {
 	running      map[uint64]*call // by wire id
 	probe        *probe           // nil: none is under way
 	yielded      time.Time        // when the last frame with tokens came
-	unanswered   map[uint64]bool  // wire ids of dispatches that the group has not answered yet
-	late         []uint64         // those among them that are to be cancelled once it has
 	wrong        bool             // the ledger differs from the group's account
 	errorTokens  int              // by so many
 
-	count
+	*talk
 	lastFrame time.Time
 	asked     time.Time // when a Replay was last asked for
 	replays   int       // Replays asked for since the last good frame
 }
 
-// count is how far the frames of a group have been followed, and how often requests there were cancelled.
-type count struct {
+// talk is what this router and an incarnation have said to each other. It outlives the group's loss: an incarnation that
+// was only silent goes on counting where it was, and answers what it was asked before.
+type talk struct {
 	next uint64 // number of the frame that comes next
 	step uint64 // of the last frame
 	// cancels is the number of the last Cancel that was sent.
-	cancels uint64
+	cancels    uint64
+	unanswered map[uint64]bool // wire ids of dispatches that the group has not answered yet
+	late       []uint64        // those among them that are to be cancelled once it has
 }
 
 func (g *group) wires() []uint64 {
@@ -63,16 +65,16 @@ const (
 	cardBad // refused by OnCard: it would be refused again
 )
 
-// announced takes in a heartbeat.
-func (f *Fleet) announced(data []byte) {
+// announced takes in a heartbeat of a group.
+func (f *Fleet) announced(name string, data []byte) {
 	var a protocol.Announcement
-	if json.Unmarshal(data, &a) != nil || a.Version != protocol.Version || !protocol.ValidToken(a.Group) {
+	if json.Unmarshal(data, &a) != nil || a.Version != protocol.Version || a.Group != name || !protocol.ValidToken(name) {
 		return
 	}
 	if f.config.ModelID != "" && a.ModelID != f.config.ModelID {
 		return
 	}
-	if dead, ok := f.downed[a.Group]; ok && a.Incarnation <= dead {
+	if _, dead := f.downed[a.GroupRef]; dead {
 		return
 	}
 	g := f.groups[a.Group]
@@ -80,14 +82,17 @@ func (f *Fleet) announced(data []byte) {
 		return
 	}
 	if g != nil && a.Incarnation > g.Announcement.Incarnation {
-		f.remove(g, "a newer incarnation has come")
+		f.remove(g, "a newer incarnation has come", true)
 		g = nil
 	}
 	if g == nil {
 		if len(f.groups) >= maxGroups {
 			return
 		}
-		g = &group{running: map[uint64]*call{}, unanswered: map[uint64]bool{}, count: f.numbers[a.GroupRef]}
+		g = &group{running: map[uint64]*call{}, talk: f.talks[a.GroupRef]}
+		if g.talk == nil {
+			g.talk = &talk{unanswered: map[uint64]bool{}}
+		}
 		f.groups[a.Group] = g
 		f.log.Info().Stringer("group", a.GroupRef).Str("model", a.ModelID).Int("shards", a.Shards).Msg("group found")
 	}
@@ -115,7 +120,7 @@ func (f *Fleet) loadCard(g *group) {
 	a := g.Announcement
 	f.cards[a.CardDigest] = cardLoading
 	f.workers.Go(func() {
-		card, err := fetchCard(f.ctx, f.conn, a)
+		card, err := fetchCard(f.ctx, f.conn, f.config.Router, a)
 		state := cardUnknown // tried again at the next announcement
 		if err == nil {
 			state = cardGood
@@ -141,7 +146,7 @@ func (f *Fleet) loadCard(g *group) {
 }
 
 // fetchCard asks a group for its card, chunk by chunk, and checks size and digest.
-func fetchCard(ctx context.Context, conn *nats.Conn, a protocol.Announcement) (*protocol.ModelCard, error) {
+func fetchCard(ctx context.Context, conn *nats.Conn, router string, a protocol.Announcement) (*protocol.ModelCard, error) {
 	if a.CardBytes <= 0 || a.CardBytes > protocol.MaxCardBytes {
 		return nil, fmt.Errorf("a card of %d bytes", a.CardBytes)
 	}
@@ -151,8 +156,8 @@ func fetchCard(ctx context.Context, conn *nats.Conn, a protocol.Announcement) (*
 		if err != nil {
 			return nil, err
 		}
-		chunkCtx, cancel := context.WithTimeout(ctx, protocol.GroupTimeout)
-		reply, err := conn.RequestWithContext(chunkCtx, a.Card(), ask)
+		chunkCtx, cancel := context.WithTimeout(ctx, cardTimeout)
+		reply, err := conn.RequestWithContext(chunkCtx, a.Card(router), ask)
 		cancel()
 		if err != nil {
 			return nil, fmt.Errorf("fetching the card at %d: %w", len(data), err)
@@ -173,34 +178,46 @@ func fetchCard(ctx context.Context, conn *nats.Conn, a protocol.Announcement) (*
 	return card, nil
 }
 
-// down takes in the news of a death.
-func (f *Fleet) down(d protocol.Down) {
-	if !protocol.ValidToken(d.Group) {
+// down takes in the news of a death. It changes something only when it speaks of the incarnation that is known: what was
+// never announced cannot end, and an incarnation that is still to come cannot be dead.
+func (f *Fleet) down(name string, data []byte) {
+	var d protocol.Down
+	g := f.groups[name]
+	if json.Unmarshal(data, &d) != nil || g == nil || d.GroupRef != g.Announcement.GroupRef {
 		return
 	}
-	if len(f.downed) < maxGroups || f.groups[d.Group] != nil {
-		f.downed[d.Group] = max(f.downed[d.Group], d.Incarnation)
+	now := time.Now()
+	maps.DeleteFunc(f.downed, func(_ protocol.GroupRef, since time.Time) bool { return now.Sub(since) > downedTime })
+	maps.DeleteFunc(f.awaited, func(_ string, until time.Time) bool { return now.After(until) })
+	if len(f.downed) < maxGroups {
+		f.downed[d.GroupRef] = now
 	}
-	if g := f.groups[d.Group]; g != nil && g.Announcement.Incarnation <= d.Incarnation {
-		f.remove(g, d.Reason)
+	if back := min(time.Duration(d.BackSeconds*float64(time.Second)), maxBackTime); back > 0 {
+		f.awaited[g.Announcement.CardDigest] = now.Add(2*back + f.config.ResumeTimeout)
 	}
+	f.remove(g, d.Reason, !d.Stopped)
 }
 
 // remove forgets a group; its calls wait again at the front of the queue.
-func (f *Fleet) remove(g *group, reason string) {
+func (f *Fleet) remove(g *group, reason string, lost bool) {
 	ref := g.Announcement.GroupRef
-	f.log.Warn().Stringer("group", ref).Str("reason", reason).Int("requests", len(g.running)).Msg("group lost")
+	if lost {
+		f.totals.GroupsLost++
+		f.log.Warn().Stringer("group", ref).Str("reason", reason).Int("requests", len(g.running)).Msg("group lost")
+	} else {
+		f.log.Info().Stringer("group", ref).Int("requests", len(g.running)).Msg("group has stopped")
+	}
 	f.sendCancel(g, g.wires())
-	g.endProbe(fmt.Errorf("group %s is lost: %s", ref, reason))
+	g.endProbe(fmt.Errorf("group %s is gone: %s", ref, reason))
 	for _, c := range g.running {
 		f.detach(c)
 	}
 	f.core.RemoveGroup(ref.Group)
 	delete(f.groups, ref.Group)
-	if len(f.numbers) >= maxGroups {
-		clear(f.numbers)
+	if len(f.talks) >= maxGroups {
+		clear(f.talks)
 	}
-	f.numbers[ref] = g.count
+	f.talks[ref] = g.talk
 	f.publishSnapshot()
 }
 
@@ -213,7 +230,7 @@ func (f *Fleet) watchGroups(now time.Time, absent bool) {
 			continue
 		}
 		if now.Sub(g.seen) > protocol.GroupTimeout {
-			f.remove(g, "it has been silent")
+			f.remove(g, "it has been silent", true)
 			continue
 		}
 		f.watchProbe(g, now)

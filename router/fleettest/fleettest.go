@@ -46,6 +46,7 @@ type Group struct {
 	card    []byte
 	stop    chan struct{}
 	stopped sync.WaitGroup
+	pause   sync.RWMutex // held for writing while the group does nothing at all
 
 	mu         sync.Mutex
 	dead       bool
@@ -104,9 +105,14 @@ func Start(conn *nats.Conn, options Options) (*Group, error) {
 		cancelled: map[key]bool{}, cancels: map[string]uint64{}, cache: map[protocol.BlockKey]bool{},
 	}
 	for subject, serve := range map[string]nats.MsgHandler{
-		g.ref.Card(): g.serveCard, g.ref.Dispatch(): g.serveDispatch, g.ref.Cancel(): g.serveCancel, g.ref.Replay(): g.serveReplay,
+		g.ref.Card(protocol.AnyRouter): g.serveCard, g.ref.Dispatch(protocol.AnyRouter): g.serveDispatch,
+		g.ref.Cancel(protocol.AnyRouter): g.serveCancel, g.ref.Replay(protocol.AnyRouter): g.serveReplay,
 	} {
-		subscription, err := conn.Subscribe(subject, serve)
+		subscription, err := conn.Subscribe(subject, func(m *nats.Msg) {
+			g.pause.RLock()
+			defer g.pause.RUnlock()
+			serve(m)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +157,10 @@ func (g *Group) Stall(stalled bool) {
 	g.stalled = stalled
 }
 
+// Pause stops all that the group does, as a stopped process's is, until Continue; what it is sent waits.
+func (g *Group) Pause()    { g.pause.Lock() }
+func (g *Group) Continue() { g.pause.Unlock() }
+
 // Forget drops all routers with their requests, as a group does whose routers have been silent: their frames will be
 // counted from 0 again.
 func (g *Group) Forget() {
@@ -177,7 +187,7 @@ func (g *Group) Kill(tell bool) {
 	}
 	if tell {
 		data, _ := json.Marshal(protocol.Down{GroupRef: g.ref, Reason: "killed by a test"})
-		g.conn.Publish(protocol.SubjectDown, data)
+		g.conn.Publish(protocol.DownSubject(g.ref.Group), data)
 	}
 	g.conn.FlushTimeout(time.Second)
 }
@@ -193,13 +203,17 @@ func (g *Group) run() {
 		case <-g.stop:
 			return
 		case <-announcements.C:
+			g.pause.RLock()
 			g.announce()
+			g.pause.RUnlock()
 		case <-steps.C:
+			g.pause.RLock()
 			g.mu.Lock()
 			if !g.stalled {
 				g.compute()
 			}
 			g.mu.Unlock()
+			g.pause.RUnlock()
 		}
 	}
 }
@@ -242,7 +256,7 @@ func (g *Group) announce() {
 	}
 	g.mu.Unlock()
 	data, _ := json.Marshal(a)
-	g.conn.Publish(protocol.SubjectAnnounce, data)
+	g.conn.Publish(protocol.AnnounceSubject(g.ref.Group), data)
 }
 
 // compute is one step: each of the first MaxSequences requests gets one token, and every router one frame.
@@ -284,7 +298,7 @@ func (g *Group) compute() {
 		data := f.AppendTo(nil)
 		g.sent[name] = append(g.sent[name], data)
 		if g.options.LoseFrame == nil || !g.options.LoseFrame(f.Number) {
-			g.conn.Publish(protocol.FrameSubject(name), data)
+			g.conn.Publish(protocol.FrameSubject(name, g.ref.Group), data)
 		}
 	}
 }
@@ -426,6 +440,6 @@ func (g *Group) serveReplay(m *nats.Msg) {
 	frames := g.sent[r.Router]
 	first := max(int(r.From), len(frames)-protocol.ReplayFrames)
 	for _, data := range frames[min(first, len(frames)):] {
-		g.conn.Publish(protocol.FrameSubject(r.Router), data)
+		g.conn.Publish(protocol.FrameSubject(r.Router, g.ref.Group), data)
 	}
 }

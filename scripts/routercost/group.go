@@ -62,7 +62,8 @@ func startGroup(url string, step time.Duration) (*group, error) {
 	if g.conn, err = nats.Connect(url); err != nil {
 		return nil, err
 	}
-	for subject, handle := range map[string]nats.MsgHandler{g.ref.Card(): g.onCard, g.ref.Dispatch(): g.onDispatch, g.ref.Cancel(): g.onCancel} {
+	for subject, handle := range map[string]nats.MsgHandler{g.ref.Card(protocol.AnyRouter): g.onCard, g.ref.Dispatch(protocol.AnyRouter): g.onDispatch,
+		g.ref.Cancel(protocol.AnyRouter): g.onCancel} {
 		if _, err := g.conn.Subscribe(subject, handle); err != nil {
 			return nil, err
 		}
@@ -139,7 +140,7 @@ func (g *group) announce() {
 			CardDigest: hex.EncodeToString(sum[:]), CardBytes: len(g.card), Shards: 1,
 			Limits: protocol.Limits{MaxSequenceTokens: 1 << 16, CapacityTokens: 1 << 24, BlockTokens: 16, MaxRequests: 4096, MaxSequences: 4096}})
 		if err == nil {
-			g.conn.Publish(protocol.SubjectAnnounce, data)
+			g.conn.Publish(protocol.AnnounceSubject(g.ref.Group), data)
 		}
 		select {
 		case <-ticker.C:
@@ -186,7 +187,7 @@ func (g *group) loop() {
 			frame.Account = protocol.Account{Requests: len(r.position), Tokens: r.tokens, Cancels: r.cancels}
 			r.number++
 			data = frame.AppendTo(data[:0])
-			g.conn.Publish(protocol.FrameSubject(name), data)
+			g.conn.Publish(protocol.FrameSubject(name, g.ref.Group), data)
 		}
 		g.mu.Unlock()
 		g.conn.Flush()

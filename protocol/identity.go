@@ -1,0 +1,17 @@
+package protocol
+
+import "crypto/ed25519"
+
+// Identity is what a process proves to a NATS server that it is: an nkey of ed25519. The zero Identity proves nothing;
+// then the URLs of the servers say all that they ask for.
+type Identity struct {
+	// NKey is the public key in NATS' form.
+	NKey string `json:"nkey,omitempty"`
+	// Seed is the secret: ed25519.SeedSize bytes.
+	Seed []byte `json:"seed,omitempty"`
+}
+
+// Sign signs the server's nonce.
+func (i Identity) Sign(nonce []byte) ([]byte, error) {
+	return ed25519.Sign(ed25519.NewKeyFromSeed(i.Seed), nonce), nil
+}

@@ -1,0 +1,105 @@
+package fleet_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"testing"
+
+	"lockstep/protocol"
+	"lockstep/router/fleet"
+	"lockstep/router/fleettest"
+	"lockstep/router/request"
+)
+
+// What is said of a group on another's subject, or of an incarnation that was never announced, changes nothing: neither a
+// stream that runs, nor what becomes of the group afterwards.
+func TestForgeriesChangeNothing(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	g := b.group(fleettest.Options{Name: "a", Incarnation: 7})
+	_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
+	if _, err, outcome := events.Take(nil, nil, nil); err != nil || outcome != request.Got {
+		t.Fatal(err, outcome)
+	}
+	forger := connect(t, b.url)
+	send := func(subject string, message any) {
+		data, err := json.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forger.Publish(subject, data)
+	}
+	a := protocol.Announcement{Version: protocol.Version, ModelID: "m", State: protocol.StateReady, CardDigest: b.card(), CardBytes: 1, Limits: limits}
+	for _, incarnation := range []uint64{0, 6, 8, math.MaxUint64} {
+		ref := protocol.GroupRef{Group: "a", Incarnation: incarnation}
+		send(protocol.DownSubject("a"), protocol.Down{GroupRef: ref, Reason: "forged"})
+		send(protocol.DownSubject("b"), protocol.Down{GroupRef: ref, Reason: "forged"})
+		a.GroupRef = ref
+		send(protocol.AnnounceSubject("b"), a)
+	}
+	send(protocol.DownSubject("b"), protocol.Down{GroupRef: g.Ref(), Reason: "forged"})
+	send(protocol.DownSubject("nobody"), protocol.Down{GroupRef: protocol.GroupRef{Group: "nobody", Incarnation: 1}})
+	frame := protocol.Frame{Group: g.Ref(), Number: 1 << 40, Step: 1 << 40}
+	for wire := range uint64(8) {
+		frame.Add(wire, 1, words[0], 0, protocol.FinishError)
+	}
+	forger.Publish(protocol.FrameSubject("router.1", "b"), frame.AppendTo(nil))
+	frame.Group.Incarnation++
+	forger.Publish(protocol.FrameSubject("router.1", "a"), frame.AppendTo(nil))
+	forger.Flush()
+
+	tokens, err := b.all(events)
+	if err != nil || len(tokens) == 0 || tokens[len(tokens)-1].Finish != protocol.FinishLength {
+		t.Errorf("the stream ended with %v behind %d tokens", err, len(tokens))
+	}
+	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() || snapshot.Load.Totals.GroupsLost != 0 {
+		t.Errorf("the fleet is %+v", snapshot)
+	}
+	g.Kill(true)
+	again := b.group(fleettest.Options{Name: "a", Incarnation: 8})
+	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 5})); err != nil || again.Accepted() != 1 {
+		t.Errorf("the next incarnation: %v, %d requests", err, again.Accepted())
+	}
+	if got := b.fleet.Snapshot().Load.Totals.GroupsLost; got != 1 {
+		t.Errorf("%d groups lost, want 1", got)
+	}
+}
+
+// A group that does nothing for a while, as when its processes are stopped, and then goes on: the same tokens, nothing
+// kept for nobody, and no number says ever after that something is wrong.
+func TestPausedGroup(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	g := b.group(fleettest.Options{Name: "a", Incarnation: 1})
+	prompts, answers := 24, make([]*request.Events, 0, 24)
+	for i := range prompts {
+		if i == prompts/2 {
+			g.Pause() // what is sent from here on is not answered
+		}
+		answers = append(answers, b.events(request.Request{Prompt: ids(int32(i), 5+i), MaxNewTokens: 300}))
+	}
+	left, _ := b.submit(request.Request{Prompt: ids(90, 10), MaxNewTokens: 300})
+	b.fleet.Cancel(left) // while nothing answers
+	b.eventually("the group is given up", func() bool { return len(b.fleet.Snapshot().Groups) == 0 })
+	g.Continue()
+	for i, events := range answers {
+		tokens, err := b.all(events)
+		if err != nil || len(tokens) != 300 {
+			t.Fatalf("request %d: %d tokens, %v", i, len(tokens), err)
+		}
+		for position, token := range tokens {
+			if want, _ := fleettest.Token(words, ids(int32(i), 5+i), 0, position); token.ID != want {
+				t.Fatalf("request %d, token %d: got %d, want %d", i, position, token.ID, want)
+			}
+		}
+	}
+	b.eventually("nothing is left", func() bool { return g.Running() == 0 })
+	for i := range 40 { // frames that the audit compares
+		if _, err := b.all(b.events(request.Request{Prompt: ids(int32(i), 9), MaxNewTokens: 3})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := b.fleet.Snapshot().Load
+	if got, want := fmt.Sprint(load.Totals.LedgerMismatches, load.Groups[0].ErrorTokens), "0 0"; got != want {
+		t.Errorf("mismatches and error tokens are %s, want %s", got, want)
+	}
+}
