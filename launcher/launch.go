@@ -114,6 +114,9 @@ func (l *launcher) loop(signals <-chan os.Signal) {
 				wait = min(wait, time.Until(at))
 			}
 		}
+		if l.shards != nil {
+			wait = min(wait, supervise.LookInterval)
+		}
 		timer.Reset(max(0, wait))
 		select {
 		case e := <-l.events:
@@ -124,6 +127,7 @@ func (l *launcher) loop(signals <-chan os.Signal) {
 			for _, u := range l.units() {
 				l.apply(u, u.Tick(time.Now()))
 			}
+			l.look(l.shards)
 		}
 	}
 }

@@ -29,9 +29,11 @@ type unit struct {
 	processes   []*process
 	memory      *os.File // shards only
 	progress    []float64
-	text        string        // what the unit says of itself when ready
-	served      bool          // an incarnation was ready
-	loadTime    time.Duration // from the start of the last incarnation that was ready until then
+	text        string           // what the unit says of itself when ready
+	served      bool             // an incarnation was ready
+	loadTime    time.Duration    // from the start of the last incarnation that was ready until then
+	pulse       *supervise.Pulse // shards only
+	beats       []uint32
 }
 
 // ref names the group's present incarnation; the unit is the node's shards.
@@ -43,7 +45,12 @@ func newUnit(name string, size int) *unit {
 	return &unit{Unit: supervise.NewUnit(size), name: name, size: size, progress: make([]float64, size)}
 }
 
-func (l *launcher) newShards() *unit { return newUnit("shards", l.NumShard) }
+func (l *launcher) newShards() *unit {
+	u := newUnit("shards", l.NumShard)
+	u.pulse, u.beats = supervise.NewPulse(u.size), make([]uint32, u.size)
+	return u
+}
+
 func (l *launcher) newRouter() *unit { return newUnit("router", 1) }
 
 // nameOf names a process for people.
@@ -82,6 +89,9 @@ func (l *launcher) spawn(u *unit) {
 	u.began = time.Now()
 	u.incarnation = uint64(u.began.UnixNano())
 	clear(u.progress)
+	if u.pulse != nil {
+		u.pulse.Restart()
+	}
 	var err error
 	if u == l.router {
 		err = l.spawnRouter(u)
@@ -166,6 +176,25 @@ func (l *launcher) routerConfig() router.Config {
 	}
 }
 
+// look finds a rank that stands still while its group serves.
+func (l *launcher) look(u *unit) {
+	if u == nil || u.memory == nil || l.stopping {
+		return
+	}
+	for rank := range u.beats {
+		beat, err := collective.ReadBeat(u.memory, rank)
+		if err != nil {
+			l.log.Error().Err(err).Msg("the group cannot be watched")
+			return
+		}
+		u.beats[rank] = beat
+	}
+	now := time.Now()
+	if rank, still, found := u.pulse.Look(now, u.beats); found {
+		l.apply(u, u.Stalled(now, fmt.Sprintf("%s has stood still for %v", u.nameOf(rank), still.Round(100*time.Millisecond))))
+	}
+}
+
 // abort frees the ranks that wait for a dead one and tells routers that this incarnation is gone.
 func (l *launcher) abort(u *unit, reason string) {
 	if u.HasServed() && l.failure == nil {
@@ -196,6 +225,9 @@ func (l *launcher) publishDown(down protocol.Down) {
 // serving is called whenever all processes of a unit have become ready.
 func (l *launcher) serving(u *unit) {
 	u.served, u.loadTime = true, time.Since(u.began)
+	if u.pulse != nil {
+		u.pulse.Serving()
+	}
 	l.log.Info().Str("unit", u.name).Dur("after", u.loadTime).Msg("ready: " + u.text)
 	if l.stopping {
 		return

@@ -92,6 +92,7 @@ type engine struct {
 	// cachedTokens is how many tokens were not computed because the prefix cache had them.
 	cachedTokens int
 	record       StepRecord // of the last step, without its duration
+	pace         pace       // for other goroutines too
 
 	plan    []byte
 	chunks  []slotChunk
@@ -170,6 +171,8 @@ func (e *engine) step() ([]output, error) {
 	if len(work) == 0 {
 		return nil, nil
 	}
+	e.pace.begin()
+	defer e.pace.end()
 	e.steps++
 	e.prepare(work)
 	e.plan = appendStep(e.plan[:0], e.chunks)

@@ -12,7 +12,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
-	"lockstep/shard/collective"
 	"lockstep/shard/model"
 )
 
@@ -42,12 +41,10 @@ type leader struct {
 	steps   *stepLog
 	ended   time.Time // of the last step; zero when nothing was left to compute
 
-	base     protocol.Announcement // without state and load
-	held     atomic.Int64          // requests accepted and not ended
-	draining atomic.Bool
-	load     atomic.Pointer[protocol.Load]
-	// alive is when the loop last turned, in Unix nanoseconds: a loop that hangs must not be announced for ever.
-	alive     atomic.Int64
+	base      protocol.Announcement // without state and load
+	held      atomic.Int64          // requests accepted and not ended
+	draining  atomic.Bool
+	load      atomic.Pointer[protocol.Load]
 	announced chan struct{} // closed when the announcing goroutine has ended
 	stop      chan struct{}
 }
@@ -68,8 +65,10 @@ func newLeader(config Config, e *engine, card []byte, digest string, capacity in
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
 				CapacityTokens: capacity, BlockTokens: model.BlockTokens, MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences}}}
 	var err error
-	if l.steps, err = openStepLog(config.StepLog); err != nil {
-		return nil, fmt.Errorf("open the step log: %w", err)
+	if l.steps, err = openStepLog(config.StepLog, log); err != nil && !config.Restarted {
+		return nil, err
+	} else if err != nil {
+		log.Warn().Err(err).Msg("steps are not logged any more")
 	}
 	if l.control, err = l.connect("control"); err != nil {
 		return nil, err
@@ -128,9 +127,7 @@ func (l *leader) close() {
 	l.control.Close()
 	l.frames.FlushTimeout(time.Second)
 	l.frames.Close()
-	if err := l.steps.close(); err != nil {
-		l.log.Warn().Err(err).Msg("write the step log")
-	}
+	l.steps.close()
 }
 
 func (l *leader) onCard(msg *nats.Msg) {
@@ -296,9 +293,7 @@ func (l *leader) step() error {
 	if !l.ended.IsZero() {
 		record.GapSeconds = start.Sub(l.ended).Seconds()
 	}
-	if err := l.steps.write(record); err != nil {
-		return fmt.Errorf("write the step log: %w", err)
-	}
+	l.steps.write(record)
 	if l.ended = end; len(l.engine.sequences) > 0 {
 		return nil
 	}
@@ -306,17 +301,14 @@ func (l *leader) step() error {
 	if err := l.engine.schedule.Check(); err != nil {
 		return fmt.Errorf("the account of KV blocks is wrong: %w", err)
 	}
-	if err := l.steps.flush(); err != nil {
-		return fmt.Errorf("write the step log: %w", err)
-	}
+	l.steps.flush()
 	return nil
 }
 
-// turned notes that the loop is alive, and what the load is.
+// turned notes what the load is.
 func (l *leader) turned() {
 	load := l.engine.load()
 	l.load.Store(&load)
-	l.alive.Store(time.Now().UnixNano())
 }
 
 func (l *leader) drain() {
@@ -383,15 +375,13 @@ func (l *leader) expireRouters() {
 	}
 }
 
-// announce tells routers about the group until close, unless the step loop hangs.
+// announce tells routers about the group until close.
 func (l *leader) announce() {
 	defer close(l.announced)
 	ticker := time.NewTicker(protocol.AnnounceInterval)
 	defer ticker.Stop()
 	for {
-		if time.Since(time.Unix(0, l.alive.Load())) < collective.PeerDeadline {
-			l.sendAnnouncement()
-		}
+		l.sendAnnouncement()
 		select {
 		case <-ticker.C:
 		case <-l.stop:
@@ -402,8 +392,13 @@ func (l *leader) announce() {
 
 func (l *leader) sendAnnouncement() {
 	message := l.base
-	if message.State = protocol.StateReady; l.draining.Load() {
+	switch {
+	case l.draining.Load():
 		message.State = protocol.StateDraining
+	case l.engine.pace.stalled():
+		message.State = protocol.StateStalled
+	default:
+		message.State = protocol.StateReady
 	}
 	message.Load = *l.load.Load()
 	data, err := json.Marshal(message)

@@ -114,6 +114,9 @@ func (r *rank) follow() error {
 	if err := r.attach(int(binary.LittleEndian.Uint32(plan[4:]))); err != nil {
 		return err
 	}
+	if err := r.group.Meet(); err != nil {
+		return err
+	}
 	r.status(Status{Ready: true})
 	blocks := make(tables, r.config.MaxSequences)
 	var chunks []slotChunk
@@ -147,6 +150,7 @@ func (r *rank) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer e.pace.beatAtRest(r.group)()
 	if err := warmUp(e, r.config); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
@@ -174,6 +178,9 @@ func (r *rank) startEngine(blocks int) (*engine, error) {
 		return nil, err
 	}
 	if err := r.attach(blocks); err != nil {
+		return nil, err
+	}
+	if err := r.group.Meet(); err != nil {
 		return nil, err
 	}
 	r.config.MaxSequenceTokens = min(r.config.MaxSequenceTokens, blocks*model.BlockTokens)

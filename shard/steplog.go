@@ -3,7 +3,12 @@ package shard
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"lockstep/shard/schedule"
 )
@@ -38,44 +43,52 @@ func (r *StepRecord) Add(w *schedule.Work) {
 	}
 }
 
-// stepLog writes records of steps to a file; nil writes none.
+// stepLog writes records of steps to a file; nil writes none. It only observes: when the file cannot be written it says so
+// once and writes no more.
 type stepLog struct {
+	path   string
 	file   *os.File
 	buffer *bufio.Writer
+	log    zerolog.Logger
 }
 
-func openStepLog(path string) (*stepLog, error) {
+// stepLogPatience bounds a write to what is no file but has a reader.
+const stepLogPatience = time.Second
+
+func openStepLog(path string, log zerolog.Logger) (*stepLog, error) {
 	if path == "" {
 		return nil, nil
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NONBLOCK, 0o644) // a pipe must have a reader already
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the step log: %w", err)
 	}
-	return &stepLog{file: file, buffer: bufio.NewWriter(file)}, nil
+	return &stepLog{path: path, file: file, buffer: bufio.NewWriter(file), log: log}, nil
 }
 
 // write adds a record; flush brings what was written to the file.
-func (l *stepLog) write(record StepRecord) error {
-	if l == nil {
-		return nil
-	}
-	return json.NewEncoder(l.buffer).Encode(record)
+func (l *stepLog) write(record StepRecord) {
+	l.do(func() error { return json.NewEncoder(l.buffer).Encode(record) })
 }
 
-func (l *stepLog) flush() error {
-	if l == nil {
-		return nil
-	}
-	return l.buffer.Flush()
+func (l *stepLog) flush() {
+	l.do(func() error { return l.buffer.Flush() })
 }
 
-func (l *stepLog) close() error {
-	if l == nil {
-		return nil
+func (l *stepLog) close() {
+	l.flush()
+	l.do(func() error { return l.file.Close() })
+}
+
+// do writes, unless the log is nil or was given up.
+func (l *stepLog) do(write func() error) {
+	if l == nil || l.file == nil {
+		return
 	}
-	if err := l.flush(); err != nil {
-		return err
+	_ = l.file.SetWriteDeadline(time.Now().Add(stepLogPatience)) // files have none
+	if err := write(); err != nil {
+		l.log.Warn().Err(err).Str("file", l.path).Msg("the step log cannot be written and ends here; the server goes on")
+		l.file.Close()
+		l.file = nil
 	}
-	return l.file.Close()
 }

@@ -129,6 +129,15 @@ func (u *Unit) Exited(now time.Time, rank int, clean bool, reason string) []Acti
 	return nil
 }
 
+// Stalled says that a process of a unit that serves stands still: then all are started again. While the unit loads or
+// breaks it says nothing, and while it drains there is a deadline anyway.
+func (u *Unit) Stalled(now time.Time, reason string) []Action {
+	if u.state != serving {
+		return nil
+	}
+	return u.broken(now, reason)
+}
+
 // Tick says that time has passed.
 func (u *Unit) Tick(now time.Time) []Action {
 	if u.deadline.IsZero() || now.Before(u.deadline) {

@@ -36,6 +36,8 @@ const (
 	maxReplays = 5
 	// quietTimeout is how long a group with running requests may be silent before the router asks for what it missed.
 	quietTimeout = time.Second
+	// avoidTime is how long a group may be silent before new requests go elsewhere.
+	avoidTime = 3 * protocol.AnnounceInterval
 	// forgottenTimeout is how long a call may make no progress while its group says that it holds fewer requests than the
 	// router thinks: then the group has forgotten it, as it does after a router's long silence.
 	forgottenTimeout = 6 * time.Second

@@ -23,6 +23,7 @@ type group struct {
 	Announcement protocol.Announcement
 	known        bool // its card is known and good: admission has it
 	refused      bool // it refused or did not answer; closed until its next announcement
+	quiet        bool // it has missed announcements; closed until the next
 	seen         time.Time
 	running      map[uint64]*call // by wire id
 	probe        *probe           // nil: none is under way
@@ -46,6 +47,9 @@ type talk struct {
 	unanswered map[uint64]bool // wire ids of dispatches that the group has not answered yet
 	late       []uint64        // those among them that are to be cancelled once it has
 }
+
+// ready reports whether the group computes, as far as it is heard.
+func (g *group) ready() bool { return g.Announcement.State == protocol.StateReady && !g.quiet }
 
 func (g *group) wires() []uint64 {
 	wires := make([]uint64, 0, len(g.running))
@@ -96,7 +100,7 @@ func (f *Fleet) announced(name string, data []byte) {
 		f.groups[a.Group] = g
 		f.log.Info().Stringer("group", a.GroupRef).Str("model", a.ModelID).Int("shards", a.Shards).Msg("group found")
 	}
-	g.Announcement, g.seen, g.refused = a, time.Now(), false
+	g.Announcement, g.seen, g.refused, g.quiet = a, time.Now(), false, false
 	switch f.cards[a.CardDigest] {
 	case cardGood:
 		f.include(g)
@@ -110,7 +114,7 @@ func (f *Fleet) include(g *group) {
 	name := g.Announcement.Group
 	g.known = true
 	f.core.SetGroup(name, admission.Group{Kind: g.Announcement.CardDigest, Limits: g.Announcement.Limits})
-	f.core.SetOpen(name, g.Announcement.State == protocol.StateReady && !g.refused)
+	f.core.SetOpen(name, g.ready() && !g.refused)
 	f.core.Report(name, g.Announcement.Load)
 	f.publishSnapshot()
 }
@@ -229,9 +233,14 @@ func (f *Fleet) watchGroups(now time.Time, absent bool) {
 			g.seen = now
 			continue
 		}
-		if now.Sub(g.seen) > protocol.GroupTimeout {
+		silent := now.Sub(g.seen)
+		if silent > protocol.GroupTimeout {
 			f.remove(g, "it has been silent", true)
 			continue
+		}
+		if silent > avoidTime && g.known {
+			g.quiet = true
+			f.core.SetOpen(g.Announcement.Group, false)
 		}
 		f.watchProbe(g, now)
 		if load := g.Announcement.Load; load.Running+load.Waiting < len(g.running) {
@@ -280,7 +289,7 @@ func (f *Fleet) publishSnapshot() {
 		}
 		a := &g.Announcement
 		ledger := f.core.Load(name)
-		s.Groups = append(s.Groups, Group{Ref: a.GroupRef, CardDigest: a.CardDigest, Limits: a.Limits, Ready: a.State == protocol.StateReady})
+		s.Groups = append(s.Groups, Group{Ref: a.GroupRef, CardDigest: a.CardDigest, Limits: a.Limits, Ready: g.ready()})
 		s.Load.Groups = append(s.Load.Groups, request.GroupLoad{
 			Group: name, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, CachedTokens: a.Load.CachedTokens,
 			LedgerTokens: ledger.LedgerTokens, ReservedTokens: ledger.ReservedTokens, PeakTokens: ledger.PeakTokens,

@@ -70,7 +70,7 @@ func (f *Fleet) Healthy(ctx context.Context, digest string) error {
 func (f *Fleet) examine(v *vote, digest string) {
 	now, ready := time.Now(), 0
 	for _, g := range f.groups {
-		if !g.known || g.Announcement.CardDigest != digest || g.Announcement.State != protocol.StateReady {
+		if !g.known || g.Announcement.CardDigest != digest || !g.ready() {
 			continue
 		}
 		ready++

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"lockstep/protocol"
@@ -101,5 +102,42 @@ func TestPausedGroup(t *testing.T) {
 	load := b.fleet.Snapshot().Load
 	if got, want := fmt.Sprint(load.Totals.LedgerMismatches, load.Groups[0].ErrorTokens), "0 0"; got != want {
 		t.Errorf("mismatches and error tokens are %s, want %s", got, want)
+	}
+}
+
+// A group that says that it is stalled, or that falls silent, gets nothing new; once it moves again, it does.
+func TestStalledGroupIsAvoided(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	ill, well := b.group(fleettest.Options{Name: "a"}), b.group(fleettest.Options{Name: "b"})
+	both := func() { // requests until each group has had one
+		before := []int{ill.Accepted(), well.Accepted()}
+		b.eventually("both groups are used", func() bool {
+			for i := range 8 {
+				b.submit(request.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 20})
+			}
+			return ill.Accepted() > before[0] && well.Accepted() > before[1]
+		})
+		b.eventually("all is done", func() bool { return ill.Running()+well.Running() == 0 })
+	}
+	both()
+	for name, disturb := range map[string]struct{ begin, end func() }{
+		"stalled": {func() { ill.Say(protocol.StateStalled) }, func() { ill.Say(protocol.StateReady) }},
+		"silent":  {ill.Pause, ill.Continue},
+	} {
+		disturb.begin()
+		b.eventually(name+": the group is closed", func() bool {
+			return slices.ContainsFunc(b.fleet.Snapshot().Groups, func(g fleet.Group) bool { return g.Ref == ill.Ref() && !g.Ready })
+		})
+		before := ill.Accepted()
+		for i := range 16 {
+			if _, err := b.all(b.events(request.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 3})); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got := ill.Accepted(); got != before {
+			t.Errorf("%s: %d requests went to the group", name, got-before)
+		}
+		disturb.end()
+		both()
 	}
 }

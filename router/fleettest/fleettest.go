@@ -59,6 +59,7 @@ type Group struct {
 	cancels    map[string]uint64          // by router: number of the last cancel
 	cache      map[protocol.BlockKey]bool // blocks of prompts that were computed; nothing is ever evicted
 	stalled    bool
+	state      protocol.GroupState
 	subscribed []*nats.Subscription
 }
 
@@ -102,7 +103,7 @@ func Start(conn *nats.Conn, options Options) (*Group, error) {
 	g := &Group{
 		options: options, conn: conn, card: card, ref: protocol.GroupRef{Group: options.Name, Incarnation: options.Incarnation},
 		stop: make(chan struct{}), requests: map[key]*running{}, sent: map[string][][]byte{},
-		cancelled: map[key]bool{}, cancels: map[string]uint64{}, cache: map[protocol.BlockKey]bool{},
+		state: protocol.StateReady, cancelled: map[key]bool{}, cancels: map[string]uint64{}, cache: map[protocol.BlockKey]bool{},
 	}
 	for subject, serve := range map[string]nats.MsgHandler{
 		g.ref.Card(protocol.AnyRouter): g.serveCard, g.ref.Dispatch(protocol.AnyRouter): g.serveDispatch,
@@ -148,6 +149,13 @@ func (g *Group) Cancelled() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.cancelled)
+}
+
+// Say makes the group announce another state than that it is ready.
+func (g *Group) Say(state protocol.GroupState) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state = state
 }
 
 // Stall stops the group's steps, or lets them go on; it goes on announcing itself.
@@ -251,7 +259,7 @@ func (g *Group) announce() {
 	sum := sha256.Sum256(g.card)
 	g.mu.Lock()
 	a := protocol.Announcement{
-		Version: protocol.Version, GroupRef: g.ref, Node: "test", State: protocol.StateReady, ModelID: g.options.Card.ModelID,
+		Version: protocol.Version, GroupRef: g.ref, Node: "test", State: g.state, ModelID: g.options.Card.ModelID,
 		CardDigest: hex.EncodeToString(sum[:]), CardBytes: len(g.card), Shards: 1, Limits: g.options.Limits, Load: g.load(),
 	}
 	g.mu.Unlock()

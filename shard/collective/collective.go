@@ -26,7 +26,8 @@ var (
 	ErrDeadline = errors.New("a rank did not answer in time")
 )
 
-// PeerDeadline is how long a rank waits for another that is at work on the same step. A rank that is late by so much hangs.
+// PeerDeadline is how long a rank waits for another that is at work on the same step. The launcher, which sees all ranks'
+// beats, knows much sooner which of them hangs; this is for a group without one.
 const PeerDeadline = 60 * time.Second
 
 // Sizes says how large the shared parts are. All ranks must give the same.
@@ -43,19 +44,20 @@ type Sizes struct {
 // planSlots is how many plans rank 0 may be ahead of the slowest rank; then it waits.
 const planSlots = 4
 
-// The header page, by cache lines: the abort word, the newest plan's number, then three lines for each rank.
+// MaxRanks of a group.
+const MaxRanks = 64
+
+// The header, by cache lines: the abort word, the newest plan's number, then four lines for each rank.
 const (
 	lineBytes  = 64
 	planLine   = 1
 	rankLines  = 2 // first line of rank 0
-	linesEach  = 3
+	linesEach  = 4
 	reduceLine = 0 // reductions published
 	ackLine    = 1 // plans taken
 	gatherLine = 2 // gathers published; of rank 0: gathers consumed
+	beatLine   = 3 // see Beat
 )
-
-// MaxRanks is how many ranks fit the header page.
-const MaxRanks = (headerBytes/lineBytes - rankLines) / linesEach
 
 // Group is one rank's view. One goroutine owns it.
 type Group struct {
@@ -68,6 +70,7 @@ type Group struct {
 	reduced  uint32
 	gathered uint32
 	planned  uint32
+	beating  atomic.Bool
 }
 
 // Open maps the group's memory; file may be nil for a group of one. The file grows to the size that follows from sizes.
@@ -134,12 +137,44 @@ func (g *Group) Aborted() bool {
 }
 
 func (g *Group) withDeadline(waited time.Duration) error {
+	if err := g.patiently(waited); err != nil || waited <= PeerDeadline {
+		return err
+	}
+	return ErrDeadline
+}
+
+// patiently is for waits that may take as long as they like.
+func (g *Group) patiently(time.Duration) error {
+	g.Beat()
 	if g.Aborted() {
 		return ErrAborted
 	}
-	if waited > PeerDeadline {
-		return ErrDeadline
+	return nil
+}
+
+// Beat shows whoever watches the group that this rank moves: it waits for others, begins a collective operation, or is
+// at rest between two steps. A rank whose beat stands still computes one and the same piece of a layer, or hangs. It may
+// be called from any goroutine.
+func (g *Group) Beat() {
+	if g.beating.Load() {
+		beat := (*atomic.Uint32)(unsafe.Pointer(&g.memory[beatOffset(g.rank)]))
+		if beat.Add(1) == 0 {
+			beat.Add(1) // 0 means that it has not begun
+		}
 	}
+}
+
+// Meet waits for all ranks, however long they take to load, and begins the beats.
+func (g *Group) Meet() error {
+	g.reduced++
+	g.rankLine(g.rank, reduceLine).Set(g.reduced)
+	for rank := range g.sizes.Ranks {
+		if err := g.rankLine(rank, reduceLine).Until(wait.AtLeast(g.reduced), g.patiently); err != nil {
+			return fmt.Errorf("meet rank %d: %w", rank, err)
+		}
+	}
+	g.beating.Store(true)
+	g.Beat()
 	return nil
 }
 
@@ -150,6 +185,7 @@ func (g *Group) Partial() []float32 { return g.reduce[(g.reduced+1)&1][g.rank] }
 // Exchange publishes what was written to Partial and waits for the other ranks. It returns every rank's part, by rank;
 // they may be read until the next call.
 func (g *Group) Exchange() ([][]float32, error) {
+	g.Beat()
 	g.reduced++
 	parts := g.reduce[g.reduced&1]
 	if g.sizes.Ranks == 1 {
@@ -171,6 +207,7 @@ func (g *Group) GatherArea() []float32 { return g.gather }
 // Gather tells rank 0 that this rank's part of the area is written. On rank 0 it returns when all parts are; there the
 // area may be read until Release. Other ranks return at once; they wait for rank 0's Release before they write again.
 func (g *Group) Gather() error {
+	g.Beat()
 	g.gathered++
 	if g.rank != 0 {
 		g.rankLine(g.rank, gatherLine).Set(g.gathered)
@@ -225,13 +262,7 @@ func (g *Group) Send(plan []byte) error {
 // The plan counts as taken when Receive returns.
 func (g *Group) Receive(buffer []byte) ([]byte, error) {
 	g.planned++
-	stop := func(time.Duration) error {
-		if g.Aborted() {
-			return ErrAborted
-		}
-		return nil
-	}
-	if err := g.line(planLine).Until(wait.AtLeast(g.planned), stop); err != nil {
+	if err := g.line(planLine).Until(wait.AtLeast(g.planned), g.patiently); err != nil {
 		return nil, err
 	}
 	slot := g.plans[g.planned%planSlots]

@@ -1,6 +1,7 @@
 package collective
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 
@@ -31,8 +32,20 @@ func Abort(file *os.File) error {
 	return err
 }
 
-// The memory begins with one page that exists from the start; ranks grow the file to the size that they compute alike.
+// ReadBeat returns a rank's beat (see Group.Beat), 0 before the group has met: then it loads.
+func ReadBeat(file *os.File, rank int) (uint32, error) {
+	var word [4]byte
+	if _, err := file.ReadAt(word[:], int64(beatOffset(rank))); err != nil {
+		return 0, fmt.Errorf("beat of rank %d: %w", rank, err)
+	}
+	return binary.NativeEndian.Uint32(word[:]), nil
+}
+
+func beatOffset(rank int) int { return (rankLines + rank*linesEach + beatLine) * lineBytes }
+
+// The memory begins with a header that exists from the start; ranks grow the file to the size that they compute alike.
 const (
-	headerBytes = 4096
+	headerBytes = ((rankLines+MaxRanks*linesEach)*lineBytes + pageBytes - 1) &^ (pageBytes - 1)
+	pageBytes   = 4096
 	abortOffset = 0
 )
