@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,9 +38,12 @@ type launcher struct {
 
 	broker     *broker.Broker // nil with --nats-url
 	membership *membership.Membership
-	natsURLs   []string
-	identity   func(protocol.Role) protocol.Identity // what a role of this node proves to be to them
-	connection *nats.Conn                            // for the news of dead incarnations
+	// descriptions are changes of what this node says of itself, for the goroutine that carrying counts.
+	descriptions chan func(*membership.Meta)
+	carrying     sync.WaitGroup
+	natsURLs     []string
+	identity     func(protocol.Role) protocol.Identity // what a role of this node proves to be to them
+	connection   *nats.Conn                            // for the news of dead incarnations
 
 	shards, router *unit // nil where the role has none
 	announced      bool  // the ready lines are out

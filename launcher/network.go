@@ -55,47 +55,63 @@ func (l *launcher) openMembership(host string, port int) (err error) {
 		Name: l.NodeName, Host: host, Port: port, Seeds: l.Join, Key: l.ClusterKey,
 		Meta: membership.Meta{Role: l.role, Incarnation: uint64(time.Now().UnixNano()), Route: net.JoinHostPort("", strconv.Itoa(l.broker.RoutePort()))},
 	}
-	server, log := l.broker, l.log
-	go func() {
-		for members := range news {
+	if l.membership, err = membership.Open(config, l.log, func(members []membership.Member) {
+		select { // one caller at a time: the slot is free after an older list is taken out
+		case <-news:
+		default:
+		}
+		news <- members
+	}); err != nil {
+		return err
+	}
+	l.descriptions = make(chan func(*membership.Meta), 8)
+	l.carrying.Go(func() { l.carry(news) })
+	return nil
+}
+
+// carry takes news of other nodes to NATS and descriptions of this one to them, in their order, until there are no more.
+func (l *launcher) carry(news <-chan []membership.Member) {
+	for {
+		select {
+		case members := <-news:
 			var routes []string
 			for _, member := range members {
 				if member.Route != "" {
 					routes = append(routes, member.Route)
 				}
 			}
-			if err := server.Mesh(routes); err != nil {
-				log.Error().Err(err).Msg("cannot connect to the other nodes' NATS")
+			if err := l.broker.Mesh(routes); err != nil {
+				l.log.Error().Err(err).Msg("cannot connect to the other nodes' NATS")
+			}
+		case change, more := <-l.descriptions:
+			if !more {
+				return
+			}
+			if err := l.membership.Update(change); err != nil { // waits for the news to go out
+				l.log.Debug().Err(err).Msg("the other nodes may not have heard the news")
 			}
 		}
-	}()
-	l.membership, err = membership.Open(config, l.log, func(members []membership.Member) {
-		select { // one caller at a time: the slot is free after an older list is taken out
-		case <-news:
-		default:
-		}
-		news <- members
-	})
-	return err
+	}
+}
+
+// describe changes what this node says of itself, soon. When too much waits the change is left out: the next says more.
+func (l *launcher) describe(change func(*membership.Meta)) {
+	if l.membership == nil {
+		return
+	}
+	select {
+	case l.descriptions <- change:
+	default:
+	}
 }
 
 // updateMembership tells the other nodes which incarnation of the group runs here.
 func (l *launcher) updateMembership(incarnation uint64) {
-	if l.membership == nil {
-		return
-	}
-	members := l.membership
-	go func() { // waits for the news to go out
-		_ = members.Update(func(meta *membership.Meta) { meta.Incarnation = incarnation })
-	}()
+	l.describe(func(meta *membership.Meta) { meta.Incarnation = incarnation })
 }
 
 func (l *launcher) sayDraining() {
-	if l.membership == nil {
-		return
-	}
-	members := l.membership
-	go func() { _ = members.Update(func(meta *membership.Meta) { meta.Draining = true }) }()
+	l.describe(func(meta *membership.Meta) { meta.Draining = true })
 }
 
 // closeNetwork says good-bye: routers need not wait until the group is missed.
@@ -108,6 +124,8 @@ func (l *launcher) closeNetwork() {
 		l.connection.Close()
 	}
 	if l.membership != nil {
+		close(l.descriptions)
+		l.carrying.Wait()
 		if err := l.membership.Close(); err != nil {
 			l.log.Debug().Err(err).Msg("leaving")
 		}

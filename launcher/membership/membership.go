@@ -26,6 +26,8 @@ const (
 	// pushPullInterval is how often a node compares all it knows with another. A node that restarts faster than its death is
 	// noticed, and knows no seed but itself, is told from its predecessor by nothing else.
 	pushPullInterval = time.Second
+	// defaultForgetTime is how long a member that does not answer keeps its place: a partition may end.
+	defaultForgetTime = 5 * time.Minute
 	// leaveTimeout bounds the wait for the news of our leaving to go out.
 	leaveTimeout = time.Second
 	// reclaimTime is when a dead member's name may be taken by another address.
@@ -59,6 +61,9 @@ type Config struct {
 	Seeds []string
 	// Key, when not empty, encrypts gossip; all members need the same.
 	Key string
+	// ForgetTime is how long a member that does not answer is still told of; then only its joining again brings it back. 0
+	// means 5 minutes.
+	ForgetTime time.Duration
 	// Meta of this node. The host of Route is filled in when it is empty.
 	Meta Meta
 }
@@ -75,13 +80,19 @@ type Membership struct {
 	mutex   sync.Mutex // orders everything below and calls of changed
 	meta    Meta
 	members map[string]Member
-	alive   map[string]string // addresses of all believed alive, by name; memberlist's own nodes may only be read in events
+	alive   map[string]string    // addresses of all believed alive, by name; memberlist's own nodes may only be read in events
+	dead    map[string]time.Time // members that do not answer, and since when
 }
 
-// Open joins. changed is called with all other members, those believed dead included until they leave or come back under
-// another route, whenever one joins, changes or leaves: a member wrongly taken for dead must not lose its connection.
+// Open joins. changed is called with all other members, those believed dead included until they leave, come back under
+// another route or are forgotten, whenever one joins, changes or leaves: a member wrongly taken for dead must not lose its
+// connection.
 func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membership, error) {
-	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{}, alive: map[string]string{}}
+	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{}, alive: map[string]string{},
+		dead: map[string]time.Time{}}
+	if m.config.ForgetTime == 0 {
+		m.config.ForgetTime = defaultForgetTime
+	}
 	settings := memberlist.DefaultLANConfig()
 	settings.Name, settings.Label = config.Name, label
 	settings.BindAddr, settings.BindPort = config.Host, config.Port
@@ -141,12 +152,40 @@ func (m *Membership) rejoin() {
 				m.log.Debug().Err(err).Strs("seeds", missing).Msg("cannot join yet")
 			}
 		}
+		m.forget(time.Now())
 		select {
 		case <-m.stop:
 			return
 		case <-ticker.C:
 		}
 	}
+}
+
+// forget drops the members that have not answered for too long.
+func (m *Membership) forget(now time.Time) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	forgotten := false
+	for name, since := range m.dead {
+		if now.Sub(since) >= m.config.ForgetTime {
+			m.log.Warn().Str("member", name).Msg("a node has not answered for long and is forgotten; it comes back by joining")
+			delete(m.dead, name)
+			delete(m.members, name)
+			forgotten = true
+		}
+	}
+	if forgotten {
+		m.tell()
+	}
+}
+
+// tell gives the owner all members.
+func (m *Membership) tell() {
+	all := make([]Member, 0, len(m.members))
+	for _, member := range m.members {
+		all = append(all, member)
+	}
+	m.changed(all)
 }
 
 func (m *Membership) missingSeeds() []string {
@@ -197,6 +236,7 @@ func (m *Membership) Close() error {
 func (m *Membership) seen(node *memberlist.Node) {
 	m.mutex.Lock()
 	m.alive[node.Name] = node.Address()
+	delete(m.dead, node.Name)
 	m.mutex.Unlock()
 	m.note(node, false)
 }
@@ -210,6 +250,7 @@ func (m *Membership) note(node *memberlist.Node, gone bool) {
 	defer m.mutex.Unlock()
 	if gone {
 		delete(m.members, node.Name)
+		delete(m.dead, node.Name)
 	} else {
 		member := Member{Name: node.Name}
 		if err := json.Unmarshal(node.Meta, &member.Meta); err != nil {
@@ -218,11 +259,7 @@ func (m *Membership) note(node *memberlist.Node, gone bool) {
 		}
 		m.members[node.Name] = member
 	}
-	all := make([]Member, 0, len(m.members))
-	for _, member := range m.members {
-		all = append(all, member)
-	}
-	m.changed(all)
+	m.tell()
 }
 
 // delegate hands out this node's description; nothing else travels by gossip.
@@ -255,6 +292,9 @@ func (e events) NotifyUpdate(node *memberlist.Node) { e.m.seen(node) }
 func (e events) NotifyLeave(node *memberlist.Node) {
 	e.m.mutex.Lock()
 	delete(e.m.alive, node.Name)
+	if _, known := e.m.members[node.Name]; known {
+		e.m.dead[node.Name] = time.Now()
+	}
 	e.m.mutex.Unlock()
 	// memberlist does not say here whether the node left or died; who leaves on purpose drains before it does.
 	var meta Meta

@@ -27,8 +27,13 @@ func (n *node) sees(name string) (membership.Member, bool) {
 
 func open(t *testing.T, name, host string, port int, seeds ...string) *node {
 	t.Helper()
+	return openWith(t, membership.Config{Name: name, Host: host, Port: port, Seeds: seeds})
+}
+
+func openWith(t *testing.T, config membership.Config) *node {
+	t.Helper()
 	n := &node{}
-	config := membership.Config{Name: name, Host: host, Port: port, Seeds: seeds, Key: "secret", Meta: membership.Meta{Role: "node", Route: ":4000"}}
+	config.Key, config.Meta = "secret", membership.Meta{Role: "node", Route: ":4000"}
 	var err error
 	n.Membership, err = membership.Open(config, zerolog.Nop(), func(all []membership.Member) {
 		n.mutex.Lock()
@@ -54,14 +59,37 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("not within 20 s: %s", what)
 }
 
-// The seed comes up after the node that joins it, drains, leaves and comes back.
-func TestJoinDrainLeaveAndComeBack(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.5:0")
+// freePort is a port that is free on an address.
+func freePort(t *testing.T, host string) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// A member that dies without a word keeps its place for a while, is forgotten then, and is a member again when it joins.
+func TestDeadMembersAreForgotten(t *testing.T) {
+	port := freePort(t, "127.0.0.7")
+	first := openWith(t, membership.Config{Name: "first", Host: "127.0.0.7", Port: port, ForgetTime: time.Second})
+	defer first.Close()
+	for range 2 {
+		second := open(t, "second", "127.0.0.8", port, fmt.Sprintf("127.0.0.7:%d", port))
+		eventually(t, "first sees second", func() bool { _, ok := first.sees("second"); return ok })
+		second.Abandon()
+		eventually(t, "first takes second for dead", func() bool { return first.Alive() == 1 })
+		if _, ok := first.sees("second"); !ok {
+			t.Error("a member lost its place as soon as it did not answer")
+		}
+		eventually(t, "first has forgotten second", func() bool { _, ok := first.sees("second"); return !ok })
+	}
+}
+
+// The seed comes up after the node that joins it, drains, leaves and comes back.
+func TestJoinDrainLeaveAndComeBack(t *testing.T) {
+	port := freePort(t, "127.0.0.5")
 	second := open(t, "second", "127.0.0.6", port, fmt.Sprintf("127.0.0.5:%d", port))
 	defer second.Close()
 	for range 2 {
