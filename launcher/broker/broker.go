@@ -138,6 +138,9 @@ func (b *Broker) URL() string {
 
 // Identity is what a role on this node proves to be.
 func (b *Broker) Identity(role protocol.Role) protocol.Identity {
+	if role == protocol.RoleWatcher {
+		return Watcher(b.key)
+	}
 	return Identity(b.key, role, b.config.Name)
 }
 

@@ -3,11 +3,14 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
@@ -95,7 +98,34 @@ func TestStrangersAreRefused(t *testing.T) {
 // A role can say and hear what it must, and nothing else: a router cannot pass for a group, a launcher or another router,
 // a group not for another group, and none of them hears what is meant for others.
 func TestRolesKeepToTheirSubjects(t *testing.T) {
-	b := open(t, "here", "127.0.0.1", "a key of the tests")
+	const key = "a key of the tests"
+	b := open(t, "here", "127.0.0.1", key)
+	t.Run("embedded", func(t *testing.T) { keepToTheirSubjects(t, key, b.URL()) })
+	t.Run("configured", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "nats.conf")
+		if err := os.WriteFile(file, []byte("port: -1\nhost: 127.0.0.1\n"+broker.ServerConfiguration(key, []string{"there", "here"})), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		options, err := server.ProcessConfigFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.NoSigs, options.NoLog = true, true
+		s, err := server.NewServer(options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.Start()
+		defer s.Shutdown()
+		if !s.ReadyForConnections(10 * time.Second) {
+			t.Fatal("the server does not start")
+		}
+		keepToTheirSubjects(t, key, s.ClientURL())
+	})
+}
+
+func keepToTheirSubjects(t *testing.T, key, url string) {
+	t.Helper()
 	own, other := protocol.GroupRef{Group: "here", Incarnation: 3}, protocol.GroupRef{Group: "there", Incarnation: 3}
 	const router, foreign = "here.s1", "there.s1"
 	subjects := map[string]struct{ publish, subscribe []protocol.Role }{
@@ -125,7 +155,15 @@ func TestRolesKeepToTheirSubjects(t *testing.T) {
 		"anything":                             {},
 	}
 	for _, role := range []protocol.Role{protocol.RoleGroup, protocol.RoleRouter, protocol.RoleLauncher, protocol.RoleWatcher} {
-		connection := connect(t, b, role, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		identity := broker.Identity(key, role, "here")
+		if role == protocol.RoleWatcher {
+			identity = broker.Watcher(key)
+		}
+		connection, err := nats.Connect(url, nats.Nkey(identity.NKey, identity.Sign), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
 		// The server answers in order: behind a round trip, a violation is known.
 		may := func(what, subject string) bool {
 			if err := connection.Flush(); err != nil {

@@ -62,14 +62,17 @@ func SeedText(identity protocol.Identity) string { return mustNKey(identity.Seed
 func users(key, node string) ([]*server.Account, []*server.NkeyUser) {
 	account := server.NewAccount(accountName)
 	var all []*server.NkeyUser
-	for _, role := range []protocol.Role{protocol.RoleGroup, protocol.RoleRouter, protocol.RoleLauncher, protocol.RoleWatcher} {
-		granted := protocol.PermissionsOf(role, node)
+	user := func(identity protocol.Identity, granted protocol.Permissions) {
 		permissions := &server.Permissions{Publish: subjects(granted.Publish), Subscribe: subjects(granted.Subscribe)}
 		if granted.Reply {
 			permissions.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: replyTime}
 		}
-		all = append(all, &server.NkeyUser{Nkey: Identity(key, role, node).NKey, Account: account, Permissions: permissions})
+		all = append(all, &server.NkeyUser{Nkey: identity.NKey, Account: account, Permissions: permissions})
 	}
+	for _, role := range roles {
+		user(Identity(key, role, node), protocol.PermissionsOf(role, node))
+	}
+	user(Watcher(key), protocol.PermissionsOf(protocol.RoleWatcher, ""))
 	return []*server.Account{account}, all
 }
 
