@@ -11,9 +11,10 @@ import (
 )
 
 // console is the launcher's standard error: log lines, and on a terminal one line of progress below them that overwrites
-// itself. It is safe for concurrent use.
+// itself. It is safe for concurrent use, and nobody waits for who reads it.
 type console struct {
 	out      io.Writer
+	outlet   *outlet // what out is; nil in tests
 	terminal bool
 
 	mutex    sync.Mutex
@@ -22,8 +23,12 @@ type console struct {
 
 func newConsole(file *os.File) *console {
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return &console{out: file, terminal: err == nil}
+	o := newOutlet(file)
+	return &console{out: o, outlet: o, terminal: err == nil}
 }
+
+// Close gives the last lines a moment to get out.
+func (c *console) Close() { c.outlet.Close() }
 
 // Write writes whole log lines above the progress line.
 func (c *console) Write(lines []byte) (int, error) {
@@ -53,14 +58,24 @@ func (c *console) Progress(line string) {
 
 // newLogger writes to the console, as JSON lines or for people. level has been checked.
 func newLogger(c *console, jsonLines bool, level string) zerolog.Logger {
-	var out io.Writer = c
-	if !jsonLines {
-		out = zerolog.ConsoleWriter{Out: c, TimeFormat: "15:04:05.000", NoColor: !c.terminal}
-	}
 	parsed, err := zerolog.ParseLevel(level)
 	if err != nil {
 		parsed = zerolog.InfoLevel
 	}
 	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000000Z07:00"
-	return zerolog.New(out).Level(parsed).With().Timestamp().Logger()
+	to := func(out io.Writer) zerolog.Logger {
+		if !jsonLines {
+			out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05.000", NoColor: !c.terminal}
+		}
+		return zerolog.New(out).Level(parsed).With().Timestamp().Logger()
+	}
+	if c.outlet != nil {
+		c.outlet.notice = func(lines int) []byte {
+			var out bytes.Buffer
+			log := to(&out)
+			log.Warn().Int("lines", lines).Msg("lines of the log were dropped: nothing took them from standard error for a while")
+			return out.Bytes()
+		}
+	}
+	return to(c)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -33,8 +34,10 @@ type launcher struct {
 	command
 	log     zerolog.Logger
 	console *console
-	spawner *spawner
-	events  chan event
+	// announcements is standard output.
+	announcements io.Writer
+	spawner       *spawner
+	events        chan event
 
 	broker     *broker.Broker // nil with --nats-url
 	membership *membership.Membership
@@ -53,11 +56,15 @@ type launcher struct {
 }
 
 // launch runs the node until it is told to stop or cannot go on.
-func launch(c command, console *console, log zerolog.Logger) (err error) {
+func launch(c command, console *console, announcements io.Writer, log zerolog.Logger) (err error) {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // nohup's SIGHUP, the SIGINT of a script's background job: who ignored them wants it to go on
+			signal.Notify(signals, s)
+		}
+	}
 	defer signal.Stop(signals)
-	l := &launcher{command: c, log: log, console: console, events: make(chan event, eventBuffer)}
+	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer)}
 	defer console.Progress("")
 	if l.role != "node" {
 		if err := portIsFree(l.Hostname, l.Port); err != nil {

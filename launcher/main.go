@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
 )
 
 // version of this build, set by the linker.
@@ -37,9 +40,18 @@ func run(arguments []string) int {
 	case command.role == "certs":
 		return report(command.certs.run(os.Stdout))
 	}
-	console := newConsole(os.Stderr)
+	return serveUntilStopped(command)
+}
+
+// serveUntilStopped is every command that serves. Whether and by whom its output is read is no concern of the service: a
+// closed pipe must not end it, nor a full one hold it up.
+func serveUntilStopped(command command) int {
+	signal.Ignore(unix.SIGPIPE)
+	console, announcements := newConsole(os.Stderr), newOutlet(os.Stdout)
+	defer console.Close()
+	defer announcements.Close()
 	log := newLogger(console, command.settings.JSONOutput, command.settings.LogLevel)
-	if err := launch(command, console, log); err != nil {
+	if err := launch(command, console, announcements, log); err != nil {
 		log.Error().Msg(err.Error())
 		return 1
 	}

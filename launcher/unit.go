@@ -245,7 +245,7 @@ func (l *launcher) serving(u *unit) {
 // announce prints what a newcomer needs: one line with the URL and one that can be pasted.
 func (l *launcher) announce() {
 	if l.router == nil {
-		fmt.Printf("node %s is ready\n", l.NodeName)
+		fmt.Fprintf(l.announcements, "node %s is ready\n", l.NodeName)
 		return
 	}
 	url := l.router.text
@@ -260,9 +260,9 @@ func (l *launcher) announce() {
 	if l.Dialect == string(api.OpenAI) {
 		path, body = "/v1/completions", `{"prompt":"Once upon a time","max_tokens":100,"stream":true}`
 	}
-	fmt.Printf("Lockstep serves %s at %s\n", what, url)
-	fmt.Printf("curl -N %s%s -H 'Content-Type: application/json' -d '%s'\n", url, path, body)
-	fmt.Printf("all routes: %s/docs/\n", url)
+	fmt.Fprintf(l.announcements, "Lockstep serves %s at %s\n", what, url)
+	fmt.Fprintf(l.announcements, "curl -N %s%s -H 'Content-Type: application/json' -d '%s'\n", url, path, body)
+	fmt.Fprintf(l.announcements, "all routes: %s/docs/\n", url)
 }
 
 func (l *launcher) modelName() string {
