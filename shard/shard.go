@@ -24,6 +24,9 @@ import (
 	"lockstep/shard/workers"
 )
 
+// maxNamedTensors bounds how many unused tensors the log names.
+const maxNamedTensors = 100
+
 // rank is one rank at work: its parts, in the order in which they come up.
 type rank struct {
 	config  Config
@@ -73,7 +76,10 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	r.team = workers.New(c.Threads, c.CPUs)
 	r.model, err = model.Load(r.source, c.Rank, c.Shards, r.team, r.kernels, func(done float64) { r.status(Status{Progress: done}) })
 	if err != nil {
-		return fmt.Errorf("load the model: %w", err)
+		return fmt.Errorf("load the model %s: %w", c.ModelID, err)
+	}
+	if unused := r.model.Unused(); len(unused) > 0 && c.Rank == 0 {
+		r.log.Debug().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).Msg("the model's files have tensors that are not computed with")
 	}
 	r.group, err = collective.Open(memory, c.Rank, r.model.Sizes(c.rows(), planBytes(*c)))
 	return err

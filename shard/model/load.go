@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type Model struct {
 	// quantisation blocks. The columns of other ranks' heads in it are zero.
 	attentionColumns span
 	memory           [][]byte
+	unused           []string
 
 	run
 }
@@ -53,7 +55,14 @@ type Model struct {
 // loader packs weights on all threads of the team.
 type loader struct {
 	*Model
-	err error
+	used map[string]bool // the tensors that were asked for
+	err  error
+}
+
+// tensor is source.Tensor, and remembers the name.
+func (l *loader) tensor(name string, rows, columns int) (weights.Tensor, error) {
+	l.used[name] = true
+	return l.source.Tensor(name, rows, columns)
 }
 
 // Load packs this rank's part of the weights. progress gets the share that is done, from 0 to 1, from one goroutine.
@@ -72,8 +81,9 @@ func Load(source *weights.Model, rank, ranks int, team *workers.Team, kernels *c
 		return nil, err
 	}
 	m := &Model{config: c, part: part, team: team, kernels: kernels, source: source, rotary: newRotary(c), layers: make([]layer, c.Layers)}
-	l := &loader{Model: m}
-	if m.embedding, err = source.Tensor("model.embed_tokens.weight", c.Vocabulary, c.Hidden); err != nil {
+	l := &loader{Model: m, used: map[string]bool{}}
+	defer func() { m.unused = slices.DeleteFunc(source.Names(), func(name string) bool { return l.used[name] }) }()
+	if m.embedding, err = l.tensor("model.embed_tokens.weight", c.Vocabulary, c.Hidden); err != nil {
 		return nil, err
 	}
 	for i := range m.layers {
@@ -91,8 +101,11 @@ func Load(source *weights.Model, rank, ranks int, team *workers.Team, kernels *c
 		return m, l.err
 	}
 	name := "lm_head.weight"
-	if c.TiedHead {
+	switch {
+	case c.TiedHead:
 		name = "model.embed_tokens.weight"
+	case !source.Has(name):
+		return nil, errors.New("the model's files have no head (lm_head.weight), and config.json does not say that it is tied to the embedding (tie_word_embeddings): see whether all files are there")
 	}
 	m.head = l.matrix(name, span{0, c.Vocabulary}, span{0, c.Hidden}, part.vocabulary, span{0, c.Hidden}, 1)
 	return m, l.err
@@ -104,7 +117,7 @@ func (l *loader) layer(i int) {
 	hidden := span{0, c.Hidden}
 	rows := func(s span) span { return span{s.from * c.HeadDim, s.to * c.HeadDim} }
 	column := func(suffix string, all int, local span) (*cpu.Matrix, []float32) {
-		return l.matrix(name(suffix+".weight"), span{0, all}, hidden, local, hidden, 1), l.bias(name(suffix+".bias"), all, local)
+		return l.matrix(name(suffix+".weight"), span{0, all}, hidden, local, hidden, 1), l.bias(i, suffix, all, local)
 	}
 	if c.Windows != nil {
 		out.window = c.Windows[i]
@@ -125,7 +138,7 @@ func (l *loader) layer(i int) {
 		format := l.source.Format(name(suffix + ".weight"))
 		wide := widened(local, format)
 		chunks := localChunks(wide, columns, chunkCount(columns, units, format))
-		return l.matrix(name(suffix+".weight"), hidden, all, hidden, wide, chunks), l.bias(name(suffix+".bias"), c.Hidden, hidden), wide
+		return l.matrix(name(suffix+".weight"), hidden, all, hidden, wide, chunks), l.bias(i, suffix, c.Hidden, hidden), wide
 	}
 	var wide span
 	out.output, out.outputBias, wide = row("self_attn.o_proj", c.Heads*c.HeadDim, c.Heads, rows(part.heads))
@@ -146,6 +159,7 @@ func (l *loader) fail(err error) {
 }
 
 func (l *loader) vector(name string, columns int) []float32 {
+	l.used[name] = true
 	v, err := l.source.Vector(name, columns)
 	if err != nil {
 		l.fail(err)
@@ -153,8 +167,10 @@ func (l *loader) vector(name string, columns int) []float32 {
 	return v
 }
 
-func (l *loader) bias(name string, all int, local span) []float32 {
-	if l.err != nil || !l.source.Has(name) {
+// bias is that of a projection; nil where the model has none.
+func (l *loader) bias(layer int, projection string, all int, local span) []float32 {
+	name := fmt.Sprintf("model.layers.%d.%s.bias", layer, projection)
+	if l.err != nil || !l.source.Has(name) && !slices.Contains(l.config.Biased, projection) {
 		return nil
 	}
 	if v := l.vector(name, all); v != nil {
@@ -168,7 +184,7 @@ func (l *loader) matrix(name string, allRows, allColumns, rows, columns span, ch
 	if l.err != nil {
 		return nil
 	}
-	tensor, err := l.source.Tensor(name, allRows.size(), allColumns.size())
+	tensor, err := l.tensor(name, allRows.size(), allColumns.size())
 	if err != nil {
 		l.fail(err)
 		return nil
@@ -250,6 +266,10 @@ func (m *Model) anonymousFloats(count int) ([]float32, error) {
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), count), nil
 }
+
+// Unused lists the tensors of the model's files that it does not compute with, in order: tables that follow from the
+// configuration, parts that are not served.
+func (m *Model) Unused() []string { return m.unused }
 
 // Config returns the model's shape.
 func (m *Model) Config() weights.Config { return m.config }

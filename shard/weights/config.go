@@ -23,9 +23,11 @@ type Config struct {
 	MaxPositions int
 	// Windows says of each layer how many positions a position sees there, itself among them; 0: all before it. nil: 0 for
 	// all layers.
-	Windows     []int
-	HeadNorm    bool // each head's queries and keys are normed before they are turned
-	TiedHead    bool
+	Windows  []int
+	HeadNorm bool // each head's queries and keys are normed before they are turned
+	TiedHead bool
+	// Biased are the projections that have biases whatever the files say: "self_attn.q_proj", ...
+	Biased      []string
 	Score       ScoreHead
 	Rope        Rope
 	EOSTokenIDs []int32
@@ -93,7 +95,9 @@ type hfConfig struct {
 	MaxWindowLayers  *int            `json:"max_window_layers"`
 	LayerTypes       []string        `json:"layer_types"`
 	Bias             bool            `json:"bias"`
-	Tied             bool            `json:"tie_word_embeddings"`
+	AttentionBias    bool            `json:"attention_bias"`
+	MLPBias          bool            `json:"mlp_bias"`
+	Tied             bool            `json:"tie_word_embeddings"` // absent means false for all modelTypes, though not for the reference's other ones
 	Activation       string          `json:"hidden_act"`
 	RopeTheta        float64         `json:"rope_theta"`
 	RopeScaling      *hfRope         `json:"rope_scaling"`
@@ -159,6 +163,7 @@ func (hf *hfConfig) config() (Config, error) {
 	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads, KVHeads: hf.KVHeads,
 		HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions, TiedHead: hf.Tied, EOSTokenIDs: tokenIDs(hf.EOS),
 		HeadNorm: hf.ModelType == "qwen3"}
+	c.Biased = hf.biased()
 	if c.KVHeads == 0 {
 		c.KVHeads = c.Heads
 	}
@@ -183,6 +188,20 @@ func (hf *hfConfig) config() (Config, error) {
 
 // modelTypes are the values of model_type that are served.
 var modelTypes = []string{"internlm2", "llama", "mistral", "qwen2", "qwen3"}
+
+// biased returns Config.Biased, by the configuration and the rules of the reference's model types.
+func (hf *hfConfig) biased() (projections []string) {
+	switch {
+	case hf.ModelType == "qwen2":
+		projections = []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
+	case hf.AttentionBias && (hf.ModelType == "llama" || hf.ModelType == "qwen3"):
+		projections = []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}
+	}
+	if hf.MLPBias && hf.ModelType == "llama" {
+		projections = append(projections, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+	}
+	return projections
+}
 
 // scoreHead finds reward models as LightLLM does, by model type and architecture.
 func (hf *hfConfig) scoreHead() (ScoreHead, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"lockstep/protocol"
@@ -130,36 +131,86 @@ func (m ggufMeta) text(key string) string    { s, _ := m[key].(string); return s
 func (m ggufMeta) flag(key string) bool      { b, _ := m[key].(bool); return b }
 func (m ggufMeta) texts(key string) []string { s, _ := m[key].([]string); return s }
 
-func (m *Model) openGGUF(data []byte) error {
+// ggufFile is what the header of one file says.
+type ggufFile struct {
+	meta    ggufMeta
+	tensors []ggufTensor
+	payload []byte // where the tensors' offsets begin
+}
+
+type ggufTensor struct {
+	name       string
+	dimensions []uint64 // the fastest first
+	kind       uint32
+	offset     uint64
+}
+
+func (f *ggufFile) has(name string) bool {
+	return slices.ContainsFunc(f.tensors, func(t ggufTensor) bool { return t.name == name })
+}
+
+// readGGUF reads a file's header.
+func readGGUF(data []byte) (*ggufFile, error) {
 	r := &ggufReader{data: data}
 	if string(r.bytes(4)) != "GGUF" {
-		return errors.New("not a GGUF file")
+		return nil, errors.New("not a GGUF file")
 	}
 	if version := r.u32(); version != 2 && version != 3 {
-		return fmt.Errorf("GGUF version %d is not served; 2 and 3 are", version)
+		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 are", version)
 	}
 	tensors, pairs := r.u64(), r.u64()
-	meta := ggufMeta{}
+	f := &ggufFile{meta: ggufMeta{}}
 	for i := uint64(0); i < pairs && r.err == nil; i++ {
 		key := r.text()
-		meta[key] = r.value(r.u32())
+		f.meta[key] = r.value(r.u32())
+	}
+	for i := uint64(0); i < tensors && r.err == nil; i++ {
+		t := ggufTensor{name: r.text()}
+		dimensions := r.u32()
+		if dimensions < 1 || dimensions > 4 {
+			r.fail("tensor %s has %d dimensions", t.name, dimensions)
+		}
+		for range min(dimensions, 4) {
+			t.dimensions = append(t.dimensions, r.u64())
+		}
+		t.kind, t.offset = r.u32(), r.u64()
+		f.tensors = append(f.tensors, t)
 	}
 	if r.err != nil {
-		return r.err
+		return nil, r.err
 	}
+	alignment := uint64(max(1, f.meta.number("general.alignment", 32)))
+	start := (uint64(r.at) + alignment - 1) / alignment * alignment
+	if start > uint64(len(r.data)) {
+		if len(f.tensors) > 0 {
+			return nil, errors.New("file ends within its header")
+		}
+		start = uint64(len(r.data)) // a first part with metadata only
+	}
+	f.payload = r.data[start:]
+	return f, nil
+}
+
+// fromGGUF takes the model from its parts, of which the first has the metadata.
+func (m *Model) fromGGUF(parts []*ggufFile) error {
+	meta := parts[0].meta
 	if err := m.ggufConfig(meta); err != nil {
 		return err
 	}
-	if err := m.ggufTensors(r, tensors, uint64(max(1, meta.number("general.alignment", 32)))); err != nil {
-		return err
-	}
-	if t, ok := m.tensors["rope_freqs.weight"]; ok {
-		if t.Format != cpu.F32 || t.Columns != m.Config.HeadDim/2 {
-			return errors.New("rope_freqs.weight has another shape than half a head")
+	for _, part := range parts {
+		if err := m.ggufTensors(part); err != nil {
+			return err
 		}
-		m.Config.Rope.Divisors = t.Floats(0, nil)
 	}
-	m.Config.TiedHead = !m.Has("lm_head.weight")
+	if m.Has("rope_freqs.weight") {
+		divisors, err := m.Vector("rope_freqs.weight", m.Config.HeadDim/2)
+		if err != nil {
+			return err
+		}
+		m.Config.Rope.Divisors = divisors
+		delete(m.tensors, "rope_freqs.weight")
+	}
+	m.Config.TiedHead = !m.Has("lm_head.weight") // all parts are here, so this is how a GGUF model says it
 	m.Tokenizer.GGUF, m.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
 	m.DataType = "gguf." + ggufFileTypes[meta.count("general.file_type")]
 	if m.DataType == "gguf." {
@@ -211,60 +262,48 @@ func (m *Model) ggufConfig(meta ggufMeta) error {
 	return c.validate()
 }
 
-func (m *Model) ggufTensors(r *ggufReader, count, alignment uint64) error {
-	type entry struct {
-		name   string
-		tensor Tensor
-		offset uint64
-	}
-	var entries []entry
-	for i := uint64(0); i < count && r.err == nil; i++ {
-		e := entry{name: r.text()}
-		dimensions := r.u32()
-		if dimensions < 1 || dimensions > 2 {
-			return fmt.Errorf("tensor %s has %d dimensions", e.name, dimensions)
-		}
-		e.tensor.Rows, e.tensor.Columns = 1, int(min(r.u64(), math.MaxInt32))
-		if dimensions == 2 {
-			e.tensor.Rows = int(min(r.u64(), math.MaxInt32))
-		}
-		kind := r.u32()
-		e.offset = r.u64()
-		var ok bool
-		if e.tensor.Format, ok = ggmlFormats[kind]; !ok && r.err == nil {
-			return fmt.Errorf("tensor %s: GGUF type %s (%d) is not served yet; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are", e.name, ggmlTypes[kind], kind)
-		}
-		entries = append(entries, e)
-	}
-	if r.err != nil {
-		return r.err
-	}
-	start := (uint64(r.at) + alignment - 1) / alignment * alignment
-	if start > uint64(len(r.data)) {
-		return errors.New("file ends within its header")
-	}
-	payload := r.data[start:]
-	for _, e := range entries {
-		t := e.tensor
-		if t.Columns%t.Format.BlockColumns() != 0 || t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension {
-			return fmt.Errorf("tensor %s is %d x %d", e.name, t.Rows, t.Columns)
-		}
-		size := uint64(t.Rows * t.Format.RowBytes(t.Columns))
-		if e.offset > uint64(len(payload)) || size > uint64(len(payload))-e.offset {
-			return fmt.Errorf("tensor %s lies outside the file", e.name)
-		}
-		t.data = payload[e.offset : e.offset+size]
-		if strings.HasSuffix(e.name, ".attn_q.weight") || strings.HasSuffix(e.name, ".attn_k.weight") {
-			t.interleavedHead = m.Config.HeadDim
-			if t.Rows%m.Config.HeadDim != 0 {
-				return fmt.Errorf("tensor %s has %d rows for heads of %d", e.name, t.Rows, m.Config.HeadDim)
+// ggufTensors adds the tensors of one part.
+func (m *Model) ggufTensors(part *ggufFile) error {
+	for _, entry := range part.tensors {
+		t, unusable := entry.tensor()
+		if unusable == nil {
+			size := uint64(t.Rows * t.Format.RowBytes(t.Columns))
+			if entry.offset > uint64(len(part.payload)) || size > uint64(len(part.payload))-entry.offset {
+				return fmt.Errorf("tensor %s lies outside the file, which was cut off: fetch it anew", entry.name)
+			}
+			t.data = part.payload[entry.offset : entry.offset+size]
+			if strings.HasSuffix(entry.name, ".attn_q.weight") || strings.HasSuffix(entry.name, ".attn_k.weight") {
+				t.interleavedHead = m.Config.HeadDim
+				if t.Rows%m.Config.HeadDim != 0 {
+					return fmt.Errorf("tensor %s has %d rows for heads of %d", entry.name, t.Rows, m.Config.HeadDim)
+				}
 			}
 		}
-		if err := m.add(hfName(e.name), t); err != nil {
+		if err := m.add(hfName(entry.name), t, unusable); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tensor returns the tensor without its data, or why it cannot be used.
+func (e *ggufTensor) tensor() (Tensor, error) {
+	format, ok := ggmlFormats[e.kind]
+	if !ok {
+		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are", ggmlTypes[e.kind], e.kind)
+	}
+	t := Tensor{Format: format, Rows: 1, Columns: int(min(e.dimensions[0], math.MaxInt32))}
+	switch len(e.dimensions) {
+	case 1:
+	case 2:
+		t.Rows = int(min(e.dimensions[1], math.MaxInt32))
+	default:
+		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(e.dimensions))
+	}
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || t.Columns%format.BlockColumns() != 0 {
+		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, format)
+	}
+	return t, nil
 }
 
 var ggufNames = strings.NewReplacer("attn_norm", "input_layernorm", "ffn_norm", "post_attention_layernorm", "attn_q", "self_attn.q_proj",

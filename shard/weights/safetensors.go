@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 
 	"lockstep/shard/cpu"
@@ -30,13 +31,13 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		data, err := open(name)
+	for _, file := range files {
+		data, err := open(file.name)
 		if err == nil {
-			err = m.addSafetensors(data)
+			err = m.addSafetensors(data, file.tensors)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", file.name, err)
 		}
 	}
 	m.DataType = map[cpu.Format]string{cpu.F32: "torch.float32", cpu.F16: "torch.float16", cpu.BF16: "torch.bfloat16"}[m.tensors["model.embed_tokens.weight"].Format]
@@ -46,48 +47,92 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	return nil
 }
 
-// safetensorsFiles lists the files that the index names, or model.safetensors, or all that there are.
-func safetensorsFiles(dir fs.FS) ([]string, error) {
-	if data, err := fs.ReadFile(dir, "model.safetensors.index.json"); err == nil {
-		var index struct {
-			WeightMap map[string]string `json:"weight_map"`
-		}
-		if err := json.Unmarshal(data, &index); err != nil {
-			return nil, fmt.Errorf("model.safetensors.index.json: %w", err)
-		}
-		seen := map[string]bool{}
-		var files []string
-		for _, name := range index.WeightMap {
-			if strings.ContainsAny(name, "/\\") {
-				return nil, fmt.Errorf("model.safetensors.index.json names %q outside the directory", name)
-			}
-			if !seen[name] {
-				seen[name] = true
-				files = append(files, name)
-			}
-		}
-		sort.Strings(files)
-		return files, nil
-	}
-	if _, err := fs.Stat(dir, "model.safetensors"); err == nil {
-		return []string{"model.safetensors"}, nil
-	}
-	files, err := fs.Glob(dir, "*.safetensors")
-	if err == nil && len(files) == 0 {
-		err = errors.New("no .safetensors file in the directory")
-	}
-	return files, err
+// shardFile is a safetensors file of a directory, and the tensors that the index promises in it.
+type shardFile struct {
+	name    string
+	tensors []string
 }
 
+const indexName = "model.safetensors.index.json"
+
+// safetensorsFiles lists model.safetensors, or the files that the index names, or all that there are. It is the
+// reference's order.
+func safetensorsFiles(dir fs.FS) ([]shardFile, error) {
+	if _, err := fs.Stat(dir, "model.safetensors"); err == nil {
+		return []shardFile{{name: "model.safetensors"}}, nil
+	}
+	if data, err := fs.ReadFile(dir, indexName); err == nil {
+		return indexedFiles(dir, data)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", indexName, err)
+	}
+	names, err := fs.Glob(dir, "*.safetensors")
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, errors.New("no .safetensors file in the directory: fetch the model's weights in this format")
+	}
+	var files []shardFile
+	for _, name := range names {
+		stem, _, count, suffix := part(name)
+		for number := 1; number <= count; number++ {
+			if other := fmt.Sprintf("%s-%05d-of-%05d%s", stem, number, count, suffix); !slices.Contains(names, other) {
+				return nil, fmt.Errorf("%s is missing, of which the name of %s tells: fetch all files of the model", other, name)
+			}
+		}
+		files = append(files, shardFile{name: name})
+	}
+	return files, nil
+}
+
+// indexedFiles reads the index, and finds out which of its files are missing.
+func indexedFiles(dir fs.FS, data []byte) ([]shardFile, error) {
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, fmt.Errorf("%s: %w", indexName, err)
+	}
+	if len(index.WeightMap) == 0 {
+		return nil, fmt.Errorf("%s has no weight_map: fetch it anew", indexName)
+	}
+	promised := map[string][]string{}
+	for tensor, name := range index.WeightMap {
+		promised[name] = append(promised[name], tensor)
+	}
+	var files []shardFile
+	for _, name := range slices.Sorted(maps.Keys(promised)) {
+		if name == "" || name == ".." || strings.ContainsAny(name, "/\\") {
+			return nil, fmt.Errorf("%s names %q outside the directory", indexName, name)
+		}
+		if _, err := fs.Stat(dir, name); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s is missing, which %s names: fetch all files of the model", name, indexName)
+		}
+		slices.Sort(promised[name])
+		files = append(files, shardFile{name: name, tensors: promised[name]})
+	}
+	return files, nil
+}
+
+// tensorHeader describes a tensor of a safetensors file.
+type tensorHeader struct {
+	DataType string   `json:"dtype"`
+	Shape    []int    `json:"shape"`
+	Offsets  []uint64 `json:"data_offsets"`
+}
+
+var safetensorsFormats = map[string]cpu.Format{"F32": cpu.F32, "F16": cpu.F16, "BF16": cpu.BF16}
+
 // addSafetensors reads the header of a file (8 bytes length, JSON, data; https://github.com/huggingface/safetensors) and
-// adds its tensors.
-func (m *Model) addSafetensors(data []byte) error {
+// adds its tensors, among which the promised ones must be.
+func (m *Model) addSafetensors(data []byte, promised []string) error {
 	if len(data) < 8 {
 		return errors.New("no safetensors header")
 	}
 	length := binary.LittleEndian.Uint64(data)
 	if length > maxHeaderBytes || length > uint64(len(data)-8) {
-		return fmt.Errorf("header of %d bytes in a file of %d", length, len(data))
+		return fmt.Errorf("header of %d bytes in a file of %d: it is no safetensors file, or was cut off; fetch it anew", length, len(data))
 	}
 	var header map[string]json.RawMessage
 	if err := json.Unmarshal(data[8:8+length], &header); err != nil {
@@ -98,39 +143,46 @@ func (m *Model) addSafetensors(data []byte) error {
 		if name == "__metadata__" {
 			continue
 		}
-		var entry struct {
-			DataType string   `json:"dtype"`
-			Shape    []int    `json:"shape"`
-			Offsets  []uint64 `json:"data_offsets"`
-		}
+		var entry tensorHeader
 		if err := json.Unmarshal(raw, &entry); err != nil {
 			return fmt.Errorf("tensor %s: %w", name, err)
 		}
-		format, ok := map[string]cpu.Format{"F32": cpu.F32, "F16": cpu.F16, "BF16": cpu.BF16}[entry.DataType]
-		if !ok {
-			if strings.HasSuffix(name, "rotary_emb.inv_freq") {
-				continue
-			}
-			return fmt.Errorf("tensor %s: type %s is not served; F32, F16 and BF16 are", name, entry.DataType)
+		if len(entry.Offsets) != 2 || entry.Offsets[0] > entry.Offsets[1] {
+			return fmt.Errorf("tensor %s: %v are no places of its data", name, entry.Offsets)
 		}
-		t := Tensor{Format: format, Rows: 1}
-		switch len(entry.Shape) {
-		case 1:
-			t.Columns = entry.Shape[0]
-		case 2:
-			t.Rows, t.Columns = entry.Shape[0], entry.Shape[1]
-		default:
-			return fmt.Errorf("tensor %s has %d dimensions", name, len(entry.Shape))
+		if entry.Offsets[1] > uint64(len(payload)) {
+			return fmt.Errorf("tensor %s ends at byte %d of the data, of which there are %d: the file was cut off; fetch it anew", name, entry.Offsets[1], len(payload))
 		}
-		if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || len(entry.Offsets) != 2 ||
-			entry.Offsets[1] > uint64(len(payload)) || entry.Offsets[0] > entry.Offsets[1] ||
-			entry.Offsets[1]-entry.Offsets[0] != uint64(t.Rows*format.RowBytes(t.Columns)) {
-			return fmt.Errorf("tensor %s: shape %v does not fit its bytes %v of %d", name, entry.Shape, entry.Offsets, len(payload))
-		}
-		t.data = payload[entry.Offsets[0]:entry.Offsets[1]]
-		if err := m.add(m.llamaName(name), t); err != nil {
+		tensor, err := entry.tensor(payload[entry.Offsets[0]:entry.Offsets[1]])
+		if err := m.add(m.llamaName(name), tensor, err); err != nil {
 			return err
 		}
 	}
+	for _, name := range promised {
+		if _, ok := header[name]; !ok {
+			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew", name, indexName)
+		}
+	}
 	return nil
+}
+
+// tensor returns the tensor, or why it cannot be used.
+func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
+	format, ok := safetensorsFormats[h.DataType]
+	if !ok {
+		return Tensor{}, fmt.Errorf("type %s is not served; F32, F16 and BF16 are", h.DataType)
+	}
+	t := Tensor{Format: format, Rows: 1, data: data}
+	switch len(h.Shape) {
+	case 1:
+		t.Columns = h.Shape[0]
+	case 2:
+		t.Rows, t.Columns = h.Shape[0], h.Shape[1]
+	default:
+		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(h.Shape))
+	}
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || len(data) != t.Rows*format.RowBytes(t.Columns) {
+		return Tensor{}, fmt.Errorf("shape %v does not fit its %d bytes", h.Shape, len(data))
+	}
+	return t, nil
 }

@@ -30,8 +30,9 @@ type Model struct {
 	// WeightBytes is the size of all tensors.
 	WeightBytes int64
 
-	tensors map[string]Tensor
-	mapped  [][]byte
+	tensors  map[string]Tensor
+	unusable map[string]error // the tensors that are there and cannot be computed with, and why
+	mapped   [][]byte
 }
 
 // Tensor is a matrix (or, with one row, a vector) in its file's layout.
@@ -78,15 +79,11 @@ func Open(path string) (*Model, error) {
 		m := &Model{}
 		return m.finish(m.openDirectory(os.DirFS(path), func(name string) ([]byte, error) { return m.mapFile(filepath.Join(path, name)) }))
 	}
-	if !strings.HasSuffix(path, ".gguf") {
+	if !strings.HasSuffix(strings.ToLower(path), ".gguf") {
 		return nil, fmt.Errorf("%s is neither a directory nor a .gguf file", path)
 	}
 	m := &Model{}
-	data, err := m.mapFile(path)
-	if err == nil {
-		err = m.openGGUF(data)
-	}
-	return m.finish(err)
+	return m.finish(m.openGGUF(path, m.mapFile))
 }
 
 // OpenFS opens a directory in Hugging Face format that is held in memory, such as an embedded one.
@@ -132,19 +129,36 @@ func (m *Model) mapFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-// Has reports whether the model has a tensor of this name.
-func (m *Model) Has(name string) bool { _, ok := m.tensors[name]; return ok }
+// Has reports whether the model's files have a tensor of this name, be it one that can be used or not.
+func (m *Model) Has(name string) bool {
+	_, usable := m.tensors[name]
+	return usable || m.unusable[name] != nil
+}
 
 // Tensor returns the tensor of this name and checks its shape. A vector has one row.
 func (m *Model) Tensor(name string, rows, columns int) (Tensor, error) {
 	t, ok := m.tensors[name]
-	if !ok {
-		return Tensor{}, fmt.Errorf("tensor %s is missing", name)
-	}
-	if t.Rows != rows || t.Columns != columns {
+	switch {
+	case m.unusable[name] != nil:
+		return Tensor{}, fmt.Errorf("tensor %s: %w", name, m.unusable[name])
+	case !ok:
+		return Tensor{}, fmt.Errorf("tensor %s is missing: see whether all files of the model are there and belong together", name)
+	case t.Rows != rows || t.Columns != columns:
 		return Tensor{}, fmt.Errorf("tensor %s is %d x %d, want %d x %d", name, t.Rows, t.Columns, rows, columns)
 	}
 	return t, nil
+}
+
+// Names lists all tensors in order, also those that cannot be used.
+func (m *Model) Names() []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(m.tensors)), maps.Keys(m.unusable))
+	slices.Sort(names)
+	return names
+}
+
+// Size returns the rows and columns of a tensor, 0 if there is none of this name that can be used.
+func (m *Model) Size(name string) (rows, columns int) {
+	return m.tensors[name].Rows, m.tensors[name].Columns
 }
 
 // Format returns the format of a tensor, F32 if there is none of this name.
@@ -159,12 +173,17 @@ func (m *Model) Vector(name string, columns int) ([]float32, error) {
 	return t.Floats(0, nil), nil
 }
 
-func (m *Model) add(name string, t Tensor) error {
+// add adds a tensor, or one that cannot be used for the reason unusable.
+func (m *Model) add(name string, t Tensor, unusable error) error {
 	if m.tensors == nil {
-		m.tensors = make(map[string]Tensor)
+		m.tensors, m.unusable = make(map[string]Tensor), make(map[string]error)
 	}
-	if _, double := m.tensors[name]; double {
+	if m.Has(name) {
 		return fmt.Errorf("tensor %s is there twice", name)
+	}
+	if unusable != nil {
+		m.unusable[name] = unusable
+		return nil
 	}
 	m.tensors[name] = t
 	m.WeightBytes += int64(len(t.data))

@@ -1,7 +1,6 @@
 package weights_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -49,9 +48,7 @@ func TestDirectoryErrors(t *testing.T) {
 		"absurd dimension":    {strings.Replace(config, `"vocab_size":3`, `"vocab_size":1000000000`, 1), nil, "vocabulary size"},
 		"quantised":           {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":4},"vocab_size"`, 1), nil, "quantised safetensors"},
 		"header too long":     {config, map[string][]byte{"model.safetensors": binary.LittleEndian.AppendUint64(nil, 1<<62)}, "header of"},
-		"offsets outside":     {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}`, 24)}, "does not fit"},
-		"overflowing shape":   {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,16]}}`, 24)}, "does not fit"},
-		"unknown type":        {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}`, 8)}, "I64 is not served"},
+		"offsets outside":     {config, map[string][]byte{"model.safetensors": safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}`, 24)}, "cut off"},
 		"classifier":          {with("llama", `"architectures":["LlamaForSequenceClassification"]`), nil, `"LlamaForSequenceClassification" of model type "llama" is not served`},
 		"llama reward":        {with("llama", `"architectures":["LlamaForRewardModel"]`), nil, "not served; those for causal"},
 		"process reward":      {with("qwen2", `"architectures":["Qwen2ForProcessRewardModel"]`), nil, `"Qwen2ForProcessRewardModel" of model type "qwen2" is not served`},
@@ -79,42 +76,24 @@ func TestDirectoryErrors(t *testing.T) {
 	}
 }
 
-// gguf writes a little-endian version 3 file with one tensor of float32.
-func gguf(tensor string, rows, columns int, values []float32) []byte {
-	var b bytes.Buffer
-	put := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
-	text := func(s string) { put(uint64(len(s))); b.WriteString(s) }
-	b.WriteString("GGUF")
-	put(uint32(3))
-	put(uint64(1))
-	meta := []struct {
-		key   string
-		value any
-	}{{"general.architecture", "llama"}, {"llama.embedding_length", uint32(4)}, {"llama.feed_forward_length", uint32(4)}, {"llama.block_count", uint32(1)},
-		{"llama.attention.head_count", uint32(1)}, {"llama.context_length", uint32(16)}, {"llama.vocab_size", uint32(3)}, {"tokenizer.ggml.eos_token_id", uint32(2)}}
-	put(uint64(len(meta)))
-	for _, m := range meta {
-		text(m.key)
-		switch v := m.value.(type) {
-		case string:
-			put(uint32(8))
-			text(v)
-		case uint32:
-			put(uint32(4))
-			put(v)
+// What cannot be computed with does not keep a model from being opened; whoever needs it learns why it cannot be used.
+func TestUnusableTensors(t *testing.T) {
+	for name, c := range map[string]struct{ header, want string }{
+		"scalar of integers": {`{"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]}}`, "tensor a: type I64 is not served"},
+		"three dimensions":   {`{"a":{"dtype":"F32","shape":[1,1,2],"data_offsets":[0,8]}}`, "tensor a: it has 3 dimensions"},
+		"eight bits":         {`{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}`, "type F8_E4M3 is not served"},
+		"nothing":            {`{"a":{"dtype":"F32","shape":[0],"data_offsets":[8,8]}}`, "does not fit"},
+		"overflowing shape":  {`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,8]}}`, "does not fit"},
+	} {
+		m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": safetensors(c.header, 8)}))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := m.Tensor("a", 1, 2); err == nil || !strings.Contains(err.Error(), c.want) || !m.Has("a") {
+			t.Errorf("%s: got error %v, want one with %q", name, err, c.want)
 		}
 	}
-	text(tensor)
-	put(uint32(2))
-	put(uint64(columns))
-	put(uint64(rows))
-	put(uint32(0))
-	put(uint64(0))
-	for b.Len()%32 != 0 {
-		b.WriteByte(0)
-	}
-	put(values)
-	return b.Bytes()
 }
 
 func openGGUF(t testing.TB, data []byte) (*weights.Model, error) {
@@ -132,12 +111,8 @@ func openGGUF(t testing.TB, data []byte) (*weights.Model, error) {
 
 // llama.cpp stores the rows of queries and keys as rotation pairs; Row gives them in Hugging Face's order.
 func TestGGUFRowOrder(t *testing.T) {
-	var values []float32
-	for row := range 4 {
-		values = append(values, float32(row), 0, 0, 0)
-	}
-	for tensor, want := range map[string][]float32{"blk.0.attn_q.weight": {0, 2, 1, 3}, "blk.0.attn_v.weight": {0, 1, 2, 3}} {
-		m, err := openGGUF(t, gguf(tensor, 4, 4, values))
+	for tensor, want := range map[string][]float32{"blk.0.attn_q.weight": {0, 8, 4, 12}, "blk.0.attn_v.weight": {0, 4, 8, 12}} {
+		m, err := openGGUF(t, ggufOf(ggufMeta{"tokenizer.ggml.eos_token_id": uint32(2)}, tensor))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +132,7 @@ func TestGGUFRowOrder(t *testing.T) {
 }
 
 func TestGGUFCutAnywhere(t *testing.T) {
-	data := gguf("output.weight", 3, 4, make([]float32, 12))
+	data := ggufOf(nil, "output.weight")
 	for cut := 1; cut < len(data); cut++ {
 		if _, err := openGGUF(t, data[:cut]); err == nil {
 			t.Fatalf("a file cut at %d of %d bytes was accepted", cut, len(data))
@@ -166,7 +141,7 @@ func TestGGUFCutAnywhere(t *testing.T) {
 }
 
 func FuzzGGUF(f *testing.F) {
-	f.Add(gguf("output.weight", 3, 4, make([]float32, 12)))
+	f.Add(ggufOf(nil, "output.weight"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		weights.ParseGGUF(data)
 	})
