@@ -166,6 +166,7 @@ func (r *rank) lead(ctx context.Context) error {
 	}
 	r.log.Info().Int("cache_tokens", blocks*model.BlockTokens).Int64("cache_bytes", int64(blocks)*int64(r.model.BlockBytes())).Str("because", why).
 		Str("kernels", r.kernels.Name()).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
+	r.logEnds()
 	leader, err := newLeader(r.config, e, card, digest, blocks*model.BlockTokens, r.log)
 	if err != nil {
 		return err
@@ -176,6 +177,21 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	return r.sendControl(planStop, 0)
+}
+
+// logEnds says which tokens end a sequence.
+func (r *rank) logEnds() {
+	switch ends := r.source.Ends; {
+	case r.source.Config.Score != weights.NoScore:
+	case len(ends) == 0:
+		r.log.Warn().Msg("no file of the model names a token that ends a sequence: answers end at max_new_tokens or a stop sequence only (eos_token_id in generation_config.json names one)")
+	default:
+		texts := make([]string, len(ends))
+		for i, end := range ends {
+			texts[i] = end.String()
+		}
+		r.log.Info().Strs("tokens", texts).Msg("ends of a sequence")
+	}
 }
 
 // startEngine sets all ranks up with so many KV blocks.

@@ -2,28 +2,22 @@ package weights
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 
 	"lockstep/protocol"
+	"lockstep/protocol/regular"
 )
 
 // chatOfDirectory reads how a model wants conversations written, from where directories in Hugging Face format have it:
 // the template from chat_template.jinja, else chat_template.json, else tokenizer_config.json; the special tokens from
 // special_tokens_map.json and, before it, tokenizer_config.json. Of several named templates it is the one called default.
 func chatOfDirectory(dir fs.FS) (chat protocol.ChatSource, err error) {
-	var config, other map[string]json.RawMessage
-	for name, into := range map[string]*map[string]json.RawMessage{"tokenizer_config.json": &config, "chat_template.json": &other} {
-		if data, err := fs.ReadFile(dir, name); err == nil {
-			if err := json.Unmarshal(data, into); err != nil {
-				return chat, fmt.Errorf("%s: %w", name, err)
-			}
-		}
-	}
-	var tokens map[string]json.RawMessage
-	if data, err := fs.ReadFile(dir, "special_tokens_map.json"); err == nil {
-		if err := json.Unmarshal(data, &tokens); err != nil {
-			return chat, fmt.Errorf("special_tokens_map.json: %w", err)
+	var config, other, tokens map[string]json.RawMessage
+	for name, into := range map[string]*map[string]json.RawMessage{"tokenizer_config.json": &config, "chat_template.json": &other, "special_tokens_map.json": &tokens} {
+		if _, err := readJSON(dir, name, into); err != nil {
+			return chat, err
 		}
 	}
 	chat.SpecialTokens = map[string]string{}
@@ -34,9 +28,11 @@ func chatOfDirectory(dir fs.FS) (chat protocol.ChatSource, err error) {
 			}
 		}
 	}
-	if data, err := fs.ReadFile(dir, "chat_template.jinja"); err == nil {
+	if data, err := regular.ReadFS(dir, "chat_template.jinja", maxJSONBytes); err == nil {
 		chat.Template = string(data)
 		return chat, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return chat, err
 	}
 	for _, from := range []map[string]json.RawMessage{other, config} {
 		if template := from["chat_template"]; template != nil && string(template) != "null" {

@@ -119,32 +119,21 @@ type hfRope struct {
 	BetaSlow        float64 `json:"beta_slow"`
 }
 
-// readHFConfig reads config.json and generation_config.json of a model directory.
-func readHFConfig(dir fs.FS) (Config, error) {
-	data, err := fs.ReadFile(dir, "config.json")
-	if err != nil {
-		return Config{}, err
-	}
+// readHFConfig reads config.json of a model directory, and returns its eos_token_id beside.
+func readHFConfig(dir fs.FS) (Config, json.RawMessage, error) {
 	var hf hfConfig
-	if err := json.Unmarshal(data, &hf); err != nil {
-		return Config{}, fmt.Errorf("config.json: %w", err)
+	found, err := readJSON(dir, "config.json", &hf)
+	if err == nil && !found {
+		err = errors.New("there is no config.json: a directory in Hugging Face format has one")
+	}
+	if err != nil {
+		return Config{}, nil, err
 	}
 	c, err := hf.config()
 	if err != nil {
-		return Config{}, fmt.Errorf("config.json: %w", err)
+		return Config{}, nil, fmt.Errorf("config.json: %w", err)
 	}
-	if data, err := fs.ReadFile(dir, "generation_config.json"); err == nil {
-		var generation struct {
-			EOS json.RawMessage `json:"eos_token_id"`
-		}
-		if err := json.Unmarshal(data, &generation); err != nil {
-			return Config{}, fmt.Errorf("generation_config.json: %w", err)
-		}
-		if ids := tokenIDs(generation.EOS); len(ids) > 0 {
-			c.EOSTokenIDs = ids
-		}
-	}
-	return c, nil
+	return c, hf.EOS, nil
 }
 
 func (hf *hfConfig) config() (Config, error) {
@@ -161,7 +150,7 @@ func (hf *hfConfig) config() (Config, error) {
 		return Config{}, errors.New("internlm2 with bias is not served yet")
 	}
 	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads, KVHeads: hf.KVHeads,
-		HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions, TiedHead: hf.Tied, EOSTokenIDs: tokenIDs(hf.EOS),
+		HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions, TiedHead: hf.Tied,
 		HeadNorm: hf.ModelType == "qwen3"}
 	c.Biased = hf.biased()
 	if c.KVHeads == 0 {
@@ -296,19 +285,4 @@ func (hf *hfConfig) rope() (Rope, error) {
 		return r, nil
 	}
 	return r, fmt.Errorf("rope type %q is not served yet", r.Type)
-}
-
-// tokenIDs reads one id or a list of ids; null and absent give none.
-func tokenIDs(raw json.RawMessage) []int32 {
-	var one int32
-	var many []int32
-	switch {
-	case len(raw) == 0 || string(raw) == "null":
-		return nil
-	case json.Unmarshal(raw, &one) == nil:
-		return []int32{one}
-	case json.Unmarshal(raw, &many) == nil:
-		return many
-	}
-	return nil
 }

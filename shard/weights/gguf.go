@@ -212,6 +212,7 @@ func (m *Model) fromGGUF(parts []*ggufFile) error {
 	}
 	m.Config.TiedHead = !m.Has("lm_head.weight") // all parts are here, so this is how a GGUF model says it
 	m.Tokenizer.GGUF, m.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
+	m.findEndsGGUF(meta)
 	m.DataType = "gguf." + ggufFileTypes[meta.count("general.file_type")]
 	if m.DataType == "gguf." {
 		m.DataType = "gguf.mixed"
@@ -251,12 +252,6 @@ func (m *Model) ggufConfig(meta ggufMeta) error {
 		c.Rope.Type, c.Rope.Factor = "linear", meta.number(key("rope.scaling.factor"), 1)
 	default:
 		return fmt.Errorf("rope scaling %q is not served from GGUF yet", scaling)
-	}
-	if eos, ok := meta["tokenizer.ggml.eos_token_id"].(int64); ok {
-		c.EOSTokenIDs = append(c.EOSTokenIDs, int32(eos))
-	}
-	if eot, ok := meta["tokenizer.ggml.eot_token_id"].(int64); ok && (len(c.EOSTokenIDs) == 0 || int32(eot) != c.EOSTokenIDs[0]) {
-		c.EOSTokenIDs = append(c.EOSTokenIDs, int32(eot))
 	}
 	m.Config = c
 	return c.validate()

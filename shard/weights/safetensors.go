@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/protocol"
+	"lockstep/protocol/regular"
 	"lockstep/shard/cpu"
 )
 
@@ -18,13 +20,17 @@ const maxHeaderBytes = 100 << 20
 
 func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error)) error {
 	var err error
-	if m.Config, err = readHFConfig(dir); err != nil {
+	var eos json.RawMessage
+	if m.Config, eos, err = readHFConfig(dir); err != nil {
 		return err
 	}
-	if m.Tokenizer.HuggingFace, err = fs.ReadFile(dir, "tokenizer.json"); err != nil {
+	if m.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); err != nil {
 		return err
 	}
 	if m.Chat, err = chatOfDirectory(dir); err != nil {
+		return err
+	}
+	if err = m.findEnds(dir, eos); err != nil {
 		return err
 	}
 	files, err := safetensorsFiles(dir)
@@ -61,10 +67,13 @@ func safetensorsFiles(dir fs.FS) ([]shardFile, error) {
 	if _, err := fs.Stat(dir, "model.safetensors"); err == nil {
 		return []shardFile{{name: "model.safetensors"}}, nil
 	}
-	if data, err := fs.ReadFile(dir, indexName); err == nil {
-		return indexedFiles(dir, data)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", indexName, err)
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if found, err := readJSON(dir, indexName, &index); err != nil {
+		return nil, err
+	} else if found {
+		return indexedFiles(dir, index.WeightMap)
 	}
 	names, err := fs.Glob(dir, "*.safetensors")
 	if err != nil {
@@ -86,22 +95,16 @@ func safetensorsFiles(dir fs.FS) ([]shardFile, error) {
 	return files, nil
 }
 
-// indexedFiles reads the index, and finds out which of its files are missing.
-func indexedFiles(dir fs.FS, data []byte) ([]shardFile, error) {
-	var index struct {
-		WeightMap map[string]string `json:"weight_map"`
-	}
-	if err := json.Unmarshal(data, &index); err != nil {
-		return nil, fmt.Errorf("%s: %w", indexName, err)
-	}
-	if len(index.WeightMap) == 0 {
+// indexedFiles finds out which files of the index are missing.
+func indexedFiles(dir fs.FS, files map[string]string) ([]shardFile, error) {
+	if len(files) == 0 {
 		return nil, fmt.Errorf("%s has no weight_map: fetch it anew", indexName)
 	}
 	promised := map[string][]string{}
-	for tensor, name := range index.WeightMap {
+	for tensor, name := range files {
 		promised[name] = append(promised[name], tensor)
 	}
-	var files []shardFile
+	var list []shardFile
 	for _, name := range slices.Sorted(maps.Keys(promised)) {
 		if name == "" || name == ".." || strings.ContainsAny(name, "/\\") {
 			return nil, fmt.Errorf("%s names %q outside the directory", indexName, name)
@@ -110,9 +113,9 @@ func indexedFiles(dir fs.FS, data []byte) ([]shardFile, error) {
 			return nil, fmt.Errorf("%s is missing, which %s names: fetch all files of the model", name, indexName)
 		}
 		slices.Sort(promised[name])
-		files = append(files, shardFile{name: name, tensors: promised[name]})
+		list = append(list, shardFile{name: name, tensors: promised[name]})
 	}
-	return files, nil
+	return list, nil
 }
 
 // tensorHeader describes a tensor of a safetensors file.

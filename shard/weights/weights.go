@@ -25,6 +25,8 @@ type Model struct {
 	Config    Config
 	Tokenizer protocol.TokenizerSource
 	Chat      protocol.ChatSource
+	// Ends are Config.EOSTokenIDs, and why.
+	Ends []End
 	// DataType is the weights' type as the model card has it.
 	DataType string
 	// WeightBytes is the size of all tensors.

@@ -1,0 +1,98 @@
+package weights_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/shard/weights"
+)
+
+// tokenizerOf writes a tokenizer.json whose special tokens have the ids from 4 on; ids 0 to 3 are plain tokens a to d.
+func tokenizerOf(special ...string) []byte {
+	var added []string
+	for i, content := range special {
+		added = append(added, `{"id":`+string(rune('4'+i))+`,"content":"`+content+`","special":true}`)
+	}
+	return []byte(`{"added_tokens":[` + strings.Join(added, ",") + `],"model":{"vocab":{"a":0,"b":1,"c":2,"d":3}}}`)
+}
+
+// Which tokens end a sequence is the union of all that the files say.
+func TestEndsOfDirectory(t *testing.T) {
+	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	chatML := tokenizerOf("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+	for name, c := range map[string]struct {
+		eos                 string // of config.json
+		generation, decoder string // generation_config.json, tokenizer_config.json; "": none
+		tokenizer           []byte
+		want                []int32
+	}{
+		"tokenizer knows better":      {`0`, `{"eos_token_id":0}`, `{"eos_token":"<|im_end|>"}`, chatML, []int32{0, 6}},
+		"only the spelling tells":     {`4`, `{"eos_token_id":4}`, `{"eos_token":"<|endoftext|>"}`, chatML, []int32{4, 6}},
+		"token as an object":          {`null`, ``, `{"eos_token":{"content":"d","lstrip":false}}`, tokenizerOf(), []int32{3}},
+		"both lists":                  {`[0,1]`, `{"eos_token_id":[1,2]}`, ``, tokenizerOf(), []int32{0, 1, 2}},
+		"numbers as text":             {`"1"`, `{"eos_token_id":["2", 3.0]}`, ``, tokenizerOf(), []int32{1, 2, 3}},
+		"text of the token":           {`"c"`, `{"eos_token_id":["<|endoftext|>"]}`, ``, tokenizerOf("<|endoftext|>"), []int32{2, 4}},
+		"the end of a text is no end": {`0`, ``, ``, tokenizerOf("<|endoftext|>", "<|fim_pad|>", "</s>"), []int32{0}},
+		"other chat models":           {`0`, ``, ``, tokenizerOf("<|eot_id|>", "<|eom_id|>", "<end_of_turn>"), []int32{0, 4, 5, 6}},
+		"end of a turn":               {`0`, ``, ``, tokenizerOf("<|end|>"), []int32{0, 4}},
+		"end of a message":            {`0`, ``, ``, tokenizerOf("<|end|>", "<|return|>", "<|call|>"), []int32{0, 5, 6}},
+		"not special":                 {`0`, ``, ``, []byte(`{"added_tokens":[{"id":4,"content":"<|im_end|>","special":false}],"model":{"vocab":{"<|eot_id|>":3}}}`), []int32{0}},
+		"ids that cannot be":          {`[-1, 99, 1.5, true, {}, "nonsense"]`, `{"eos_token_id":-1}`, `{"eos_token":"nonsense"}`, tokenizerOf(), nil},
+		"nothing":                     {`null`, `{}`, `{"eos_token":null}`, tokenizerOf(), nil},
+	} {
+		files := map[string][]byte{"model.safetensors": good, "tokenizer.json": c.tokenizer}
+		for file, content := range map[string]string{"generation_config.json": c.generation, "tokenizer_config.json": c.decoder} {
+			if content != "" {
+				files[file] = []byte(content)
+			}
+		}
+		m, err := weights.OpenFS(directory(strings.Replace(config, `"vocab_size":3`, `"vocab_size":9,"eos_token_id":`+c.eos, 1), files))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !slices.Equal(m.Config.EOSTokenIDs, c.want) || len(m.Ends) != len(c.want) {
+			t.Errorf("%s: got %v, %v, want %v", name, m.Config.EOSTokenIDs, m.Ends, c.want)
+		}
+		if name == "tokenizer knows better" {
+			if got, want := m.Ends[1].String(), "6 <|im_end|> (eos_token of the tokenizer, its spelling)"; got != want || m.Ends[0].String() != "0 a (config.json, generation_config.json)" {
+				t.Errorf("got %v, want the second to be %q", m.Ends, want)
+			}
+		}
+	}
+}
+
+func TestEndsOfGGUF(t *testing.T) {
+	tokens := []string{"a", "</s>", "<|im_end|>", "<|eom_id|>", "<|endoftext|>", "<|eot_id|>"}
+	meta := ggufMeta{"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": []int32{1, 3, 3, 1, 3, 1}, "llama.vocab_size": uint32(6),
+		"tokenizer.ggml.eos_token_id": uint32(1), "tokenizer.ggml.eot_token_id": uint32(5), "tokenizer.ggml.eom_token_id": uint32(1 << 31)}
+	m, err := openGGUF(t, ggufOf(meta, "token_embd.weight"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []int32{1, 5, 2}; !slices.Equal(m.Config.EOSTokenIDs, want) { // <|eom_id|> is a plain token here
+		t.Errorf("got %v, want %v", m.Ends, want)
+	}
+}
+
+// What Python's json module writes is read, and what is not read may be anything.
+func TestConfigAsPythonWritesIt(t *testing.T) {
+	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	text := "\ufeff" + strings.NewReplacer(`"max_position_embeddings":16`, `"max_position_embeddings":512.0`, `"vocab_size":3`,
+		`"vocab_size":3.000,"router_loss":NaN,"bounds":[-Infinity,Infinity],"note":"NaN 1.0 \" Infinity","initializer_range":1.05`).Replace(config)
+	m, err := weights.OpenFS(directory(text, map[string][]byte{"model.safetensors": good, "generation_config.json": []byte(`{"temperature":NaN,"eos_token_id":2.0}`)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Config.MaxPositions != 512 || m.Config.Vocabulary != 3 || !slices.Equal(m.Config.EOSTokenIDs, []int32{2}) {
+		t.Errorf("got %+v", m.Config)
+	}
+	for change, want := range map[string]string{`"max_position_embeddings":512.5`: "config.json: max_position_embeddings is a number 512.5", `"max_position_embeddings":NaN`: "maximum position is 0",
+		`"max_position_embeddings":"16"`: "config.json: max_position_embeddings is a string", `"max_position_embeddings":16,,`: "config.json: invalid character"} {
+		_, err := weights.OpenFS(directory(strings.Replace(config, `"max_position_embeddings":16`, change, 1), map[string][]byte{"model.safetensors": good}))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", change, err, want)
+		}
+	}
+}
