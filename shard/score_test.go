@@ -89,6 +89,9 @@ func randomReward(t *testing.T, modelType, architecture string, head map[string]
 		add("self_attn.q_proj", heads*dim, hidden)
 		add("self_attn.k_proj", kvHeads*dim, hidden)
 		add("self_attn.v_proj", kvHeads*dim, hidden)
+		for name, rows := range map[string]int{"q": heads * dim, "k": kvHeads * dim, "v": kvHeads * dim} { // Qwen2 always has them
+			shapes[fmt.Sprintf("model.layers.%d.self_attn.%s_proj.bias", layer, name)] = []int{rows}
+		}
 		add("self_attn.o_proj", hidden, heads*dim)
 		add("mlp.gate_proj", intermediate, hidden)
 		add("mlp.up_proj", intermediate, hidden)
