@@ -2,11 +2,9 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -56,12 +54,12 @@ type routerFlags struct {
 	TGIVersion            string   `name:"tgi-version" env:"LOCKSTEP_TGI_VERSION" enum:"0.9.4,3" default:"0.9.4" help:"Version of TGI that its clients are answered as: 0.9.4, or 3 as 3.3.7 answers."`
 	LightLLMErrors        string   `name:"lightllm-errors" env:"LOCKSTEP_LIGHTLLM_ERRORS" enum:"new,old" default:"new" help:"Envelope and statuses of LightLLM's errors, which changed in 2026."`
 	Listen                []string `env:"LOCKSTEP_LISTEN" sep:";" placeholder:"DIALECT=HOST:PORT[,tls=FOLDER]" help:"One more address with a dialect of its own; tls names a folder as lockstep certs makes it. Repeatable."`
-	APIKey                []string `name:"api-key" env:"API_KEY" placeholder:"KEY|@FILE" help:"Key of which every request that does work must show one as a bearer token; @FILE holds one a line. Repeatable."`
-	TLSCert               string   `name:"tls-cert" env:"LOCKSTEP_TLS_CERT" placeholder:"FILE" help:"Serve HTTPS with this certificate chain; it is read again when it changes."`
+	APIKey                []string `name:"api-key" guards:"anyone may send requests" env:"API_KEY" placeholder:"KEY|@FILE" help:"Key of which every request that does work must show one as a bearer token; @FILE holds one a line. Repeatable."`
+	TLSCert               string   `name:"tls-cert" guards:"requests are not encrypted" env:"LOCKSTEP_TLS_CERT" placeholder:"FILE" help:"Serve HTTPS with this certificate chain; it is read again when it changes."`
 	TLSKey                string   `name:"tls-key" env:"LOCKSTEP_TLS_KEY" placeholder:"FILE" help:"Its key."`
 	TLSKeyPassword        string   `name:"tls-key-password-file" env:"LOCKSTEP_TLS_KEY_PASSWORD_FILE" placeholder:"FILE" help:"File with the password of an encrypted key."`
-	TLSClientCA           []string `name:"tls-client-ca" env:"LOCKSTEP_TLS_CLIENT_CA" placeholder:"FILE" help:"Clients must show a certificate of one of these authorities."`
-	TLSCRL                []string `name:"tls-crl" env:"LOCKSTEP_TLS_CRL" placeholder:"FILE" help:"Revocation lists of these authorities."`
+	TLSClientCA           []string `name:"tls-client-ca" guards:"clients need no certificate" env:"LOCKSTEP_TLS_CLIENT_CA" placeholder:"FILE" help:"Clients must show a certificate of one of these authorities."`
+	TLSCRL                []string `name:"tls-crl" guards:"revoked certificates are accepted" env:"LOCKSTEP_TLS_CRL" placeholder:"FILE" help:"Revocation lists of these authorities."`
 	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"8192" help:"Open connections of each address; more wait to be accepted."`
 	PayloadLimit          int      `env:"PAYLOAD_LIMIT" default:"2000000" help:"Largest request body in bytes."`
 }
@@ -71,22 +69,24 @@ type nodeFlags struct {
 	Hostname      string   `env:"HOSTNAME" default:"0.0.0.0" help:"Address to serve on."`
 	Graceful      int      `name:"graceful-termination-timeout" short:"g" env:"GRACEFUL_TERMINATION_TIMEOUT" default:"90" help:"Seconds that requests have to finish after SIGTERM."`
 	JSONOutput    bool     `env:"JSON_OUTPUT" help:"Log JSON lines."`
-	LogLevel      string   `env:"LOG_LEVEL" default:"info" help:"trace, debug, info, warn or error."`
+	LogLevel      string   `env:"LOG_LEVEL" default:"info" help:"trace, debug, info, warn, error or off; of a filter as TGI takes it, what applies to everything."`
 	Env           bool     `short:"e" help:"Log the environment that the server runs in."`
 	NATSURL       []string `name:"nats-url" env:"LOCKSTEP_NATS_URL" placeholder:"URL" help:"NATS servers to use instead of the embedded one."`
 	NATSPort      int      `name:"nats-port" env:"LOCKSTEP_NATS_PORT" default:"0" help:"Port of the embedded NATS server; 0 takes a free one."`
 	Join          []string `env:"LOCKSTEP_JOIN" placeholder:"HOST[:PORT]" help:"Nodes to join, repeatable."`
 	GossipAddress string   `env:"LOCKSTEP_GOSSIP_ADDRESS" placeholder:"HOST:PORT" help:"Address for membership. Default: off, or HOSTNAME:7946 for nodes and with --join."`
 	NodeName      string   `env:"LOCKSTEP_NODE_NAME" placeholder:"NAME" help:"Unique, stable name of this node. Default: the machine's name."`
-	ClusterKey    string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"Secret that all nodes share, of at least 16 characters: it encrypts what they say to each other, and NATS lets nobody in without it."`
+	ClusterKey    string   `guards:"what nodes say to each other is open to all" env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"Secret that all nodes share, of at least 16 characters: it encrypts what they say to each other, and NATS lets nobody in without it."`
 	Insecure      bool     `env:"LOCKSTEP_INSECURE" help:"Work with other machines without --cluster-key: whoever reaches this node's ports can read and forge what it serves."`
 }
 
-// refusedFlags are TGI's flags that cannot be honoured. They are known only to be refused with their reason: a flag that
-// is ignored is found out too late. The value in the tag accept is what the server does anyway.
+// refusedFlags are TGI's flags that cannot be honoured. Given as flags they are refused with their reason: what is ignored
+// is found out too late. Their variables are often left over in an environment that served TGI: those are warned of, but
+// where the tag matters says what would silently be another than what was asked for, they are refused too. The tag accept
+// has the values, between spaces, that the server honours anyway.
 type refusedFlags struct {
 	Revision              string `env:"REVISION" hidden:"" refuse:"models are read from local paths, which have no revisions"`
-	Quantize              string `env:"QUANTIZE" hidden:"" refuse:"only formats stored in the files (GGUF) are computed; serve a quantized .gguf"`
+	Quantize              string `env:"QUANTIZE" hidden:"" refuse:"only formats stored in the files (GGUF) are computed; serve a quantized .gguf" matters:"tokens would be those of other weights"`
 	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	KVCacheDtype          string `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" hidden:"" refuse:"the KV cache has one type"`
@@ -99,20 +99,20 @@ type refusedFlags struct {
 	MasterAddr            string `env:"MASTER_ADDR" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
 	MasterPort            string `env:"MASTER_PORT" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
 	HuggingfaceHubCache   string `env:"HUGGINGFACE_HUB_CACHE" hidden:"" refuse:"nothing is downloaded yet; give --model-id a path"`
-	WeightsCacheOverride  string `env:"WEIGHTS_CACHE_OVERRIDE" hidden:"" refuse:"give --model-id the directory of the weights"`
+	WeightsCacheOverride  string `env:"WEIGHTS_CACHE_OVERRIDE" hidden:"" refuse:"give --model-id the directory of the weights" matters:"tokens would be those of other weights"`
 	DisableCustomKernels  bool   `env:"DISABLE_CUSTOM_KERNELS" hidden:"" refuse:"use --kernels go for the plain kernels"`
-	RopeScaling           string `env:"ROPE_SCALING" hidden:"" refuse:"positions are scaled as the model's config.json says"`
-	RopeFactor            string `env:"ROPE_FACTOR" hidden:"" refuse:"positions are scaled as the model's config.json says"`
+	RopeScaling           string `env:"ROPE_SCALING" hidden:"" refuse:"positions are scaled as the model's config.json says" matters:"tokens would be others"`
+	RopeFactor            string `env:"ROPE_FACTOR" hidden:"" refuse:"positions are scaled as the model's config.json says" matters:"tokens would be others"`
 	OTLPEndpoint          string `name:"otlp-endpoint" env:"OTLP_ENDPOINT" hidden:"" refuse:"tracing does not exist yet"`
 	OTLPServiceName       string `name:"otlp-service-name" env:"OTLP_SERVICE_NAME" hidden:"" refuse:"tracing does not exist yet"`
-	WatermarkGamma        string `env:"WATERMARK_GAMMA" hidden:"" refuse:"watermarks do not exist"`
-	WatermarkDelta        string `env:"WATERMARK_DELTA" hidden:"" refuse:"watermarks do not exist"`
+	WatermarkGamma        string `env:"WATERMARK_GAMMA" hidden:"" accept:"0.5" refuse:"watermarks have TGI's default gamma, 0.5" matters:"watermarked tokens would be others"`
+	WatermarkDelta        string `env:"WATERMARK_DELTA" hidden:"" accept:"2 2.0" refuse:"watermarks have TGI's default delta, 2.0" matters:"watermarked tokens would be others"`
 	Ngrok                 bool   `env:"NGROK" hidden:"" refuse:"tunnels do not exist"`
 	NgrokAuthtoken        string `env:"NGROK_AUTHTOKEN" hidden:"" refuse:"tunnels do not exist"`
 	NgrokEdge             string `env:"NGROK_EDGE" hidden:"" refuse:"tunnels do not exist"`
-	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory"`
+	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory; --chat-template replaces the template" matters:"prompts of chats would be others"`
 	DisableGrammarSupport bool   `env:"DISABLE_GRAMMAR_SUPPORT" hidden:"" accept:"true" refuse:""` // there are no grammars to disable
-	LoraAdapters          string `env:"LORA_ADAPTERS" hidden:"" refuse:"LoRA adapters do not exist yet"`
+	LoraAdapters          string `env:"LORA_ADAPTERS" hidden:"" refuse:"LoRA adapters do not exist yet" matters:"tokens would be those of other weights"`
 	UsageStats            string `env:"USAGE_STATS" hidden:"" accept:"off" refuse:"no statistics are ever sent to anybody: only off is possible"`
 	EnablePrefillLogprobs bool   `env:"ENABLE_PREFILL_LOGPROBS" hidden:"" accept:"true" refuse:""` // they always are
 }
@@ -152,7 +152,8 @@ type settings struct {
 	modelFlags
 	routerFlags
 	nodeFlags
-	guard router.Config // TLS, Listeners and APIKeys of it, once the flags are checked
+	guard    router.Config // TLS, Listeners and APIKeys of it, once the flags are checked
+	warnings []string      // of the environment, for the log
 }
 
 // command is a checked command line.
@@ -177,8 +178,12 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
+	warnings := tidyEnvironment(parser.Model.Node)
 	parsed, err := parseOrHelp(parser, arguments)
 	if err != nil {
+		return command{}, err
+	}
+	if err := checkEmpty(arguments); err != nil {
 		return command{}, err
 	}
 	c := command{role: strings.Fields(parsed.Command())[0]}
@@ -202,9 +207,15 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	case "version":
 		return c, nil
 	}
-	if err := refuse(refused, parsed); err != nil {
+	c.warnings = warnings
+	if err := checkGiven(parsed); err != nil {
 		return c, err
 	}
+	ignored, err := refuse(refused, parsed)
+	if err != nil {
+		return c, err
+	}
+	c.warnings = append(c.warnings, ignored...)
 	return c, c.check()
 }
 
@@ -217,24 +228,4 @@ func parseOrHelp(parser *kong.Kong, arguments []string) (parsed *kong.Context, e
 		}
 	}()
 	return parser.Parse(arguments)
-}
-
-// refuse returns the reason for the first flag that cannot be honoured.
-func refuse(flags refusedFlags, parsed *kong.Context) error {
-	values := reflect.ValueOf(flags)
-	for i := range values.NumField() {
-		field := values.Type().Field(i)
-		given := fmt.Sprint(values.Field(i).Interface())
-		if values.Field(i).IsZero() || given == field.Tag.Get("accept") {
-			continue
-		}
-		name := field.Name
-		for _, flag := range parsed.Flags() {
-			if flag.Tag.Get("refuse") != "" && len(flag.Envs) > 0 && flag.Envs[0] == field.Tag.Get("env") {
-				name = "--" + flag.Name
-			}
-		}
-		return fmt.Errorf("%s (%s) cannot be honoured: %s", name, field.Tag.Get("env"), field.Tag.Get("refuse"))
-	}
-	return nil
 }

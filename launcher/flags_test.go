@@ -4,6 +4,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,8 +14,7 @@ import (
 func withoutEnvironment(t *testing.T) {
 	for _, pair := range os.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
-		switch name {
-		case "HOSTNAME", "PORT", "MODEL_ID", "NUM_SHARD", "LOG_LEVEL", "JSON_OUTPUT", "REVISION", "API_KEY":
+		if slices.Contains(variables(), name) {
 			t.Setenv(name, value) // restores it afterwards
 			os.Unsetenv(name)
 		}
@@ -82,9 +83,25 @@ func TestRefusals(t *testing.T) {
 		{"--usage-stats on", "--usage-stats"},
 		{"--ngrok", "--ngrok"},
 		{"--rope-factor 2", "--rope-factor"},
-		{"--max-input-length 5 --max-input-tokens 5", "not both"},
+		{"--max-input-length 5 --max-input-tokens 6", "not both"},
 		{"--max-input-length 5 --max-total-tokens 5", "--max-input-length (5) must be < --max-total-tokens (5)"},
-		{"--max-total-tokens 9 --max-batch-total-tokens 8", "must be <= --max-batch-total-tokens (8)"},
+		{"--max-total-tokens 17 --max-batch-total-tokens 16", "must be <= --max-batch-total-tokens (16)"},
+		{"--max-batch-total-tokens 8", "--max-batch-total-tokens must be at least 16"},
+		{"--num-shard 0", "--num-shard must be > 0; leave it out"},
+		{"--max-batch-size 0", "--max-batch-size must be > 0"},
+		{"--threads 0", "--threads must be > 0"},
+		{"--max-input-length 0", "--max-input-length must be > 0"},
+		{"--api-key=", "--api-key has an empty value"},
+		{"--api-key a --api-key=", "--api-key has an empty value"},
+		{"--api-key a,,b", "--api-key has an empty value"},
+		{"--cluster-key=", "--cluster-key has an empty value"},
+		{"--tls-cert=", "--tls-cert has an empty value"},
+		{"--tls-client-ca=", "--tls-client-ca has an empty value"},
+		{"--model-id=", "--model-id has an empty value"},
+		{"--nats-url=", "--nats-url has an empty value"},
+		{"--join=", "--join has an empty value"},
+		{"--log-level loud", "--log-level \"loud\": want trace"},
+		{"--watermark-gamma 0.25", "watermarks have TGI's default gamma"},
 		{"--validation-workers 0", "--validation-workers must be > 0"},
 		{"--sharded true --num-shard 1", "--sharded true asks for several shards"},
 		{"--sharded false --num-shard 2", "--sharded false asks for one shard"},
@@ -109,6 +126,11 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", test.arguments, err, test.want)
 		}
 	}
+	for _, arguments := range [][]string{{"--api-key", ""}, {"-p", " "}, {"serve", "--cluster-key", ""}, {"certs", "folder", "--password", ""}, {"certs", "folder", "--password="}} {
+		if _, err := parse(arguments, io.Discard); err == nil {
+			t.Errorf("%q was taken", arguments)
+		}
+	}
 }
 
 // What TGI's users set out of habit and the server does anyway is accepted.
@@ -120,11 +142,108 @@ func TestHarmlessFlagsAreAccepted(t *testing.T) {
 	}
 }
 
-func TestEnvironmentIsRefusedToo(t *testing.T) {
+// variables are all that the commands read, by reflection.
+func variables() (names []string) {
+	var visit func(reflect.Type)
+	visit = func(t reflect.Type) {
+		for i := range t.NumField() {
+			if name := t.Field(i).Tag.Get("env"); name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			if t.Field(i).Type.Kind() == reflect.Struct {
+				visit(t.Field(i).Type)
+			}
+		}
+	}
+	visit(reflect.TypeFor[commandLine]())
+	return names
+}
+
+// A variable that is empty, or blank, is one that is not set, whichever it is.
+func TestEmptyVariables(t *testing.T) {
 	withoutEnvironment(t)
-	t.Setenv("QUANTIZE", "gptq")
-	if _, err := parse(nil, io.Discard); err == nil || !strings.Contains(err.Error(), "QUANTIZE") {
-		t.Errorf("got %v", err)
+	names := variables()
+	if len(names) < 60 {
+		t.Fatalf("found only %d variables: %v", len(names), names)
+	}
+	for _, arguments := range [][]string{{"serve"}, {"node"}, {"router", "--join", "10.0.0.1"}} {
+		want, err := parse(arguments, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, value := range []string{"", " "} {
+			for _, name := range names {
+				t.Setenv(name, value)
+			}
+			got, err := parse(arguments, io.Discard)
+			if err != nil {
+				t.Fatalf("%v with %q: %v", arguments, value, err)
+			}
+			warned := strings.Join(got.warnings, "\n")
+			for _, name := range []string{"API_KEY", "LOCKSTEP_TLS_CERT", "LOCKSTEP_TLS_CLIENT_CA", "LOCKSTEP_CLUSTER_KEY"} {
+				if !strings.Contains(warned, name+" is set and empty") {
+					t.Errorf("%v: no warning of %s in %s", arguments, name, warned)
+				}
+			}
+			got.warnings = nil
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%v with %q: got %+v, want %+v", arguments, value, got, want)
+			}
+		}
+	}
+}
+
+// An environment that TGI's launcher takes starts the server. What is ignored is said once; what would give other tokens
+// is refused.
+func TestEnvironmentOfTGI(t *testing.T) {
+	for _, test := range []struct{ variables, refused, warned string }{
+		{"LOG_LEVEL=info,text_generation_router=debug", "", ""},
+		{"LOG_LEVEL=loud", "", `"loud" is none of`},
+		{"HUGGINGFACE_HUB_CACHE=/data MASTER_ADDR=localhost MASTER_PORT=29500 SHARD_UDS_PATH=/tmp/x", "", "HUGGINGFACE_HUB_CACHE in the environment is ignored: nothing is downloaded yet"},
+		{"REVISION=main DTYPE=float16 CUDA_GRAPHS=1,2,4 SPECULATE=2 USAGE_STATS=on", "", "DTYPE in the environment is ignored"},
+		{"TRUST_REMOTE_CODE=1 NGROK=false", "", "TRUST_REMOTE_CODE in the environment is ignored: no model code is ever executed"},
+		{"JSON_OUTPUT=on", "", ""},
+		{"MAX_INPUT_LENGTH=100 MAX_INPUT_TOKENS=100", "", ""},
+		{"CUDA_GRAPHS=0 CUDA_MEMORY_FRACTION=1.0 WATERMARK_GAMMA=0.5 WATERMARK_DELTA=2.0", "", ""},
+		{"QUANTIZE=gptq", "QUANTIZE in the environment (--quantize) cannot be honoured", ""},
+		{"ROPE_SCALING=dynamic", "tokens would be others", ""},
+		{"LORA_ADAPTERS=a", "tokens would be those of other weights", ""},
+		{"TOKENIZER_CONFIG_PATH=/x", "prompts of chats would be others", ""},
+		{"WATERMARK_GAMMA=0.25", "default gamma, 0.5", ""},
+		{"NUM_SHARD=0", "NUM_SHARD must be > 0", ""},
+		{"API_KEY=,", "API_KEY has an empty value", ""},
+	} {
+		t.Run(test.variables, func(t *testing.T) {
+			withoutEnvironment(t)
+			for _, pair := range strings.Fields(test.variables) {
+				name, value, _ := strings.Cut(pair, "=")
+				t.Setenv(name, value)
+			}
+			c, err := parse(nil, io.Discard)
+			switch {
+			case test.refused != "":
+				if err == nil || !strings.Contains(err.Error(), test.refused) {
+					t.Errorf("got %v, want %q", err, test.refused)
+				}
+			case err != nil:
+				t.Error(err)
+			case test.warned == "" && len(c.warnings) > 0, !strings.Contains(strings.Join(c.warnings, "\n"), test.warned):
+				t.Errorf("got warnings %q, want %q", c.warnings, test.warned)
+			}
+			if strings.HasPrefix(test.variables, "JSON_OUTPUT") && !c.JSONOutput {
+				t.Error("JSON_OUTPUT=on is off")
+			}
+		})
+	}
+}
+
+// Of a filter, what applies to everything is the level; the flag is no place for anything else.
+func TestLogLevel(t *testing.T) {
+	for filter, want := range map[string]string{"debug": "debug", "WARN": "warn", "info,text_generation_router=debug": "info", "hyper=off, debug": "debug",
+		"text_generation_router=trace": "info", "off": "disabled", "warning": "warn", "info,[span{x=1}]=trace,error": "error", "nonsense": "info"} {
+		if got, _ := logLevel(filter); got != want {
+			t.Errorf("%q: got %q, want %q", filter, got, want)
+		}
 	}
 }
 

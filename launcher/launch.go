@@ -66,6 +66,9 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 	defer signal.Stop(signals)
 	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer)}
 	defer console.Progress("")
+	for _, warning := range c.warnings {
+		log.Warn().Msg(warning)
+	}
 	if l.role != "node" {
 		if err := portIsFree(l.Hostname, l.Port); err != nil {
 			return err

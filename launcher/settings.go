@@ -10,17 +10,16 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rs/zerolog"
-
 	"lockstep/launcher/demo"
 	"lockstep/launcher/membership"
 	"lockstep/protocol"
 	"lockstep/router/chat"
+	"lockstep/shard/model"
 )
 
 // check refuses what cannot run, in TGI's words where it has them, and fills in what follows from other settings.
 func (c *command) check() error {
-	if c.MaxInputLength != 0 && c.MaxInputTokens != 0 {
+	if c.MaxInputLength != 0 && c.MaxInputTokens != 0 && c.MaxInputLength != c.MaxInputTokens {
 		return errors.New("give --max-input-tokens or --max-input-length, not both: they are the same")
 	}
 	c.MaxInputLength = max(c.MaxInputLength, c.MaxInputTokens)
@@ -72,6 +71,8 @@ func (c *command) checkModel() error {
 		return fmt.Errorf("--cpu-memory-fraction must be above 0 and at most 1, got %v", c.CPUMemoryFraction)
 	case c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens:
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
+	case c.MaxBatchTotalTokens != 0 && c.MaxBatchTotalTokens < model.BlockTokens:
+		return fmt.Errorf("--max-batch-total-tokens must be at least %d, a block of the KV cache, got %d", model.BlockTokens, c.MaxBatchTotalTokens)
 	case c.MaxBatchTotalTokens != 0 && c.MaxTotalTokens > c.MaxBatchTotalTokens:
 		return fmt.Errorf("--max-total-tokens (%d) must be <= --max-batch-total-tokens (%d)", c.MaxTotalTokens, c.MaxBatchTotalTokens)
 	}
@@ -152,9 +153,11 @@ func (c *command) checkRouter() error {
 }
 
 func (c *command) checkNode() error {
-	if _, err := zerolog.ParseLevel(c.LogLevel); err != nil || c.LogLevel == "" {
-		return fmt.Errorf("LOG_LEVEL %q: want trace, debug, info, warn or error", c.LogLevel)
+	level, known := logLevel(c.LogLevel)
+	if !known && !strings.Contains(c.LogLevel, "=") {
+		c.warnings = append(c.warnings, fmt.Sprintf("log level %q is none of trace, debug, info, warn, error, off: info is taken", c.LogLevel))
 	}
+	c.LogLevel = level
 	if c.Hostname == "localhost" {
 		c.Hostname = "127.0.0.1"
 	}
