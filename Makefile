@@ -39,7 +39,11 @@ bench:
 generate:
 	$(GO) generate ./...
 
-docker-binary: build ## what the Dockerfile copies
+docker-binary: build bin/cluster.key ## what the Dockerfile copies, and what docker-compose.yml mounts
+	@bin/lockstep nats-users --cluster-key @bin/cluster.key router node1 node2 >bin/nats-users.conf
+
+bin/cluster.key: # made once: the secret of the compose file's nodes
+	@umask 077 && mkdir -p bin && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >$@
 
 nats-binary: ## bin/nats-server, for docker-compose.local-nats.yml
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/nats-server github.com/nats-io/nats-server/v2

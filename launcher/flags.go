@@ -143,8 +143,9 @@ type commandLine struct {
 		Group string `help:"Name of the group."`
 		Rank  int    `help:"Rank in the group."`
 	} `cmd:"" hidden:""`
-	Certs   certsFlags `cmd:"" help:"Make an authority and certificates of a server and a client, for tries."`
-	Version struct{}   `cmd:"" help:"Print the version."`
+	NATSUsers natsUsersFlags `cmd:"" name:"nats-users" help:"Print what a NATS server of your own must be configured with, so that it lets in these nodes and nobody else."`
+	Certs     certsFlags     `cmd:"" help:"Make an authority and certificates of a server and a client, for tries."`
+	Version   struct{}       `cmd:"" help:"Print the version."`
 }
 
 // settings are all flags, whatever the command.
@@ -158,9 +159,10 @@ type settings struct {
 
 // command is a checked command line.
 type command struct {
-	role     string // serve, node, router, simulate, certs or version
-	simulate simulateFlags
-	certs    certsFlags
+	role      string // serve, node, router, simulate, nats-users, certs or version
+	simulate  simulateFlags
+	natsUsers natsUsersFlags
+	certs     certsFlags
 	settings
 }
 
@@ -200,6 +202,9 @@ func parse(arguments []string, out io.Writer) (command, error) {
 		return c, errors.New("shards are started by the launcher: use `lockstep serve` or `lockstep node`")
 	case "simulate":
 		c.simulate = line.Simulate
+		return c, nil
+	case "nats-users":
+		c.natsUsers = line.NATSUsers
 		return c, nil
 	case "certs":
 		c.certs = line.Certs

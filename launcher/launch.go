@@ -19,7 +19,6 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/launcher/membership"
 	"lockstep/launcher/supervise"
-	"lockstep/protocol"
 )
 
 const (
@@ -45,8 +44,7 @@ type launcher struct {
 	descriptions chan func(*membership.Meta)
 	carrying     sync.WaitGroup
 	natsURLs     []string
-	identity     func(protocol.Role) protocol.Identity // what a role of this node proves to be to them
-	connection   *nats.Conn                            // for the news of dead incarnations
+	connection   *nats.Conn // for the news of dead incarnations
 
 	shards, router *unit // nil where the role has none
 	announced      bool  // the ready lines are out

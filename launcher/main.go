@@ -37,6 +37,8 @@ func run(arguments []string) int {
 		return 0
 	case command.role == "simulate":
 		return report(command.simulate.run(os.Stdout))
+	case command.role == "nats-users":
+		return report(command.natsUsers.run(os.Stdout))
 	case command.role == "certs":
 		return report(command.certs.run(os.Stdout))
 	}

@@ -14,12 +14,7 @@ import (
 
 // openNetwork starts NATS (or takes the operator's) and membership.
 func (l *launcher) openNetwork() (err error) {
-	l.natsURLs, l.identity = l.NATSURL, func(role protocol.Role) protocol.Identity {
-		if l.ClusterKey == "" {
-			return protocol.Identity{}
-		}
-		return broker.Identity(l.ClusterKey, role, l.NodeName)
-	}
+	l.natsURLs = l.NATSURL
 	if len(l.natsURLs) == 0 {
 		host, gossipPort, _ := l.gossip()
 		config := broker.Config{Name: l.NodeName, Host: host, Port: l.NATSPort, Mesh: gossipPort != 0, Key: l.ClusterKey}
@@ -29,7 +24,7 @@ func (l *launcher) openNetwork() (err error) {
 		if l.broker, err = broker.Open(config, l.log); err != nil {
 			return err
 		}
-		l.natsURLs, l.identity = []string{l.broker.URL()}, l.broker.Identity
+		l.natsURLs = []string{l.broker.URL()}
 		if gossipPort != 0 {
 			if err := l.openMembership(host, gossipPort); err != nil {
 				return err
@@ -45,6 +40,18 @@ func (l *launcher) openNetwork() (err error) {
 	}
 	l.connection, err = options.Connect()
 	return err
+}
+
+// identity is what a role of this node proves to be to NATS: to the operator's own server by the cluster key, or by what
+// the URL says.
+func (l *launcher) identity(role protocol.Role) protocol.Identity {
+	switch {
+	case l.broker != nil:
+		return l.broker.Identity(role)
+	case l.ClusterKey != "":
+		return broker.Identity(l.ClusterKey, role, l.NodeName)
+	}
+	return protocol.Identity{}
 }
 
 // openMembership joins the other nodes. What gossip tells is carried to NATS by a goroutine of its own, newest first:

@@ -199,11 +199,11 @@ func (c *command) checkCluster() error {
 		return err
 	}
 	const way = "give all nodes the same --cluster-key (`openssl rand -hex 32` makes one), or --insecure where nobody else reaches these ports"
-	switch {
-	case c.ClusterKey != "" && len(c.ClusterKey) < minClusterKey:
-		return fmt.Errorf("--cluster-key has %d characters, want at least %d: `openssl rand -hex 32` makes a good one", len(c.ClusterKey), minClusterKey)
-	case c.ClusterKey != "" || c.Insecure:
-	case port != 0 && !isLoopback(host):
+	if c.ClusterKey != "" {
+		if err := checkClusterKey(c.ClusterKey); err != nil {
+			return err
+		}
+	} else if port != 0 && !isLoopback(host) && !c.Insecure {
 		return fmt.Errorf("--gossip-address %s is open to other machines and nothing guards it: %s", c.GossipAddress, way)
 	}
 	for _, text := range c.NATSURL {
@@ -218,6 +218,13 @@ func (c *command) checkCluster() error {
 		if c.ClusterKey == "" && !c.Insecure && address.User == nil && !isLoopback(address.Hostname()) {
 			return fmt.Errorf("--nats-url %s has no credentials: %s; or put a user into the URL", text, way)
 		}
+	}
+	return nil
+}
+
+func checkClusterKey(key string) error {
+	if len(key) < minClusterKey {
+		return fmt.Errorf("--cluster-key has %d characters, want at least %d: `openssl rand -hex 32` makes a good one", len(key), minClusterKey)
 	}
 	return nil
 }

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"lockstep/launcher/broker"
+	"lockstep/protocol"
+)
+
+// natsUsersFlags are those of lockstep nats-users.
+type natsUsersFlags struct {
+	Node       []string `arg:"" help:"Names of all nodes (their --node-name), those with a router only among them."`
+	ClusterKey string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"The nodes' --cluster-key."`
+	Watcher    string   `placeholder:"FILE" help:"Also write the secret of a user who can only look on: nats --nkey FILE sub 'lockstep.>'."`
+}
+
+func (f *natsUsersFlags) run(out io.Writer) error {
+	if f.ClusterKey == "" {
+		return errors.New("nats-users needs the nodes' --cluster-key")
+	}
+	if err := checkClusterKey(f.ClusterKey); err != nil {
+		return err
+	}
+	for _, node := range f.Node {
+		if !protocol.ValidToken(node) {
+			return fmt.Errorf("node name %q: want 1 to 64 letters, digits, '-' or '_'", node)
+		}
+	}
+	if f.Watcher != "" {
+		seed := broker.SeedText(broker.Watcher(f.ClusterKey)) + "\n"
+		if err := os.WriteFile(f.Watcher, []byte(seed), 0o600); err != nil {
+			return fmt.Errorf("--watcher: %w", err)
+		}
+	}
+	_, err := io.WriteString(out, broker.ServerConfiguration(f.ClusterKey, f.Node))
+	return err
+}
