@@ -71,12 +71,12 @@ type nodeFlags struct {
 	JSONOutput    bool     `env:"JSON_OUTPUT" help:"Log JSON lines."`
 	LogLevel      string   `env:"LOG_LEVEL" default:"info" help:"trace, debug, info, warn, error or off; of a filter as TGI takes it, what applies to everything."`
 	Env           bool     `short:"e" help:"Log the environment that the server runs in."`
-	NATSURL       []string `name:"nats-url" env:"LOCKSTEP_NATS_URL" placeholder:"URL" help:"NATS servers to use instead of the embedded one."`
+	NATSURL       []string `name:"nats-url" env:"LOCKSTEP_NATS_URL" placeholder:"URL|@FILE" help:"NATS servers to use instead of the embedded one; @FILE holds one a line."`
 	NATSPort      int      `name:"nats-port" env:"LOCKSTEP_NATS_PORT" default:"0" help:"Port of the embedded NATS server; 0 takes a free one."`
 	Join          []string `env:"LOCKSTEP_JOIN" placeholder:"HOST[:PORT]" help:"Nodes to join, repeatable."`
 	GossipAddress string   `env:"LOCKSTEP_GOSSIP_ADDRESS" placeholder:"HOST:PORT" help:"Address for membership. Default: off, or HOSTNAME:7946 for nodes and with --join."`
 	NodeName      string   `env:"LOCKSTEP_NODE_NAME" placeholder:"NAME" help:"Unique, stable name of this node. Default: the machine's name."`
-	ClusterKey    string   `guards:"what nodes say to each other is open to all" env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"Secret that all nodes share, of at least 16 characters: it encrypts what they say to each other, and NATS lets nobody in without it."`
+	ClusterKey    string   `guards:"what nodes say to each other is open to all" env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY|@FILE" help:"Secret that all nodes share, of at least 16 characters, or the file that holds it: it encrypts what they say to each other, and NATS lets nobody in without it."`
 	Insecure      bool     `env:"LOCKSTEP_INSECURE" help:"Work with other machines without --cluster-key: whoever reaches this node's ports can read and forge what it serves."`
 }
 

@@ -73,7 +73,7 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		}
 	}
 	if l.Env {
-		l.log.Info().Str("version", version).Ints("cpus", allowedCPUs()).Int("quota", quota()).Strs("environment", os.Environ()).Msg("environment")
+		l.log.Info().Str("version", version).Ints("cpus", allowedCPUs()).Int("quota", quota()).Strs("environment", shown(os.Environ())).Msg("environment")
 	}
 	if l.spawner, err = newSpawner(); err != nil {
 		return err

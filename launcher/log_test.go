@@ -1,10 +1,13 @@
 package main_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -146,5 +149,35 @@ func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	s.command.Process.Signal(syscall.SIGTERM)
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// Secrets of the environment show neither in the log, though it lists the environment, nor in the children's.
+func TestSecretsShowNowhere(t *testing.T) {
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	s := start(t, func(command *exec.Cmd) {
+		command.Args = append(command.Args, "--env")
+		command.Env = append(command.Env, "LOCKSTEP_CLUSTER_KEY=hush-hush", "BROKER=amqp://me:hush-hush@host/", "PLAIN=word")
+		command.Stderr = log
+	})
+	children := s.children()
+	if len(children) != 3 {
+		t.Fatalf("got children %v", children)
+	}
+	for arguments, pid := range children {
+		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil || !bytes.Contains(environment, []byte("PLAIN=word")) || bytes.Contains(environment, []byte("hush-hush")) || strings.Contains(arguments, "hush-hush") {
+			t.Errorf("%s has the environment %q, %v", arguments, environment, err)
+		}
+	}
+	s.command.Process.Signal(syscall.SIGTERM)
+	s.exit()
+	text, err := os.ReadFile(log.Name())
+	if err != nil || !bytes.Contains(text, []byte("PLAIN=word")) || !bytes.Contains(text, []byte("LOCKSTEP_CLUSTER_KEY=***")) || bytes.Contains(text, []byte("hush-hush")) {
+		t.Errorf("%v in the log:\n%s", err, text)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // natsUsersFlags are those of lockstep nats-users.
 type natsUsersFlags struct {
 	Node       []string `arg:"" help:"Names of all nodes (their --node-name), those with a router only among them."`
-	ClusterKey string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY" help:"The nodes' --cluster-key."`
+	ClusterKey string   `env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY|@FILE" help:"The nodes' --cluster-key, or the file that holds it."`
 	Watcher    string   `placeholder:"FILE" help:"Also write the secret of a user who can only look on: nats --nkey FILE sub 'lockstep.>'."`
 }
 
@@ -21,7 +21,11 @@ func (f *natsUsersFlags) run(out io.Writer) error {
 	if f.ClusterKey == "" {
 		return errors.New("nats-users needs the nodes' --cluster-key")
 	}
-	if err := checkClusterKey(f.ClusterKey); err != nil {
+	key, err := value("--cluster-key", f.ClusterKey)
+	if err == nil {
+		err = checkClusterKey(key)
+	}
+	if err != nil {
 		return err
 	}
 	for _, node := range f.Node {
@@ -30,11 +34,11 @@ func (f *natsUsersFlags) run(out io.Writer) error {
 		}
 	}
 	if f.Watcher != "" {
-		seed := broker.SeedText(broker.Watcher(f.ClusterKey)) + "\n"
+		seed := broker.SeedText(broker.Watcher(key)) + "\n"
 		if err := os.WriteFile(f.Watcher, []byte(seed), 0o600); err != nil {
 			return fmt.Errorf("--watcher: %w", err)
 		}
 	}
-	_, err := io.WriteString(out, broker.ServerConfiguration(f.ClusterKey, f.Node))
+	_, err = io.WriteString(out, broker.ServerConfiguration(key, f.Node))
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,14 +18,18 @@ type certsFlags struct {
 	Folder   string   `arg:"" help:"Folder to write into; nothing in it is replaced."`
 	Host     []string `default:"localhost,127.0.0.1" help:"Names and addresses of the server."`
 	Days     int      `default:"365" help:"How long the certificates are valid."`
-	Password string   `env:"LOCKSTEP_CERTS_PASSWORD" help:"Encrypts the server's key; key_pwd.txt gets the password."`
+	Password string   `env:"LOCKSTEP_CERTS_PASSWORD" placeholder:"PASSWORD|@FILE" help:"Encrypts the server's key; key_pwd.txt gets the password."`
 }
 
 func (f *certsFlags) run(out io.Writer) error {
 	if f.Days < 1 || len(f.Host) == 0 {
 		return errors.New("certificates need a host and at least a day")
 	}
-	if err := secure.Make(f.Folder, f.Host, time.Duration(f.Days)*24*time.Hour, f.Password); err != nil {
+	password, err := value("--password", f.Password)
+	if err != nil {
+		return err
+	}
+	if err := secure.Make(f.Folder, f.Host, time.Duration(f.Days)*24*time.Hour, password); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "lockstep serve --listen mindie=127.0.0.1:1025,tls=%s\ncurl --cacert %[1]s/ca.pem --cert %[1]s/client.pem --key %[1]s/client.key.pem https://127.0.0.1:1025/info\n", f.Folder)
@@ -75,24 +78,11 @@ func (f *routerFlags) listeners() (list []router.Listener, err error) {
 // keys reads --api-key.
 func (f *routerFlags) keys() (keys []string, err error) {
 	for _, text := range f.APIKey {
-		path, isFile := strings.CutPrefix(text, "@")
-		if !isFile {
-			keys = append(keys, text)
-			continue
-		}
-		data, err := os.ReadFile(path)
+		list, err := values("--api-key", text)
 		if err != nil {
-			return nil, fmt.Errorf("--api-key: %w", err)
+			return nil, err
 		}
-		before := len(keys)
-		for line := range strings.Lines(string(data)) {
-			if line = strings.TrimSpace(line); line != "" {
-				keys = append(keys, line)
-			}
-		}
-		if len(keys) == before {
-			return nil, fmt.Errorf("--api-key: %s holds no key", path)
-		}
+		keys = append(keys, list...)
 	}
 	return keys, nil
 }

@@ -13,6 +13,7 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/launcher/membership"
 	"lockstep/protocol"
+	"lockstep/protocol/regular"
 	"lockstep/router/chat"
 	"lockstep/shard/model"
 )
@@ -88,9 +89,9 @@ func (c *command) readChatTemplate() error {
 		return nil
 	}
 	if !strings.Contains(c.ChatTemplate, "{{") && !strings.Contains(c.ChatTemplate, "{%") {
-		data, err := os.ReadFile(c.ChatTemplate)
+		data, err := regular.Read(c.ChatTemplate, protocol.MaxCardBytes)
 		if err != nil {
-			return fmt.Errorf("--chat-template is neither a Jinja text nor a file: %w", err)
+			return fmt.Errorf("--chat-template is neither a Jinja text nor a file that can be read: %w", err)
 		}
 		c.ChatTemplate = string(data)
 	}
@@ -158,6 +159,9 @@ func (c *command) checkNode() error {
 		c.warnings = append(c.warnings, fmt.Sprintf("log level %q is none of trace, debug, info, warn, error, off: info is taken", c.LogLevel))
 	}
 	c.LogLevel = level
+	if err := c.readSecrets(); err != nil {
+		return err
+	}
 	if c.Hostname == "localhost" {
 		c.Hostname = "127.0.0.1"
 	}
@@ -213,10 +217,10 @@ func (c *command) checkCluster() error {
 		}
 		address, err := url.Parse(full)
 		if err != nil || address.Host == "" {
-			return fmt.Errorf("--nats-url %q: want nats://HOST:PORT", redacted(text))
+			return errors.New("--nats-url: want nats://HOST:PORT")
 		}
 		if c.ClusterKey == "" && !c.Insecure && address.User == nil && !isLoopback(address.Hostname()) {
-			return fmt.Errorf("--nats-url %s has no credentials: %s; or put a user into the URL", text, way)
+			return fmt.Errorf("--nats-url %s has no credentials: %s; or put a user into the URL", address.Host, way)
 		}
 	}
 	return nil
@@ -227,16 +231,6 @@ func checkClusterKey(key string) error {
 		return fmt.Errorf("--cluster-key has %d characters, want at least %d: `openssl rand -hex 32` makes a good one", len(key), minClusterKey)
 	}
 	return nil
-}
-
-// redacted leaves out what stands before the host of a URL.
-func redacted(text string) string {
-	if scheme, rest, found := strings.Cut(text, "://"); found {
-		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-			return scheme + "://***@" + rest[at+1:]
-		}
-	}
-	return text
 }
 
 func isLoopback(host string) bool {
