@@ -161,7 +161,7 @@ func TestSecretsShowNowhere(t *testing.T) {
 	defer log.Close()
 	s := start(t, func(command *exec.Cmd) {
 		command.Args = append(command.Args, "--env")
-		command.Env = append(command.Env, "LOCKSTEP_CLUSTER_KEY=hush-hush", "BROKER=amqp://me:hush-hush@host/", "PLAIN=word")
+		command.Env = append(command.Env, "LOCKSTEP_CLUSTER_KEY=hush-hush-hush-hush", "BROKER=amqp://me:hush-hush@host/", "PLAIN=word")
 		command.Stderr = log
 	})
 	children := s.children()

@@ -35,11 +35,11 @@ func TestSecretsFromFiles(t *testing.T) {
 		}
 		return "@" + path
 	}
-	c, err := parse([]string{"--api-key", file("keys", "one\n\ntwo\n"), "--cluster-key", file("cluster", "  secret \n"), "--nats-url", file("nats", "nats://u:p@a:1\nnats://u:p@b:2\n")}, io.Discard)
+	c, err := parse([]string{"--api-key", file("keys", "one\n\ntwo\n"), "--cluster-key", file("cluster", "  the secret of a cluster \n"), "--nats-url", file("nats", "nats://u:p@a:1\nnats://u:p@b:2\n")}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(c.guard.APIKeys, " ") + " " + c.ClusterKey + " " + strings.Join(c.NATSURL, " "); got != "one two secret nats://u:p@a:1 nats://u:p@b:2" {
+	if got := strings.Join(c.guard.APIKeys, " ") + " " + c.ClusterKey + " " + strings.Join(c.NATSURL, " "); got != "one two the secret of a cluster nats://u:p@a:1 nats://u:p@b:2" {
 		t.Errorf("got %s", got)
 	}
 	empty, several := file("empty", " \n"), file("several", "a\nb\n")
