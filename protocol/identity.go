@@ -11,6 +11,11 @@ type Identity struct {
 	Seed []byte `json:"seed,omitempty"`
 }
 
+// RefusedByNATS is the text for people of a NATS server that lets a process of a node in no more, or never did.
+func RefusedByNATS(node string) string {
+	return "NATS refuses node " + node + ": let its configuration name this node (lockstep nats-users) under the same --cluster-key, or check the user in --nats-url"
+}
+
 // Sign signs the server's nonce.
 func (i Identity) Sign(nonce []byte) ([]byte, error) {
 	return ed25519.Sign(ed25519.NewKeyFromSeed(i.Seed), nonce), nil

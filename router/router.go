@@ -45,7 +45,8 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	}
 	wireName := protocol.RouterName(config.Name, session())
 	log = log.With().Str("router", wireName).Str("node", config.Node).Logger()
-	conn, err := connect(&config, wireName, log)
+	refused := make(chan error, 1)
+	conn, err := connect(&config, wireName, refused, log)
 	if err != nil {
 		return fmt.Errorf("router: connecting to NATS: %w", err)
 	}
@@ -63,11 +64,11 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 		return fmt.Errorf("router: %w", err)
 	}
 	doors.furnish(api.New(config.api(), backend, metrics, log), log)
-	return serve(ctx, &config, doors, backend, log, onReady)
+	return serve(ctx, &config, doors, backend, refused, log, onReady)
 }
 
 // serve runs fleet and server until ctx ends or one of them fails, and stops both.
-func serve(ctx context.Context, config *Config, doors doors, backend *backend, log zerolog.Logger, onReady func(string)) error {
+func serve(ctx context.Context, config *Config, doors doors, backend *backend, refused <-chan error, log zerolog.Logger, onReady func(string)) error {
 	fleetCtx, stopFleet := context.WithCancel(context.Background())
 	defer stopFleet()
 	fleetDone, serverDone := make(chan error, 1), make(chan error, 1)
@@ -84,6 +85,12 @@ func serve(ctx context.Context, config *Config, doors doors, backend *backend, l
 				onReady(url)
 			}
 			continue
+		case err := <-refused:
+			doors.shut(ended())
+			<-serverDone
+			stopFleet()
+			<-fleetDone
+			return err
 		case err := <-fleetDone:
 			doors.shut(ended())
 			<-serverDone
@@ -116,11 +123,16 @@ func ended() context.Context {
 	return ctx
 }
 
-// connect returns a connection that comes back for ever.
-func connect(config *Config, wireName string, log zerolog.Logger) (*nats.Conn, error) {
+// connect returns a connection that comes back for ever, unless the servers refuse it: that refused tells.
+func connect(config *Config, wireName string, refused chan<- error, log zerolog.Logger) (*nats.Conn, error) {
 	options := []nats.Option{nats.Name("router " + wireName), nats.CustomInboxPrefix(protocol.Inbox(config.Name)),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
+		nats.ClosedHandler(func(conn *nats.Conn) {
+			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
+				refused <- fmt.Errorf("%s: %w", protocol.RefusedByNATS(config.Node), err)
+			}
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("NATS") })}
 	if identity := config.NATSIdentity; identity.NKey != "" {
 		options = append(options, nats.Nkey(identity.NKey, identity.Sign))

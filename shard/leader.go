@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -46,6 +47,7 @@ type leader struct {
 	draining  atomic.Bool
 	load      atomic.Pointer[protocol.Load]
 	announced chan struct{} // closed when the announcing goroutine has ended
+	refused   chan error    // what ended a connection for good; holds one
 	stop      chan struct{}
 }
 
@@ -60,7 +62,7 @@ type routerState struct {
 
 func newLeader(config Config, e *engine, card []byte, digest string, capacity int, log zerolog.Logger) (*leader, error) {
 	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), routers: make(map[string]*routerState),
-		announced: make(chan struct{}), stop: make(chan struct{}),
+		announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
 				CapacityTokens: capacity, BlockTokens: model.BlockTokens, MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences}}}
@@ -95,7 +97,12 @@ func newLeader(config Config, e *engine, card []byte, digest string, capacity in
 	go l.announce()
 	if err := l.control.FlushTimeout(10 * time.Second); err != nil {
 		l.close()
-		return nil, fmt.Errorf("reach NATS: %w", err)
+		select {
+		case err = <-l.refused:
+		default:
+			err = fmt.Errorf("reach NATS: %w", err)
+		}
+		return nil, err
 	}
 	return l, nil
 }
@@ -105,6 +112,14 @@ func (l *leader) connect(purpose string) (*nats.Conn, error) {
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(protocol.MaxPayloadBytes),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			l.log.Warn().Err(err).Str("connection", purpose).Msg("NATS")
+		}),
+		nats.ClosedHandler(func(conn *nats.Conn) { // by close, or since the server refuses it again and again
+			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
+				select {
+				case l.refused <- fmt.Errorf("%s: %w", protocol.RefusedByNATS(l.config.Node), err):
+				default:
+				}
+			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
@@ -254,6 +269,8 @@ func (l *leader) serve(ctx context.Context) error {
 				l.handle(e)
 			case <-ticker.C:
 				l.expireRouters()
+			case err := <-l.refused:
+				return err
 			case <-done:
 				done = nil
 				l.drain()
@@ -266,6 +283,8 @@ func (l *leader) serve(ctx context.Context) error {
 				l.handle(e)
 			case <-ticker.C:
 				l.expireRouters()
+			case err := <-l.refused:
+				return err
 			case <-done:
 				done = nil
 				l.drain()

@@ -23,6 +23,9 @@ const (
 	DefaultPort = 7946
 	// rejoinInterval is how often seeds that are not among the members are tried again, at the start and after a partition.
 	rejoinInterval = 2 * time.Second
+	// Of failed attempts to join in a row, number warnFirst and then each warnEvery-th is told of aloud.
+	warnFirst = 3
+	warnEvery = 60
 	// pushPullInterval is how often a node compares all it knows with another. A node that restarts faster than its death is
 	// noticed, and knows no seed but itself, is told from its predecessor by nothing else.
 	pushPullInterval = time.Second
@@ -146,10 +149,16 @@ func (m *Membership) rejoin() {
 	defer m.done.Done()
 	ticker := time.NewTicker(rejoinInterval)
 	defer ticker.Stop()
-	for {
+	for failures := 0; ; {
 		if missing := m.missingSeeds(); len(missing) > 0 {
 			if _, err := m.list.Join(missing); err != nil {
-				m.log.Debug().Err(err).Strs("seeds", missing).Msg("cannot join yet")
+				level := zerolog.DebugLevel
+				if failures++; failures%warnEvery == warnFirst {
+					level = zerolog.WarnLevel
+				}
+				m.log.WithLevel(level).Err(err).Strs("seeds", missing).Msg("cannot join yet: a node to join does not answer, or has another cluster key")
+			} else {
+				failures = 0
 			}
 		}
 		m.forget(time.Now())
