@@ -189,9 +189,8 @@ func (l *launcher) look(u *unit) {
 		}
 		u.beats[rank] = beat
 	}
-	now := time.Now()
-	if rank, still, found := u.pulse.Look(now, u.beats); found {
-		l.apply(u, u.Stalled(now, fmt.Sprintf("%s has stood still for %v", u.nameOf(rank), still.Round(100*time.Millisecond))))
+	if rank, still, found := u.pulse.Look(time.Now(), u.beats); found {
+		l.apply(u, u.Stalled(fmt.Sprintf("%s has stood still for %v", u.nameOf(rank), still.Round(100*time.Millisecond))))
 	}
 }
 

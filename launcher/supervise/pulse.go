@@ -17,8 +17,7 @@ const (
 )
 
 // minStalls is how long a process must stand still at the least to be given up, by how many were within the last Window.
-// When what looks like stalls comes of a machine that is too busy, restarts make it worse; and they must not add up to
-// MaxDeaths within a Window.
+// When what looks like stalls comes of a machine that is too busy, restarts make it worse.
 var minStalls = [...]time.Duration{time.Second, time.Second, time.Second, 15 * time.Second, maxStall}
 
 // Pulse finds the process of a unit that stands still. Processes count their beats; how long one may pause follows from

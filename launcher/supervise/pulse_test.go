@@ -112,8 +112,8 @@ func TestObserverWasAbsent(t *testing.T) {
 	}
 }
 
-// A machine that is too busy is not made busier: each stall makes the next one rarer, so that restarts never add up to the
-// deaths that end a unit; an hour later a real one is found as fast as ever.
+// A machine that is too busy is not made busier: each stall makes the next one rarer, so that there are few restarts; an
+// hour later a real one is found as fast as ever.
 func TestStallsThatComeAgain(t *testing.T) {
 	h := newHeart(t)
 	var stalls []time.Time
@@ -126,9 +126,10 @@ func TestStallsThatComeAgain(t *testing.T) {
 		h.pulse.Restart()
 		clear(h.beats)
 	}
-	for i := supervise.MaxDeaths - 1; i < len(stalls); i++ {
-		if within := stalls[i].Sub(stalls[i-supervise.MaxDeaths+1]); within < supervise.Window {
-			t.Errorf("%d stalls within %v", supervise.MaxDeaths, within)
+	const most = 5
+	for i := most - 1; i < len(stalls); i++ {
+		if within := stalls[i].Sub(stalls[i-most+1]); within < supervise.Window {
+			t.Errorf("%d stalls within %v", most, within)
 		}
 	}
 	h.quiet(time.Second, beat, beat)
@@ -139,11 +140,13 @@ func TestStallsThatComeAgain(t *testing.T) {
 
 func TestStalledUnitIsStartedAgain(t *testing.T) {
 	u := served(t)
-	expect(t, u.Stalled(epoch, "rank 1 has stood still"), "abort kill")
-	expect(t, u.Exited(epoch, 0, false, "killed"), "")
-	expect(t, u.Stalled(epoch, "rank 1 has stood still"), "")
-	expect(t, u.Exited(epoch, 1, false, "killed"), "spawn")
-	expect(t, u.Stalled(epoch, "it loads"), "")
-	expect(t, u.Ready(0), "")
-	expect(t, u.Ready(1), "serving")
+	for range 2 * supervise.MaxDeaths {
+		expect(t, u.Stalled("rank 1 has stood still"), "abort kill")
+		expect(t, u.Exited(epoch, 0, false, "killed"), "")
+		expect(t, u.Stalled("rank 1 has stood still"), "")
+		expect(t, u.Exited(epoch, 1, false, "killed"), "spawn")
+		expect(t, u.Stalled("it loads"), "")
+		expect(t, u.Ready(0), "")
+		expect(t, u.Ready(1), "serving")
+	}
 }

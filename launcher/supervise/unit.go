@@ -129,13 +129,14 @@ func (u *Unit) Exited(now time.Time, rank int, clean bool, reason string) []Acti
 	return nil
 }
 
-// Stalled says that a process of a unit that serves stands still: then all are started again. While the unit loads or
-// breaks it says nothing, and while it drains there is a deadline anyway.
-func (u *Unit) Stalled(now time.Time, reason string) []Action {
+// Stalled says that a process of a unit that serves stands still: then all are started again at once. It is no death of the
+// kind that ends the supervision: Pulse makes stalls rare by itself. While the unit loads or breaks it says nothing, and
+// while it drains there is a deadline anyway.
+func (u *Unit) Stalled(reason string) []Action {
 	if u.state != serving {
 		return nil
 	}
-	return u.broken(now, reason)
+	return u.breakUp(reason, 0)
 }
 
 // Tick says that time has passed.
@@ -192,12 +193,17 @@ func (u *Unit) broken(now time.Time, reason string) []Action {
 	case giveUp:
 		u.verdict = fmt.Sprintf("%d deaths within %v, the last one: %s", MaxDeaths, Window, reason)
 	}
+	return append(u.breakUp(reason, pause), u.settle(now)...)
+}
+
+// breakUp ends what is left of the incarnation.
+func (u *Unit) breakUp(reason string, pause time.Duration) []Action {
 	u.state, u.pause = breaking, pause
 	actions := []Action{{Kind: Abort, Reason: reason}}
 	if u.anyAlive() {
 		actions = append(actions, Action{Kind: Kill})
 	}
-	return append(actions, u.settle(now)...)
+	return actions
 }
 
 // settle leaves the state breaking once all processes are gone.

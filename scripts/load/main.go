@@ -4,11 +4,15 @@
 //	go run ./scripts/load prefix [-model FILE] [-clients 64] [-requests 4] [-tokens 32] [-rounds 2]
 //	go run ./scripts/load overload [-connections 2000] [-leavers 500]
 //	go run ./scripts/load replay -trace FILE [-requests 100] [-rate R] [-model FILE] [-policy past-future] [-capacity 32768] [-scale 1] [-compare]
+//	go run ./scripts/load faults [-binary FILE] [-streams 30] [-tokens 400]
+//	go run ./scripts/load siege [-binary FILE] [-bodies 800] [-connections 8192]
 //	go run ./scripts/load aiperf [-clients 4] [-requests 64] [-prompt 100] [-tokens 64] [-rounds 3] [-model FILE -tokenizer FOLDER]
 //
 // prefix: clients whose prompts begin with one system prompt of 400 tokens, with the prefix cache and without, in turn.
 // overload: more connections at once than are allowed, and clients that leave at random moments.
 // aiperf: AIPerf drives the server over OpenAI's chats and prints its tables; then a client of our own sends the same bodies.
+// faults: seeded streams while a process of the server dies or stands still, one table row for each fault.
+// siege: what a client without a key, an unread log and idle connections can do to a server.
 // replay: a trace's requests at their moments, and with -compare the simulator's result for the same requests.
 package main
 
@@ -22,7 +26,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: load prefix|overload|aiperf|replay [flags]")
+		log.Fatal("usage: load prefix|overload|faults|siege|aiperf|replay [flags]")
 	}
 	var err error
 	switch flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError); os.Args[1] {
@@ -41,6 +45,20 @@ func main() {
 		flags.IntVar(&o.leavers, "leavers", 500, "clients that leave at random moments")
 		flags.Parse(os.Args[2:])
 		err = o.run()
+	case "faults":
+		var f faultsTest
+		flags.StringVar(&binary, "binary", binary, "build to measure")
+		flags.IntVar(&f.streams, "streams", 30, "streams at once")
+		flags.IntVar(&f.tokens, "tokens", 400, "tokens of each")
+		flags.Parse(os.Args[2:])
+		err = f.run()
+	case "siege":
+		var s siegeTest
+		flags.StringVar(&binary, "binary", binary, "build to measure")
+		flags.IntVar(&s.bodies, "bodies", 800, "bodies of 1.9 MB at once, without a key")
+		flags.IntVar(&s.connections, "connections", 8192, "idle connections")
+		flags.Parse(os.Args[2:])
+		err = s.run()
 	case "aiperf":
 		var a aiperfTest
 		flags.StringVar(&a.model, "model", "", "model; empty: the demo model")
@@ -67,7 +85,7 @@ func main() {
 		flags.Parse(os.Args[2:])
 		err = r.run()
 	default:
-		err = fmt.Errorf("%q: want prefix, overload, aiperf or replay", os.Args[1])
+		err = fmt.Errorf("%q: want prefix, overload, faults, siege, aiperf or replay", os.Args[1])
 	}
 	if err != nil {
 		log.Fatal(err)

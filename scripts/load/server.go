@@ -27,10 +27,18 @@ type server struct {
 	client  *http.Client
 }
 
+// binary is the build that is measured.
+var binary = "bin/lockstep"
+
 // start runs `lockstep serve` and waits until it says where it serves.
 func start(arguments ...string) (*server, error) {
+	return launch(append([]string{"serve", "--hostname", "127.0.0.1", "--port", "0"}, arguments...)...)
+}
+
+// launch runs a command of lockstep and waits until it is ready.
+func launch(arguments ...string) (*server, error) {
 	s := &server{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}}
-	s.command = exec.Command("bin/lockstep", append([]string{"serve", "--hostname", "127.0.0.1", "--port", "0"}, arguments...)...)
+	s.command = exec.Command(binary, arguments...)
 	s.command.Stderr = &s.log
 	out, err := s.command.StdoutPipe()
 	if err != nil {
@@ -41,8 +49,11 @@ func start(arguments ...string) (*server, error) {
 	}
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if at := strings.Index(lines.Text(), "http://"); at >= 0 {
+		at := strings.Index(lines.Text(), "http://")
+		if at >= 0 {
 			s.url = strings.TrimRight(strings.Fields(lines.Text()[at:])[0], "/")
+		}
+		if at >= 0 || strings.HasSuffix(lines.Text(), "is ready") {
 			go io.Copy(io.Discard, out)
 			return s, nil
 		}

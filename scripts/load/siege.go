@@ -1,0 +1,5 @@
+package main
+
+type siegeTest struct{ bodies, connections int }
+
+func (s *siegeTest) run() error { return nil }
