@@ -37,6 +37,7 @@ type launcher struct {
 	announcements io.Writer
 	spawner       *spawner
 	events        chan event
+	verdict       chan error // of checkForRouters; it holds one
 
 	broker     *broker.Broker // nil with --nats-url
 	membership *membership.Membership
@@ -62,7 +63,7 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		}
 	}
 	defer signal.Stop(signals)
-	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer)}
+	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer), verdict: make(chan error, 1)}
 	defer console.Progress("")
 	for _, warning := range c.warnings {
 		log.Warn().Msg(warning)
@@ -105,6 +106,7 @@ func (l *launcher) start() {
 			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows nothing else")
 		}
 		l.shards = l.newShards()
+		go func() { l.verdict <- l.checkForRouters(l.log) }()
 	}
 	if l.role != "node" {
 		l.router = l.newRouter()
@@ -133,6 +135,11 @@ func (l *launcher) loop(signals <-chan os.Signal) {
 		select {
 		case e := <-l.events:
 			l.handle(e)
+		case err := <-l.verdict:
+			if err != nil && !l.stopping {
+				l.console.Progress("")
+				l.fail(err)
+			}
 		case s := <-signals:
 			l.stop(s)
 		case <-timer.C:

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -39,12 +40,18 @@ func (c *command) check() error {
 }
 
 func (c *command) checkModel() error {
-	for name, value := range map[string]int{
-		"--num-shard": c.NumShard, "--max-input-length": c.MaxInputLength, "--max-total-tokens": c.MaxTotalTokens, "--threads": c.Threads,
-		"--max-batch-prefill-tokens": c.MaxBatchPrefillToken, "--max-batch-total-tokens": c.MaxBatchTotalTokens, "--max-batch-size": c.MaxBatchSize,
+	for _, flag := range []struct {
+		name         string
+		value, limit int
+	}{
+		{"--num-shard", c.NumShard, 64}, {"--threads", c.Threads, 1024}, {"--max-batch-size", c.MaxBatchSize, 4096},
+		{"--max-batch-prefill-tokens", c.MaxBatchPrefillToken, 65536}, {"--max-input-length", c.MaxInputLength, math.MaxInt32},
+		{"--max-total-tokens", c.MaxTotalTokens, math.MaxInt32}, {"--max-batch-total-tokens", c.MaxBatchTotalTokens, math.MaxInt32},
 	} {
-		if value < 0 {
-			return fmt.Errorf("%s must not be negative, got %d", name, value)
+		if flag.value < 0 {
+			return fmt.Errorf("%s must not be negative, got %d", flag.name, flag.value)
+		} else if flag.value > flag.limit {
+			return fmt.Errorf("%s must be at most %d, got %d", flag.name, flag.limit, flag.value)
 		}
 	}
 	switch strings.ToLower(c.Sharded) {
@@ -66,8 +73,6 @@ func (c *command) checkModel() error {
 		c.NumShard = sockets()
 	}
 	switch {
-	case c.NumShard > 64:
-		return fmt.Errorf("--num-shard must be at most 64, got %d", c.NumShard)
 	case c.CPUMemoryFraction <= 0 || c.CPUMemoryFraction > 1:
 		return fmt.Errorf("--cpu-memory-fraction must be above 0 and at most 1, got %v", c.CPUMemoryFraction)
 	case c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens:
@@ -83,13 +88,16 @@ func (c *command) checkModel() error {
 	return checkModelPath(c.ModelID)
 }
 
+// maxTemplateBytes bounds a chat template's file; the longest of known models have some 30 KB.
+const maxTemplateBytes = 128 << 10
+
 // readChatTemplate puts the content of a file in the place of its name, and refuses what is no template.
 func (c *command) readChatTemplate() error {
 	if c.ChatTemplate == "" {
 		return nil
 	}
 	if !strings.Contains(c.ChatTemplate, "{{") && !strings.Contains(c.ChatTemplate, "{%") {
-		data, err := regular.Read(c.ChatTemplate, protocol.MaxCardBytes)
+		data, err := regular.Read(c.ChatTemplate, maxTemplateBytes)
 		if err != nil {
 			return fmt.Errorf("--chat-template is neither a Jinja text nor a file that can be read: %w", err)
 		}
@@ -112,12 +120,18 @@ func checkModelPath(path string) error {
 		return fmt.Errorf("--model-id %s: no such file or directory (models are not downloaded yet: give a directory in Hugging Face format or a .gguf file)", path)
 	case err != nil:
 		return fmt.Errorf("--model-id: %w", err)
+	case !info.IsDir() && !info.Mode().IsRegular():
+		return fmt.Errorf("--model-id %s: this is a device, pipe or socket: give a directory or a .gguf file", path)
 	case !info.IsDir() && !strings.HasSuffix(strings.ToLower(path), ".gguf"):
 		return fmt.Errorf("--model-id %s: neither a directory nor a .gguf file", path)
 	case info.IsDir():
-		if _, err := os.Stat(filepath.Join(path, "config.json")); err != nil {
-			return fmt.Errorf("--model-id %s: the directory has no config.json", path)
+		if _, err := os.Stat(filepath.Join(path, "config.json")); err == nil {
+			return nil
 		}
+		if files, err := filepath.Glob(filepath.Join(path, "*.gguf")); err == nil && len(files) > 0 {
+			return fmt.Errorf("--model-id %s: the directory has no config.json: to serve a GGUF file, name it: %s", path, files[0])
+		}
+		return fmt.Errorf("--model-id %s: the directory has no config.json: give the one in Hugging Face format that holds it, or a .gguf file", path)
 	}
 	return nil
 }

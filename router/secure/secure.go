@@ -18,7 +18,12 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/rs/zerolog"
 	"github.com/youmark/pkcs8"
+
+	"lockstep/protocol/regular"
 )
+
+// maxFileBytes bounds certificates, keys, passwords and revocation lists, which are read whole.
+const maxFileBytes = 16 << 20
 
 // Files of a TLS server, all in PEM.
 type Files struct {
@@ -134,11 +139,11 @@ func (f *Files) read() (*tls.Config, error) {
 // keyPair reads certificate and key.
 func (f *Files) keyPair() (tls.Certificate, error) {
 	fail := func(err error) (tls.Certificate, error) { return tls.Certificate{}, err }
-	chain, err := os.ReadFile(f.Certificate)
+	chain, err := regular.Read(f.Certificate, maxFileBytes)
 	if err != nil {
 		return fail(err)
 	}
-	key, err := os.ReadFile(f.Key)
+	key, err := regular.Read(f.Key, maxFileBytes)
 	if err != nil {
 		return fail(err)
 	}
@@ -146,7 +151,7 @@ func (f *Files) keyPair() (tls.Certificate, error) {
 		if f.KeyPassword == "" {
 			return fail(fmt.Errorf("%s is encrypted: name a file with its password", f.Key))
 		}
-		password, err := os.ReadFile(f.KeyPassword)
+		password, err := regular.Read(f.KeyPassword, maxFileBytes)
 		if err != nil {
 			return fail(err)
 		}
@@ -169,7 +174,7 @@ func (f *Files) keyPair() (tls.Certificate, error) {
 
 // blocks reads all blocks of a type in a file; none is an error.
 func blocks(path, kind string) (list [][]byte, err error) {
-	data, err := os.ReadFile(path)
+	data, err := regular.Read(path, maxFileBytes)
 	if err != nil {
 		return nil, err
 	}

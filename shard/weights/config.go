@@ -63,7 +63,7 @@ func (c *Config) validate() error {
 	for name, value := range map[string]int{"hidden size": c.Hidden, "intermediate size": c.Intermediate, "layer count": c.Layers,
 		"head count": c.Heads, "KV head count": c.KVHeads, "head dimension": c.HeadDim, "vocabulary size": c.Vocabulary, "maximum position": c.MaxPositions} {
 		if value < 1 || value > maxDimension {
-			return fmt.Errorf("%s is %d", name, value)
+			return fmt.Errorf("%s is %d, want 1 to %d", name, value, maxDimension)
 		}
 	}
 	switch {
@@ -138,7 +138,7 @@ func readHFConfig(dir fs.FS) (Config, json.RawMessage, error) {
 
 func (hf *hfConfig) config() (Config, error) {
 	if !slices.Contains(modelTypes, hf.ModelType) {
-		return Config{}, fmt.Errorf("model type %q is not served yet; %s are", hf.ModelType, strings.Join(modelTypes, ", "))
+		return Config{}, fmt.Errorf("model type %q is not served yet; %s are (model_type)", hf.ModelType, strings.Join(modelTypes, ", "))
 	}
 	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
 		return Config{}, errors.New("quantization_config: quantised safetensors are not served yet; GGUF Q8_0, Q4_0 and Q4_1 are")

@@ -34,7 +34,7 @@ func (r *ggufReader) fail(format string, args ...any) {
 
 func (r *ggufReader) bytes(n uint64) []byte {
 	if r.err != nil || n > uint64(len(r.data)-r.at) {
-		r.fail("file ends within its header")
+		r.fail("the file ends within its header: it was cut off; fetch it anew")
 		return make([]byte, 8)[:min(n, 8)]
 	}
 	part := r.data[r.at : r.at+int(n)]
@@ -153,10 +153,10 @@ func (f *ggufFile) has(name string) bool {
 func readGGUF(data []byte) (*ggufFile, error) {
 	r := &ggufReader{data: data}
 	if string(r.bytes(4)) != "GGUF" {
-		return nil, errors.New("not a GGUF file")
+		return nil, errors.New("this is no GGUF file: fetch it anew, or convert the model with llama.cpp")
 	}
 	if version := r.u32(); version != 2 && version != 3 {
-		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 are", version)
+		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 of little-endian files are", version)
 	}
 	tensors, pairs := r.u64(), r.u64()
 	f := &ggufFile{meta: ggufMeta{}}
@@ -183,7 +183,7 @@ func readGGUF(data []byte) (*ggufFile, error) {
 	start := (uint64(r.at) + alignment - 1) / alignment * alignment
 	if start > uint64(len(r.data)) {
 		if len(f.tensors) > 0 {
-			return nil, errors.New("file ends within its header")
+			return nil, errors.New("the file ends within its header: it was cut off; fetch it anew")
 		}
 		start = uint64(len(r.data)) // a first part with metadata only
 	}
@@ -222,8 +222,13 @@ func (m *Model) fromGGUF(parts []*ggufFile) error {
 
 func (m *Model) ggufConfig(meta ggufMeta) error {
 	architecture := meta.text("general.architecture")
-	if architecture != "llama" {
-		return fmt.Errorf("architecture %q is not served yet; llama is", architecture)
+	switch {
+	case architecture == "":
+		return errors.New("its metadata names no architecture (general.architecture): it is a part of a model, or none")
+	case architecture != "llama" && slices.Contains(modelTypes, architecture):
+		return fmt.Errorf("architecture %q is served from safetensors only; from GGUF llama is: give the model's directory in Hugging Face format", architecture)
+	case architecture != "llama":
+		return fmt.Errorf("architecture %q is not served yet; from GGUF llama is, and from safetensors %s", architecture, strings.Join(modelTypes, ", "))
 	}
 	key := func(name string) string { return architecture + "." + name }
 	if n := meta.count(key("expert_count")); n > 0 {

@@ -39,10 +39,10 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	}
 	for _, file := range files {
 		data, err := open(file.name)
-		if err == nil {
-			err = m.addSafetensors(data, file.tensors)
-		}
 		if err != nil {
+			return err
+		}
+		if err := m.addSafetensors(data, file.tensors); err != nil {
 			return fmt.Errorf("%s: %w", file.name, err)
 		}
 	}
@@ -80,7 +80,7 @@ func safetensorsFiles(dir fs.FS) ([]shardFile, error) {
 		return nil, err
 	}
 	if len(names) == 0 {
-		return nil, errors.New("no .safetensors file in the directory: fetch the model's weights in this format")
+		return nil, errors.New("there is no .safetensors file in the directory: fetch the model's weights in this format")
 	}
 	var files []shardFile
 	for _, name := range names {
@@ -131,7 +131,7 @@ var safetensorsFormats = map[string]cpu.Format{"F32": cpu.F32, "F16": cpu.F16, "
 // adds its tensors, among which the promised ones must be.
 func (m *Model) addSafetensors(data []byte, promised []string) error {
 	if len(data) < 8 {
-		return errors.New("no safetensors header")
+		return errors.New("no safetensors header: fetch the file anew")
 	}
 	length := binary.LittleEndian.Uint64(data)
 	if length > maxHeaderBytes || length > uint64(len(data)-8) {
@@ -139,7 +139,7 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 	}
 	var header map[string]json.RawMessage
 	if err := json.Unmarshal(data[8:8+length], &header); err != nil {
-		return fmt.Errorf("header: %w", err)
+		return fmt.Errorf("header: %w: fetch the file anew", err)
 	}
 	payload := data[8+length:]
 	for name, raw := range header {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lockstep/protocol"
+	"lockstep/protocol/regular"
 	"lockstep/shard/cpu"
 )
 
@@ -71,27 +73,31 @@ func (t Tensor) Floats(row int, dst []float32) []float32 {
 	return dst
 }
 
-// Open opens a directory or a .gguf file.
+// Open opens a directory or a .gguf file. Its errors name the file that is wrong.
 func Open(path string) (*Model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
-		m := &Model{}
-		return m.finish(m.openDirectory(os.DirFS(path), func(name string) ([]byte, error) { return m.mapFile(filepath.Join(path, name)) }))
-	}
-	if !strings.HasSuffix(strings.ToLower(path), ".gguf") {
-		return nil, fmt.Errorf("%s is neither a directory nor a .gguf file", path)
-	}
 	m := &Model{}
-	return m.finish(m.openGGUF(path, m.mapFile))
+	switch {
+	case info.IsDir():
+		err = m.openDirectory(os.DirFS(path), func(name string) ([]byte, error) { return m.mapFile(filepath.Join(path, name)) })
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+	case strings.HasSuffix(strings.ToLower(path), ".gguf"):
+		err = m.openGGUF(path, m.mapFile)
+	default:
+		err = fmt.Errorf("%s is neither a directory nor a .gguf file", path)
+	}
+	return m.finish(err)
 }
 
 // OpenFS opens a directory in Hugging Face format that is held in memory, such as an embedded one.
 func OpenFS(dir fs.FS) (*Model, error) {
 	m := &Model{}
-	return m.finish(m.openDirectory(dir, func(name string) ([]byte, error) { return fs.ReadFile(dir, name) }))
+	return m.finish(m.openDirectory(dir, func(name string) ([]byte, error) { return regular.ReadFS(dir, name, math.MaxInt64-1) }))
 }
 
 func (m *Model) finish(err error) (*Model, error) {
@@ -110,7 +116,11 @@ func (m *Model) Close() {
 	m.mapped = nil
 }
 
+// mapFile maps a regular file. Its errors name it.
 func (m *Model) mapFile(path string) ([]byte, error) {
+	if err := regular.Check(path); err != nil {
+		return nil, err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -121,13 +131,16 @@ func (m *Model) mapFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info.Size() == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
+		return nil, fmt.Errorf("%s is empty: fetch it anew", path)
 	}
 	data, err := unix.Mmap(int(file.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
 	m.mapped = append(m.mapped, data)
+	if err := regular.CheckContent(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	return data, nil
 }
 
@@ -146,7 +159,7 @@ func (m *Model) Tensor(name string, rows, columns int) (Tensor, error) {
 	case !ok:
 		return Tensor{}, fmt.Errorf("tensor %s is missing: see whether all files of the model are there and belong together", name)
 	case t.Rows != rows || t.Columns != columns:
-		return Tensor{}, fmt.Errorf("tensor %s is %d x %d, want %d x %d", name, t.Rows, t.Columns, rows, columns)
+		return Tensor{}, fmt.Errorf("tensor %s is %d x %d, and the configuration wants %d x %d: see whether all files are of one model", name, t.Rows, t.Columns, rows, columns)
 	}
 	return t, nil
 }
