@@ -216,9 +216,9 @@ func (r *rank) attach(blocks int) error {
 		return err
 	}
 	return r.model.Populate(func(bytes int) error {
-		free, err := freeMemoryBytes()
+		free, bound, err := freeMemory(os.DirFS("/"))
 		if err == nil && free < int64(bytes) {
-			err = fmt.Errorf("only %d MiB of memory are left for a KV cache of %d blocks", free>>20, blocks)
+			err = fmt.Errorf("only %d MiB of memory of %s are left for a KV cache of %d blocks: free some, or lower --max-batch-total-tokens or --cpu-memory-fraction", free>>20, bound, blocks)
 		}
 		return err
 	})
