@@ -1,13 +1,11 @@
 package api
 
 import (
-	"io"
 	"math"
 	"mime"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 )
 
 // parameters are the generation parameters of TGI as they stand in a body; nil is null or absent.
@@ -127,39 +125,6 @@ type plainError struct {
 
 func (e *plainError) Error() string { return e.text }
 
-// readBody checks the content type and reads the body of at most limit bytes.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *plainError) {
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return nil, &plainError{http.StatusUnsupportedMediaType, "Expected request with `Content-Type: application/json`"}
-	}
-	tooLong := &plainError{http.StatusRequestEntityTooLarge, "Failed to buffer the request body: length limit exceeded"}
-	if r.ContentLength > limit+drainBytes {
-		return nil, tooLong
-	}
-	control := http.NewResponseController(w)
-	setBodyDeadline(control)
-	data, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	clearBodyDeadline(control)
-	if err != nil {
-		return nil, &plainError{http.StatusBadRequest, "Failed to buffer the request body: " + err.Error()}
-	}
-	if int64(len(data)) > limit {
-		return nil, tooLong
-	}
-	return data, nil
-}
-
-// bodyTimeout bounds how long a client may take for the body.
-const bodyTimeout = 2 * time.Minute
-
-func setBodyDeadline(control *http.ResponseController) {
-	control.SetReadDeadline(time.Now().Add(bodyTimeout))
-}
-func clearBodyDeadline(control *http.ResponseController) { control.SetReadDeadline(time.Time{}) }
-
-// drainBytes is how much of a body that is too long the server still reads, so that its connection can be used again.
-const drainBytes = 256 << 10
-
 // isJSON reports whether a content type is application/json or application/*+json.
 func isJSON(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
@@ -170,8 +135,11 @@ func isJSON(contentType string) bool {
 	return kind == "application" && (subtype == "json" || strings.HasSuffix(subtype, "+json"))
 }
 
-// decodeFailure puts a refused body into the framework's words.
-func decodeFailure(err error) *plainError {
+// decodeFailure puts a refused body into the framework's words; none stays none.
+func decodeFailure(err error) error {
+	if err == nil {
+		return nil
+	}
 	if refusal, ok := err.(*bodyError); ok && !refusal.syntax {
 		return &plainError{http.StatusUnprocessableEntity, "Failed to deserialize the JSON body into the target type: " + err.Error()}
 	}

@@ -1,11 +1,10 @@
 package api
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 )
@@ -98,6 +97,11 @@ func (s *Server) Handler(dialect Dialect) http.Handler {
 
 func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) {
 	answer := identify(w, r)
+	if r.ContentLength != 0 {
+		// What no handler reads, net/http passes over, within this time.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyStepTimeout))
+	}
+	defer s.bodies.release(answer)
 	s.answer(dialect, answer, r)
 	answer.cut(r)
 }
@@ -137,38 +141,20 @@ func (s *Server) detect(w http.ResponseWriter, r *http.Request) Dialect {
 		return fit[0]
 	case len(fit) == 0 && (strings.HasPrefix(r.URL.Path, "/v1/") || s.surfaces[OpenAI].methodsOf(r.URL.Path) != nil):
 		return OpenAI // which says what is wrong
-	case len(fit) == 0 || r.Method != http.MethodPost || r.ContentLength > s.config.PayloadLimit+drainBytes:
+	case len(fit) == 0 || r.Method != http.MethodPost || s.locked(r): // a body is not looked at before the key
 		return s.config.DefaultDialect
 	}
-	// The body is read once here and handed on. A body that is too long or does not come is the handler's to refuse.
-	control := http.NewResponseController(w)
-	setBodyDeadline(control)
-	data, err := io.ReadAll(io.LimitReader(r.Body, s.config.PayloadLimit+1))
-	clearBodyDeadline(control)
-	r.Body = &replayedBody{Reader: io.MultiReader(bytes.NewReader(data), errorOr{err, r.Body}), Closer: r.Body}
-	if dialect := s.detectBody(data); slices.Contains(fit, dialect) {
+	// A body that is too long or does not come is the handler's to refuse.
+	data, _ := s.readAll(w, r)
+	var dialect Dialect
+	s.decode(r.Context(), func() error {
+		dialect = s.detectBody(data)
+		return nil
+	})
+	if slices.Contains(fit, dialect) {
 		return dialect
 	}
 	return s.config.DefaultDialect
-}
-
-// replayedBody is a body whose beginning was read already.
-type replayedBody struct {
-	io.Reader
-	io.Closer
-}
-
-// errorOr goes on with an error, or else with what is left.
-type errorOr struct {
-	err  error
-	rest io.Reader
-}
-
-func (e errorOr) Read(p []byte) (int, error) {
-	if e.err != nil {
-		return 0, e.err
-	}
-	return e.rest.Read(p)
 }
 
 // The keys of bodies that only one family of dialects has; weak ones count when nothing else speaks. Parameters are

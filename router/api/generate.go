@@ -252,7 +252,7 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work)
 		return err
 	}
 	if !s.acquire(1) {
-		return &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
+		return overloaded
 	}
 	defer s.permits.Add(-1)
 	resolved, model, err := s.validate(r.Context(), job.body, 1)

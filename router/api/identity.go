@@ -17,7 +17,8 @@ const maxRequestIDBytes = 128
 type identified struct {
 	http.ResponseWriter
 	id       string
-	complete bool // all of it was written
+	complete bool          // all of it was written
+	body     *receivedBody // nil: nobody has asked for it
 }
 
 // Unwrap lets http.ResponseController reach the connection.

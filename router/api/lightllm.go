@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -98,39 +99,44 @@ func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
 	respond(w, status, jsonType, append(b, "}}"...))
 }
 
-// lightLLMObject reads a body, whatever its content type.
-func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request) (object, error) {
-	data, err := readAll(w, r, s.config.PayloadLimit)
-	if err != nil {
-		return nil, &lightLLMError{text: err.Error()}
+// lightLLMObject reads a body, whatever its content type, and has read take of it what it needs.
+func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request, read func(top object) error) error {
+	data, err := s.readAll(w, r)
+	switch {
+	case errors.Is(err, errBodiesFull):
+		return overloaded
+	case err != nil:
+		return &lightLLMError{text: err.Error()}
 	}
-	top, err := decodeObject(data)
-	if err != nil {
-		return nil, &lightLLMError{text: err.Error()}
-	}
-	return top, nil
+	return s.decode(r.Context(), func() error {
+		top, err := decodeObject(data)
+		if err != nil {
+			return &lightLLMError{text: err.Error()}
+		}
+		return read(top)
+	})
 }
 
 // lightLLMRoute returns the handler of a generate route; on the root the body says whether to stream.
 func (s *Server) lightLLMRoute(stream, onRoot bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := clock{started: time.Now(), id: requestID(w)}
-		top, err := s.lightLLMObject(w, r)
 		stream := stream
-		if flag, ok := top["stream"].(bool); ok && onRoot {
-			stream = flag
-		}
 		var body *lightLLMBody
-		if err == nil {
+		err := s.lightLLMObject(w, r, func(top object) (err error) {
 			s.metrics.requests.Inc()
+			if flag, ok := top["stream"].(bool); ok && onRoot {
+				stream = flag
+			}
 			body, err = decodeLightLLM(top, stream)
-		}
+			return err
+		})
 		if err != nil {
 			s.lightLLMRefuse(w, err)
 			return
 		}
 		if !s.acquire(int64(body.bestOf)) {
-			s.lightLLMRefuse(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+			s.lightLLMRefuse(w, overloaded)
 			return
 		}
 		defer s.permits.Add(-int64(body.bestOf))
@@ -344,15 +350,16 @@ func (l *lightLLMRun) finishAll(r *http.Request) (err error, gone bool) {
 
 // lightLLMTokens counts the tokens of a text.
 func (s *Server) lightLLMTokens(w http.ResponseWriter, r *http.Request) {
-	top, err := s.lightLLMObject(w, r)
-	text, ok := top["text"].(string)
-	if err == nil && !ok {
-		err = badType("text", "a string")
-	}
+	var text string
 	special := true
-	if parameters, ok := top["parameters"].(map[string]any); ok && parameters["add_special_tokens"] == false {
-		special = false
-	}
+	err := s.lightLLMObject(w, r, func(top object) error {
+		parameters, ok := top["parameters"].(map[string]any)
+		special = !ok || parameters["add_special_tokens"] != false
+		if text, ok = top["text"].(string); !ok {
+			return badType("text", "a string")
+		}
+		return nil
+	})
 	var ids []int32
 	if err == nil {
 		model, refusal := s.waitModel(r.Context())
@@ -390,24 +397,25 @@ func (s *Server) lightLLMModelName(w http.ResponseWriter, r *http.Request) {
 // lightLLMScore answers POST /get_score: a finished prompt is scored by a reward model.
 func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
 	c := clock{started: time.Now(), id: requestID(w)}
-	top, err := s.lightLLMObject(w, r)
-	chat, ok := top["chat"].(string)
-	switch {
-	case err != nil:
-	case top["chat"] == nil:
-		err = &lightLLMError{text: "'chat'"}
-	case !ok:
-		err = badType("chat", "a string")
-	default:
-		err = checkMultimodal(top["multimodal_params"])
-	}
+	var chat string
+	err := s.lightLLMObject(w, r, func(top object) (err error) {
+		switch text, ok := top["chat"].(string); {
+		case top["chat"] == nil:
+			return &lightLLMError{text: "'chat'"}
+		case !ok:
+			return badType("chat", "a string")
+		default:
+			chat = text
+			return checkMultimodal(top["multimodal_params"])
+		}
+	})
 	if err != nil {
 		s.lightLLMRefuse(w, err)
 		return
 	}
 	s.metrics.requests.Inc()
 	if !s.acquire(1) {
-		s.lightLLMRefuse(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+		s.lightLLMRefuse(w, overloaded)
 		return
 	}
 	defer s.permits.Add(-1)

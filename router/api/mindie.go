@@ -66,8 +66,11 @@ func (s *Server) mindieRefuse(w http.ResponseWriter, err *request.Error) {
 func (s *Server) mindieRoute(stream, onRoot bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := clock{started: time.Now(), id: requestID(w)}
-		data, err := readAll(w, r, s.config.PayloadLimit)
+		data, err := s.readAll(w, r)
 		switch {
+		case errors.Is(err, errBodiesFull):
+			s.mindieRefuse(w, overloaded)
+			return
 		case errors.Is(err, errBodyTooLong):
 			respond(w, http.StatusRequestEntityTooLarge, jsonType, []byte(`{"message":"Request body too large. Maximum allowed size is `+itoa(int(s.config.PayloadLimit))+` bytes."}`))
 			return
@@ -76,13 +79,17 @@ func (s *Server) mindieRoute(stream, onRoot bool) http.HandlerFunc {
 			return
 		}
 		s.metrics.requests.Inc()
-		body, err := decodeMindIE(data, stream, onRoot)
+		var body *mindieBody
+		err = s.decode(r.Context(), func() (err error) {
+			body, err = decodeMindIE(data, stream, onRoot)
+			return err
+		})
 		if err != nil {
-			s.mindieRefuse(w, invalid("%v", err))
+			s.mindieRefuse(w, asInvalid(err))
 			return
 		}
 		if !s.acquire(1) {
-			s.mindieRefuse(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+			s.mindieRefuse(w, overloaded)
 			return
 		}
 		defer s.permits.Add(-1)
@@ -98,20 +105,6 @@ func (s *Server) mindieRoute(stream, onRoot bool) http.HandlerFunc {
 			s.mindieWhole(w, r, one, &c, onRoot)
 		}
 	}
-}
-
-var errBodyTooLong = errors.New("the body is too long")
-
-// readAll reads a body; one of more than limit bytes is errBodyTooLong.
-func readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	control := http.NewResponseController(w)
-	setBodyDeadline(control)
-	defer clearBodyDeadline(control)
-	data, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = errBodyTooLong
-	}
-	return data, err
 }
 
 // mindieRun is a run whose text is shown without stop strings.

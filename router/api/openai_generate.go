@@ -50,14 +50,15 @@ func (s *Server) refuseAsOpenAI(w http.ResponseWriter, err error) {
 	respondOpenAI(w, refusal)
 }
 
-// openAIData reads a body of JSON.
-func (s *Server) openAIData(w http.ResponseWriter, r *http.Request) ([]byte, *openAIError) {
-	data, err := readBody(w, r, s.config.PayloadLimit)
-	if err == nil {
-		return data, nil
+// openAIData reads a body of JSON. Its error is an *openAIError or a *request.Error.
+func (s *Server) openAIData(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	data, err := s.readBody(w, r)
+	plain, ok := err.(*plainError)
+	if !ok {
+		return data, err
 	}
-	code := map[int]string{http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusRequestEntityTooLarge: "request_too_large"}[err.status]
-	return nil, &openAIError{status: err.status, message: err.text, code: code}
+	code := map[int]string{http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusRequestEntityTooLarge: "request_too_large"}[plain.status]
+	return nil, &openAIError{status: plain.status, message: plain.text, code: code}
 }
 
 // openAIJob is one request on its way.
@@ -85,10 +86,10 @@ func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
 		}
 		data, err := s.openAIData(w, r)
 		if err == nil {
-			job.body, err = decodeOpenAI(data, chat)
-		}
-		if err == nil {
-			err = s.checkOpenAI(job.body)
+			err = s.decode(r.Context(), func() (err error) {
+				job.body, err = s.decodeOpenAI(data, chat)
+				return err
+			})
 		}
 		if err != nil {
 			s.metrics.requests.Inc()
@@ -98,7 +99,7 @@ func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
 		copies := max(len(job.body.prompts), 1) * job.body.copies()
 		s.metrics.requests.Add(float64(copies))
 		if !s.acquire(int64(copies)) {
-			s.refuseAsOpenAI(w, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"})
+			s.refuseAsOpenAI(w, overloaded)
 			return
 		}
 		defer s.permits.Add(-int64(copies))
@@ -117,6 +118,18 @@ func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
 			s.wholeOpenAI(w, r, job)
 		}
 	}
+}
+
+// decodeOpenAI reads a body and checks it against the server's limits.
+func (s *Server) decodeOpenAI(data []byte, chat bool) (*openAIBody, error) {
+	body, err := decodeOpenAI(data, chat)
+	if err == nil {
+		err = s.checkOpenAI(body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
 }
 
 // checkOpenAI checks a body against the server's limits.

@@ -8,6 +8,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -89,11 +90,15 @@ type Server struct {
 	started   time.Time
 	workers   chan struct{} // one element for each busy validation worker
 	permits   atomic.Int64  // in use
+	bodies    bodyBudget
+	decoding  chan struct{} // one element for each body that is being decoded
 }
 
 // New returns the server. It starts nothing.
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
+	s.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
+	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit)
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
 		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), s.describedBy(TGI)),
@@ -137,6 +142,11 @@ func respondPlain(w http.ResponseWriter, err *plainError) {
 	respond(w, err.status, "text/plain; charset=utf-8", []byte(err.text))
 }
 
+var (
+	overloaded = &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
+	clientLeft = &request.Error{Class: request.Incomplete, Message: "the client has left"}
+)
+
 // acquire takes permits for a request without waiting.
 func (s *Server) acquire(permits int64) bool {
 	if s.permits.Add(permits) > int64(s.config.Permits) {
@@ -168,6 +178,6 @@ func (s *Server) waitModel(ctx context.Context) (*Model, *request.Error) {
 	case <-timer.C:
 		return nil, &request.Error{Class: request.Unavailable, Message: "no shard group is available"}
 	case <-ctx.Done():
-		return nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
+		return nil, clientLeft
 	}
 }

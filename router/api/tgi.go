@@ -1,9 +1,7 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -123,15 +121,18 @@ func (job *work) runOptions() runOptions {
 
 // readTGI reads a body; if that fails it answers, and returns nil.
 func (s *Server) readTGI(w http.ResponseWriter, r *http.Request, f form) *generateBody {
-	data, plain := readBody(w, r, s.config.PayloadLimit)
-	if plain == nil {
-		body, err := decodeTGI(data, f)
+	data, err := s.readBody(w, r)
+	if err == nil {
+		var body *generateBody
+		err = s.decode(r.Context(), func() (err error) {
+			body, err = decodeTGI(data, f)
+			return decodeFailure(err)
+		})
 		if err == nil {
 			return body
 		}
-		plain = decodeFailure(err)
 	}
-	respondPlain(w, plain)
+	s.refuseBody(w, err, f)
 	return nil
 }
 
@@ -169,22 +170,20 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 	}
 }
 
-// serveUntagged answers a body of OpenAI's on a route that takes bodies of all kinds. The body can be read again.
+// serveUntagged answers a body of OpenAI's on a route that takes bodies of all kinds.
 func (s *Server) serveUntagged(w http.ResponseWriter, r *http.Request) bool {
-	data, err := readAll(w, r, s.config.PayloadLimit)
-	r.Body = &replayedBody{Reader: io.MultiReader(bytes.NewReader(data), errorOr{err, r.Body}), Closer: r.Body}
-	top, ok := members(data)
-	switch {
-	case !ok || hasMember(top, "inputs"):
-		return false
-	case hasMember(top, "messages"):
-		s.openAIRoute(true)(w, r)
-	case hasMember(top, "prompt"):
-		s.openAIRoute(false)(w, r)
-	default:
-		return false
+	data, _ := s.readAll(w, r) // an error is told by who reads it next
+	var messages, prompt bool
+	s.decode(r.Context(), func() error {
+		top, ok := members(data)
+		ok = ok && !hasMember(top, "inputs")
+		messages, prompt = ok && hasMember(top, "messages"), ok && hasMember(top, "prompt")
+		return nil
+	})
+	if messages || prompt {
+		s.openAIRoute(messages)(w, r)
 	}
-	return true
+	return messages || prompt
 }
 
 // whole answers a generate request with one body.
@@ -263,7 +262,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 		}
 	}
 	if !s.acquire(int64(job.bestOf)) {
-		return nil, nil, &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
+		return nil, nil, overloaded
 	}
 	defer s.permits.Add(-int64(job.bestOf))
 	r, model, err := s.validate(ctx, job.body, job.bestOf)
@@ -291,7 +290,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 			if _, err, outcome := one.next(ctx.Done(), nil); err != nil {
 				return nil, nil, err
 			} else if outcome == request.Gone {
-				return nil, nil, &request.Error{Class: request.Incomplete, Message: "the client has left"}
+				return nil, nil, clientLeft
 			}
 		}
 		s.leave(one)

@@ -15,18 +15,27 @@ import (
 // and looks at its text only; vLLM takes a prompt or messages.
 func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 	f := form{three: true}
-	data, plain := readBody(w, r, s.config.PayloadLimit)
-	if plain != nil {
-		respondPlain(w, plain)
+	data, failure := s.readBody(w, r)
+	if failure != nil {
+		s.refuseBody(w, failure, f)
 		return
 	}
-	if top, _ := members(data); !hasMember(top, "inputs") && (hasMember(top, "prompt") || hasMember(top, "messages")) {
-		s.tokenizeAsVLLM(w, r, top)
+	var body *generateBody
+	var theirs *openAIBody
+	failure = s.decode(r.Context(), func() (err error) {
+		if top, _ := members(data); !hasMember(top, "inputs") && (hasMember(top, "prompt") || hasMember(top, "messages")) {
+			theirs, err = readTokenize(top)
+			return err
+		}
+		body, err = decodeTGI(data, f)
+		return decodeFailure(err)
+	})
+	switch {
+	case failure != nil:
+		s.refuseBody(w, failure, f)
 		return
-	}
-	body, err := decodeTGI(data, f)
-	if err != nil {
-		respondPlain(w, decodeFailure(err))
+	case theirs != nil:
+		s.tokenizeAsVLLM(w, r, theirs)
 		return
 	}
 	model, refusal := s.waitModel(r.Context())
@@ -83,21 +92,28 @@ func appendPlaces(b []byte, inputs string, encoding text.Encoding) []byte {
 
 // serveChatTokenize answers POST /chat_tokenize of TGI 3: what the template writes, and its tokens.
 func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
-	data, plain := readBody(w, r, s.config.PayloadLimit)
-	if plain == nil {
-		// The original's words where there is no list of messages.
-		plain = decodeFailureOf((&bodyDecoder{data: data}).structure(structure{name: "ChatRequest", required: 1, fields: []field{
-			{"messages", func(d *bodyDecoder) error { return d.ignore() }},
-		}}))
+	data, err := s.readBody(w, r)
+	var body *openAIBody
+	if err == nil {
+		err = s.decode(r.Context(), func() error {
+			// The original's words where there is no list of messages.
+			err := (&bodyDecoder{data: data}).structure(structure{name: "ChatRequest", required: 1, fields: []field{
+				{"messages", func(d *bodyDecoder) error { return d.ignore() }},
+			}})
+			if err != nil {
+				return decodeFailure(err)
+			}
+			top, _ := members(data) // it was read once already
+			read, wrong := readOpenAI(top, true, tokenizeFields)
+			if wrong != nil {
+				return wrong
+			}
+			body = read
+			return nil
+		})
 	}
-	if plain != nil {
-		respondPlain(w, plain)
-		return
-	}
-	top, _ := members(data) // it was read once already
-	body, err := readOpenAI(top, true, tokenizeFields)
 	if err != nil {
-		s.refuseAsOpenAI(w, err)
+		s.refuseBody(w, err, form{three: true})
 		return
 	}
 	model, refusal := s.waitModel(r.Context())
@@ -119,23 +135,8 @@ func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, jsonType, append(appendText(append(b, `,"templated_text":`...), written), '}'))
 }
 
-func decodeFailureOf(err error) *plainError {
-	if err == nil {
-		return nil
-	}
-	return decodeFailure(err)
-}
-
 // tokenizeAsVLLM answers with the ids of a prompt or of messages, {"count":…,"max_model_len":…,"tokens":…,"token_strs":…}.
-func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, top []member) {
-	body, err := readOpenAI(top, hasMember(top, "messages"), tokenizeFields)
-	if err == nil && len(body.prompts) > 1 {
-		err = wrongType("prompt", "a string", []any{})
-	}
-	if err != nil {
-		s.refuseAsOpenAI(w, err)
-		return
-	}
+func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, body *openAIBody) {
 	job := &openAIJob{body: body}
 	model, refusal := s.waitModel(r.Context())
 	if refusal != nil {
@@ -166,6 +167,18 @@ func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, top []me
 	respond(w, http.StatusOK, jsonType, append(b, '}'))
 }
 
+// readTokenize reads the body of vLLM's /tokenize.
+func readTokenize(top []member) (*openAIBody, error) {
+	body, err := readOpenAI(top, hasMember(top, "messages"), tokenizeFields)
+	if err == nil && len(body.prompts) > 1 {
+		err = wrongType("prompt", "a string", []any{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
 // tokenizeFields are what the routes that only tokenise have more: templates may write what cannot be generated yet.
 var tokenizeFields = map[string]openAIField{
 	"tools":             objectsField(func(b *openAIBody, v json.RawMessage) { b.tools = v }),
@@ -176,10 +189,19 @@ var tokenizeFields = map[string]openAIField{
 // serveDetokenize answers POST /detokenize of vLLM: {"tokens":…} to {"prompt":…}, special tokens kept.
 func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
 	data, err := s.openAIData(w, r)
-	var ids []int32
-	if err == nil {
-		ids, err = readTokens(data)
+	if err != nil {
+		s.refuseAsOpenAI(w, err)
+		return
 	}
+	var ids []int32
+	err = s.decode(r.Context(), func() error {
+		read, wrong := readTokens(data)
+		if wrong != nil {
+			return wrong
+		}
+		ids = read
+		return nil
+	})
 	if err != nil {
 		s.refuseAsOpenAI(w, err)
 		return

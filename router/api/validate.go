@@ -14,6 +14,14 @@ func invalid(format string, args ...any) *request.Error {
 	return &request.Error{Class: request.Validation, Message: fmt.Sprintf(format, args...)}
 }
 
+// asInvalid is the error itself where it has a class, else one of validation.
+func asInvalid(err error) *request.Error {
+	if classed, ok := err.(*request.Error); ok {
+		return classed
+	}
+	return invalid("%v", err)
+}
+
 // validateBestOf is what TGI checks before it looks for a free permit.
 func (s *Server) validateBestOf(bestOf uint64) *request.Error {
 	switch limit := uint64(s.config.MaxBestOf); {
@@ -156,7 +164,7 @@ func (s *Server) onWorker(ctx context.Context, tokenize func() error) *request.E
 	case s.workers <- struct{}{}:
 		defer func() { <-s.workers }()
 	case <-ctx.Done():
-		return &request.Error{Class: request.Incomplete, Message: "the client has left"}
+		return clientLeft
 	}
 	if err := tokenize(); err != nil {
 		return invalid("tokenizer error %v", err)

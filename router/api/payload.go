@@ -1,0 +1,175 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// bodiesBytes, or bodiesOfPayload bodies of the longest kind if that is more, bounds the bytes that bodies of all
+	// requests hold together, each from its first byte until its request is over. Beyond that requests are overload.
+	bodiesBytes     = 128 << 20
+	bodiesOfPayload = 4
+	// bodyTimeout bounds how long a client may take for the body, bodyStepTimeout for each bodyStepBytes of it.
+	bodyTimeout     = 2 * time.Minute
+	bodyStepTimeout = 20 * time.Second
+	bodyStepBytes   = 64 << 10
+	// drainBytes is how much of a body that is too long net/http still reads, so that its connection can be used again.
+	drainBytes = 256 << 10
+)
+
+var (
+	errBodyTooLong = errors.New("the body is too long")
+	errBodiesFull  = errors.New("too many bytes of bodies are held")
+)
+
+// bodyBudget counts the bytes of bodies against a limit.
+type bodyBudget struct {
+	limit int64
+	held  atomic.Int64
+}
+
+func (b *bodyBudget) take(bytes int64) bool {
+	if b.held.Add(bytes) > b.limit {
+		b.held.Add(-bytes)
+		return false
+	}
+	return true
+}
+
+// fits tells whether there is room now; nothing is taken.
+func (b *bodyBudget) fits(bytes int64) bool { return b.held.Load()+bytes <= b.limit }
+
+// release gives back what the body of an answered request held.
+func (b *bodyBudget) release(answer *identified) {
+	if answer.body != nil {
+		b.held.Add(-int64(cap(answer.body.data)))
+	}
+}
+
+// receivedBody is a body as far as it came, or why not all of it did.
+type receivedBody struct {
+	data []byte
+	err  error
+}
+
+// readAll reads the body of a request, once: who asks again is told the same. The error is errBodyTooLong, errBodiesFull
+// or that of reading; what was read until then is returned with it, and nothing more is read of the connection.
+func (s *Server) readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	answer := inner(w)
+	if answer.body == nil {
+		answer.body = &receivedBody{}
+		s.receive(w, r, answer.body)
+		if err := answer.body.err; err != nil && !errors.Is(err, errBodyTooLong) {
+			// What is still to come is no request.
+			w.Header()["Connection"] = []string{"close"}
+		}
+	}
+	return answer.body.data, answer.body.err
+}
+
+// receive reads as much as there is room for, and takes room only for what comes.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, body *receivedBody) {
+	limit := s.config.PayloadLimit
+	switch {
+	case r.ContentLength > limit+drainBytes:
+		body.err = errBodyTooLong
+		return
+	case !s.bodies.fits(max(r.ContentLength, 0)):
+		body.err = errBodiesFull
+		return
+	}
+	control, end := http.NewResponseController(w), time.Now().Add(bodyTimeout)
+	for step := 0; ; {
+		if len(body.data) == cap(body.data) && !s.grow(body, r.ContentLength) {
+			body.err = errBodiesFull
+			return
+		}
+		if len(body.data) >= step {
+			step = len(body.data) + bodyStepBytes
+			control.SetReadDeadline(earlier(end, time.Now().Add(bodyStepTimeout)))
+		}
+		n, err := r.Body.Read(body.data[len(body.data):cap(body.data)])
+		body.data = body.data[:len(body.data)+n]
+		switch {
+		case int64(len(body.data)) > limit:
+			body.err = errBodyTooLong // the deadline stays for what net/http passes over
+			return
+		case err == io.EOF:
+			control.SetReadDeadline(time.Time{})
+			return
+		case err != nil:
+			body.err = err
+			return
+		}
+	}
+}
+
+// grow makes room for more bytes, at most for one more than the limit; false: there is none.
+func (s *Server) grow(body *receivedBody, announced int64) bool {
+	size := max(2*int64(cap(body.data)), bodyStepBytes)
+	if announced >= 0 {
+		size = min(size, announced+1) // one more, to see the end
+	}
+	size = min(size, s.config.PayloadLimit+1)
+	if !s.bodies.take(size - int64(cap(body.data))) {
+		return false
+	}
+	grown := make([]byte, len(body.data), size)
+	copy(grown, body.data)
+	body.data = grown
+	return true
+}
+
+// decode runs what makes a request of a body. Few do so at once, and the others wait for their turn: on the way a body
+// becomes things of many times its size.
+func (s *Server) decode(ctx context.Context, read func() error) error {
+	select {
+	case s.decoding <- struct{}{}:
+		defer func() { <-s.decoding }()
+		return read()
+	case <-ctx.Done():
+		return clientLeft
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// readBody is readAll for bodies whose type must be JSON. The error is a *plainError, or overloaded.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if !isJSON(r.Header.Get("Content-Type")) {
+		return nil, &plainError{http.StatusUnsupportedMediaType, "Expected request with `Content-Type: application/json`"}
+	}
+	data, err := s.readAll(w, r)
+	switch {
+	case err == nil:
+		return data, nil
+	case errors.Is(err, errBodiesFull):
+		return nil, overloaded
+	case errors.Is(err, errBodyTooLong):
+		return nil, &plainError{http.StatusRequestEntityTooLarge, "Failed to buffer the request body: length limit exceeded"}
+	}
+	return nil, &plainError{http.StatusBadRequest, "Failed to buffer the request body: " + err.Error()}
+}
+
+// refuseBody answers what readBody, decode or decodeFailure say.
+func (s *Server) refuseBody(w http.ResponseWriter, err error, f form) {
+	switch refusal := err.(type) {
+	case *plainError:
+		respondPlain(w, refusal)
+	case *openAIError:
+		s.refuseAsOpenAI(w, refusal)
+	default:
+		status, answer := s.describe(requestID(w), asInvalid(err), f)
+		respond(w, status, jsonType, answer)
+	}
+}
