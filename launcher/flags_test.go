@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.role != "serve" || c.NumShard != 3 || c.Port != 8080 || c.MaxInputLength != 100 || c.Hostname != "0.0.0.0" || c.Graceful != 5 ||
-		len(c.CORSAllowOrigin) != 2 || c.MaxConcurrentRequests != 128 || c.MaxBestOf != 2 || c.MaxStopSequences != 4 || c.PayloadLimit != 2000000 {
+		len(c.CORSAllowOrigin) != 2 || c.MaxConcurrentRequests != 128 || c.MaxBestOf != 2 || c.MaxStopSequences != 4 || c.PayloadLimit != 0 {
 		t.Errorf("got %+v", c)
 	}
 	t.Setenv("LOCKSTEP_ADMISSION", "past-future")

@@ -153,8 +153,8 @@ func (c *command) checkRouter() error {
 		return fmt.Errorf("--max-stop-sequences must not be negative, got %d", c.MaxStopSequences)
 	case c.MaxClientBatchSize < 0:
 		return fmt.Errorf("--max-client-batch-size must not be negative, got %d", c.MaxClientBatchSize)
-	case c.PayloadLimit < 1:
-		return fmt.Errorf("--payload-limit must be > 0, got %d", c.PayloadLimit)
+	case c.PayloadLimit < 0:
+		return fmt.Errorf("--payload-limit must not be negative, got %d", c.PayloadLimit)
 	case c.MaxQueueSize < 1:
 		return fmt.Errorf("--max-queue-size must be > 0, got %d", c.MaxQueueSize)
 	case c.QueueTimeout < 0 || c.QueueTimeout > maxQueueTimeout:

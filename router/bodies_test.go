@@ -99,3 +99,79 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		return status == 200 && strings.Contains(answer, "generated_text")
 	})
 }
+
+// A body that breaks off or is framed wrongly ends its connection: what follows it is never taken for a request.
+func TestFramingErrorsCloseConnections(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	const smuggled = "GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
+	const chunk = "2\r\n{}\r\n"
+	for name, framing := range map[string]string{
+		"long trailer":       chunk + "0\r\nX: " + strings.Repeat("x", 5000) + "\r\n\r\n",
+		"many trailers":      chunk + "0\r\n" + strings.Repeat("X: x\r\n", 1000) + "\r\n",
+		"bad trailer":        chunk + "0\r\nno colon\r\n\r\n",
+		"bad size":           chunk + "zz\r\n",
+		"huge size":          chunk + "fffffffffffffffff\r\n",
+		"no break":           "2\r\n{}0\r\n\r\n",
+		"bare LF in a chunk": "2\n{}\n0\n\n",
+	} {
+		for _, path := range append([]string{"/liveness", "/lightllm/liveness", "/nothing"}, bodyRoutes...) {
+			conn := sendHead(t, url, path, "Transfer-Encoding: chunked\r\n")
+			io.WriteString(conn, framing+smuggled)
+			answer, err := io.ReadAll(conn)
+			if strings.Count(string(answer), "HTTP/1.1 ") > 1 {
+				t.Errorf("%s to %s: got %q and error %v, want one answer and the end", name, path, answer, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "timeout") {
+				t.Errorf("%s to %s: the connection stays open", name, path)
+			}
+		}
+	}
+}
+
+// The longest body is that of the TGI that is answered as, unless the operator says otherwise.
+func TestPayloadLimits(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	for _, c := range []struct {
+		version      string
+		given, limit int
+	}{{"0.9.4", 0, 2 << 20}, {"3", 0, 2_000_000}, {"3", 1000, 1000}} {
+		url, _ := startRouter(t, natsURL, router.Config{TGIVersion: c.version, PayloadLimit: int64(c.given)})
+		const inputs = `{"inputs":"a","parameters":{"max_new_tokens":1}}`
+		for over, want := range []int{200, 413} {
+			status, answer := post(t, url+"/generate", strings.Repeat(" ", c.limit+over-len(inputs))+inputs)
+			if status != want || want == 413 && answer != "Failed to buffer the request body: length limit exceeded" {
+				t.Errorf("%s, %d bytes: got status %d and %q, want %d", c.version, c.limit+over, status, answer, want)
+			}
+		}
+	}
+}
+
+// A probe that closes its side of the connection is told that all is well, or nothing.
+func TestHalfClosedProbes(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	for _, path := range []string{"/health", "/ping", "/mindie/health", "/lightllm/healthz"} {
+		for range 5 {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+			if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			answer, _ := io.ReadAll(conn)
+			conn.Close()
+			if text := string(answer); text != "" && !strings.HasPrefix(text, "HTTP/1.1 200 OK") {
+				t.Errorf("%s: got %q", path, text)
+			}
+		}
+	}
+}

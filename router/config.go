@@ -73,7 +73,8 @@ type Config struct {
 	CORSAllowOrigin []string `json:"cors_allow_origin"`
 	// ModelID is the only model that is served. Empty: that of the first group.
 	ModelID string `json:"model_id"`
-	// PayloadLimit bounds the bytes of a request body; longer ones are answered 413. Default 2097152.
+	// PayloadLimit bounds the bytes of a request body; longer ones are answered 413. Default: that of the TGI that is
+	// answered as, 2097152 or 2000000.
 	PayloadLimit int64 `json:"payload_limit"`
 	// GroupWaitTimeout bounds how long a request waits while no living group could take it. Default 60.
 	GroupWaitTimeout float64 `json:"group_wait_timeout"`
@@ -93,7 +94,8 @@ type Config struct {
 	TLS *secure.Files `json:"tls"`
 	// Listeners are more addresses, each with a dialect of its own.
 	Listeners []Listener `json:"listeners"`
-	// MaxConnections bounds the open connections of each listener; more wait to be accepted. Default 8192.
+	// MaxConnections bounds the open connections of each listener, and half of it those of one client address. A newcomer gets
+	// the place of one that waits for a request; while there is none it waits to be accepted. Default 8192.
 	MaxConnections int `json:"max_connections"`
 	// Version is what /info says. Default: TGI's, "0.9.4" or "3.3.7".
 	Version string `json:"version"`
@@ -117,14 +119,15 @@ func (c *Config) Validate() error {
 	setDefault(&c.ValidationWorkers, 2)
 	setDefault(&c.MaxWaitingTokens, 20)
 	setDefault(&c.WaitingServedRatio, 1.2)
-	setDefault(&c.PayloadLimit, 2<<20)
 	setDefault(&c.GroupWaitTimeout, 60)
 	setDefault(&c.GracefulTerminationTimeout, 60)
 	setDefault(&c.TGIVersion, string(api.TGI094))
 	if c.TGIVersion == string(api.TGI3) {
 		setDefault(&c.Version, "3.3.7")
 		setDefault(&c.MaxClientBatchSize, 4)
+		setDefault(&c.PayloadLimit, 2_000_000)
 	}
+	setDefault(&c.PayloadLimit, 2<<20)
 	setDefault(&c.MaxClientBatchSize, c.MaxConcurrentRequests)
 	setDefault(&c.Version, "0.9.4")
 	setDefault(&c.Dialect, string(api.Auto))

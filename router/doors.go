@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/net/netutil"
 
 	"lockstep/router/api"
 	"lockstep/router/secure"
@@ -30,7 +29,7 @@ const (
 
 // door is an address at which the router is served.
 type door struct {
-	listener net.Listener
+	listener *connections
 	server   *http.Server
 	dialect  api.Dialect
 	security *secure.Server // nil: plain
@@ -51,10 +50,11 @@ func openDoors(c *Config) (doors, error) {
 				return opened, err
 			}
 		}
-		if d.listener, err = net.Listen("tcp", l.Address); err != nil {
+		listener, err := net.Listen("tcp", l.Address)
+		if err != nil {
 			return opened, err
 		}
-		d.listener = netutil.LimitListener(d.listener, c.MaxConnections)
+		d.listener = newConnections(listener, c.MaxConnections, d.security == nil)
 		opened = append(opened, d)
 	}
 	return opened, nil
@@ -69,8 +69,8 @@ func (ds doors) close() {
 // furnish gives each door its server.
 func (ds doors) furnish(handler *api.Server, log zerolog.Logger) {
 	for _, d := range ds {
-		d.server = &http.Server{Handler: noticeClose(handler.Handler(d.dialect)), ConnContext: withConnection, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
-			MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(log, "", 0)}
+		d.server = &http.Server{Handler: handler.Handler(d.dialect), ConnState: d.listener.note, ReadHeaderTimeout: readHeaderTimeout,
+			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(log, "", 0)}
 	}
 }
 
@@ -82,7 +82,7 @@ func (ds doors) serve(log zerolog.Logger) error {
 	defer cancel()
 	done := make(chan error, len(ds))
 	for _, d := range ds {
-		var listener net.Listener = phraseListener{d.listener}
+		var listener net.Listener = d.listener
 		if d.security != nil {
 			listener = tls.NewListener(d.listener, d.security.Config())
 			watchers.Go(func() {

@@ -103,7 +103,7 @@ func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) 
 	}
 	defer s.bodies.release(answer)
 	s.answer(dialect, answer, r)
-	answer.cut(r)
+	s.cut(answer, r)
 }
 
 func (s *Server) answer(dialect Dialect, w http.ResponseWriter, r *http.Request) {

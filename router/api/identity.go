@@ -65,10 +65,14 @@ func requestID(w http.ResponseWriter) string { return inner(w).id }
 // completed notes that an answer was written to its end.
 func completed(w http.ResponseWriter) { inner(w).complete = true }
 
+// statusClientLeft is what logs call a request whose client did not wait for the answer; nginx has made it known.
+const statusClientLeft = 499
+
 // cut ends the connection of a client that has left, or has only closed its side, before its answer was complete: what
 // net/http would send instead looks like an empty or a finished answer.
-func (i *identified) cut(r *http.Request) {
-	if !i.complete && r.Context().Err() != nil {
+func (s *Server) cut(answer *identified, r *http.Request) {
+	if !answer.complete && r.Context().Err() != nil {
+		s.log.Info().Str("request", answer.id).Int("status", statusClientLeft).Msg("client left")
 		panic(http.ErrAbortHandler)
 	}
 }

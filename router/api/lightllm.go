@@ -61,6 +61,9 @@ func lightLLMKind(status int) string {
 
 // lightLLMRefuse answers an error in the envelope of the version that is configured.
 func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
+	if err == error(clientLeft) {
+		return
+	}
 	status, label := http.StatusExpectationFailed, "validation"
 	switch e := err.(type) {
 	case *lightLLMError:
@@ -370,8 +373,11 @@ func (s *Server) lightLLMTokens(w http.ResponseWriter, r *http.Request) {
 			err = refusal
 		}
 	}
+	if err != nil && err != error(clientLeft) && err != error(overloaded) {
+		err = &lightLLMError{text: "error: " + err.Error()}
+	}
 	if err != nil {
-		s.lightLLMRefuse(w, &lightLLMError{text: "error: " + err.Error()})
+		s.lightLLMRefuse(w, err)
 		return
 	}
 	respond(w, http.StatusOK, jsonType, append(strconv.AppendInt([]byte(`{"ntokens":`), int64(len(ids)), 10), '}'))
@@ -379,7 +385,7 @@ func (s *Server) lightLLMTokens(w http.ResponseWriter, r *http.Request) {
 
 // lightLLMHealth answers the health routes.
 func (s *Server) lightLLMHealth(w http.ResponseWriter, r *http.Request) {
-	if s.backend.Healthy(r.Context()) {
+	if s.healthy(r) {
 		respond(w, http.StatusOK, jsonType, []byte(`{"message":"Ok"}`))
 		return
 	}
@@ -429,7 +435,10 @@ func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	if refusal != nil {
+	switch {
+	case refusal == clientLeft:
+		return
+	case refusal != nil:
 		// All failures of this route are 417 in the original.
 		s.lightLLMRefuse(w, &lightLLMError{text: refusal.Message})
 		return

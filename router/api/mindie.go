@@ -56,6 +56,9 @@ var mindieErrors = map[request.Class]struct {
 }
 
 func (s *Server) mindieRefuse(w http.ResponseWriter, err *request.Error) {
+	if err == clientLeft {
+		return
+	}
 	entry := mindieErrors[err.Class]
 	s.metrics.failures.WithLabelValues(entry.label).Inc()
 	s.log.Info().Str("request", requestID(w)).Str("type", entry.kind).Str("error", err.Message).Msg("request failed")
@@ -267,7 +270,7 @@ func appendMindIERecord(b []byte, id int32, text string) []byte {
 
 // mindieHealth answers with a bare status.
 func (s *Server) mindieHealth(w http.ResponseWriter, r *http.Request) {
-	if s.backend.Healthy(r.Context()) {
+	if s.healthy(r) {
 		respond(w, http.StatusOK, "", nil)
 		return
 	}

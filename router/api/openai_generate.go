@@ -43,6 +43,9 @@ func (s *Server) openAIFailure(id string, err error) *openAIError {
 }
 
 func (s *Server) refuseAsOpenAI(w http.ResponseWriter, err error) {
+	if err == error(clientLeft) {
+		return
+	}
 	refusal := s.openAIFailure(requestID(w), err)
 	if refusal.statusCode() == http.StatusTooManyRequests {
 		w.Header()["Retry-After"] = []string{"1"}

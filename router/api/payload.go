@@ -169,7 +169,6 @@ func (s *Server) refuseBody(w http.ResponseWriter, err error, f form) {
 	case *openAIError:
 		s.refuseAsOpenAI(w, refusal)
 	default:
-		status, answer := s.describe(requestID(w), asInvalid(err), f)
-		respond(w, status, jsonType, answer)
+		s.respondError(w, asInvalid(err), f)
 	}
 }

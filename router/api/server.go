@@ -68,7 +68,7 @@ type Backend interface {
 	Model() *Model
 	// ModelKnown is closed when Model returns one for the first time.
 	ModelKnown() <-chan struct{}
-	// Healthy reports whether all groups that take requests compute. It takes a bounded time.
+	// Healthy reports whether all groups that take requests compute. It takes a bounded time; the context's end counts as ill.
 	Healthy(context.Context) bool
 	// Submit queues a request; the error is a *request.Error or means that the router is closed.
 	Submit(*request.Request) (id uint64, events *request.Events, err error)
@@ -142,6 +142,7 @@ func respondPlain(w http.ResponseWriter, err *plainError) {
 	respond(w, err.status, "text/plain; charset=utf-8", []byte(err.text))
 }
 
+// clientLeft is never answered: cut ends the connection instead.
 var (
 	overloaded = &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
 	clientLeft = &request.Error{Class: request.Incomplete, Message: "the client has left"}
@@ -154,6 +155,12 @@ func (s *Server) acquire(permits int64) bool {
 		return false
 	}
 	return true
+}
+
+// healthy asks the backend, also for a client that has closed its side of the connection meanwhile: that says nothing of
+// the groups.
+func (s *Server) healthy(r *http.Request) bool {
+	return s.backend.Healthy(context.WithoutCancel(r.Context()))
 }
 
 // leave ends a run when its handler returns: by itself, or because nobody waits any more.

@@ -190,11 +190,10 @@ func (s *Server) serveUntagged(w http.ResponseWriter, r *http.Request) bool {
 func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	generations, events, err := s.generateWhole(r.Context(), job)
 	if r.Context().Err() != nil {
-		s.log.Debug().Msg("client left")
 		return
 	}
 	if err != nil {
-		s.respondError(w, job, err)
+		s.respondError(w, err, job.form)
 		return
 	}
 	best := 0
@@ -327,14 +326,17 @@ func (s *Server) describe(id string, err *request.Error, f form) (status int, bo
 	return entry.status, appendError(nil, message, entry.kind)
 }
 
-func (s *Server) respondError(w http.ResponseWriter, job *work, err *request.Error) {
-	status, body := s.describe(job.id, err, job.form)
+func (s *Server) respondError(w http.ResponseWriter, err *request.Error, f form) {
+	if err == clientLeft {
+		return
+	}
+	status, body := s.describe(requestID(w), err, f)
 	respond(w, status, jsonType, body)
 }
 
 // serveHealth answers the health routes. Where TGI asks its shards, all groups that take requests are asked to compute.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	if s.backend.Healthy(r.Context()) {
+	if s.healthy(r) {
 		respond(w, http.StatusOK, "", nil)
 		return
 	}

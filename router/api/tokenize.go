@@ -46,8 +46,7 @@ func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	status, answer := s.describe(requestID(w), refusal, f)
-	respond(w, status, jsonType, answer)
+	s.respondError(w, refusal, f)
 }
 
 func hasMember(list []member, name string) bool {

@@ -1,0 +1,236 @@
+package router
+
+import (
+	"container/list"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// headGrace is how long a connection that has sent no request yet is spared when a place is needed.
+const headGrace = 2 * time.Second
+
+// connections are those of a door, of which there are never more than most, and never more than ofAddress from one
+// client address (an IPv6 address counts by its first 64 bits). When all places are taken a newcomer gets that of a
+// connection on which no request is under way: the oldest that never sent one, else the longest idle one. While there is
+// no such connection a newcomer waits; one whose address has too many is closed.
+type connections struct {
+	net.Listener
+	most, ofAddress int
+	grace           time.Duration // headGrace; tests change it
+	plain           bool          // no TLS is spoken
+
+	mu      sync.Mutex // guards all below
+	open    int
+	from    map[netip.Addr]int
+	silent  list.List // of *connection that have sent no request yet, the oldest first
+	idle    list.List // of *connection between two requests, the longest first
+	room    chan struct{}
+	closed  chan struct{}
+	closing sync.Once
+}
+
+func newConnections(listener net.Listener, most int, plain bool) *connections {
+	return &connections{Listener: listener, most: most, ofAddress: max(most/2, 1), grace: headGrace, plain: plain,
+		from: map[netip.Addr]int{}, room: make(chan struct{}, 1), closed: make(chan struct{})}
+}
+
+// connection is one of them. Its owner's mutex guards all but begun.
+type connection struct {
+	net.Conn
+	owner   *connections
+	address netip.Addr
+	since   time.Time     // when it came into its list
+	list    *list.List    // nil while a request is under way
+	element *list.Element // its place there
+	gone    bool
+	begun   bool // something was read; for the reader alone
+}
+
+// Accept returns the next connection that has a place.
+func (cs *connections) Accept() (net.Conn, error) {
+	for {
+		conn, err := cs.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &connection{Conn: conn, owner: cs, address: clientAddress(conn)}
+		for {
+			evicted, admitted, wait := cs.admit(c)
+			if evicted != nil {
+				evicted.Conn.Close()
+			}
+			if admitted {
+				return c, nil
+			}
+			if !wait {
+				conn.Close()
+				break
+			}
+			select {
+			case <-cs.room:
+			case <-cs.closed:
+				conn.Close()
+				return nil, net.ErrClosed
+			}
+		}
+	}
+}
+
+// admit gives a newcomer a place, that of the evicted one if all are taken. Without one, wait tells whether there can be one
+// later.
+func (cs *connections) admit(c *connection) (evicted *connection, admitted, wait bool) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	switch {
+	case cs.from[c.address] >= cs.ofAddress:
+		if evicted = cs.longestWaiting(func(other *connection) bool { return other.address == c.address }); evicted == nil {
+			return nil, false, false
+		}
+	case cs.open >= cs.most:
+		if evicted = cs.longestWaiting(func(*connection) bool { return true }); evicted == nil {
+			return nil, false, true
+		}
+	}
+	if evicted != nil {
+		cs.remove(evicted)
+	}
+	cs.open++
+	cs.from[c.address]++
+	c.enter(&cs.silent)
+	return evicted, true, false
+}
+
+// longestWaiting finds the connection that can best be missed, nil if there is none.
+func (cs *connections) longestWaiting(eligible func(*connection) bool) *connection {
+	first := func(l *list.List) *connection {
+		for e := l.Front(); e != nil; e = e.Next() {
+			if c := e.Value.(*connection); eligible(c) {
+				return c
+			}
+		}
+		return nil
+	}
+	silent := first(&cs.silent)
+	if silent != nil && time.Since(silent.since) >= cs.grace {
+		return silent
+	}
+	if idle := first(&cs.idle); idle != nil {
+		return idle
+	}
+	return silent
+}
+
+// note is for http.Server.ConnState: it keeps the lists. A connection is active once the head of a request is complete.
+func (cs *connections) note(conn net.Conn, state http.ConnState) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	c, ok := conn.(*connection)
+	if !ok {
+		return
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	switch {
+	case c.gone:
+	case state == http.StateActive:
+		c.leave()
+	case state == http.StateIdle:
+		c.leave()
+		c.enter(&cs.idle)
+		cs.signal() // a newcomer that waits can have its place
+	}
+}
+
+func (c *connection) enter(l *list.List) {
+	c.since, c.list, c.element = time.Now(), l, l.PushBack(c)
+}
+
+func (c *connection) leave() {
+	if c.list != nil {
+		c.list.Remove(c.element)
+		c.list, c.element = nil, nil
+	}
+}
+
+// remove forgets a connection. The mutex is held.
+func (cs *connections) remove(c *connection) {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.leave()
+	cs.open--
+	if cs.from[c.address]--; cs.from[c.address] == 0 {
+		delete(cs.from, c.address)
+	}
+	cs.signal()
+}
+
+func (cs *connections) signal() {
+	select {
+	case cs.room <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends the accepting.
+func (cs *connections) Close() error {
+	cs.closing.Do(func() { close(cs.closed) })
+	return cs.Listener.Close()
+}
+
+// Close gives the place back.
+func (c *connection) Close() error {
+	c.owner.mu.Lock()
+	c.owner.remove(c)
+	c.owner.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// notHTTP answers a client that speaks something else, TLS most likely.
+const notHTTP = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"This port speaks plain HTTP: use http:// in place of https://, or give the server --tls-cert and --tls-key.\n"
+
+// Read refuses at once what cannot become a request: net/http would wait for the end of its first line.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.begun || n == 0 || !c.owner.plain {
+		return n, err
+	}
+	c.begun = true
+	if first := p[0]; first < ' ' && first != '\r' && first != '\n' || first >= 0x7f {
+		c.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		io.WriteString(c.Conn, notHTTP)
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// CloseWrite lets net/http and crypto/tls end an answer before the connection.
+func (c *connection) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// clientAddress is by what a client is counted.
+func clientAddress(conn net.Conn) netip.Addr {
+	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	address := remote.AddrPort().Addr().Unmap()
+	if address.Is6() {
+		if prefix, err := address.Prefix(64); err == nil {
+			return prefix.Addr()
+		}
+	}
+	return address
+}
