@@ -238,7 +238,7 @@ func (d *bodyDecoder) eachMember(member func(key string, first byte) error) erro
 		if err != nil {
 			return err
 		}
-		d.push("." + key)
+		d.push("." + quoted(key))
 		if err := d.colon(); err != nil {
 			return err
 		}

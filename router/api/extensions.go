@@ -84,7 +84,7 @@ func intoBiases(target *[]protocol.TokenBias) func(*bodyDecoder) error {
 		return d.eachMember(func(key string, _ byte) error {
 			id, err := strconv.ParseInt(key, 10, 32)
 			if err != nil {
-				return d.misfit("invalid value: string " + rustQuote(key) + ", expected a token id")
+				return d.misfit("invalid value: string " + rustQuote(quoted(key)) + ", expected a token id")
 			}
 			bias := protocol.TokenBias{ID: int32(id)}
 			if err := intoFloat(&bias.Bias)(d); err != nil {

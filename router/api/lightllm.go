@@ -90,13 +90,14 @@ func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
 			label, status = "generation", http.StatusInternalServerError
 		}
 	}
+	message := bounded(err.Error())
 	s.metrics.failures.WithLabelValues(label).Inc()
-	s.log.Info().Str("request", requestID(w)).Int("status", status).Str("error", err.Error()).Msg("request failed")
+	s.log.Info().Str("request", requestID(w)).Int("status", status).Str("error", message).Msg("request failed")
 	if s.config.OldLightLLMErrors {
-		respond(w, status, jsonType, append(appendText([]byte(`{"message":`), err.Error()), '}'))
+		respond(w, status, jsonType, append(appendText([]byte(`{"message":`), message), '}'))
 		return
 	}
-	b := appendText([]byte(`{"error":{"message":`), err.Error())
+	b := appendText([]byte(`{"error":{"message":`), message)
 	b = append(append(b, `,"type":"`...), lightLLMKind(status)...)
 	b = strconv.AppendInt(append(b, `","param":null,"code":`...), int64(status), 10)
 	respond(w, status, jsonType, append(b, "}}"...))
@@ -276,7 +277,7 @@ func (s *Server) lightLLMStream(w http.ResponseWriter, r *http.Request, l *light
 		return
 	}
 	s.metrics.failures.WithLabelValues("generation").Inc()
-	b := appendText([]byte(`data: {"error":{"message":`), err.Message)
+	b := appendText([]byte(`data: {"error":{"message":`), bounded(err.Message))
 	w.Write(append(b, `,"type":"server_error","code":"stream_error"}}`+"\n\n"...))
 	http.NewResponseController(w).Flush()
 }

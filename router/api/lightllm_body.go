@@ -124,7 +124,7 @@ func wholeNumber(key string, value any) (int64, error) {
 	}
 	v, err := strconv.ParseInt(string(number), 10, 64)
 	if err != nil {
-		return 0, badValue("%s is out of range: %s", key, number)
+		return 0, badValue("%s is out of range: %s", key, quoted(number))
 	}
 	return v, nil
 }
@@ -136,7 +136,7 @@ func realNumber(key string, value any) (float32, error) {
 	}
 	v, err := number.Float64()
 	if err != nil {
-		return 0, badValue("%s is out of range: %s", key, number)
+		return 0, badValue("%s is out of range: %s", key, quoted(number))
 	}
 	return float32(min(max(v, -math.MaxFloat32), math.MaxFloat32)), nil
 }
@@ -337,7 +337,7 @@ func (b *lightLLMBody) readBanned(key string, value any) error {
 	for _, text := range slices.Sorted(maps.Keys(o)) {
 		id, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
-			return badValue("logit_bias: %q is no token id", text)
+			return badValue("logit_bias: %q is no token id", quoted(text))
 		}
 		b.sampling.BannedTokenIDs = append(b.sampling.BannedTokenIDs, int32(id))
 	}

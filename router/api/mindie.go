@@ -59,10 +59,10 @@ func (s *Server) mindieRefuse(w http.ResponseWriter, err *request.Error) {
 	if err == clientLeft {
 		return
 	}
-	entry := mindieErrors[err.Class]
+	entry, message := mindieErrors[err.Class], bounded(err.Message)
 	s.metrics.failures.WithLabelValues(entry.label).Inc()
-	s.log.Info().Str("request", requestID(w)).Str("type", entry.kind).Str("error", err.Message).Msg("request failed")
-	respondMindIE(w, entry.status, err.Message, entry.kind)
+	s.log.Info().Str("request", requestID(w)).Str("type", entry.kind).Str("error", message).Msg("request failed")
+	respondMindIE(w, entry.status, message, entry.kind)
 }
 
 // mindieRoute returns the handler of a generate route. All that can be refused is refused before a stream begins.
@@ -197,7 +197,7 @@ func (s *Server) mindieStream(w http.ResponseWriter, r *http.Request, m *mindieR
 	})
 	if err != nil && r.Context().Err() == nil {
 		s.metrics.failures.WithLabelValues(mindieErrors[err.Class].label).Inc()
-		io.WriteString(w, err.Message)
+		io.WriteString(w, bounded(err.Message))
 		http.NewResponseController(w).Flush()
 	}
 }

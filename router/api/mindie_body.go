@@ -70,7 +70,7 @@ func (o object) float(key string, low, high float64, openLow, openHigh bool, wor
 	}
 	v, err := number.Float64()
 	if err != nil || v < low || v > high || openLow && v == low || openHigh && v == high {
-		return nil, fmt.Errorf("Parameter %s must be in %s, got %s.", key, words, number)
+		return nil, fmt.Errorf("Parameter %s must be in %s, got %s.", key, words, quoted(number))
 	}
 	return &v, nil
 }
@@ -86,7 +86,7 @@ func (o object) integer(key string) (value *int, err error) {
 	}
 	v, err := number.Int64()
 	if err != nil || v <= 0 || v > math.MaxInt32 {
-		return nil, fmt.Errorf("%s must be in (0,2147483647], got %s.", key, number)
+		return nil, fmt.Errorf("%s must be in (0,2147483647], got %s.", key, quoted(number))
 	}
 	i := int(v)
 	return &i, nil
@@ -163,7 +163,7 @@ func mindieInputs(value any) (string, error) {
 			kind, _ := o["type"].(string)
 			piece, ok := o["text"].(string)
 			if kind != "text" || !ok {
-				return "", fmt.Errorf("inputs of type %q are not supported; only text is.", kind)
+				return "", fmt.Errorf("inputs of type %q are not supported; only text is.", quoted(kind))
 			}
 			text.WriteString(piece)
 		}
@@ -307,7 +307,7 @@ func mindieSeed(value any) (uint64, error) {
 	}
 	var seed uint64
 	if _, err := fmt.Sscanf(string(number), "%d", &seed); err != nil || fmt.Sprint(seed) != string(number) {
-		return 0, fmt.Errorf("seed must be in [0,18446744073709551615], got %s.", number)
+		return 0, fmt.Errorf("seed must be in [0,18446744073709551615], got %s.", quoted(number))
 	}
 	return seed, nil
 }

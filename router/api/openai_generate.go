@@ -37,6 +37,7 @@ func (s *Server) openAIFailure(id string, err error) *openAIError {
 	} else if !ok {
 		refusal = &openAIError{message: err.Error()}
 	}
+	refusal.message = bounded(refusal.message)
 	s.metrics.failures.WithLabelValues(label).Inc()
 	s.log.Info().Str("request", id).Int("status", refusal.statusCode()).Str("error", refusal.message).Msg("request failed")
 	return refusal

@@ -118,7 +118,7 @@ func joinedParts(at string, raw json.RawMessage) (json.RawMessage, *openAIError)
 			return nil, missingField(at + ".type")
 		case !slices.Contains([]string{"text", "input_text", "output_text", "refusal"}, kind):
 			return nil, &openAIError{param: at + ".type", code: "unsupported_content",
-				message: fmt.Sprintf("Content of type %q is not supported: the model reads text only.", kind)}
+				message: fmt.Sprintf("Content of type %q is not supported: the model reads text only.", quoted(kind))}
 		case !written:
 			return nil, missingField(at + ".text")
 		}

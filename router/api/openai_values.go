@@ -81,7 +81,7 @@ func wholeField(low, high int64, set func(*openAIBody, int64)) openAIField {
 		value := decoded(raw)
 		v, ok := integer(value)
 		if number, is := value.(json.Number); !ok && is && !strings.ContainsAny(string(number), ".eE") {
-			return wrongValue(name, "expected a number between %d and %d, but got %s.", low, high, number)
+			return wrongValue(name, "expected a number between %d and %d, but got %s.", low, high, quoted(number))
 		}
 		switch {
 		case !ok:
@@ -103,7 +103,7 @@ func realField(low, high float64, set func(*openAIBody, float32)) openAIField {
 		}
 		v, err := number.Float64()
 		if err != nil || v < low || v > high {
-			return wrongValue(name, "expected a number between %v and %v, but got %s.", low, high, number)
+			return wrongValue(name, "expected a number between %v and %v, but got %s.", low, high, quoted(number))
 		}
 		set(b, float32(v))
 		return nil
@@ -286,7 +286,7 @@ func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *openAIErro
 	for _, entry := range entries {
 		id, err := strconv.ParseInt(entry.name, 10, 32)
 		if err != nil || id < 0 {
-			return wrongValue(name, "%q is no token id.", entry.name)
+			return wrongValue(name, "%q is no token id.", quoted(entry.name))
 		}
 		bias := protocol.TokenBias{ID: int32(id)}
 		read := realField(-openAIMaxBias, openAIMaxBias, func(_ *openAIBody, v float32) { bias.Bias = v })

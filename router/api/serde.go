@@ -221,7 +221,7 @@ func (d *bodyDecoder) unexpected(expected string) error {
 		if err != nil {
 			return err
 		}
-		what = "string " + rustQuote(s)
+		what = "string " + rustQuote(quoted(s))
 	case c == '[':
 		what = "sequence"
 	case c == '{':

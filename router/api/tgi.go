@@ -315,7 +315,7 @@ var tgiErrors = map[request.Class]struct {
 func (s *Server) describe(id string, err *request.Error, f form) (status int, body []byte) {
 	entry := tgiErrors[err.Class]
 	s.metrics.failures.WithLabelValues(entry.label).Inc()
-	message := entry.prefix + err.Message
+	message := entry.prefix + bounded(err.Message)
 	if err.Class == request.Incomplete {
 		message = entry.prefix
 		if f.three && f.stream {

@@ -31,7 +31,7 @@ func (g *grammar) readKind(d *bodyDecoder) error {
 		return err
 	}
 	if !slices.Contains(grammarKinds, g.kind) {
-		return d.misfit("unknown variant `" + g.kind + "`, expected one of `" + strings.Join(grammarKinds, "`, `") + "`")
+		return d.misfit("unknown variant `" + quoted(g.kind) + "`, expected one of `" + strings.Join(grammarKinds, "`, `") + "`")
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ func (d *bodyDecoder) members(s structure) error {
 		if i >= 0 && seen[i] {
 			return unsettled(fmt.Sprintf("duplicate field `%s`", key))
 		}
-		d.push("." + key)
+		d.push("." + quoted(key))
 		if err := d.colon(); err != nil {
 			return err
 		}
