@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -128,6 +129,43 @@ func TestOpenAIErrors(t *testing.T) {
 			} else if e := a.Error; status != c.status || e.Param != c.param || e.Code != c.code || e.Type != "invalid_request_error" || len(e.Message) < 10 {
 				t.Errorf("%s %.200s %s: got %d %+v, want %d, %q, %q", c.path, c.body, c.fields, status, *e, c.status, c.param, c.code)
 			}
+		}
+	}
+}
+
+// What does not fit is told in OpenAI's words, which clients look for, with the numbers that they read.
+func TestContextTexts(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{})
+	url, _ := startRouter(t, natsURL, router.Config{MaxInputLength: 40, MaxTotalTokens: 60})
+	ids := func(count int) string { return `[` + strings.Repeat("5,", count-1) + `5]` }
+	const begins = "This model's maximum context length is 60 tokens. However, "
+	for _, c := range []struct{ path, body, want string }{
+		{completions, `{"prompt":` + ids(30) + `,"max_tokens":31}`,
+			begins + "you requested 61 tokens (30 in your prompt; 31 for the completion). Please reduce your prompt; or completion length."},
+		{completions, `{"prompt":` + ids(50) + `}`, begins + "your prompt resulted in 50 tokens, and the longest input is 40 tokens. Please reduce the length of your prompt."},
+		{completions, `{"prompt":` + ids(60) + `}`, begins + "your prompt resulted in 60 tokens. Please reduce the length of your prompt."},
+		{chats, with(aChat, `"max_tokens":100`),
+			begins + "you requested PLUS tokens (N in the messages, 100 in the completion). Please reduce the length of the messages or completion."},
+		{chats, messages(`[{"role":"user","content":"` + strings.Repeat("a b ", 90) + `"}]`), begins + "your messages resulted in N tokens. Please reduce the length of the messages."},
+	} {
+		_, text := post(t, url+c.path, c.body)
+		var a openAIAnswer
+		if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil {
+			t.Fatalf("%s: %v: %s", c.body, err, text)
+		}
+		if c.path == chats {
+			_, text := post(t, url+"/openai/tokenize", c.body)
+			var counted struct{ Count int }
+			if err := json.Unmarshal([]byte(text), &counted); err != nil || counted.Count == 0 {
+				t.Fatalf("%s: %v", text, err)
+			}
+			c.want = strings.ReplaceAll(strings.ReplaceAll(c.want, "PLUS", fmt.Sprint(counted.Count+100)), "N in", fmt.Sprint(counted.Count, " in"))
+			c.want = strings.ReplaceAll(c.want, "N tokens", fmt.Sprint(counted.Count, " tokens"))
+		}
+		if a.Error.Message != c.want || a.Error.Code != "context_length_exceeded" {
+			t.Errorf("%s:\ngot  %s\nwant %s", c.body, a.Error.Message, c.want)
 		}
 	}
 }

@@ -233,9 +233,16 @@ func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (wr
 	if model.Chat == nil {
 		return "", &openAIError{code: "chat_template_missing", message: model.NoChat}
 	}
+	arguments, _ := members(b.templateArguments)
+	for _, argument := range arguments {
+		if model.Chat.Gives(argument.name) {
+			return "", wrongValue("chat_template_kwargs."+argument.name, "the server gives this to the template; use the request's own field, where there is one.")
+		}
+	}
 	conversation := &chat.Conversation{
 		Messages:  b.conversation(model.ChatReadsParts, strings.Contains(model.Card.Chat.Template, "developer")),
 		Documents: b.documents, Tools: b.tools, Arguments: b.templateArguments, Now: time.Now(), AddGenerationPrompt: true,
+		BlankContent: true,
 	}
 	switch {
 	case b.continueFinal != nil:
@@ -286,26 +293,41 @@ func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, er
 	case !b.chat:
 		newTokens = min(openAICompletionTokens, room)
 	}
-	tooLong := func(format string, arguments ...any) error {
-		return &openAIError{param: param, code: "context_length_exceeded",
-			message: fmt.Sprintf("The longest context that is served has %d tokens. ", model.MaxTotalTokens) + fmt.Sprintf(format, arguments...)}
-	}
 	switch {
 	case len(p.ids) == 0:
 		return nil, wrongValue(param, "it has no tokens.")
-	case room < 1:
-		return nil, tooLong("The %s have %d.", param, len(p.ids))
-	case len(p.ids) > model.MaxInputLength:
-		return nil, tooLong("The %s have %d, at most %d are possible.", param, len(p.ids), model.MaxInputLength)
+	case room < 1, len(p.ids) > model.MaxInputLength:
+		return nil, contextExceeded(b.chat, model, len(p.ids), 0)
 	case newTokens > room && clamp:
 		newTokens = room
 	case newTokens > room:
-		return nil, tooLong("%d were asked for: %d of the %s and %d of the answer.", len(p.ids)+newTokens, len(p.ids), param, newTokens)
+		return nil, contextExceeded(b.chat, model, len(p.ids), newTokens)
 	}
 	return &request.Request{
 		Prompt: p.ids, MaxNewTokens: newTokens, PromptLogprobs: b.echo && b.logprobs, TopLogprobs: b.topLogprobs,
 		StopTokens: b.stopTokens, CacheSalt: b.cacheSalt, CardDigest: model.Digest,
 	}, nil
+}
+
+// contextExceeded refuses a prompt, or with new tokens what was asked for behind it, in OpenAI's words: clients tell by
+// their beginning, and by the numbers, that a shorter request would do.
+func contextExceeded(chat bool, model *Model, prompt, newTokens int) *openAIError {
+	param, wanted, shorter := "prompt", "(%d in your prompt; %d for the completion)", "Please reduce your prompt; or completion length."
+	resulted, shorten := "your prompt resulted in", "Please reduce the length of your prompt."
+	if chat {
+		param, wanted, shorter = "messages", "(%d in the messages, %d in the completion)", "Please reduce the length of the messages or completion."
+		resulted, shorten = "your messages resulted in", "Please reduce the length of the messages."
+	}
+	message := fmt.Sprintf("This model's maximum context length is %d tokens. However, ", model.MaxTotalTokens)
+	switch {
+	case newTokens > 0:
+		message += fmt.Sprintf("you requested %d tokens "+wanted+". %s", prompt+newTokens, prompt, newTokens, shorter)
+	case prompt < model.MaxTotalTokens:
+		message += fmt.Sprintf("%s %d tokens, and the longest input is %d tokens. %s", resulted, prompt, model.MaxInputLength, shorten)
+	default:
+		message += fmt.Sprintf("%s %d tokens. %s", resulted, prompt, shorten)
+	}
+	return &openAIError{param: param, code: "context_length_exceeded", message: message}
 }
 
 // checkTokens refuses ids outside the vocabulary.

@@ -58,7 +58,7 @@ func (b *openAIBody) conversation(parts, developers bool) json.RawMessage {
 
 // checkMessage checks a message, changes its tool calls, and returns its role.
 func checkMessage(at string, message []member) (role string, err *openAIError) {
-	content := false
+	content := false // it is there, or something that stands for it
 	for i, m := range message {
 		value := decoded(m.value)
 		switch m.name {
@@ -84,9 +84,10 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 	switch {
 	case role == "":
 		return "", missingField(at + ".role")
-	case !content && role != "assistant":
+	case content, role == "tool", role == "function": // a tool may have nothing to say
+	case role != "assistant":
 		return "", missingField(at + ".content")
-	case !content:
+	default:
 		return "", wrongValue(at+".content", "it is missing, and there are no 'tool_calls' either.")
 	}
 	return role, nil

@@ -42,9 +42,12 @@ type Conversation struct {
 	Documents            json.RawMessage // array of objects
 	AddGenerationPrompt  bool            // the answer's opening follows the last message
 	ContinueFinalMessage bool            // the last message stays open; excludes AddGenerationPrompt
-	Arguments            json.RawMessage // object: further variables, which go before all others
-	Now                  time.Time       // zero stands for time.Now()
-	Limits               jinja.Limits
+	// BlankContent keeps content that is null or absent as jinja.Blank: a message that only calls tools has none, and many
+	// templates do not think of that. Else it is absent, as it is to the reference, and such templates fail.
+	BlankContent bool
+	Arguments    json.RawMessage // object: further variables, which go before all others
+	Now          time.Time       // zero stands for time.Now()
+	Limits       jinja.Limits
 }
 
 // Error is a conversation that cannot become a prompt for its own shape.
@@ -64,7 +67,7 @@ func (t *Template) Render(c *Conversation) (string, error) {
 	if c.AddGenerationPrompt && c.ContinueFinalMessage {
 		return "", failf("the last message cannot be continued and an answer opened behind it at once")
 	}
-	messages, err := readMessages(c.Messages)
+	messages, err := readMessages(c.Messages, c.BlankContent)
 	if err != nil {
 		return "", err
 	}
@@ -101,6 +104,15 @@ func (t *Template) Render(c *Conversation) (string, error) {
 	return t.template.Render(variables, options)
 }
 
+// givenNames are what a template gets of a conversation, and what the reference's own arguments are called.
+var givenNames = []string{"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize"}
+
+// Gives tells whether a variable, which Conversation.Arguments could replace, is the server's to give.
+func (t *Template) Gives(name string) bool {
+	_, token := t.tokens[name]
+	return token || slices.Contains(givenNames, name)
+}
+
 func read(name string, data json.RawMessage) (jinja.Value, error) {
 	if len(data) == 0 {
 		return jinja.None, nil
@@ -116,7 +128,7 @@ func read(name string, data json.RawMessage) (jinja.Value, error) {
 var reasoningFields = []string{"reasoning_content", "thinking", "reasoning"}
 
 // readMessages drops the keys of a message that are null, and gives reasoning both of the names that templates read.
-func readMessages(data json.RawMessage) (*jinja.List, error) {
+func readMessages(data json.RawMessage, blank bool) (*jinja.List, error) {
 	value, err := read("messages", data)
 	if err != nil {
 		return nil, err
@@ -131,12 +143,12 @@ func readMessages(data json.RawMessage) (*jinja.List, error) {
 		if !ok {
 			return nil, failf("message %d must be an object", i)
 		}
-		messages = append(messages, plainMessage(message))
+		messages = append(messages, plainMessage(message, blank))
 	}
 	return jinja.NewList(messages...), nil
 }
 
-func plainMessage(message *jinja.Dict) *jinja.Dict {
+func plainMessage(message *jinja.Dict, blank bool) *jinja.Dict {
 	reasoning := jinja.None
 	for _, field := range slices.Backward(reasoningFields) {
 		if value := message.Get(field); value != nil && value != jinja.None {
@@ -148,9 +160,15 @@ func plainMessage(message *jinja.Dict) *jinja.Dict {
 		plain.Set("thinking", reasoning)
 	}
 	for i := range message.Len() {
-		if key, value := message.At(i); value != jinja.None {
+		switch key, value := message.At(i); {
+		case value != jinja.None:
 			plain.Set(string(key.(jinja.String)), value)
+		case blank && key == jinja.String("content"):
+			plain.Set("content", jinja.Blank)
 		}
+	}
+	if blank && plain.Get("content") == nil {
+		plain.Set("content", jinja.Blank)
 	}
 	if reasoning != jinja.None {
 		plain.Set("reasoning_content", reasoning)
@@ -209,9 +227,11 @@ func (t *Template) tagFinal(messages *jinja.List) (string, error) {
 	if !strings.Contains(t.source, "content") {
 		return "", failf("the last message cannot be continued: the template reads no content")
 	}
-	switch content := message.Get("content").(type) {
-	case nil:
+	content := message.Get("content")
+	if content == nil || content == jinja.Blank {
 		return "", failf("the last message has no content to continue")
+	}
+	switch content := content.(type) {
 	case jinja.String:
 		message.Set("content", content+continueTag)
 		return string(content), nil

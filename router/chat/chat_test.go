@@ -35,6 +35,10 @@ func TestRender(t *testing.T) {
 		{"absent", "{{ tools is none }}{{ documents is none }}", chat.Conversation{Messages: raw(`[]`), Tools: raw(`null`)}, "TrueTrue"},
 		{"documents", "{{ documents[0].text }}", chat.Conversation{Messages: raw(`[]`), Documents: raw(`[{"text":"d"}]`)}, "d"},
 		{"null is dropped", "{{ messages | tojson }}", chat.Conversation{Messages: raw(`[{"a":null,"b":{"c":null}}]`)}, `[{"b": {"c": null}}]`},
+		{"null is none", blankTemplate, chat.Conversation{Messages: raw(`[{"role":"assistant","content":null}]`), BlankContent: true}, blankWritten},
+		{"absent is none", blankTemplate, chat.Conversation{Messages: raw(`[{"role":"tool"}]`), BlankContent: true}, blankWritten},
+		{"other nulls are dropped", "{{ messages | tojson }}", chat.Conversation{Messages: raw(`[{"name":null,"content":null}]`), BlankContent: true}, `[{"content": null}]`},
+		{"empty is no none", blankTemplate, chat.Conversation{Messages: raw(`[{"role":"tool","content":""}]`), BlankContent: true}, "text,FalseTrueTrue,FalseFalseTrue,[a]"},
 		{"reasoning", "{{ messages[0].thinking }}{{ messages[0].reasoning_content }}", chat.Conversation{Messages: raw(`[{"reasoning_content":"r"}]`)}, "rr"},
 		{"thinking", "{{ messages[0].thinking }}{{ messages[0].reasoning_content }}", chat.Conversation{Messages: raw(`[{"thinking":"r"}]`)}, "rr"},
 		{"order", "{{ messages[0] | tojson }}", chat.Conversation{Messages: raw(`[{"z":1,"a":2.50,"z":3}]`)}, `{"z": 3, "a": 2.5}`},
@@ -49,6 +53,16 @@ func TestRender(t *testing.T) {
 		}
 	}
 }
+
+// blankTemplate asks in the ways that real templates do whether there is content, and writes it in the ways that they do.
+const blankTemplate = `{% for m in messages %}{% if m.content is none %}none{% elif m['content'] is string %}text{% endif %},` +
+	`{{ m.content == none }}{{ not m.content }}{{ m.content == '' }},{{ m.content is mapping }}{{ m.content is none }}{{ m.content is defined }},` +
+	`[{{ 'a' + m.content }}{{ m.content }}{{ m['content'] | trim }}{{ m.content.strip() }}{{ 'x' if 'b' in m.content }}` +
+	`{% for part in m.content %}{{ part }}{% endfor %}{{ m.content.split('</think>')[-1] ~ m.content.lstrip('
+') }}` +
+	`{% set text = m.content if m.content else '' %}{{ text }}{{ 'x' if m.content.startswith('<tool') }}{{ m.content | replace('a', 'b') }}]{% endfor %}`
+
+const blankWritten = "none,TrueTrueTrue,FalseTrueTrue,[a]"
 
 func raw(s string) json.RawMessage { return json.RawMessage(s) }
 
@@ -66,6 +80,7 @@ func TestRefusals(t *testing.T) {
 		{"no arguments", plainTemplate, chat.Conversation{Messages: raw(hello), Arguments: raw(`[]`)}},
 		{"no documents", plainTemplate, chat.Conversation{Messages: raw(hello), Documents: raw(`["x"]`)}},
 		{"empty", plainTemplate, chat.Conversation{Messages: raw(`[]`), ContinueFinalMessage: true}},
+		{"blank content", plainTemplate, chat.Conversation{Messages: raw(`[{"role":"user","content":null}]`), ContinueFinalMessage: true, BlankContent: true}},
 		{"no content", plainTemplate, chat.Conversation{Messages: raw(`[{"role":"user","content":null}]`), ContinueFinalMessage: true}},
 		{"no text", plainTemplate, chat.Conversation{Messages: raw(`[{"role":"user","content":[{"type":"image"}]}]`), ContinueFinalMessage: true}},
 		{"a number", plainTemplate, chat.Conversation{Messages: raw(`[{"role":"user","content":5}]`), ContinueFinalMessage: true}},

@@ -146,7 +146,7 @@ func (r *run) attribute(object Value, name string) (Value, error) {
 		return nil, nil
 	}
 	switch o := object.(type) {
-	case String, markup:
+	case String, markup, blankType:
 		return textAttribute(object, name), nil
 	case *Dict:
 		return dictAttribute(o, name), nil

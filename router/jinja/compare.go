@@ -41,6 +41,9 @@ func (r *run) compare(operator string, left, right Value) (bool, error) {
 
 // equal is Python's ==.
 func (r *run) equal(a, b Value) (bool, error) {
+	if isNone(a) && isNone(b) {
+		return true, nil
+	}
 	if s, ok := text(a); ok {
 		t, ok := text(b)
 		if !ok || len(s) != len(t) {
@@ -100,8 +103,8 @@ func (r *run) equal(a, b Value) (bool, error) {
 // identical is Python's is, for values that are made once; known is false where equal values are not one.
 func identical(a, b Value) (same, known bool) {
 	switch a.(type) {
-	case noneType:
-		return b == None, true
+	case noneType, blankType:
+		return isNone(b), true
 	case *undefined, *List, *tuple, *Dict, *view, *interval:
 		return true, a == b
 	}

@@ -157,7 +157,7 @@ func keyOf(v Value, depth int) (dictKey, error) {
 		return dictKey{kind: 'f', number: int64(math.Float64bits(float64(v)))}, nil
 	case bigInt:
 		return dictKey{kind: 'b', text: v.n.Text(16)}, nil
-	case noneType:
+	case noneType, blankType:
 		return dictKey{kind: '0'}, nil
 	case *undefined:
 		return dictKey{kind: 'u'}, nil

@@ -15,7 +15,7 @@ func (r *run) str(v Value) (string, error) {
 		return string(v), nil
 	case markup:
 		return string(v), nil
-	case *undefined:
+	case *undefined, blankType:
 		return "", nil
 	}
 	return r.repr(v)
@@ -48,7 +48,7 @@ func (r *run) appendRepr(b []byte, v Value) ([]byte, error) {
 		return nil, err
 	}
 	switch v := v.(type) {
-	case noneType:
+	case noneType, blankType:
 		return append(b, "None"...), nil
 	case Bool:
 		if v {

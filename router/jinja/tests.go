@@ -15,14 +15,14 @@ func init() { // tests and what they use refer to each other
 	tests = map[string]test{
 		"defined":     asking(func(v Value) bool { return !isUndefined(v) }),
 		"undefined":   asking(isUndefined),
-		"none":        asking(func(v Value) bool { return v == None }),
+		"none":        asking(isNone),
 		"boolean":     asking(func(v Value) bool { _, ok := v.(Bool); return ok }),
 		"true":        asking(func(v Value) bool { return v == Bool(true) }),
 		"false":       asking(func(v Value) bool { return v == Bool(false) }),
 		"integer":     asking(isInteger),
 		"float":       asking(func(v Value) bool { _, ok := v.(Float); return ok }),
 		"number":      asking(isNumber),
-		"string":      asking(func(v Value) bool { _, ok := text(v); return ok }),
+		"string":      asking(func(v Value) bool { _, ok := text(v); return ok && v != Blank }),
 		"mapping":     asking(func(v Value) bool { _, ok := v.(*Dict); return ok }),
 		"sequence":    asking(isSubscriptable),
 		"iterable":    asking(isIterable),
@@ -55,6 +55,8 @@ func asking(ask func(Value) bool) test {
 		return ask(v), err
 	}
 }
+
+func isNone(v Value) bool { return v == None || v == Blank }
 
 func isUndefined(v Value) bool {
 	_, ok := v.(*undefined)

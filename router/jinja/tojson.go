@@ -78,11 +78,11 @@ func (w *jsonWriter) write(v Value) error {
 	if err := w.run.step(1); err != nil {
 		return err
 	}
-	if s, ok := text(v); ok {
+	if s, ok := text(v); ok && v != Blank {
 		return w.string(s)
 	}
 	switch v := v.(type) {
-	case noneType:
+	case noneType, blankType:
 		w.out = append(w.out, "null"...)
 		return nil
 	case Bool:

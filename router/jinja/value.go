@@ -15,6 +15,12 @@ type noneType struct{}
 // None is Python's None and JSON's null.
 var None Value = noneType{}
 
+type blankType struct{}
+
+// Blank is a None that templates may write without a thought: it is None to whatever asks for that, and an empty text
+// wherever one is needed. No template makes one; it comes with the variables.
+var Blank Value = blankType{}
+
 type (
 	// Bool is a truth value.
 	Bool bool
@@ -30,6 +36,7 @@ type (
 )
 
 func (noneType) typeName() string   { return "NoneType" }
+func (blankType) typeName() string  { return "NoneType" }
 func (Bool) typeName() string       { return "bool" }
 func (Int) typeName() string        { return "int" }
 func (bigInt) typeName() string     { return "int" }
@@ -134,13 +141,15 @@ func (v *view) at(i int) Value {
 	return &tuple{items: []Value{v.dict.keys[i], v.dict.values[i]}}
 }
 
-// text is the string that v is, if it is one.
+// text is the string that v is or stands for, if there is one.
 func text(v Value) (string, bool) {
 	switch v := v.(type) {
 	case String:
 		return string(v), true
 	case markup:
 		return string(v), true
+	case blankType:
+		return "", true
 	}
 	return "", false
 }
@@ -150,7 +159,7 @@ func truth(v Value) bool {
 	switch v := v.(type) {
 	case Bool:
 		return bool(v)
-	case noneType, *undefined:
+	case noneType, blankType, *undefined:
 		return false
 	case String:
 		return v != ""

@@ -156,7 +156,7 @@ def hub(url):
         client.chat_completion(messages=MESSAGES, max_tokens=10**6)
         raise AssertionError("a million tokens were promised")
     except (BadRequestError, HfHubHTTPError) as error:
-        assert "longest context" in str(error), error
+        assert "This model's maximum context length is" in str(error), error
     for chunk in client.chat_completion(messages=MESSAGES, stream=True):
         break  # leaves
     del chunk
@@ -171,6 +171,7 @@ def hub(url):
 
 
 def langchain(url):
+    from langchain_core.exceptions import ContextOverflowError
     from langchain_openai import ChatOpenAI, OpenAI
 
     chat = ChatOpenAI(base_url=url + "/v1", api_key="none", model="x", max_tokens=16, temperature=0, max_retries=0)
@@ -182,6 +183,12 @@ def langchain(url):
     text = OpenAI(base_url=url + "/v1", api_key="none", model="x", max_tokens=8, temperature=0, max_retries=0)
     once = text.invoke("Once upon a time")
     assert once and "".join(text.stream("Once upon a time")) == once, once
+    for ask in (lambda: chat.invoke("a b " * 20000), lambda: list(chat.stream("a b " * 20000))):
+        try:
+            ask()
+            raise AssertionError("a chat that is too long was taken")
+        except ContextOverflowError:
+            pass
 
 
 def litellm(url):
@@ -196,11 +203,19 @@ def litellm(url):
         assert asyncio.run(client.acompletion(**ask)).choices[0].message.content == streamed
     text = client.text_completion(model="text-completion-openai/x", api_base=url + "/v1", api_key="none", prompt="Once upon a time", max_tokens=8, temperature=0)
     assert text.choices[0].text, text
+    long = [{"role": "user", "content": "a b " * 20000}]
+    for kind in ("openai/x", "hosted_vllm/x"):
+        for fields in ({"max_tokens": 10**6}, {"messages": long}, {"max_tokens": 10**6, "stream": True}):
+            try:
+                client.completion(**{"model": kind, "api_base": url + "/v1", "api_key": "none", "messages": MESSAGES, **fields})
+                raise AssertionError(f"{fields} were taken")
+            except client.exceptions.ContextWindowExceededError as error:
+                assert "This model's maximum context length is" in str(error), error
     try:
-        client.completion(model="openai/x", api_base=url + "/v1", api_key="none", messages=MESSAGES, max_tokens=10**6)
+        client.text_completion(model="text-completion-openai/x", api_base=url + "/v1", api_key="none", prompt="Once", max_tokens=10**6)
         raise AssertionError("a million tokens were promised")
-    except client.exceptions.BadRequestError as error:
-        assert "longest context" in str(error), error
+    except client.exceptions.ContextWindowExceededError:
+        pass
 
 
 def llamaindex(url):
