@@ -57,6 +57,7 @@ func main() {
 		flags.StringVar(&binary, "binary", binary, "build to measure")
 		flags.IntVar(&s.bodies, "bodies", 800, "bodies of 1.9 MB at once, without a key")
 		flags.IntVar(&s.connections, "connections", 8192, "idle connections")
+		flags.StringVar(&s.only, "only", "", "measure only what has this text in its name")
 		flags.Parse(os.Args[2:])
 		err = s.run()
 	case "aiperf":
