@@ -24,6 +24,20 @@ type faultsTest struct {
 type site struct {
 	front *server // who is asked
 	nodes []*server
+	open  func() error // starts all of it anew
+}
+
+// close ends all of it, whatever state it is in.
+func (s *site) close() {
+	for _, each := range append([]*server{s.front}, s.nodes...) {
+		if each != nil {
+			for _, pid := range each.children("") {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+			each.command.Process.Kill()
+			each.command.Wait()
+		}
+	}
 }
 
 // fault is one row of the table.
@@ -52,11 +66,11 @@ func (f *faultsTest) run() error {
 }
 
 func (f *faultsTest) oneGroup() error {
-	front, err := start("--num-shard", "2", "--threads", "1", "--max-batch-total-tokens", "32768", "--log-level", "error")
-	if err != nil {
+	s := &site{}
+	s.open = func() (err error) {
+		s.front, err = start("--num-shard", "2", "--threads", "1", "--max-batch-total-tokens", "32768", "--log-level", "error")
 		return err
 	}
-	defer front.stop()
 	var rows []fault
 	for _, rank := range []string{"0", "1"} {
 		rows = append(rows, fault{name: "kill -9 of rank " + rank, disturb: func(s *site) error { return s.front.signal(syscall.SIGKILL, "--rank "+rank) }},
@@ -74,7 +88,7 @@ func (f *faultsTest) oneGroup() error {
 		})
 		return nil
 	}})
-	return f.table("one group of 2", &site{front: front}, rows)
+	return f.table("one group of 2", s, rows)
 }
 
 func (f *faultsTest) twoNodes() error {
@@ -88,22 +102,15 @@ func (f *faultsTest) twoNodes() error {
 		}
 		return err
 	}
-	s.nodes = make([]*server, 2)
-	defer func() {
-		for _, each := range append(s.nodes, s.front) {
-			if each != nil {
-				each.stop()
+	s.open = func() (err error) {
+		s.nodes = make([]*server, 2)
+		for i := range s.nodes {
+			if err := node(i); err != nil {
+				return err
 			}
 		}
-	}()
-	for i := range s.nodes {
-		if err := node(i); err != nil {
-			return err
-		}
-	}
-	var err error
-	if s.front, err = launch("router", "--hostname", "127.0.0.5", "--port", "0", "--gossip-address", "127.0.0.5:"+gossipPort, "--join", "127.0.0.2:"+gossipPort,
-		"--node-name", "router", "--cluster-key", clusterKey, "--log-level", "error"); err != nil {
+		s.front, err = launch("router", "--hostname", "127.0.0.5", "--port", "0", "--gossip-address", "127.0.0.5:"+gossipPort, "--join", "127.0.0.2:"+gossipPort,
+			"--node-name", "router", "--cluster-key", clusterKey, "--log-level", "error")
 		return err
 	}
 	restart := func(s *site) error {
@@ -142,16 +149,26 @@ func (f *faultsTest) twoNodes() error {
 
 // table tries faults one after another, each on a whole site.
 func (f *faultsTest) table(name string, s *site, rows []fault) error {
-	groups := max(1, len(s.nodes))
-	if err := s.known(groups); err != nil {
+	defer s.close()
+	fresh := func() error {
+		if err := s.open(); err != nil {
+			return err
+		}
+		return s.known(max(1, len(s.nodes)))
+	}
+	if err := fresh(); err != nil {
 		return err
 	}
 	if _, err := f.round(s, nil, nil); err != nil {
 		return err
 	}
-	for _, row := range rows {
-		if err := s.known(groups); err != nil {
-			return fmt.Errorf("before %q: %w", row.name, err)
+	for i, row := range rows {
+		if err := s.known(max(1, len(s.nodes))); err != nil {
+			fmt.Printf("| %s | | started anew: after the last fault, %v | | | | |\n", name, err)
+			s.close()
+			if err := fresh(); err != nil {
+				return fmt.Errorf("before row %d: %w", i, err)
+			}
 		}
 		before, err := s.front.metrics()
 		if err != nil {
