@@ -93,16 +93,22 @@ func (s *Sampling) Validate(vocabularySize int) error {
 	}
 	biased := make(map[int32]bool, len(s.LogitBias))
 	for _, b := range s.LogitBias {
-		if b.ID < 0 || int(b.ID) >= vocabularySize || !finite(b.Bias) || biased[b.ID] {
-			return fmt.Errorf("the logit bias of id %d is given twice, not finite or outside the vocabulary of %d", b.ID, vocabularySize)
+		if err := checkIDs([]int32{b.ID}, vocabularySize); err != nil {
+			return fmt.Errorf("logit bias: %w", err)
+		}
+		switch {
+		case biased[b.ID]:
+			return fmt.Errorf("logit bias: token id %d is given twice", b.ID)
+		case !finite(b.Bias):
+			return fmt.Errorf("logit bias: that of token id %d is not finite", b.ID)
 		}
 		biased[b.ID] = true
 	}
 	if err := checkIDs(s.BannedTokenIDs, vocabularySize); err != nil {
-		return err
+		return fmt.Errorf("banned token ids: %w", err)
 	}
 	if err := checkIDs(s.AllowedTokenIDs, vocabularySize); err != nil {
-		return err
+		return fmt.Errorf("allowed token ids: %w", err)
 	}
 	return s.checkChoice(vocabularySize)
 }

@@ -174,7 +174,7 @@ var (
 // detectBody tells which dialect a body is in by its keys; "" when none speaks. TGI and MindIE have the same keys: MindIE
 // shows by fullTextEnabled or its word for no adapter, else the default decides.
 func (s *Server) detectBody(data []byte) Dialect {
-	top, parameters, noAdapter, err := bodyKeys(data)
+	top, parameters, item, noAdapter, err := bodyKeys(data)
 	if err != nil {
 		return ""
 	}
@@ -186,26 +186,31 @@ func (s *Server) detectBody(data []byte) Dialect {
 		weak = lightLLMWeakKeys3
 	}
 	switch {
-	case has(top, mindieTopKeys), noAdapter:
+	case has(top, mindieTopKeys), noAdapter, item == '{':
 		return MindIE
 	case has(parameters, tgiKeys):
 		if s.config.DefaultDialect == MindIE {
 			return MindIE
 		}
 		return TGI
-	case top["inputs"] == '[', has(top, lightLLMTopKeys), has(parameters, lightLLMKeys), has(parameters, weak):
+	case isDigit(item), has(top, lightLLMTopKeys), has(parameters, lightLLMKeys), has(parameters, weak):
 		return LightLLM
 	}
 	return ""
 }
 
 // bodyKeys returns the keys of a body and of its parameters, with the first byte of each value, and whether adapter_id is
-// "None".
-func bodyKeys(data []byte) (top, parameters map[string]byte, noAdapter bool, err error) {
+// "None". item is the first byte of the first element of inputs: token ids are LightLLM's, parts are MindIE's, and a list of
+// anything else is nobody's.
+func bodyKeys(data []byte) (top, parameters map[string]byte, item byte, noAdapter bool, err error) {
 	top, parameters = map[string]byte{}, map[string]byte{}
 	d := &bodyDecoder{data: data}
 	err = d.eachMember(func(key string, first byte) error {
 		top[key] = first
+		if key == "inputs" && first == '[' {
+			inner := bodyDecoder{data: data, index: d.index + 1}
+			item, _ = inner.space()
+		}
 		if key != "parameters" || first != '{' {
 			return d.ignore()
 		}
@@ -217,7 +222,7 @@ func bodyKeys(data []byte) (top, parameters map[string]byte, noAdapter bool, err
 			return err
 		})
 	})
-	return top, parameters, noAdapter, err
+	return top, parameters, item, noAdapter, err
 }
 
 // eachMember goes through an object; member must pass over the value, whose first byte it is told.

@@ -1,20 +1,53 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"lockstep/protocol"
 )
 
 const hexDigits = "0123456789abcdef"
 
-// appendText appends a JSON string in its shortest spelling: only quote, backslash and controls are escaped.
-func appendText(b []byte, s string) []byte {
+// appendText appends a JSON string for any reader: what readers of lines take for the end of one (Python's splitlines, Node's
+// readline) is escaped too.
+func appendText(b []byte, s string) []byte { return appendString(b, s, lineEndSize) }
+
+// appendExactText appends a JSON string in its shortest spelling, which is TGI's: only quote, backslash and controls are
+// escaped.
+func appendExactText(b []byte, s string) []byte {
+	return appendString(b, s, func(string) int { return 0 })
+}
+
+// lineEndSize is the size of the character U+0085, U+2028 or U+2029 at the beginning of s, else 0.
+func lineEndSize(s string) int {
+	switch {
+	case strings.HasPrefix(s, "\u0085"):
+		return len("\u0085")
+	case strings.HasPrefix(s, "\u2028"), strings.HasPrefix(s, "\u2029"):
+		return len("\u2028")
+	}
+	return 0
+}
+
+// appendString appends a JSON string; more tells the size of a character beyond ASCII that is to be escaped, else 0.
+func appendString(b []byte, s string, more func(string) int) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); i++ {
 		c := s[i]
+		if c == 0xc2 || c == 0xe2 {
+			if size := more(s[i:]); size > 0 {
+				r, _ := utf8.DecodeRuneInString(s[i:])
+				b = fmt.Appendf(append(b, s[start:i]...), `\u%04x`, r)
+				i += size - 1
+				start = i + 1
+			}
+			continue
+		}
 		if c >= 0x20 && c != '"' && c != '\\' {
 			continue
 		}
@@ -90,7 +123,7 @@ func appendToken(b []byte, t *token) []byte {
 	b = append(b, `{"id":`...)
 	b = strconv.AppendInt(b, int64(t.id), 10)
 	b = append(b, `,"text":`...)
-	b = appendText(b, t.text)
+	b = appendExactText(b, t.text)
 	b = append(b, `,"logprob":`...)
 	b = appendFloat(b, t.logprob)
 	b = append(b, `,"special":`...)
@@ -152,7 +185,7 @@ func (g *generation) appendLists(b []byte) []byte {
 		b = append(b, `{"id":`...)
 		b = strconv.AppendInt(b, int64(t.id), 10)
 		b = append(b, `,"text":`...)
-		b = appendText(b, t.text)
+		b = appendExactText(b, t.text)
 		b = append(b, `,"logprob":`...)
 		if i == 0 {
 			b = append(b, "null"...)
@@ -200,7 +233,7 @@ func appendAlternatives(b []byte, top []token) []byte {
 // appendGeneration appends a whole answer; others are the copies of best_of that lost.
 func appendGeneration(b []byte, g *generation, others []*generation, details bool) []byte {
 	b = append(b, `{"generated_text":`...)
-	b = appendText(b, g.text)
+	b = appendExactText(b, g.text)
 	if !details {
 		return append(b, '}')
 	}
@@ -214,7 +247,7 @@ func appendGeneration(b []byte, g *generation, others []*generation, details boo
 				b = append(b, ',')
 			}
 			b = append(b, `{"generated_text":`...)
-			b = appendText(b, other.text)
+			b = appendExactText(b, other.text)
 			b = append(b, ',')
 			b = other.appendOutcome(b, len(other.tokens))
 			b = append(other.appendTop(other.appendLists(b)), '}')
@@ -242,7 +275,7 @@ func appendEvent(b []byte, t *token, last *generation, index int, f form, detail
 		return append(b, `,"generated_text":null,"details":null}`+"\n\n"...)
 	}
 	b = append(b, `,"generated_text":`...)
-	b = appendText(b, last.text)
+	b = appendExactText(b, last.text)
 	if !details {
 		return append(b, `,"details":null}`+"\n\n"...)
 	}
@@ -258,7 +291,7 @@ func appendEvent(b []byte, t *token, last *generation, index int, f form, detail
 // appendError appends TGI's error object.
 func appendError(b []byte, message, kind string) []byte {
 	b = append(b, `{"error":`...)
-	b = appendText(b, message)
+	b = appendExactText(b, message)
 	b = append(b, `,"error_type":"`...)
 	b = append(b, kind...)
 	return append(b, `"}`...)

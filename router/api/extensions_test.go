@@ -57,8 +57,9 @@ func TestExtensionsThatAreRefused(t *testing.T) {
 		{`{"min_new_tokens":21}`, "`min_new_tokens` must be <= `max_new_tokens`. Given: 21 `min_new_tokens` and 20 `max_new_tokens`"},
 		{`{"exponential_decay_length_penalty":[1,0.9]}`, "`exponential_decay_length_penalty` must have a factor >= 1.0"},
 		{`{"exponential_decay_length_penalty":[1,1e300]}`, "`exponential_decay_length_penalty` must have a factor >= 1.0"},
-		{`{"allowed_token_ids":[10]}`, "token id 10 is outside the vocabulary of 10"},
-		{`{"logit_bias":{"1":1,"1":2}}`, "the logit bias of id 1 is given twice, not finite or outside the vocabulary of 10"},
+		{`{"allowed_token_ids":[10]}`, "allowed token ids: token id 10 is outside the vocabulary of 10"},
+		{`{"logit_bias":{"1":1,"1":2}}`, "logit bias: token id 1 is given twice"},
+		{`{"logit_bias":{"10":1}}`, "logit bias: token id 10 is outside the vocabulary of 10"},
 	} {
 		body, err := decodeTGI([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), form{})
 		got := ""

@@ -229,7 +229,7 @@ func (s *Server) finished(c *clock, g *generation, events *request.Events, token
 // stream answers a generate request with server-sent events. The status is 200 whatever comes: errors are events.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	h := w.Header()
-	h["Content-Type"] = []string{"text/event-stream"}
+	h["Content-Type"] = []string{eventsType}
 	h["Cache-Control"] = []string{"no-cache"}
 	h["X-Compute-Type"] = []string{computeType}
 	h["X-Compute-Characters"] = []string{itoa(job.characters)}

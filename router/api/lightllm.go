@@ -255,7 +255,7 @@ func appendPythonFloat(b []byte, value float64) []byte {
 }
 
 func (s *Server) lightLLMStream(w http.ResponseWriter, r *http.Request, l *lightLLMRun, c *clock) {
-	w.Header()["Content-Type"] = []string{"text/event-stream"}
+	w.Header()["Content-Type"] = []string{eventsTypeUTF8}
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush()
 	count := 0

@@ -169,7 +169,7 @@ func (m *mindieRun) finishReason() string {
 
 // mindieStream writes events; errors behind the first one are bare text, as MindIE has them.
 func (s *Server) mindieStream(w http.ResponseWriter, r *http.Request, m *mindieRun, c *clock) {
-	w.Header()["Content-Type"] = []string{"text/event-stream"}
+	w.Header()["Content-Type"] = []string{eventsType}
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush()
 	err := s.pump(w, r, m.run, c, "", func(b []byte, t *token, last *generation) []byte {

@@ -207,7 +207,10 @@ func appendComma(b []byte) []byte {
 // streamOpenAI answers with server-sent events. What fails before the first one is answered by its status.
 func (s *Server) streamOpenAI(w http.ResponseWriter, r *http.Request, job *openAIJob) {
 	h := w.Header()
-	h["Content-Type"] = []string{"text/event-stream"}
+	h["Content-Type"] = []string{eventsTypeUTF8}
+	if s.three() {
+		h["Content-Type"] = []string{eventsType} // as TGI 3
+	}
 	h["Cache-Control"] = []string{"no-cache"}
 	h["X-Accel-Buffering"] = []string{"no"}
 	if s.three() {

@@ -120,6 +120,8 @@ type openAIBody struct {
 type openAIPrompt struct {
 	text string
 	ids  []int32
+	// offsets are the places of the ids in a text that is repeated with log-probabilities, in characters; else nil.
+	offsets [][2]int32
 }
 
 // copies is how many answers are computed for each prompt.
@@ -146,7 +148,7 @@ var openAIFields = map[string]openAIField{
 	"top_k":                         wholeField(-1, math.MaxInt32, func(b *openAIBody, v int64) { b.sampling.TopK = max(int(v), 0) }),
 	"min_p":                         realField(0, 1, func(b *openAIBody, v float32) { b.sampling.MinP = v }),
 	"typical_p":                     realField(0, 1, func(b *openAIBody, v float32) { b.sampling.TypicalP = v }),
-	"repetition_penalty":            realField(math.SmallestNonzeroFloat32, math.MaxFloat32, func(b *openAIBody, v float32) { b.sampling.RepetitionPenalty = v }),
+	"repetition_penalty":            positiveField(func(b *openAIBody, v float32) { b.sampling.RepetitionPenalty = v }),
 	"ignore_eos":                    flagField(func(b *openAIBody, v bool) { b.sampling.IgnoreEOS = v }),
 	"min_tokens":                    wholeField(0, math.MaxInt32, func(b *openAIBody, v int64) { b.sampling.MinNewTokens = int(v) }),
 	"stop_token_ids":                (*openAIBody).readStopTokens,

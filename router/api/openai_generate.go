@@ -217,7 +217,14 @@ func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
 			continue
 		}
 		var refusal *request.Error
-		if p.ids, refusal = s.encodeWith(ctx, job.model, p.text, special); refusal != nil {
+		if b.echo && b.logprobs {
+			var encoding text.Encoding
+			encoding, refusal = s.encodeOffsets(ctx, job.model, p.text, special)
+			p.ids, p.offsets = encoding.IDs, encoding.Offsets
+		} else {
+			p.ids, refusal = s.encodeWith(ctx, job.model, p.text, special)
+		}
+		if refusal != nil {
 			return refusal
 		}
 	}
@@ -282,8 +289,17 @@ func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, er
 			return nil, err
 		}
 	}
+	if err := checkTokens("allowed_token_ids", b.sampling.AllowedTokenIDs, model); err != nil {
+		return nil, err
+	}
+	for _, bias := range b.sampling.LogitBias {
+		if err := checkTokens("logit_bias", []int32{bias.ID}, model); err != nil {
+			return nil, err
+		}
+	}
 	if n := b.truncateTokens; n > 0 && len(p.ids) > n {
 		p.ids = p.ids[len(p.ids)-n:]
+		p.offsets = p.offsets[max(len(p.offsets)-n, 0):]
 	}
 	room := model.MaxTotalTokens - len(p.ids)
 	newTokens := room

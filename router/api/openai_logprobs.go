@@ -3,6 +3,7 @@ package api
 import (
 	"slices"
 	"strconv"
+	"unicode/utf8"
 )
 
 // leastLogprob stands for what JSON cannot hold: the logarithm of zero. OpenAI has the same number.
@@ -66,9 +67,9 @@ func (r *logprobRecords) add(spelled string, logprob *float32, offset int, top [
 
 // notePrompt records the prompt's tokens.
 func (c *openAIChoice) notePrompt() {
-	logprobs, offset := c.events.Prompt(), 0
+	logprobs, offsets := c.events.Prompt(), c.promptOffsets()
 	for i, id := range c.request.Prompt {
-		spelled := c.spelling(id)
+		spelled, offset := c.spelling(id), offsets[i]
 		switch {
 		case i == 0:
 			c.records.add(spelled, nil, offset, nil, nil)
@@ -80,8 +81,24 @@ func (c *openAIChoice) notePrompt() {
 			}
 			c.records.add(spelled, &p.Logprob, offset, top, c.spelling)
 		}
-		offset += len([]rune(c.model.Tokenizer.Decode([]int32{id}, true)))
 	}
+}
+
+// promptOffsets are the places of the prompt's tokens in the repeated text, in characters. They never go back: all tokens of
+// a character have its place, and tokens that stand for none of the text have that of what follows.
+func (c *openAIChoice) promptOffsets() []int {
+	offsets, at := make([]int, len(c.request.Prompt)), 0
+	stream := c.model.Tokenizer.NewPlainStream(nil)
+	for i, id := range c.request.Prompt {
+		if given := c.prompt.offsets; given != nil {
+			at = max(at, int(given[i][0]))
+		}
+		offsets[i] = at
+		if c.prompt.offsets == nil && (c.job.body.showSpecial || !c.model.Tokenizer.IsSpecial(id)) {
+			at += utf8.RuneCountInString(stream.Next(id))
+		}
+	}
+	return offsets
 }
 
 func appendLogprob(b []byte, logprob float32) []byte {

@@ -110,6 +110,23 @@ func realField(low, high float64, set func(*openAIBody, float32)) openAIField {
 	}
 }
 
+// positiveField takes a number above 0.
+func positiveField(set func(*openAIBody, float32)) openAIField {
+	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+		value := decoded(raw)
+		number, ok := value.(json.Number)
+		if !ok {
+			return wrongType(name, "a number", value)
+		}
+		v, err := number.Float64()
+		if err != nil || !(float32(v) > 0) || v > math.MaxFloat32 {
+			return wrongValue(name, "expected a number greater than 0, but got %s.", quoted(number))
+		}
+		set(b, float32(v))
+		return nil
+	}
+}
+
 func flagField(set func(*openAIBody, bool)) openAIField {
 	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
 		value := decoded(raw)

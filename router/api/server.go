@@ -135,7 +135,12 @@ func respond(w http.ResponseWriter, status int, contentType string, body []byte)
 	out.SetWriteDeadline(time.Time{})
 }
 
-const jsonType = "application/json"
+const (
+	jsonType   = "application/json"
+	eventsType = "text/event-stream"
+	// eventsTypeUTF8 is that of servers made with FastAPI: without it some clients read Latin-1.
+	eventsTypeUTF8 = "text/event-stream; charset=utf-8"
+)
 
 // respondPlain answers an error of the framework.
 func respondPlain(w http.ResponseWriter, err *plainError) {

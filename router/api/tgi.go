@@ -353,15 +353,15 @@ func (s *Server) serveInfo(w http.ResponseWriter, r *http.Request) {
 	c := &s.config
 	b := []byte{'{'}
 	text := func(name, value string, nullable bool) {
-		b = append(appendText(b, name), ':')
+		b = append(appendExactText(b, name), ':')
 		if value == "" && nullable {
 			b = append(b, "null,"...)
 		} else {
-			b = append(appendText(b, value), ',')
+			b = append(appendExactText(b, value), ',')
 		}
 	}
 	count := func(name string, value int) {
-		b = append(appendText(b, name), ':')
+		b = append(appendExactText(b, name), ':')
 		b = append(strconv.AppendInt(b, int64(value), 10), ',')
 	}
 	text("model_id", model.Card.ModelID, false)

@@ -81,7 +81,7 @@ func appendPlaces(b []byte, inputs string, encoding text.Encoding) []byte {
 			b = append(b, ',')
 		}
 		b = strconv.AppendInt(append(b, `{"id":`...), int64(id), 10)
-		b = appendText(append(b, `,"text":`...), inputs[start:stop])
+		b = appendExactText(append(b, `,"text":`...), inputs[start:stop])
 		b = strconv.AppendInt(append(b, `,"start":`...), int64(start), 10)
 		b = strconv.AppendInt(append(b, `,"stop":`...), int64(stop), 10)
 		b = append(b, '}')
@@ -131,7 +131,7 @@ func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := appendPlaces([]byte(`{"tokenize_response":`), written, encoding)
-	respond(w, http.StatusOK, jsonType, append(appendText(append(b, `,"templated_text":`...), written), '}'))
+	respond(w, http.StatusOK, jsonType, append(appendExactText(append(b, `,"templated_text":`...), written), '}'))
 }
 
 // tokenizeAsVLLM answers with the ids of a prompt or of messages, {"count":…,"max_model_len":…,"tokens":…,"token_strs":…}.
