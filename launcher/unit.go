@@ -162,7 +162,7 @@ func (l *launcher) routerConfig() router.Config {
 		modelID = demo.ModelID
 	}
 	return router.Config{
-		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleRouter),
+		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleRouter), Build: version,
 		Hostname: l.Hostname, Port: l.Port, ModelID: modelID,
 		MaxConcurrentRequests: l.MaxConcurrentRequests, MaxBestOf: l.MaxBestOf, MaxStopSequences: l.MaxStopSequences, MaxClientBatchSize: l.MaxClientBatchSize,
 		MaxInputLength: l.MaxInputLength, MaxTotalTokens: l.MaxTotalTokens, ValidationWorkers: l.ValidationWorkers,

@@ -99,6 +99,8 @@ type Config struct {
 	MaxConnections int `json:"max_connections"`
 	// Version is what /info says. Default: TGI's, "0.9.4" or "3.3.7".
 	Version string `json:"version"`
+	// Build is the version of this program, for lockstep_build_info.
+	Build string `json:"build,omitempty"`
 }
 
 // Listener is an address that answers in one dialect.

@@ -23,7 +23,7 @@ func (noBackend) Model() *Model      { return nil }
 func (noBackend) Load() request.Load { return request.Load{} }
 
 func newTestServer(config Config) *Server {
-	return New(config, noBackend{}, NewMetrics(1024, 2048), zerolog.Nop())
+	return New(config, noBackend{}, NewMetrics(MetricsConfig{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.Nop())
 }
 
 // Every route is described, with every method but HEAD, and nothing is described that is not there.

@@ -21,7 +21,7 @@ func (startingBackend) Healthy(ctx context.Context) bool { return ctx.Err() == n
 func askAndLeave(method, path, body string) (answer *httptest.ResponseRecorder, logged string, aborted bool) {
 	var log bytes.Buffer
 	s := New(Config{Dialect: Auto, DefaultDialect: TGI, TGIVersion: TGI3, Permits: 8, MaxBestOf: 2, PayloadLimit: 1 << 20, ModelTimeout: 1 << 40},
-		startingBackend{}, NewMetrics(1024, 2048), zerolog.New(&log))
+		startingBackend{}, NewMetrics(MetricsConfig{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
 	ctx, leave := context.WithCancel(context.Background())
 	leave()
 	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(body))

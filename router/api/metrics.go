@@ -18,7 +18,6 @@ type Metrics struct {
 	requests, successes        prometheus.Counter
 	failures                   *prometheus.CounterVec
 	steps, stepSuccesses       *prometheus.CounterVec
-	stepFailures, concats      *prometheus.CounterVec
 	queued, running, reserved  prometheus.Gauge
 	duration, validation       prometheus.Histogram
 	queueing, inference        prometheus.Histogram
@@ -26,62 +25,112 @@ type Metrics struct {
 	inputLength, maxNewTokens  prometheus.Histogram
 	generatedTokens, batchSize prometheus.Histogram
 	stepDuration               *prometheus.HistogramVec
-	firstToken, betweenTokens  prometheus.Histogram // our own, in seconds
+	forwardDuration            *prometheus.HistogramVec // nil: not of this version
+	firstToken, betweenTokens  prometheus.Histogram     // our own, in seconds
 }
 
-// NewMetrics returns metrics whose buckets fit the limits, as TGI's do.
-func NewMetrics(maxInputLength, maxTotalTokens int) *Metrics {
+// MetricsConfig says what metrics depend on.
+type MetricsConfig struct {
+	MaxInputLength, MaxTotalTokens int        // which buckets fit, as TGI's do
+	TGIVersion                     TGIVersion // whose names there are
+	Build                          string     // the version of this program
+}
+
+// The labels of TGI's families.
+var (
+	stepMethods    = []string{"prefill", "decode"}
+	failureReasons = []string{"overloaded", "validation", "generation", "incomplete", "unavailable"}
+	concatReasons  = []string{"backpressure", "wait_exceeded", "chunking"}
+)
+
+// NewMetrics registers all families, with every label at zero.
+func NewMetrics(config MetricsConfig) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
-	duration := []float64{0.00015000000000000001}
-	for len(duration) < 35 {
-		duration = append(duration, duration[len(duration)-1]*1.5)
+	f := families{m.registry}
+	duration := prometheus.ExponentialBuckets(0.00015000000000000001, 1.5, 35)
+	input, total := linearBuckets(config.MaxInputLength, 100), linearBuckets(config.MaxTotalTokens, 100)
+	m.requests, m.successes = f.counter("tgi_request_count"), f.counter("tgi_request_success")
+	m.failures = f.counters("tgi_request_failure", "err", failureReasons)
+	m.steps, m.stepSuccesses = f.counters("tgi_batch_inference_count", "method", stepMethods), f.counters("tgi_batch_inference_success", "method", stepMethods)
+	m.queued, m.running, m.reserved = f.gauge("tgi_queue_size"), f.gauge("tgi_batch_current_size"), f.gauge("tgi_batch_current_max_tokens")
+	m.duration, m.validation = f.histogram("tgi_request_duration", duration), f.histogram("tgi_request_validation_duration", duration)
+	m.queueing, m.inference = f.histogram("tgi_request_queue_duration", duration), f.histogram("tgi_request_inference_duration", duration)
+	m.perToken = f.histogram("tgi_request_mean_time_per_token_duration", duration)
+	m.inputLength, m.maxNewTokens = f.histogram("tgi_request_input_length", input), f.histogram("tgi_request_max_new_tokens", total)
+	m.generatedTokens, m.batchSize = f.histogram("tgi_request_generated_tokens", total), f.histogram("tgi_batch_next_size", linearBuckets(1024, 1024))
+	m.stepDuration = f.histograms("tgi_batch_inference_duration", "method", stepMethods, duration)
+	// Our groups do not fail steps, and have no batches that are joined: what TGI's boards ask for here stays at zero.
+	f.counters("tgi_batch_inference_failure", "method", stepMethods)
+	f.counters("tgi_batch_concat", "reason", concatReasons)
+	if config.TGIVersion == TGI3 {
+		m.forwardDuration = f.histograms("tgi_batch_forward_duration", "method", stepMethods, duration)
+		// Nor do they decode text, filter batches or speculate.
+		f.histograms("tgi_batch_decode_duration", "method", stepMethods, duration)
+		f.histograms("tgi_batch_filter_duration", "method", stepMethods, duration)
+		f.histograms("tgi_batch_concat_duration", "method", stepMethods, duration)
+		m.registry.MustRegister(prometheus.NewSummary(prometheus.SummaryOpts{Name: "tgi_request_skipped_tokens"}))
 	}
-	steps := func(limit int) (buckets []float64) {
-		for i := range 100 {
-			buckets = append(buckets, float64(limit)/100*float64(i+1))
-		}
-		return buckets
-	}
-	var sizes []float64
-	for i := range 1024 {
-		sizes = append(sizes, float64(i+1))
-	}
-	counter := func(name string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name})
-		m.registry.MustRegister(c)
-		return c
-	}
-	counters := func(name, label string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name}, []string{label})
-		m.registry.MustRegister(c)
-		return c
-	}
-	gauge := func(name string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name})
-		m.registry.MustRegister(g)
-		return g
-	}
-	histogram := func(name string, buckets []float64) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Buckets: buckets})
-		m.registry.MustRegister(h)
-		return h
-	}
-	m.requests, m.successes = counter("tgi_request_count"), counter("tgi_request_success")
-	m.failures = counters("tgi_request_failure", "err")
-	m.steps, m.stepSuccesses = counters("tgi_batch_inference_count", "method"), counters("tgi_batch_inference_success", "method")
-	m.stepFailures, m.concats = counters("tgi_batch_inference_failure", "method"), counters("tgi_batch_concat", "reason")
-	m.queued, m.running, m.reserved = gauge("tgi_queue_size"), gauge("tgi_batch_current_size"), gauge("tgi_batch_current_max_tokens")
-	m.duration, m.validation = histogram("tgi_request_duration", duration), histogram("tgi_request_validation_duration", duration)
-	m.queueing, m.inference = histogram("tgi_request_queue_duration", duration), histogram("tgi_request_inference_duration", duration)
-	m.perToken = histogram("tgi_request_mean_time_per_token_duration", duration)
-	m.inputLength, m.maxNewTokens = histogram("tgi_request_input_length", steps(maxInputLength)), histogram("tgi_request_max_new_tokens", steps(maxTotalTokens))
-	m.generatedTokens, m.batchSize = histogram("tgi_request_generated_tokens", steps(maxTotalTokens)), histogram("tgi_batch_next_size", sizes)
-	m.stepDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tgi_batch_inference_duration", Buckets: duration}, []string{"method"})
-	m.registry.MustRegister(m.stepDuration)
-	m.firstToken = histogram("lockstep_time_to_first_token_seconds", duration)
-	m.betweenTokens = histogram("lockstep_inter_token_seconds", duration)
+	m.firstToken = f.histogram("lockstep_time_to_first_token_seconds", duration)
+	m.betweenTokens = f.histogram("lockstep_inter_token_seconds", duration)
+	f.gauges("lockstep_build_info", "version", []string{config.Build}).WithLabelValues(config.Build).Set(1)
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{DisableCompression: true})
 	return m
+}
+
+// linearBuckets are so many equal steps up to a limit.
+func linearBuckets(limit, count int) (buckets []float64) {
+	for i := range count {
+		buckets = append(buckets, float64(limit)/float64(count)*float64(i+1))
+	}
+	return buckets
+}
+
+// families registers what it makes; those with a label have all of its values from the beginning.
+type families struct{ registry *prometheus.Registry }
+
+func (f families) counter(name string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name})
+	f.registry.MustRegister(c)
+	return c
+}
+
+func (f families) counters(name, label string, values []string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name}, []string{label})
+	for _, value := range values {
+		c.WithLabelValues(value)
+	}
+	f.registry.MustRegister(c)
+	return c
+}
+
+func (f families) gauge(name string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name})
+	f.registry.MustRegister(g)
+	return g
+}
+
+func (f families) gauges(name, label string, values []string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name}, []string{label})
+	for _, value := range values {
+		g.WithLabelValues(value)
+	}
+	f.registry.MustRegister(g)
+	return g
+}
+
+func (f families) histogram(name string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Buckets: buckets})
+	f.registry.MustRegister(h)
+	return h
+}
+
+func (f families) histograms(name, label string, values []string, buckets []float64) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Buckets: buckets}, []string{label})
+	for _, value := range values {
+		h.WithLabelValues(value)
+	}
+	f.registry.MustRegister(h)
+	return h
 }
 
 // Dispatched counts a batch that goes to a group.
@@ -96,6 +145,9 @@ func (m *Metrics) Step(prefill bool, duration time.Duration) {
 	m.steps.WithLabelValues(method).Inc()
 	m.stepSuccesses.WithLabelValues(method).Inc()
 	m.stepDuration.WithLabelValues(method).Observe(duration.Seconds())
+	if m.forwardDuration != nil {
+		m.forwardDuration.WithLabelValues(method).Observe(duration.Seconds())
+	}
 }
 
 // buffered keeps an answer, so that it can be sent with TGI's headers.

@@ -39,7 +39,7 @@ func TestErrorsAreShort(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		s := New(Config{Dialect: Auto, DefaultDialect: TGI, TGIVersion: TGI3, Permits: 8, MaxBestOf: 2, MaxStopSequences: 4, PayloadLimit: 4 << 20},
-			startingBackend{}, NewMetrics(1024, 2048), zerolog.New(&log))
+			startingBackend{}, NewMetrics(MetricsConfig{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
 		r := httptest.NewRequest(http.MethodPost, c[0], strings.NewReader(c[1]))
 		r.Header.Set("Content-Type", "application/json")
 		answer := httptest.NewRecorder()

@@ -36,6 +36,8 @@ type Options struct {
 	Refuse func(protocol.Request) *protocol.Error
 	// Miscount, when not nil, changes what the group says that it holds of a router.
 	Miscount func(protocol.Account) protocol.Account
+	// Report, when not nil, changes what the group says of its load.
+	Report func(protocol.Load) protocol.Load
 }
 
 // Group is a running group. Its methods are safe for concurrent use.
@@ -236,6 +238,9 @@ func (g *Group) load() protocol.Load {
 		}
 		load.Running++
 		load.HeldTokens += (r.known() + block - 1) / block * block
+	}
+	if g.options.Report != nil {
+		load = g.options.Report(load)
 	}
 	return load
 }
