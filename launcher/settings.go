@@ -117,7 +117,7 @@ func checkModelPath(path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("--model-id %s: no such file or directory (models are not downloaded yet: give a directory in Hugging Face format or a .gguf file)", path)
+		return fmt.Errorf("--model-id %s: no such file or directory. Lockstep fetches no models by name yet: give a directory in Hugging Face format or a .gguf file", path)
 	case err != nil:
 		return fmt.Errorf("--model-id: %w", err)
 	case !info.IsDir() && !info.Mode().IsRegular():

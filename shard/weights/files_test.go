@@ -94,4 +94,7 @@ func TestGGUFArchitectures(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", architecture, err, want)
 		}
 	}
+	if _, err := openGGUF(t, ggufOf(ggufMeta{"general.type": "adapter"}, "token_embd.weight")); err == nil || !strings.Contains(err.Error(), `holds no model, but (general.type) "adapter"`) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -222,7 +222,9 @@ func (m *Model) fromGGUF(parts []*ggufFile) error {
 
 func (m *Model) ggufConfig(meta ggufMeta) error {
 	architecture := meta.text("general.architecture")
-	switch {
+	switch kind := meta.text("general.type"); {
+	case kind != "" && kind != "model":
+		return fmt.Errorf("this GGUF file holds no model, but (general.type) %q: give the model's own file", kind)
 	case architecture == "":
 		return errors.New("its metadata names no architecture (general.architecture): it is a part of a model, or none")
 	case architecture != "llama" && slices.Contains(modelTypes, architecture):

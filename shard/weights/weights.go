@@ -82,8 +82,12 @@ func Open(path string) (*Model, error) {
 	m := &Model{}
 	switch {
 	case info.IsDir():
-		err = m.openDirectory(os.DirFS(path), func(name string) ([]byte, error) { return m.mapFile(filepath.Join(path, name)) })
-		if err != nil {
+		var named error // of a file that could not be mapped: it has the whole path
+		err = m.openDirectory(os.DirFS(path), func(name string) (data []byte, err error) {
+			data, named = m.mapFile(filepath.Join(path, name))
+			return data, named
+		})
+		if err != nil && named == nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 	case strings.HasSuffix(strings.ToLower(path), ".gguf"):
