@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -82,6 +83,10 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 	defer l.closeNetwork()
 	if err := l.openNetwork(); err != nil {
 		return err
+	}
+	if !l.connection.IsConnected() { // it may come later, so this is no error
+		servers := userInfo.ReplaceAllString(strings.Join(l.natsURLs, ", "), "${1}"+concealed+"@")
+		l.log.Warn().AnErr("error", l.connection.LastError()).Str("servers", servers).Msg("NATS cannot be reached: nothing is served before it can")
 	}
 	l.start()
 	l.loop(signals)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -90,4 +91,17 @@ func TestUnusableChatTemplate(t *testing.T) {
 	s := serve(t, "serve", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)), "--num-shard", "1", "--max-batch-total-tokens", "1024", "--model-id", dir)
 	s.mustGenerate("Once upon a time", 3)
 	eventually(t, "the log warns", func() bool { return strings.Contains(s.logged(), "the model's chat template cannot be used") })
+}
+
+// Without its NATS the server waits, says so, and stops when it is told to.
+func TestNATSThatIsNotThere(t *testing.T) {
+	for _, arguments := range [][]string{{"serve", "--port", "0", "--max-batch-total-tokens", "1024"}, {"router", "--port", "0"}, {"node", "--max-batch-total-tokens", "1024"}} {
+		s, _ := launch(t, append(arguments, "--hostname", "127.0.0.1", "--nats-url", "nats://user:hush-hush@127.0.0.1:"+strconv.Itoa(freePort(t)))...)
+		go func() { s.done <- s.command.Wait() }()
+		eventually(t, "the log warns", func() bool { return strings.Contains(s.logged(), "NATS cannot be reached") })
+		s.command.Process.Signal(syscall.SIGTERM)
+		if code := s.exit(); code != 0 || strings.Contains(s.logged(), "hush-hush") {
+			t.Errorf("%v: exit code %d, want 0 and no password in:\n%s", arguments, code, s.logged())
+		}
+	}
 }

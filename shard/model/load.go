@@ -212,7 +212,7 @@ func (l *loader) matrix(name string, allRows, allColumns, rows, columns span, ch
 func (m *Model) anonymous(bytes int) ([]byte, error) {
 	data, err := unix.Mmap(-1, 0, max(bytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return nil, fmt.Errorf("map %d bytes: %w", bytes, err)
+		return nil, fmt.Errorf("take %d MiB of memory: %w: the machine, or a limit (ulimit -v), has less", bytes>>20, err)
 	}
 	m.memory = append(m.memory, data)
 	return data, nil

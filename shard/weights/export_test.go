@@ -77,3 +77,8 @@ func TensorCount(data []byte) int {
 	}
 	return len(file.tensors)
 }
+
+// Size returns the rows and columns of a tensor, 0 if there is none of this name that can be used.
+func (m *Model) Size(name string) (rows, columns int) {
+	return m.tensors[name].Rows, m.tensors[name].Columns
+}

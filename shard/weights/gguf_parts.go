@@ -10,7 +10,7 @@ import (
 )
 
 // partName is how llama.cpp's gguf-split names the parts of a model, counted from 1.
-var partName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})(\.[a-z]+)$`)
+var partName = regexp.MustCompile(`^(.*)-(\d{5})-of-(\d{5})(\.[A-Za-z]+)$`)
 
 // part reads what a file's name says of it; count 0: it says nothing.
 func part(name string) (stem string, number, count int, suffix string) {

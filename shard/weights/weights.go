@@ -175,11 +175,6 @@ func (m *Model) Names() []string {
 	return names
 }
 
-// Size returns the rows and columns of a tensor, 0 if there is none of this name that can be used.
-func (m *Model) Size(name string) (rows, columns int) {
-	return m.tensors[name].Rows, m.tensors[name].Columns
-}
-
 // Format returns the format of a tensor, F32 if there is none of this name.
 func (m *Model) Format(name string) cpu.Format { return m.tensors[name].Format }
 
