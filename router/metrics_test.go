@@ -21,7 +21,6 @@ var still = map[string]string{
 	"tgi_batch_filter_duration":   "there are no batches that are filtered",
 	"tgi_batch_decode_duration":   "groups do not decode text",
 	"tgi_request_skipped_tokens":  "nothing is speculated",
-	"lockstep_groups_lost_total":  "the fleet does not count it yet",
 }
 
 // scrape notes which families of a router have ever had a value, and returns all of them.
