@@ -43,7 +43,7 @@ var (
 func TestDocumentedCommandsAreUnderstood(t *testing.T) {
 	withoutEnvironment(t)
 	model, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")
-	for path, content := range map[string]string{filepath.Join(model, "config.json"): "{}", secret: "x\n"} {
+	for path, content := range map[string]string{filepath.Join(model, "config.json"): "{}", secret: "sixteen characters\n"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestDocumentedCommandsAreUnderstood(t *testing.T) {
 }
 
 // foreignFlags are those of other programs that documents name.
-var foreignFlags = []string{"build"} // docker-compose's
+var foreignFlags = []string{"build", "nkey"} // docker-compose's, nats's
 
 // Every flag, make target and script that a document names exists.
 func TestDocumentedNamesExist(t *testing.T) {

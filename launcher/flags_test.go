@@ -170,7 +170,7 @@ func TestEmptyVariables(t *testing.T) {
 	if len(names) < 60 {
 		t.Fatalf("found only %d variables: %v", len(names), names)
 	}
-	for _, arguments := range [][]string{{"serve"}, {"node"}, {"router", "--join", "10.0.0.1", "--insecure"}} {
+	for _, arguments := range [][]string{{"serve"}, {"node", "--insecure"}, {"router", "--join", "10.0.0.1", "--insecure"}} {
 		want, err := parse(arguments, io.Discard)
 		if err != nil {
 			t.Fatal(err)

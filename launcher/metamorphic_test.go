@@ -87,7 +87,10 @@ func (v variation) serve(t *testing.T) *server {
 	arguments := []string{"serve", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)),
 		"--max-total-tokens", strconv.Itoa(metamorphicTotalTokens), "--num-shard", strconv.Itoa(v.shards), "--threads", strconv.Itoa(v.threads),
 		"--max-batch-prefill-tokens", strconv.Itoa(v.prefillTokens), "--max-batch-size", strconv.Itoa(v.batchSize),
-		"--max-batch-total-tokens", strconv.Itoa(v.cacheTokens), "--admission", v.admission, "--kernels=" + v.kernels}
+		"--max-batch-total-tokens", strconv.Itoa(v.cacheTokens), "--admission", v.admission}
+	if v.kernels != "" {
+		arguments = append(arguments, "--kernels", v.kernels)
+	}
 	if !v.prefixCache {
 		arguments = append(arguments, "--disable-prefix-cache")
 	}
