@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"lockstep/router/api"
 )
 
 // headGrace is how long a connection that has sent no request yet is spared when a place is needed.
@@ -226,11 +228,5 @@ func clientAddress(conn net.Conn) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	address := remote.AddrPort().Addr().Unmap()
-	if address.Is6() {
-		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return address
+	return api.Client(remote.AddrPort().Addr())
 }

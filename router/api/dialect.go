@@ -97,6 +97,7 @@ func (s *Server) Handler(dialect Dialect) http.Handler {
 
 func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) {
 	answer := identify(w, r)
+	r = withClient(r)
 	if r.ContentLength != 0 {
 		// What no handler reads, net/http passes over, within this time.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyStepTimeout))

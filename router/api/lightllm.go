@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"lockstep/router/request"
 )
@@ -176,7 +177,7 @@ func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (r
 	if err != nil {
 		return nil, err
 	}
-	if ids, room := lightLLMMaxTextRunes*model.MaxTotalTokens, len([]rune(body.text)); room > ids {
+	if ids, room := lightLLMMaxTextRunes*model.MaxTotalTokens, utf8.RuneCountInString(body.text); room > ids {
 		return nil, invalid("prompt text length %d exceeds the limit of %d characters", room, ids)
 	}
 	ids := body.ids

@@ -219,7 +219,7 @@ func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
 		var refusal *request.Error
 		if b.echo && b.logprobs {
 			var encoding text.Encoding
-			encoding, refusal = s.encodeOffsets(ctx, job.model, p.text, special)
+			encoding, refusal = s.encodeOn(ctx, job.model, p.text, special, true)
 			p.ids, p.offsets = encoding.IDs, encoding.Offsets
 		} else {
 			p.ids, refusal = s.encodeWith(ctx, job.model, p.text, special)
@@ -261,7 +261,8 @@ func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (wr
 		conversation.AddGenerationPrompt = *b.generationPrompt
 	}
 	var failure error
-	refusal := s.onWorker(ctx, func() error {
+	refusal := s.onWorker(ctx, len(conversation.Messages), func(ctx context.Context) error {
+		conversation.Done = ctx.Done()
 		written, failure = model.Chat.Render(conversation)
 		return nil
 	})

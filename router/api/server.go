@@ -88,15 +88,15 @@ type Server struct {
 	all       *surface // describes all dialects
 	documents documents
 	started   time.Time
-	workers   chan struct{} // one element for each busy validation worker
-	permits   atomic.Int64  // in use
+	workers   *workers
+	permits   atomic.Int64 // in use
 	bodies    bodyBudget
 	decoding  chan struct{} // one element for each body that is being decoded
 }
 
 // New returns the server. It starts nothing.
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
-	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: make(chan struct{}, max(config.ValidationWorkers, 1))}
+	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: newWorkers(max(config.ValidationWorkers, 1))}
 	s.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit)
 	metrics.registry.MustRegister(loadCollector{backend.Load})

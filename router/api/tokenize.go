@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"lockstep/router/request"
 	"lockstep/router/text"
 )
 
@@ -41,7 +40,7 @@ func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 	model, refusal := s.waitModel(r.Context())
 	if refusal == nil {
 		var encoding text.Encoding
-		if encoding, refusal = s.encodeOffsets(r.Context(), model, body.Inputs, true); refusal == nil {
+		if encoding, refusal = s.encodeOn(r.Context(), model, body.Inputs, true, true); refusal == nil {
 			respond(w, http.StatusOK, jsonType, appendPlaces(nil, body.Inputs, encoding))
 			return
 		}
@@ -56,15 +55,6 @@ func hasMember(list []member, name string) bool {
 		}
 	}
 	return false
-}
-
-// encodeOffsets tokenises with the places of tokens.
-func (s *Server) encodeOffsets(ctx context.Context, model *Model, inputs string, special bool) (encoding text.Encoding, refusal *request.Error) {
-	refusal = s.onWorker(ctx, func() (err error) {
-		encoding, err = model.Tokenizer.EncodeOffsets(inputs, special)
-		return err
-	})
-	return encoding, refusal
 }
 
 // appendPlaces appends the array of {"id":…,"text":…,"start":…,"stop":…} of a text's tokens, whose places are in bytes.
@@ -125,7 +115,7 @@ func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 		s.refuseAsOpenAI(w, failure)
 		return
 	}
-	encoding, refusal := s.encodeOffsets(r.Context(), model, written, body.addsToChat())
+	encoding, refusal := s.encodeOn(r.Context(), model, written, body.addsToChat(), true)
 	if refusal != nil {
 		s.refuseAsOpenAI(w, refusal)
 		return
@@ -214,7 +204,15 @@ func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
 		s.refuseAsOpenAI(w, err)
 		return
 	}
-	prompt := model.Tokenizer.Decode(ids, false)
+	var prompt string
+	refusal = s.onWorker(r.Context(), len(ids), func(context.Context) error {
+		prompt = model.Tokenizer.Decode(ids, false)
+		return nil
+	})
+	if refusal != nil {
+		s.refuseAsOpenAI(w, refusal)
+		return
+	}
 	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"prompt":`), prompt), '}'))
 }
 

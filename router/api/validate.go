@@ -8,6 +8,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router/request"
+	"lockstep/router/text"
 )
 
 func invalid(format string, args ...any) *request.Error {
@@ -150,26 +151,18 @@ func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int
 	return s.encodeWith(ctx, model, inputs, true)
 }
 
-func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) (ids []int32, refusal *request.Error) {
-	refusal = s.onWorker(ctx, func() (err error) {
-		ids, err = model.Tokenizer.Encode(inputs, special)
-		return err
-	})
-	return ids, refusal
+func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) ([]int32, *request.Error) {
+	encoding, refusal := s.encodeOn(ctx, model, inputs, special, false)
+	return encoding.IDs, refusal
 }
 
-// onWorker tokenises once one of the validation workers is free.
-func (s *Server) onWorker(ctx context.Context, tokenize func() error) *request.Error {
-	select {
-	case s.workers <- struct{}{}:
-		defer func() { <-s.workers }()
-	case <-ctx.Done():
-		return clientLeft
-	}
-	if err := tokenize(); err != nil {
-		return invalid("tokenizer error %v", err)
-	}
-	return nil
+// encodeOn is encode with or without the places of tokens.
+func (s *Server) encodeOn(ctx context.Context, model *Model, inputs string, special, offsets bool) (encoding text.Encoding, refusal *request.Error) {
+	refusal = s.onWorker(ctx, len(inputs), func(ctx context.Context) (err error) {
+		encoding, err = model.Tokenizer.EncodeContext(ctx, inputs, special, offsets)
+		return err
+	})
+	return encoding, refusal
 }
 
 // TGI's watermark; it reads other values from the environment of its shards.

@@ -48,6 +48,7 @@ type Conversation struct {
 	Arguments    json.RawMessage // object: further variables, which go before all others
 	Now          time.Time       // zero stands for time.Now()
 	Limits       jinja.Limits
+	Done         <-chan struct{} // ends the rendering when it is closed; nil: never
 }
 
 // Error is a conversation that cannot become a prompt for its own shape.
@@ -97,7 +98,7 @@ func (t *Template) Render(c *Conversation) (string, error) {
 	} else if arguments != jinja.None {
 		return "", failf("arguments of a chat template must be an object")
 	}
-	options := jinja.Options{Limits: c.Limits, Now: c.Now}
+	options := jinja.Options{Limits: c.Limits, Now: c.Now, Done: c.Done}
 	if c.ContinueFinalMessage {
 		return t.continued(messages, variables, options)
 	}

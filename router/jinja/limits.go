@@ -63,7 +63,8 @@ func (l Limits) withDefaults() Limits {
 // Options of one call of Render.
 type Options struct {
 	Limits Limits
-	Now    time.Time // what strftime_now tells, in its own zone; zero stands for time.Now()
+	Done   <-chan struct{} // when it is closed, a LimitError ends the rendering; nil: never
+	Now    time.Time       // what strftime_now tells, in its own zone; zero stands for time.Now()
 }
 
 // Error is a template that does not parse or does not run. Message is worded as the reference words it where that is

@@ -128,3 +128,21 @@ func TestLimitsAreOptions(t *testing.T) {
 		}
 	}
 }
+
+// A rendering that nobody waits for any more ends.
+func TestRenderingEndsWhenDone(t *testing.T) {
+	template, err := jinja.Parse("{% for i in range(100000) %}{% set x = i + 1 %}{% endfor %}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	if _, err := template.Render(nil, jinja.Options{Done: done}); err != nil {
+		t.Errorf("got error %v while it is waited for", err)
+	}
+	close(done)
+	_, err = template.Render(nil, jinja.Options{Done: done})
+	var limit *jinja.LimitError
+	if !errors.As(err, &limit) {
+		t.Errorf("got error %v, want a LimitError", err)
+	}
+}

@@ -48,6 +48,7 @@ type run struct {
 	exported  map[string]Value // what the template assigned outside of scopes, for its blocks; nil without blocks
 	steps     int              // left
 	memory    int              // left
+	done      <-chan struct{}
 	depth     int
 	blockText Value // what the filter of a block is applied to
 }
@@ -56,7 +57,7 @@ type run struct {
 // *LimitError and *Error.
 func (t *Template) Render(variables map[string]Value, options Options) (string, error) {
 	limits := options.Limits.withDefaults()
-	r := &run{template: t, limits: limits, now: options.Now, variables: variables, steps: limits.Steps, memory: limits.MemoryBytes}
+	r := &run{template: t, limits: limits, now: options.Now, done: options.Done, variables: variables, steps: limits.Steps, memory: limits.MemoryBytes}
 	if len(t.blocks) > 0 {
 		r.exported = map[string]Value{}
 	}
@@ -69,11 +70,22 @@ func (t *Template) Render(variables map[string]Value, options Options) (string, 
 	return string(out.text), nil
 }
 
+// stepsPerCheck lie between two looks at whether the text is still wanted.
+const stepsPerCheck = 1 << 14
+
 // step pays for n operations.
 func (r *run) step(n int) error {
+	before := r.steps
 	r.steps -= n
-	if r.steps < 0 {
+	switch {
+	case r.steps < 0:
 		return &LimitError{"steps"}
+	case before/stepsPerCheck != r.steps/stepsPerCheck:
+		select {
+		case <-r.done:
+			return &LimitError{"time"}
+		default:
+		}
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package text
 
-import "strings"
+import (
+	"context"
+	"strings"
+)
 
 // A scanner returns the end of the match of its pattern that begins at text[i:], which must not be empty. The patterns
 // of this file match at every position, so the matches follow each other without gaps.
@@ -26,7 +29,7 @@ var scanners = map[string]scanner{
 // scannerSplitter splits by a scanner.
 type scannerSplitter struct{ scan scanner }
 
-func (s scannerSplitter) appendSplits(dst []span, text string, base int) ([]span, error) {
+func (s scannerSplitter) appendSplits(_ context.Context, dst []span, text string, base int) ([]span, error) {
 	for i := 0; i < len(text); {
 		end := s.scan(text, i)
 		dst = append(dst, span{base + i, base + end})

@@ -1,6 +1,7 @@
 package text
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,13 +11,17 @@ import (
 	"github.com/dlclark/regexp2/v2"
 )
 
-// matchTimeout bounds one search of a split pattern that has no scanner, because the engine may backtrack without end.
-const matchTimeout = 2 * time.Second
+// matchTimeout bounds one search of a split pattern that has no scanner, because the engine may backtrack without end. Between
+// searches the context is looked at, which bounds all of them.
+const matchTimeout = time.Second
+
+// ErrTakesLong is a text on which a split pattern backtracks for too long.
+var ErrTakesLong = errors.New("text: the tokenizer's split pattern takes too long on this text; shorten it, or break up what repeats in it")
 
 // splitter is one step of a pre-tokenizer. appendSplits appends the parts of text, none empty, in order; base is added
-// to their positions.
+// to their positions. It fails with ErrTakesLong, or where the context ends.
 type splitter interface {
-	appendSplits(dst []span, text string, base int) ([]span, error)
+	appendSplits(ctx context.Context, dst []span, text string, base int) ([]span, error)
 }
 
 // behavior says what becomes of the matches of a pattern.
@@ -48,7 +53,7 @@ func newSplit(pattern string, b behavior, invert bool) (splitter, error) {
 		return nil, fmt.Errorf("split pattern %q: %w", pattern, err)
 	}
 	expression.MatchTimeout = matchTimeout
-	find := func(dst []span, text string) ([]span, error) {
+	find := func(ctx context.Context, dst []span, text string) ([]span, error) {
 		at, runes := 0, 0 // the byte and the code point up to which text has been walked
 		walk := func(target int) int {
 			for ; runes < target; runes++ {
@@ -61,9 +66,12 @@ func newSplit(pattern string, b behavior, invert bool) (splitter, error) {
 		for ; match != nil; match, err = expression.FindNextMatch(match) {
 			start := walk(match.RuneIndex)
 			dst = append(dst, span{start, walk(match.RuneIndex + match.RuneLength)})
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 		}
-		if err != nil {
-			return nil, fmt.Errorf("text: split pattern: %w", err)
+		if err != nil { // the engine has no other error than that of time, and quotes the whole text in it
+			return nil, ErrTakesLong
 		}
 		return dst, nil
 	}
@@ -75,7 +83,7 @@ func newLiteralSplit(pattern string, b behavior, invert bool) (splitter, error) 
 	if pattern == "" {
 		return nil, errors.New("split pattern is empty")
 	}
-	find := func(dst []span, text string) ([]span, error) {
+	find := func(_ context.Context, dst []span, text string) ([]span, error) {
 		for at := 0; ; {
 			i := strings.Index(text[at:], pattern)
 			if i < 0 {
@@ -93,7 +101,7 @@ func newDigits(individual bool) splitter { return digitSplitter{individual} }
 
 type digitSplitter struct{ individual bool }
 
-func (d digitSplitter) appendSplits(dst []span, text string, base int) ([]span, error) {
+func (d digitSplitter) appendSplits(_ context.Context, dst []span, text string, base int) ([]span, error) {
 	start, inDigits := 0, false
 	for i, r := range text {
 		numeric := isNumeric(r)
@@ -142,7 +150,7 @@ func checkPattern(pattern string) error {
 
 // patternSplitter splits at the matches that find returns, which are in order and do not overlap.
 type patternSplitter struct {
-	find     func(dst []span, text string) ([]span, error)
+	find     func(ctx context.Context, dst []span, text string) ([]span, error)
 	behavior behavior
 	invert   bool // what does not match counts as match
 }
@@ -153,12 +161,12 @@ type section struct {
 	match bool
 }
 
-func (s patternSplitter) appendSplits(dst []span, text string, base int) ([]span, error) {
+func (s patternSplitter) appendSplits(ctx context.Context, dst []span, text string, base int) ([]span, error) {
 	if text == "" {
 		return dst, nil
 	}
 	var stack [64]span
-	matches, err := s.find(stack[:0], text)
+	matches, err := s.find(ctx, stack[:0], text)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package text
 
 import (
+	"context"
 	"errors"
 	"unicode/utf8"
 
@@ -64,24 +65,23 @@ func New(source protocol.TokenizerSource) (*Tokenizer, error) {
 }
 
 // Encode returns the ids of text. With addSpecialTokens the post-processor adds those that the model wants around a
-// prompt. Invalid UTF-8 counts as U+FFFD, one for each maximal invalid sequence. The time is near linear in the text.
-// The only error is a split pattern that ran out of time.
+// prompt. Invalid UTF-8 counts as U+FFFD, one for each maximal invalid sequence. The time is near linear in the text, but for
+// split patterns that backtrack. The only error is ErrTakesLong.
 func (t *Tokenizer) Encode(text string, addSpecialTokens bool) ([]int32, error) {
-	e := encoder{tokenizer: t, ids: make([]int32, 0, len(text)/3+8)}
-	if err := e.encode(text); err != nil {
-		return nil, err
-	}
-	e.postProcess(addSpecialTokens)
-	return e.ids, nil
+	encoding, err := t.EncodeContext(context.Background(), text, addSpecialTokens, false)
+	return encoding.IDs, err
 }
 
 // EncodeOffsets is Encode with the offsets of every id.
 func (t *Tokenizer) EncodeOffsets(text string, addSpecialTokens bool) (Encoding, error) {
-	e := encoder{
-		tokenizer: t,
-		ids:       make([]int32, 0, len(text)/3+8),
-		offsets:   make([][2]int32, 0, len(text)/3+8),
-		wants:     true,
+	return t.EncodeContext(context.Background(), text, addSpecialTokens, true)
+}
+
+// EncodeContext is Encode, with or without offsets, until the context ends, whose error is returned then.
+func (t *Tokenizer) EncodeContext(ctx context.Context, text string, addSpecialTokens, offsets bool) (Encoding, error) {
+	e := encoder{ctx: ctx, tokenizer: t, ids: make([]int32, 0, len(text)/3+8), wants: offsets}
+	if offsets {
+		e.offsets = make([][2]int32, 0, len(text)/3+8)
 	}
 	if err := e.encode(text); err != nil {
 		return Encoding{}, err
@@ -129,8 +129,12 @@ func (t *Tokenizer) exists(id int32) bool {
 	return id >= 0 && int(id) < len(t.present) && t.present[id]
 }
 
+// wordsPerCheck lie between two looks at the context.
+const wordsPerCheck = 1024
+
 // encoder holds the state of one Encode.
 type encoder struct {
+	ctx       context.Context
 	tokenizer *Tokenizer
 	ids       []int32
 	offsets   [][2]int32
@@ -175,12 +179,15 @@ func (e *encoder) encode(text string) error {
 func (e *encoder) encodePiece(piece string, aligned []alignment) error {
 	t := e.tokenizer
 	spans, next := append(e.spans[:0], span{0, len(piece)}), e.spare[:0]
-	spans, next, err := splitSpans(t.splits, piece, spans, next)
+	spans, next, err := splitSpans(e.ctx, t.splits, piece, spans, next)
 	if err != nil {
 		return err
 	}
 	e.spans, e.spare = spans, next
-	for _, s := range spans {
+	for i, s := range spans {
+		if i%wordsPerCheck == 0 && e.ctx.Err() != nil {
+			return e.ctx.Err()
+		}
 		word, aligned := piece[s.start:s.end], slice(aligned, s)
 		if t.marker.space == "" {
 			e.encodeWord(word, aligned)
@@ -192,11 +199,11 @@ func (e *encoder) encodePiece(piece string, aligned []alignment) error {
 }
 
 // splitSpans cuts each of spans by all the steps in turn. It writes to both slices and returns the result first.
-func splitSpans(steps []splitter, text string, spans, spare []span) (parts, rest []span, err error) {
+func splitSpans(ctx context.Context, steps []splitter, text string, spans, spare []span) (parts, rest []span, err error) {
 	for _, step := range steps {
 		spare = spare[:0]
 		for _, s := range spans {
-			if spare, err = step.appendSplits(spare, text[s.start:s.end], s.start); err != nil {
+			if spare, err = step.appendSplits(ctx, spare, text[s.start:s.end], s.start); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -209,7 +216,7 @@ func splitSpans(steps []splitter, text string, spans, spare []span) (parts, rest
 func (e *encoder) encodeMarked(word string, aligned []alignment) error {
 	t := e.tokenizer
 	word, aligned = t.marker.mark(word, aligned)
-	parts, _, err := splitSpans(t.markedSplits, word, []span{{0, len(word)}}, nil)
+	parts, _, err := splitSpans(e.ctx, t.markedSplits, word, []span{{0, len(word)}}, nil)
 	if err != nil {
 		return err
 	}
