@@ -214,7 +214,7 @@ func (c *connection) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// CloseWrite lets net/http and crypto/tls end an answer before the connection.
+// CloseWrite lets net/http end its answer before the connection, which a client that still sends would not see otherwise.
 func (c *connection) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

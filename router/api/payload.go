@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	// bodiesBytes, or bodiesOfPayload bodies of the longest kind if that is more, bounds the bytes that bodies of all
-	// requests hold together, each from its first byte until its request is over. Beyond that requests are overload.
+	// bodiesBytes, bodiesOfPayload bodies of the longest kind, or bodyOfPermit for each request that there may be, whichever
+	// is most, bounds the bytes that bodies of all requests hold together, each from its first byte until its request is
+	// over. Beyond that requests are overload.
 	bodiesBytes     = 128 << 20
 	bodiesOfPayload = 4
+	bodyOfPermit    = 64 << 10
 	// bodyTimeout bounds how long a client may take for the body, bodyStepTimeout for each bodyStepBytes of it.
 	bodyTimeout     = 2 * time.Minute
 	bodyStepTimeout = 20 * time.Second

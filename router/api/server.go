@@ -98,7 +98,7 @@ type Server struct {
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: newWorkers(max(config.ValidationWorkers, 1))}
 	s.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
-	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit)
+	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit, bodyOfPermit*int64(config.Permits))
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
 		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), s.describedBy(TGI)),
