@@ -61,7 +61,7 @@ type routerFlags struct {
 	TLSClientCA           []string `name:"tls-client-ca" guards:"clients need no certificate" env:"LOCKSTEP_TLS_CLIENT_CA" placeholder:"FILE" help:"Clients must show a certificate of one of these authorities."`
 	TLSCRL                []string `name:"tls-crl" guards:"revoked certificates are accepted" env:"LOCKSTEP_TLS_CRL" placeholder:"FILE" help:"Revocation lists of these authorities."`
 	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"8192" help:"Open connections of each address; more wait to be accepted."`
-	PayloadLimit          int      `env:"PAYLOAD_LIMIT" help:"Largest request body in bytes. Default: 2097152, or 2000000 with --tgi-version 3, as each TGI has it."`
+	PayloadLimit          int      `env:"PAYLOAD_LIMIT" help:"Largest request body in bytes. Default: 2097152, or 2000000 with --tgi-version 3."`
 }
 
 // nodeFlags say how this node runs and whom it works with.

@@ -41,7 +41,8 @@ func TestKeyBeforeBody(t *testing.T) {
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
 	url, _ := startRouter(t, natsURL, router.Config{APIKeys: []string{"sesame"}})
 	for _, path := range bodyRoutes {
-		for _, headers := range []string{"Content-Length: 2000000\r\n", "Expect: 100-continue\r\nContent-Length: 100\r\n"} {
+		for _, headers := range []string{"Content-Length: 2000000\r\n", "Content-Length: 100000\r\n", "Content-Length: 10\r\n",
+			"Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\nContent-Length: 100\r\n"} {
 			conn := sendHead(t, url, path, headers)
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil || response.StatusCode != http.StatusUnauthorized {

@@ -52,8 +52,10 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 	}
 	defer conn.Close()
 
-	metrics := api.NewMetrics(api.MetricsConfig{MaxInputLength: orElse(config.MaxInputLength, 1024), MaxTotalTokens: orElse(config.MaxTotalTokens, 2048),
-		TGIVersion: api.TGIVersion(config.TGIVersion), Build: config.Build})
+	metrics := api.NewMetrics(api.MetricsConfig{
+		MaxInputLength: orElse(config.MaxInputLength, 1024), MaxTotalTokens: orElse(config.MaxTotalTokens, 2048),
+		TGIVersion: api.TGIVersion(config.TGIVersion), Build: config.Build,
+	})
 	backend := newBackend(&config)
 	backend.fleet, err = fleet.New(conn, fleet.Config{
 		Router: wireName, QueueLimit: config.queueLimit(), QueueTimeout: seconds(config.QueueTimeout),

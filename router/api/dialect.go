@@ -80,7 +80,7 @@ func (f *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !f.knows(r.URL.Path, r.Method):
 	case f.locked(r):
-		serve = f.refuse
+		serve = unread(f.refuse)
 	default:
 		serve = f.echo.ServeHTTP
 	}

@@ -105,7 +105,8 @@ func (s *Server) serveModel(w http.ResponseWriter, r *http.Request) {
 	case model == nil:
 		s.refuseAsOpenAI(w, errNoModel)
 	case id != model.Card.ModelID && "/"+id != model.Card.ModelID: // a path's first slash is easily lost
-		respondOpenAI(w, &openAIError{status: http.StatusNotFound, param: "model", code: "model_not_found", message: fmt.Sprintf("The model %q does not exist.", quoted(id))})
+		respondOpenAI(w, &openAIError{status: http.StatusNotFound, param: "model", code: "model_not_found",
+			message: fmt.Sprintf("The model %q does not exist.", quoted(id))})
 	default:
 		respond(w, http.StatusOK, jsonType, s.appendModel(nil, model))
 	}

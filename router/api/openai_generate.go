@@ -61,7 +61,9 @@ func (s *Server) openAIData(w http.ResponseWriter, r *http.Request) ([]byte, err
 	if !ok {
 		return data, err
 	}
-	code := map[int]string{http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusRequestEntityTooLarge: "request_too_large"}[plain.status]
+	code := map[int]string{
+		http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusRequestEntityTooLarge: "request_too_large",
+	}[plain.status]
 	return nil, &openAIError{status: plain.status, message: plain.text, code: code}
 }
 
@@ -243,7 +245,8 @@ func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (wr
 	arguments, _ := members(b.templateArguments)
 	for _, argument := range arguments {
 		if model.Chat.Gives(argument.name) {
-			return "", wrongValue("chat_template_kwargs."+argument.name, "the server gives this to the template; use the request's own field, where there is one.")
+			return "", wrongValue("chat_template_kwargs."+argument.name,
+				"the server gives this to the template; use the request's own field, where there is one.")
 		}
 	}
 	conversation := &chat.Conversation{
@@ -332,7 +335,8 @@ func contextExceeded(chat bool, model *Model, prompt, newTokens int) *openAIErro
 	param, wanted, shorter := "prompt", "(%d in your prompt; %d for the completion)", "Please reduce your prompt; or completion length."
 	resulted, shorten := "your prompt resulted in", "Please reduce the length of your prompt."
 	if chat {
-		param, wanted, shorter = "messages", "(%d in the messages, %d in the completion)", "Please reduce the length of the messages or completion."
+		param, wanted = "messages", "(%d in the messages, %d in the completion)"
+		shorter = "Please reduce the length of the messages or completion."
 		resulted, shorten = "your messages resulted in", "Please reduce the length of the messages."
 	}
 	message := fmt.Sprintf("This model's maximum context length is %d tokens. However, ", model.MaxTotalTokens)

@@ -29,6 +29,20 @@ var (
 	errBodiesFull  = errors.New("too many bytes of bodies are held")
 )
 
+// unread lets refuse answer at once, whatever of the body has come. A short body is passed over afterwards, any other ends the
+// connection.
+func unread(refuse http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.ContentLength < 0 || r.ContentLength > drainBytes:
+			w.Header()["Connection"] = []string{"close"}
+		case r.ContentLength > 0:
+			http.NewResponseController(w).EnableFullDuplex() // else net/http passes over it first
+		}
+		refuse(w, r)
+	}
+}
+
 // bodyBudget counts the bytes of bodies against a limit.
 type bodyBudget struct {
 	limit int64

@@ -96,7 +96,8 @@ type Server struct {
 
 // New returns the server. It starts nothing.
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
-	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now(), workers: newWorkers(max(config.ValidationWorkers, 1))}
+	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now()}
+	s.workers = newWorkers(max(config.ValidationWorkers, 1))
 	s.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit, bodyOfPermit*int64(config.Permits))
 	metrics.registry.MustRegister(loadCollector{backend.Load})

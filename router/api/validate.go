@@ -157,8 +157,9 @@ func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, sp
 }
 
 // encodeOn is encode with or without the places of tokens.
-func (s *Server) encodeOn(ctx context.Context, model *Model, inputs string, special, offsets bool) (encoding text.Encoding, refusal *request.Error) {
-	refusal = s.onWorker(ctx, len(inputs), func(ctx context.Context) (err error) {
+func (s *Server) encodeOn(ctx context.Context, model *Model, inputs string, special, offsets bool) (text.Encoding, *request.Error) {
+	var encoding text.Encoding
+	refusal := s.onWorker(ctx, len(inputs), func(ctx context.Context) (err error) {
 		encoding, err = model.Tokenizer.EncodeContext(ctx, inputs, special, offsets)
 		return err
 	})

@@ -57,7 +57,8 @@ type run struct {
 // *LimitError and *Error.
 func (t *Template) Render(variables map[string]Value, options Options) (string, error) {
 	limits := options.Limits.withDefaults()
-	r := &run{template: t, limits: limits, now: options.Now, done: options.Done, variables: variables, steps: limits.Steps, memory: limits.MemoryBytes}
+	r := &run{template: t, limits: limits, now: options.Now, done: options.Done, variables: variables,
+		steps: limits.Steps, memory: limits.MemoryBytes}
 	if len(t.blocks) > 0 {
 		r.exported = map[string]Value{}
 	}
