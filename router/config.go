@@ -99,7 +99,7 @@ type Config struct {
 	MaxConnections int `json:"max_connections"`
 	// Version is what /info says. Default: TGI's, "0.9.4" or "3.3.7".
 	Version string `json:"version"`
-	// Build is the version of this program, for lockstep_build_info.
+	// Build is the version of this program.
 	Build string `json:"build,omitempty"`
 }
 
@@ -199,7 +199,7 @@ func (c *Config) api() api.Config {
 	return api.Config{
 		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences, MaxClientBatchSize: c.MaxClientBatchSize,
 		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
-		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version,
+		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version, Build: c.Build,
 		TGIVersion: api.TGIVersion(c.TGIVersion), OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
 		Dialect: api.Dialect(c.Dialect), DefaultDialect: api.Dialect(c.DefaultDialect),
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),

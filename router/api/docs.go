@@ -111,7 +111,7 @@ func (s *Server) openAPIOptions() openapi.Options {
 	c := &s.config
 	o := openapi.Options{
 		TGI3: s.three(), OldLightLLMErrors: c.OldLightLLMErrors, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
-		MaxClientBatchSize: c.MaxClientBatchSize, MaxAnswers: min(openAIMaxChoices, c.Permits),
+		Build: c.Build, MaxClientBatchSize: c.MaxClientBatchSize, MaxAnswers: min(openAIMaxChoices, c.Permits),
 	}
 	if model := s.backend.Model(); model != nil {
 		o.ModelID, o.MaxInputTokens, o.MaxTotalTokens = model.Card.ModelID, model.MaxInputLength, model.MaxTotalTokens

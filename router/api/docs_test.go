@@ -108,3 +108,15 @@ func TestPageFiles(t *testing.T) {
 		t.Errorf("another file: %d", w.Code)
 	}
 }
+
+// Beside the server's own name stands its own version, not that of a server whose clients it serves.
+func TestOwnVersion(t *testing.T) {
+	s := newTestServer(Config{Dialect: Auto, DefaultDialect: TGI, Version: "0.9.4", Build: "v12.3"})
+	for _, path := range []string{"/version", "/openapi.json", "/mindie/openapi.json"} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, `"version":"v12.3"`) {
+			t.Errorf("%s: %d %.300s", path, w.Code, body)
+		}
+	}
+}

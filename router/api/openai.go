@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -127,5 +128,5 @@ func (s *Server) appendModel(b []byte, model *Model) []byte {
 }
 
 func (s *Server) serveVersion(w http.ResponseWriter, _ *http.Request) {
-	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"version":`), s.config.Version), '}'))
+	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"version":`), cmp.Or(s.config.Build, "unknown")), '}'))
 }

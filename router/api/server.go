@@ -35,7 +35,8 @@ type Config struct {
 	MaxWaitingTokens   int
 	PayloadLimit       int64
 	CORSAllowOrigin    []string
-	Version            string
+	Version            string // that of TGI, for its /info
+	Build              string // that of this program
 	// TGIVersion is whose form TGI's dialect has; empty: TGI094.
 	TGIVersion TGIVersion
 	// Dialect answers all requests; Auto: DefaultDialect, unless path or body tell another (dialect.go).

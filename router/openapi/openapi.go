@@ -37,6 +37,8 @@ type Options struct {
 	MaxClientBatchSize int
 	MaxAnswers         int // of one request of OpenAI's
 
+	Build string // the version of this program; empty: none is named
+
 	ModelID        string
 	MaxInputTokens int
 	MaxTotalTokens int
@@ -132,7 +134,7 @@ func (a *assembly) document(intro, server string) []byte {
 	d.set("openapi", a.common.values["openapi"])
 	info := a.common.object("info")
 	info.set("description", intro)
-	info.set("version", a.options.version())
+	info.set("version", cmp.Or(a.options.Build, "unknown"))
 	d.set("info", info)
 	if server != "" {
 		entry := newObject()
@@ -185,7 +187,7 @@ func (a *assembly) needed(components *object) *object {
 	return components
 }
 
-func (o Options) version() string {
+func (o Options) tgiVersion() string {
 	if o.TGI3 {
 		return "3.3.7"
 	}
@@ -211,7 +213,7 @@ func (o Options) fill(document *object) {
 	if o.MaxTotalTokens > 0 {
 		total = strconv.Itoa(o.MaxTotalTokens)
 	}
-	words := strings.NewReplacer("$max_total_tokens", total, "$tgi_version", o.version(), "$model_id", cmp.Or(o.ModelID, "the-model"))
+	words := strings.NewReplacer("$max_total_tokens", total, "$tgi_version", o.tgiVersion(), "$model_id", cmp.Or(o.ModelID, "the-model"))
 	var visit func(value any) any
 	visit = func(value any) any {
 		switch v := value.(type) {
