@@ -57,7 +57,10 @@ func newBench(t *testing.T, config fleet.Config) *bench {
 		t.Fatal("the broker does not start")
 	}
 	b := &bench{t: t, url: broker.ClientURL()}
-	config.Router, config.ResumeTimeout = protocol.RouterName("router", "1"), 10*time.Second
+	config.Router = protocol.RouterName("router", "1")
+	if config.ResumeTimeout == 0 {
+		config.ResumeTimeout = 10 * time.Second
+	}
 	if config.QueueLimit == 0 {
 		config.QueueLimit = 1000
 	}

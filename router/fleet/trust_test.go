@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"lockstep/protocol"
 	"lockstep/router/fleet"
@@ -139,5 +140,36 @@ func TestStalledGroupIsAvoided(t *testing.T) {
 		}
 		disturb.end()
 		both()
+	}
+}
+
+// A model that takes longer to load than requests wait without a group is waited for, if it says so: its restart is no
+// absence.
+func TestSlowRestartIsWaitedFor(t *testing.T) {
+	for _, back := range []time.Duration{0, 5 * time.Second} {
+		b := newBench(t, fleet.Config{ResumeTimeout: 100 * time.Millisecond})
+		g := b.group(fleettest.Options{Name: "a", Incarnation: 1, Back: back})
+		_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
+		first, err, outcome := events.Take(nil, nil, nil)
+		if err != nil || outcome != request.Got {
+			t.Fatal(err, outcome)
+		}
+		g.Kill(true)
+		if back == 0 {
+			if _, err := b.all(events); err == nil || err.Class != request.Generation {
+				t.Errorf("a request whose group is gone for good: got %v", err)
+			}
+			continue
+		}
+		b.eventually("others have been given up by then", func() bool {
+			_, other, _ := b.fleet.Submit(&request.Request{Prompt: ids(1, 3), MaxNewTokens: 1, CardDigest: "of no group"})
+			_, err := b.all(other)
+			return err != nil && err.Class == request.Unavailable
+		})
+		b.group(fleettest.Options{Name: "a", Incarnation: 2})
+		tokens, err := b.all(events)
+		if err != nil || len(first)+len(tokens) != 400 {
+			t.Errorf("got %d tokens, %v", len(first)+len(tokens), err)
+		}
 	}
 }

@@ -34,6 +34,8 @@ type Options struct {
 	LoseFrame func(number uint64) bool
 	// Refuse, when not nil, tells which requests are refused, and why.
 	Refuse func(protocol.Request) *protocol.Error
+	// Back is how long a group that is killed with a word says that its next incarnation will take.
+	Back time.Duration
 	// Miscount, when not nil, changes what the group says that it holds of a router.
 	Miscount func(protocol.Account) protocol.Account
 	// Report, when not nil, changes what the group says of its load.
@@ -196,7 +198,7 @@ func (g *Group) Kill(tell bool) {
 		subscription.Unsubscribe()
 	}
 	if tell {
-		data, _ := json.Marshal(protocol.Down{GroupRef: g.ref, Reason: "killed by a test"})
+		data, _ := json.Marshal(protocol.Down{GroupRef: g.ref, Reason: "killed by a test", BackSeconds: g.options.Back.Seconds()})
 		g.conn.Publish(protocol.DownSubject(g.ref.Group), data)
 	}
 	g.conn.FlushTimeout(time.Second)
