@@ -176,3 +176,32 @@ func TestHalfClosedProbes(t *testing.T) {
 		}
 	}
 }
+
+// Slow bodies that take all places of a door make room for a newcomer once they are late.
+func TestSlowBodiesMakeRoom(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{MaxConnections: 4})
+	var slow []net.Conn
+	for _, from := range []string{"127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"} {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := dialer.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		slow = append(slow, conn)
+	}
+	for range 2 {
+		if status, _ := fetch(t, url+"/health"); status != 200 {
+			t.Errorf("got status %d", status)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	}
+	slow[0].SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := slow[0].Read(make([]byte, 1)); err == nil {
+		t.Error("the slowest body kept its place")
+	}
+}

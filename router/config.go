@@ -95,7 +95,7 @@ type Config struct {
 	// Listeners are more addresses, each with a dialect of its own.
 	Listeners []Listener `json:"listeners"`
 	// MaxConnections bounds the open connections of each listener, and half of it those of one client address. A newcomer gets
-	// the place of one that waits for a request; while there is none it waits to be accepted. Default 8192.
+	// the place of one that waits for its client; while there is none it waits to be accepted. Default 8192.
 	MaxConnections int `json:"max_connections"`
 	// Version is what /info says. Default: TGI's, "0.9.4" or "3.3.7".
 	Version string `json:"version"`

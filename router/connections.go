@@ -2,6 +2,7 @@ package router
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -13,31 +14,32 @@ import (
 	"lockstep/router/api"
 )
 
-// headGrace is how long a connection that has sent no request yet is spared when a place is needed.
-const headGrace = 2 * time.Second
+// clientGrace is how long a connection is spared, when a place is needed, that has sent no request yet or sends a body.
+const clientGrace = 2 * time.Second
 
 // connections are those of a door, of which there are never more than most, and never more than ofAddress from one
 // client address (an IPv6 address counts by its first 64 bits). When all places are taken a newcomer gets that of a
-// connection on which no request is under way: the oldest that never sent one, else the longest idle one. While there is
-// no such connection a newcomer waits; one whose address has too many is closed.
+// connection that waits for its client: the oldest that never sent a request, else the longest idle one, else that whose body
+// has been coming for longest. While there is no such connection a newcomer waits; one whose address has too many is closed.
 type connections struct {
 	net.Listener
 	most, ofAddress int
-	grace           time.Duration // headGrace; tests change it
+	grace           time.Duration // clientGrace; tests change it
 	plain           bool          // no TLS is spoken
 
-	mu      sync.Mutex // guards all below
-	open    int
-	from    map[netip.Addr]int
-	silent  list.List // of *connection that have sent no request yet, the oldest first
-	idle    list.List // of *connection between two requests, the longest first
-	room    chan struct{}
-	closed  chan struct{}
-	closing sync.Once
+	mu        sync.Mutex // guards all below
+	open      int
+	from      map[netip.Addr]int
+	silent    list.List // of *connection that have sent no request yet, the oldest first
+	idle      list.List // of *connection between two requests, the longest first
+	receiving list.List // of *connection over which a body comes, the longest first
+	room      chan struct{}
+	closed    chan struct{}
+	closing   sync.Once
 }
 
 func newConnections(listener net.Listener, most int, plain bool) *connections {
-	return &connections{Listener: listener, most: most, ofAddress: max(most/2, 1), grace: headGrace, plain: plain,
+	return &connections{Listener: listener, most: most, ofAddress: max(most/2, 1), grace: clientGrace, plain: plain,
 		from: map[netip.Addr]int{}, room: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
@@ -47,7 +49,7 @@ type connection struct {
 	owner   *connections
 	address netip.Addr
 	since   time.Time     // when it came into its list
-	list    *list.List    // nil while a request is under way
+	list    *list.List    // nil while a request is worked on
 	element *list.Element // its place there
 	gone    bool
 	begun   bool // something was read; for the reader alone
@@ -61,24 +63,28 @@ func (cs *connections) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &connection{Conn: conn, owner: cs, address: clientAddress(conn)}
-		for {
-			evicted, admitted, wait := cs.admit(c)
-			if evicted != nil {
-				evicted.Conn.Close()
-			}
-			if admitted {
-				return c, nil
-			}
-			if !wait {
-				conn.Close()
-				break
-			}
-			select {
-			case <-cs.room:
-			case <-cs.closed:
-				conn.Close()
-				return nil, net.ErrClosed
-			}
+		if cs.place(c) {
+			return c, nil
+		}
+		conn.Close()
+	}
+}
+
+// place waits until a newcomer has a place; false: it gets none.
+func (cs *connections) place(c *connection) bool {
+	for {
+		evicted, admitted, wait := cs.admit(c)
+		if evicted != nil {
+			evicted.Conn.Close()
+		}
+		if !wait {
+			return admitted
+		}
+		select {
+		case <-cs.room:
+		case <-time.After(clientGrace): // somebody may be late now
+		case <-cs.closed:
+			return false
 		}
 	}
 }
@@ -117,23 +123,23 @@ func (cs *connections) longestWaiting(eligible func(*connection) bool) *connecti
 		}
 		return nil
 	}
-	silent := first(&cs.silent)
-	if silent != nil && time.Since(silent.since) >= cs.grace {
+	silent, idle, receiving := first(&cs.silent), first(&cs.idle), first(&cs.receiving)
+	late := func(c *connection) bool { return c != nil && time.Since(c.since) >= cs.grace }
+	switch {
+	case late(silent):
 		return silent
-	}
-	if idle := first(&cs.idle); idle != nil {
+	case idle != nil:
 		return idle
+	case late(receiving):
+		return receiving
 	}
 	return silent
 }
 
 // note is for http.Server.ConnState: it keeps the lists. A connection is active once the head of a request is complete.
 func (cs *connections) note(conn net.Conn, state http.ConnState) {
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
-	}
-	c, ok := conn.(*connection)
-	if !ok {
+	c := beneath(conn)
+	if c == nil {
 		return
 	}
 	cs.mu.Lock()
@@ -146,6 +152,34 @@ func (cs *connections) note(conn net.Conn, state http.ConnState) {
 		c.leave()
 		c.enter(&cs.idle)
 		cs.signal() // a newcomer that waits can have its place
+	}
+}
+
+// beneath finds the connection under one of net/http's, nil if there is none.
+func beneath(conn net.Conn) *connection {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	c, _ := conn.(*connection)
+	return c
+}
+
+// withConnection is for http.Server.ConnContext.
+func withConnection(ctx context.Context, conn net.Conn) context.Context {
+	if c := beneath(conn); c != nil {
+		return context.WithValue(ctx, api.ConnectionKey{}, api.Connection(c))
+	}
+	return ctx
+}
+
+// Receiving notes that a body begins to come, or comes no more.
+func (c *connection) Receiving(body bool) {
+	c.owner.mu.Lock()
+	defer c.owner.mu.Unlock()
+	c.leave()
+	if body && !c.gone {
+		c.enter(&c.owner.receiving)
+		c.owner.signal()
 	}
 }
 

@@ -69,7 +69,7 @@ func (ds doors) close() {
 // furnish gives each door its server.
 func (ds doors) furnish(handler *api.Server, log zerolog.Logger) {
 	for _, d := range ds {
-		d.server = &http.Server{Handler: handler.Handler(d.dialect), ConnState: d.listener.note, ReadHeaderTimeout: readHeaderTimeout,
+		d.server = &http.Server{Handler: handler.Handler(d.dialect), ConnState: d.listener.note, ConnContext: withConnection, ReadHeaderTimeout: readHeaderTimeout,
 			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(log, "", 0)}
 	}
 }

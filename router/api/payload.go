@@ -67,6 +67,13 @@ func (b *bodyBudget) release(answer *identified) {
 	}
 }
 
+// Connection is told when a body begins to come over it, and when nothing more is read of that. It is the value of
+// ConnectionKey in the context of its requests; where there is none nobody is told.
+type Connection interface{ Receiving(bool) }
+
+// ConnectionKey is the key of a Connection in contexts.
+type ConnectionKey struct{}
+
 // receivedBody is a body as far as it came, or why not all of it did.
 type receivedBody struct {
 	data []byte
@@ -98,6 +105,10 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, body *receivedB
 	case !s.bodies.fits(max(r.ContentLength, 0)):
 		body.err = errBodiesFull
 		return
+	}
+	if c, ok := r.Context().Value(ConnectionKey{}).(Connection); ok {
+		c.Receiving(true)
+		defer c.Receiving(false)
 	}
 	control, end := http.NewResponseController(w), time.Now().Add(bodyTimeout)
 	for step := 0; ; {
