@@ -52,6 +52,40 @@ func TestKeyBeforeBody(t *testing.T) {
 	}
 }
 
+// Behind a refusal the connection goes on, unless the body does not come: then what follows is no request.
+func TestConnectionsBehindRefusals(t *testing.T) {
+	t.Parallel()
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	url, _ := startRouter(t, natsURL, router.Config{APIKeys: []string{"sesame"}})
+	const head, body = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 49\r\n", `{"inputs":"Once","parameters":{"max_new_tokens":1}}`
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	answers := bufio.NewReader(conn)
+	for i := range 100 {
+		key, want := "", http.StatusUnauthorized
+		if i%10 == 9 {
+			key, want = "Authorization: Bearer sesame\r\n", http.StatusOK
+		}
+		fmt.Fprintf(conn, "%s%s\r\n%s", strings.Replace(head, "49", fmt.Sprint(len(body)), 1), key, body)
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil || response.StatusCode != want {
+			t.Fatalf("request %d: got %v and error %v, want status %d", i, response, err, want)
+		}
+		io.Copy(io.Discard, response.Body)
+	}
+	stalled := sendHead(t, url, "/generate", "Content-Length: 500\r\n")
+	io.WriteString(stalled, "GET /info HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer, err := io.ReadAll(stalled)
+	if err != nil || strings.Count(string(answer), "HTTP/1.1 ") != 1 {
+		t.Errorf("a body that does not come: got %q and error %v, want one answer and the end", answer, err)
+	}
+}
+
 // Bodies hold no more bytes together than they may. Beyond that each dialect says that it is overloaded, in its own words,
 // and reads nothing more; who leaves makes room.
 func TestBodiesInFlightAreBounded(t *testing.T) {

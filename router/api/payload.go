@@ -22,6 +22,8 @@ const (
 	bodyStepBytes   = 64 << 10
 	// drainBytes is how much of a body that is too long net/http still reads, so that its connection can be used again.
 	drainBytes = 256 << 10
+	// drainTimeout bounds how long the rest of a body may take that is refused for want of a key.
+	drainTimeout = 2 * time.Second
 )
 
 var (
@@ -29,17 +31,28 @@ var (
 	errBodiesFull  = errors.New("too many bytes of bodies are held")
 )
 
-// unread lets refuse answer at once, whatever of the body has come. A short body is passed over afterwards, any other ends the
-// connection.
+// unread lets refuse answer at once, whatever of the body has come; net/http would pass over it first. Behind the answer a
+// short body is passed over within drainTimeout; a long one, or one that does not come, ends the connection.
 func unread(refuse http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
 		switch {
-		case r.ContentLength < 0 || r.ContentLength > drainBytes:
+		case r.ContentLength == 0 || r.Header.Get("Expect") != "": // net/http ends the connection of one who asks before sending
+			refuse(w, r)
+			return
+		case r.ContentLength < 0 || r.ContentLength > drainBytes || control.EnableFullDuplex() != nil:
 			w.Header()["Connection"] = []string{"close"}
-		case r.ContentLength > 0:
-			http.NewResponseController(w).EnableFullDuplex() // else net/http passes over it first
+			refuse(w, r)
+			return
 		}
 		refuse(w, r)
+		control.Flush()
+		control.SetReadDeadline(time.Now().Add(drainTimeout))
+		// Not left to net/http: in full duplex it would go on behind an incomplete body.
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		control.SetReadDeadline(time.Time{})
 	}
 }
 
