@@ -24,7 +24,14 @@ var bodyRoutes = []string{
 // sendHead begins a request over a connection of its own and returns the connection.
 func sendHead(t *testing.T, url, path, headers string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	return sendHeadFrom(t, "127.0.0.1", url, path, headers)
+}
+
+// sendHeadFrom is sendHead of a client with another address.
+func sendHeadFrom(t *testing.T, address, url, path, headers string) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	conn, err := dialer.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +93,8 @@ func TestConnectionsBehindRefusals(t *testing.T) {
 	}
 }
 
-// Bodies hold no more bytes together than they may. Beyond that each dialect says that it is overloaded, in its own words,
-// and reads nothing more; who leaves makes room.
+// Bodies hold no more bytes together than they may, and those of one client half of that. Beyond it each dialect says that it
+// is overloaded, in its own words, and reads nothing more; who leaves makes room.
 func TestBodiesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
@@ -96,8 +103,8 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 	url, _ := startRouter(t, natsURL, router.Config{PayloadLimit: 64 << 20})
 	var held []net.Conn
 	piece := strings.Repeat(" ", 1<<20)
-	for _, megabytes := range []int{64, 64, 64, 32} {
-		conn := sendHead(t, url, "/generate", fmt.Sprintf("Content-Length: %d\r\n", megabytes<<20))
+	hold := func(address string, megabytes int) {
+		conn := sendHeadFrom(t, address, url, "/generate", fmt.Sprintf("Content-Length: %d\r\n", megabytes<<20))
 		for range megabytes - 1 {
 			if _, err := io.WriteString(conn, piece); err != nil {
 				t.Fatal(err)
@@ -105,6 +112,21 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		}
 		held = append(held, conn)
 	}
+	large := strings.Repeat(" ", 50<<20) + `{"inputs":"a","parameters":{"max_new_tokens":1}}`
+	hold("127.0.0.2", 64)
+	hold("127.0.0.2", 63)
+	eventually(t, "one client has its half", func() bool {
+		conn := sendHeadFrom(t, "127.0.0.2", url, "/generate", fmt.Sprintf("Content-Length: %d\r\n", 64<<20))
+		defer conn.Close()
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		return err == nil && response.StatusCode == 429
+	})
+	if status, answer := post(t, url+"/generate", large); status != 200 {
+		t.Errorf("another client: got status %d and %s", status, answer)
+	}
+	hold("127.0.0.1", 64)
+	hold("127.0.0.1", 32)
 	for path, status := range map[string]int{"/generate": 429, "/generate_stream": 429, "/tgi/": 429, "/mindie/generate": 429, "/lightllm/generate": 429,
 		chats: 429, completions: 429, "/tokenize": 429, "/detokenize": 429, "/chat_tokenize": 429, "/get_score": 429} {
 		eventually(t, path+" is overloaded", func() bool {
@@ -130,7 +152,7 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		conn.Close()
 	}
 	eventually(t, "there is room again", func() bool {
-		status, answer := post(t, url+"/generate", strings.Repeat(" ", 50<<20)+`{"inputs":"a","parameters":{"max_new_tokens":1}}`)
+		status, answer := post(t, url+"/generate", large)
 		return status == 200 && strings.Contains(answer, "generated_text")
 	})
 }

@@ -102,7 +102,7 @@ func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) 
 		// What no handler reads, net/http passes over, within this time.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyStepTimeout))
 	}
-	defer s.bodies.release(answer)
+	defer s.bodies.release(clientOf(r.Context()), answer)
 	s.answer(dialect, answer, r)
 	s.cut(answer, r)
 }

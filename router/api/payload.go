@@ -5,7 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync/atomic"
+	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -56,27 +57,50 @@ func unread(refuse http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// bodyBudget counts the bytes of bodies against a limit.
+// bodyBudget counts the bytes of bodies against a limit, of which no client has more than half: bodies that stall, as long
+// as they may, hold nobody else up.
 type bodyBudget struct {
 	limit int64
-	held  atomic.Int64
+
+	mu   sync.Mutex // guards all below
+	held int64
+	of   map[netip.Addr]int64 // each client's
 }
 
-func (b *bodyBudget) take(bytes int64) bool {
-	if b.held.Add(bytes) > b.limit {
-		b.held.Add(-bytes)
+// take takes room for a client; false: there is none.
+func (b *bodyBudget) take(client netip.Addr, bytes int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.room(client, bytes) {
 		return false
 	}
+	b.held += bytes
+	b.of[client] += bytes
 	return true
 }
 
 // fits tells whether there is room now; nothing is taken.
-func (b *bodyBudget) fits(bytes int64) bool { return b.held.Load()+bytes <= b.limit }
+func (b *bodyBudget) fits(client netip.Addr, bytes int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.room(client, bytes)
+}
+
+func (b *bodyBudget) room(client netip.Addr, bytes int64) bool {
+	return b.held+bytes <= b.limit && b.of[client]+bytes <= b.limit/2
+}
 
 // release gives back what the body of an answered request held.
-func (b *bodyBudget) release(answer *identified) {
-	if answer.body != nil {
-		b.held.Add(-int64(cap(answer.body.data)))
+func (b *bodyBudget) release(client netip.Addr, answer *identified) {
+	if answer.body == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bytes := int64(cap(answer.body.data))
+	b.held -= bytes
+	if b.of[client] -= bytes; b.of[client] == 0 {
+		delete(b.of, client)
 	}
 }
 
@@ -115,7 +139,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, body *receivedB
 	case r.ContentLength > limit+drainBytes:
 		body.err = errBodyTooLong
 		return
-	case !s.bodies.fits(max(r.ContentLength, 0)):
+	case !s.bodies.fits(clientOf(r.Context()), max(r.ContentLength, 0)):
 		body.err = errBodiesFull
 		return
 	}
@@ -125,7 +149,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, body *receivedB
 	}
 	control, end := http.NewResponseController(w), time.Now().Add(bodyTimeout)
 	for step := 0; ; {
-		if len(body.data) == cap(body.data) && !s.grow(body, r.ContentLength) {
+		if len(body.data) == cap(body.data) && !s.grow(body, clientOf(r.Context()), r.ContentLength) {
 			body.err = errBodiesFull
 			return
 		}
@@ -150,13 +174,13 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, body *receivedB
 }
 
 // grow makes room for more bytes, at most for one more than the limit; false: there is none.
-func (s *Server) grow(body *receivedBody, announced int64) bool {
+func (s *Server) grow(body *receivedBody, client netip.Addr, announced int64) bool {
 	size := max(2*int64(cap(body.data)), bodyStepBytes)
 	if announced >= 0 {
 		size = min(size, announced+1) // one more, to see the end
 	}
 	size = min(size, s.config.PayloadLimit+1)
-	if !s.bodies.take(size - int64(cap(body.data))) {
+	if !s.bodies.take(client, size-int64(cap(body.data))) {
 		return false
 	}
 	grown := make([]byte, len(body.data), size)

@@ -8,6 +8,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -100,6 +101,7 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now()}
 	s.workers = newWorkers(max(config.ValidationWorkers, 1))
 	s.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
+	s.bodies.of = map[netip.Addr]int64{}
 	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit, bodyOfPermit*int64(config.Permits))
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{

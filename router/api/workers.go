@@ -99,8 +99,7 @@ func (ws *workers) end(t *turn) {
 // onWorker does work on a text of so many bytes once there is a worker for it. The work must end with its context: when the
 // client leaves, or it has taken workTimeout.
 func (s *Server) onWorker(ctx context.Context, bytes int, work func(context.Context) error) *request.Error {
-	client, _ := ctx.Value(clientKey{}).(netip.Addr)
-	t := &turn{client: client, long: bytes >= longWorkBytes}
+	t := &turn{client: clientOf(ctx), long: bytes >= longWorkBytes}
 	if !s.workers.enter(ctx, t) {
 		return clientLeft
 	}
@@ -127,6 +126,12 @@ func withClient(r *http.Request) *http.Request {
 		return r
 	}
 	return r.WithContext(context.WithValue(r.Context(), clientKey{}, Client(remote.Addr())))
+}
+
+// clientOf is from whom a request is, by its context.
+func clientOf(ctx context.Context) netip.Addr {
+	client, _ := ctx.Value(clientKey{}).(netip.Addr)
+	return client
 }
 
 // Client is by what a client is counted: its address, of an IPv6 one the first 64 bits.
