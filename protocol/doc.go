@@ -8,6 +8,7 @@
 //	router -> group    GroupRef.Dispatch    Dispatch -> DispatchReply (JSON): every request is accepted or refused
 //	router -> group    GroupRef.Cancel      Cancel (JSON), no reply
 //	router -> group    GroupRef.Replay      Replay (JSON): send again the frames from a number on
+//	group  -> router   ReplySubject         what the group answers to a Card or Dispatch
 //	group  -> router   FrameSubject         one binary Frame for each step that has something for this router
 //	router -> all      AliveSubject         no content: a group drops the requests of a silent router
 //	launcher -> all    DownSubject          Down (JSON): an incarnation of a group has died; nobody needs to wait for a time-out

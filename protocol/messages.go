@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 )
@@ -58,6 +59,57 @@ type Announcement struct {
 	Shards     int        `json:"shards"`
 	Limits     Limits     `json:"limits"`
 	Load       Load       `json:"load"`
+}
+
+// What an announcement may say at most. A router ignores one that says more: numbers of others are reckoned with.
+const (
+	MaxBlockTokens   = 4096
+	MaxGroupTokens   = 1 << 30 // of a KV cache, or of a sequence
+	MaxGroupRequests = 1 << 20
+	MaxShards        = 1024
+	MaxNameBytes     = 4096 // of a model or node
+)
+
+func between(low, value, high int) bool { return low <= value && value <= high }
+
+// Validate checks ranges.
+func (l *Limits) Validate() error {
+	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) || !between(1, l.BlockTokens, MaxBlockTokens) ||
+		!between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) {
+		return fmt.Errorf("limits out of range: %+v", *l)
+	}
+	return nil
+}
+
+// Validate checks ranges.
+func (l *Load) Validate() error {
+	if !between(0, l.HeldTokens, MaxGroupTokens) || !between(0, l.CachedTokens, MaxGroupTokens) || !between(0, l.Running, MaxGroupRequests) ||
+		!between(0, l.Waiting, MaxGroupRequests) || l.Parked < 0 {
+		return fmt.Errorf("load out of range: %+v", *l)
+	}
+	return nil
+}
+
+// Validate checks names, sizes and ranges.
+func (a *Announcement) Validate() error {
+	switch {
+	case a.Version != Version:
+		return fmt.Errorf("version %d, want %d", a.Version, Version)
+	case !ValidToken(a.Group):
+		return errors.New("the name of the group is no token")
+	case len(a.ModelID) > MaxNameBytes || len(a.Node) > MaxNameBytes:
+		return fmt.Errorf("a name of more than %d bytes", MaxNameBytes)
+	case len(a.CardDigest) != 2*sha256.Size:
+		return errors.New("the digest of the card is none")
+	case !between(1, a.CardBytes, MaxCardBytes):
+		return fmt.Errorf("a card of %d bytes, at most %d", a.CardBytes, MaxCardBytes)
+	case !between(1, a.Shards, MaxShards):
+		return fmt.Errorf("%d shards", a.Shards)
+	}
+	if err := a.Limits.Validate(); err != nil {
+		return err
+	}
+	return a.Load.Validate()
 }
 
 // CardRequest asks for CardChunkBytes of the card from Offset on; the reply is the raw bytes.
@@ -169,6 +221,8 @@ func (r *Request) Validate(vocabularySize int) error {
 		return errors.New("the prompt has no tokens")
 	case r.MaxNewTokens <= len(r.Generated):
 		return fmt.Errorf("max_new_tokens is %d, but %d tokens are generated already", r.MaxNewTokens, len(r.Generated))
+	case r.MaxNewTokens > MaxGroupTokens:
+		return fmt.Errorf("max_new_tokens is %d, at most %d", r.MaxNewTokens, MaxGroupTokens)
 	case r.Score && (r.MaxNewTokens != 1 || r.PromptLogprobs || r.TopLogprobs != 0):
 		return fmt.Errorf("a score takes one new token and gives no log-probabilities; max_new_tokens is %d", r.MaxNewTokens)
 	case r.TopLogprobs < 0 || r.TopLogprobs > MaxTopLogprobs:

@@ -1,6 +1,7 @@
 package protocol_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -23,5 +24,48 @@ func TestScoreRequests(t *testing.T) {
 		if err := r.Validate(10); err == nil || !strings.Contains(err.Error(), "a score takes one new token") {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// What others announce is reckoned with: nothing of it is believed that no group can be.
+func TestAnnouncementValidate(t *testing.T) {
+	good := func() protocol.Announcement {
+		return protocol.Announcement{Version: protocol.Version, GroupRef: protocol.GroupRef{Group: "g", Incarnation: 1}, ModelID: "m",
+			CardDigest: strings.Repeat("a", 64), CardBytes: 10, Shards: 1,
+			Limits: protocol.Limits{MaxSequenceTokens: 10, CapacityTokens: 100, BlockTokens: 16, MaxRequests: 1, MaxSequences: 1}}
+	}
+	if a := good(); a.Validate() != nil {
+		t.Fatal(a.Validate())
+	}
+	for _, spoil := range []func(*protocol.Announcement){
+		func(a *protocol.Announcement) { a.Version-- },
+		func(a *protocol.Announcement) { a.Group = "a.b" },
+		func(a *protocol.Announcement) { a.ModelID = strings.Repeat("m", 5000) },
+		func(a *protocol.Announcement) { a.Node = strings.Repeat("m", 5000) },
+		func(a *protocol.Announcement) { a.CardDigest = "aa" },
+		func(a *protocol.Announcement) { a.CardBytes = 0 },
+		func(a *protocol.Announcement) { a.CardBytes = protocol.MaxCardBytes + 1 },
+		func(a *protocol.Announcement) { a.Shards = 0 },
+		func(a *protocol.Announcement) { a.Limits.BlockTokens = math.MaxInt64 },
+		func(a *protocol.Announcement) { a.Limits.BlockTokens = 0 },
+		func(a *protocol.Announcement) { a.Limits.CapacityTokens = math.MaxInt64 },
+		func(a *protocol.Announcement) { a.Limits.CapacityTokens = -1 },
+		func(a *protocol.Announcement) { a.Limits.MaxSequenceTokens = math.MinInt64 },
+		func(a *protocol.Announcement) { a.Limits.MaxSequences = -1 },
+		func(a *protocol.Announcement) { a.Limits.MaxRequests = math.MaxInt64 },
+		func(a *protocol.Announcement) { a.Load.HeldTokens = -1 },
+		func(a *protocol.Announcement) { a.Load.CachedTokens = math.MaxInt64 },
+		func(a *protocol.Announcement) { a.Load.Running = math.MaxInt64 },
+		func(a *protocol.Announcement) { a.Load.Waiting = -1 },
+		func(a *protocol.Announcement) { a.Load.Parked = -1 },
+	} {
+		a := good()
+		if spoil(&a); a.Validate() == nil {
+			t.Errorf("taken: %+v", a)
+		}
+	}
+	r := protocol.Request{Prompt: []int32{1}, MaxNewTokens: math.MaxInt64}
+	if r.Validate(10) == nil {
+		t.Error("a request of endless length was taken")
 	}
 }

@@ -12,6 +12,7 @@ const (
 	downs     = root + "down."
 	alives    = root + "alive."
 	frames    = root + "frames."
+	replies   = root + "reply."
 	groups    = root + "group."
 )
 
@@ -34,6 +35,23 @@ func AliveSubject(router string) string { return alives + router }
 // FrameSubject is where a group sends the frames meant for one router; the router listens on FrameSubjects.
 func FrameSubject(router, group string) string { return frames + router + "." + group }
 func FrameSubjects(router string) string       { return frames + router + ".*" }
+
+// ReplySubject is where a group answers a router; number tells the answers apart. The router listens on ReplySubjects. It names
+// the group, so that no group can answer for another, nor be made to say anything elsewhere.
+func ReplySubject(router, group string, number uint64) string {
+	return replies + router + "." + strconv.FormatUint(number, 10) + "." + group
+}
+func ReplySubjects(router string) string { return replies + router + ".*.*" }
+
+// ReplyNumber is the number of a ReplySubject of this router and group, or false.
+func ReplyNumber(subject, router, group string) (number uint64, ok bool) {
+	text, ok := strings.CutPrefix(subject, replies+router+".")
+	if ok {
+		text, ok = strings.CutSuffix(text, "."+group)
+	}
+	number, err := strconv.ParseUint(text, 10, 64)
+	return number, ok && err == nil
+}
 
 // GroupRef names one incarnation of a shard group. Incarnations of a group grow with time.
 type GroupRef struct {
@@ -96,9 +114,6 @@ func ValidRouter(name string) bool {
 	return ValidToken(stable) && ValidToken(session)
 }
 
-// Inbox is the prefix of the subjects on which a router, by its stable name, awaits replies.
-func Inbox(name string) string { return "_INBOX." + name }
-
 // Role is who speaks.
 type Role string
 
@@ -110,11 +125,7 @@ const (
 )
 
 // Permissions are the subjects that a role may publish and subscribe to on a node, whose group and router have its name.
-// Reply is whether it may answer what it is asked, at whatever subject that names.
-type Permissions struct {
-	Publish, Subscribe []string
-	Reply              bool
-}
+type Permissions struct{ Publish, Subscribe []string }
 
 // PermissionsOf says what a role on a node needs. No role can speak for another's group or router: what a group says is
 // as good as its node, and a router cannot pass for a group.
@@ -122,11 +133,11 @@ func PermissionsOf(role Role, node string) Permissions {
 	router := node + ".*"
 	switch role {
 	case RoleGroup:
-		return Permissions{Publish: []string{AnnounceSubject(node), FrameSubject(AnyRouter, node)},
-			Subscribe: []string{groups + node + ".>", AliveSubjects}, Reply: true}
+		return Permissions{Publish: []string{AnnounceSubject(node), FrameSubject(AnyRouter, node), replies + AnyRouter + ".*." + node},
+			Subscribe: []string{groups + node + ".>", AliveSubjects}}
 	case RoleRouter:
 		return Permissions{Publish: []string{AliveSubject(router), groups + "*.*.*." + router},
-			Subscribe: []string{AnnounceSubjects, DownSubjects, FrameSubjects(router), Inbox(node) + ".>"}}
+			Subscribe: []string{AnnounceSubjects, DownSubjects, FrameSubjects(router), ReplySubjects(router)}}
 	case RoleLauncher:
 		return Permissions{Publish: []string{DownSubject(node)}}
 	case RoleWatcher:

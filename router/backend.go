@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 
@@ -13,7 +14,7 @@ import (
 	"lockstep/router/text"
 )
 
-// maxModels bounds the models whose tokenizers are kept; the groups of more are not used.
+// maxModels bounds the models whose tokenizers are kept. Those that no group has make room; the groups of more are not used.
 const maxModels = 16
 
 // backend joins the fleet to the HTTP side and decides which model is served: the one that is served already while it
@@ -43,6 +44,9 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.models) >= maxModels {
+		b.dropUnused()
+	}
+	if len(b.models) >= maxModels {
 		return errTooManyModels
 	}
 	model := &api.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
@@ -51,6 +55,18 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 	}
 	b.models[digest] = model
 	return nil
+}
+
+// dropUnused forgets the models that no group has, but for the one that is served. The mutex is held.
+func (b *backend) dropUnused() {
+	used := map[string]bool{}
+	if served := b.model.Load(); served != nil {
+		used[served.Digest] = true
+	}
+	for _, g := range b.fleet.Snapshot().Groups {
+		used[g.CardDigest] = true
+	}
+	maps.DeleteFunc(b.models, func(digest string, _ *api.Model) bool { return !used[digest] })
 }
 
 // chatTemplate builds the template of a model. Without one it is served all the same, but not to chats: why says so.

@@ -128,7 +128,7 @@ func ended() context.Context {
 
 // connect returns a connection that comes back for ever, unless the servers refuse it: that refused tells.
 func connect(config *Config, wireName string, refused chan<- error, log zerolog.Logger) (*nats.Conn, error) {
-	options := []nats.Option{nats.Name("router " + wireName), nats.CustomInboxPrefix(protocol.Inbox(config.Name)),
+	options := []nats.Option{nats.Name("router " + wireName),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
 		nats.ClosedHandler(func(conn *nats.Conn) {

@@ -124,7 +124,8 @@ func (e *engine) add(router string, request protocol.Request) bool {
 	}
 	e.nextID++
 	s := &sequence{origin: origin{router, request.ID}, request: request, id: e.nextID, slot: -1}
-	s.tokens = append(append(make([]int32, 0, len(request.Prompt)+request.MaxNewTokens), request.Prompt...), request.Generated...)
+	room := min(len(request.Prompt)+request.MaxNewTokens, e.maxTokens)
+	s.tokens = append(append(make([]int32, 0, room), request.Prompt...), request.Generated...)
 	s.sent = 1
 	e.sequences[s.id] = s
 	e.byOrigin[s.origin] = s

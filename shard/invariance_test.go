@@ -213,3 +213,26 @@ func TestRowInvariance(t *testing.T) {
 		}
 	})
 }
+
+// How long an answer may become costs nothing before it does: a request that asks for a billion tokens takes the memory of
+// the longest sequence at most, and ends there.
+func TestEndlessRequest(t *testing.T) {
+	g := startGroup(t, Config{Shards: 1, Threads: 1, MaxSequenceTokens: 64}, os.DirFS("../launcher/demo/model"), 16)
+	request := protocol.Request{ID: 1, Prompt: []int32{5}, MaxNewTokens: protocol.MaxGroupTokens, Sampling: protocol.Sampling{IgnoreEOS: true}}
+	if err := request.Validate(g.engine.model.Config().Vocabulary); err != nil {
+		t.Fatal(err)
+	}
+	g.engine.add("r", request)
+	s := g.engine.byOrigin[origin{"r", 1}]
+	if got, limit := cap(s.tokens), 2*g.engine.maxTokens; got > limit {
+		t.Errorf("room for %d tokens, want at most %d", got, limit)
+	}
+	for len(g.engine.byOrigin) > 0 {
+		if _, err := g.engine.step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := len(s.tokens), g.engine.maxTokens; got != want {
+		t.Errorf("it ended with %d tokens, want %d", got, want)
+	}
+}

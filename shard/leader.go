@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/repeat"
 	"lockstep/shard/model"
 )
 
@@ -42,6 +43,7 @@ type leader struct {
 	steps   *stepLog
 	ended   time.Time // of the last step; zero when nothing was left to compute
 
+	said      repeat.Filter
 	base      protocol.Announcement // without state and load
 	held      atomic.Int64          // requests accepted and not ended
 	draining  atomic.Bool
@@ -102,7 +104,7 @@ func (l *leader) connect(purpose string) (*nats.Conn, error) {
 	options := []nats.Option{nats.Name(fmt.Sprintf("%s %s", l.config.Group, purpose)), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(protocol.MaxPayloadBytes),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			l.log.Warn().Err(err).Str("connection", purpose).Msg("NATS")
+			l.complain("NATS", err)
 		}),
 		nats.ClosedHandler(func(conn *nats.Conn) { // by close, or since the server refuses it again and again
 			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
@@ -127,6 +129,13 @@ func (l *leader) connect(purpose string) (*nats.Conn, error) {
 	return conn, nil
 }
 
+// complain tells of trouble, once and then ever more rarely.
+func (l *leader) complain(what string, err error) {
+	if held, say := l.said.Due(fmt.Sprint(what, err), time.Now()); say {
+		l.log.Warn().Err(err).Int("held_back", held).Msg(what)
+	}
+}
+
 func (l *leader) close() {
 	close(l.stop)
 	<-l.announced
@@ -138,13 +147,22 @@ func (l *leader) close() {
 
 func (l *leader) onCard(msg *nats.Msg) {
 	var request protocol.CardRequest
-	if json.Unmarshal(msg.Data, &request) != nil || request.Offset < 0 || request.Offset > len(l.card) {
+	if !l.answerable(msg) || json.Unmarshal(msg.Data, &request) != nil || request.Offset < 0 || request.Offset > len(l.card) {
 		return // the asker times out; a well-behaved one never gets here
 	}
 	msg.Respond(l.card[request.Offset:min(request.Offset+protocol.CardChunkBytes, len(l.card))])
 }
 
+// answerable reports whether a message asks for an answer where its sender, and he only, gets ours.
+func (l *leader) answerable(msg *nats.Msg) bool {
+	_, ok := protocol.ReplyNumber(msg.Reply, sender(msg), l.config.Group.Group)
+	return ok
+}
+
 func (l *leader) onDispatch(msg *nats.Msg) {
+	if !l.answerable(msg) {
+		return
+	}
 	var dispatch protocol.Dispatch
 	refuse := func(code protocol.Code, format string, args ...any) {
 		respond(msg, protocol.DispatchReply{Error: &protocol.Error{Code: code, Message: fmt.Sprintf(format, args...)}})
@@ -331,6 +349,11 @@ func (l *leader) handle(e event) {
 	switch {
 	case e.dispatch != nil:
 		router := l.routers[e.dispatch.Router]
+		if router == nil && len(l.routers) >= maxRouters {
+			l.held.Add(-int64(len(e.dispatch.Requests)))
+			l.complain("too many routers", nil)
+			return
+		}
 		if router == nil {
 			router = &routerState{}
 			l.routers[e.dispatch.Router] = router

@@ -6,12 +6,21 @@ import (
 	"lockstep/protocol"
 )
 
+const (
+	// minReplayInterval lies between two replays to one router, which asks no sooner again; what comes between is ignored.
+	minReplayInterval = 100 * time.Millisecond
+	// maxRouters bounds the routers that a group computes for at once. Requests of more are dropped, and their routers, which
+	// hear nothing of them, send them elsewhere.
+	maxRouters = 1024
+)
+
 // routerState is what a group keeps of a router that it computes for.
 type routerState struct {
 	heard   time.Time
 	number  uint64 // of the next frame
 	cancels uint64 // number of the last cancel
 	frame   protocol.Frame
+	asked   time.Time                     // of the last replay
 	sent    [protocol.ReplayFrames][]byte // encoded frames by number modulo their count
 }
 
@@ -90,23 +99,24 @@ func (l *leader) send(outputs []output) {
 		router.number++
 		f.Reset()
 		if err := l.frames.Publish(protocol.FrameSubject(name, l.config.Group.Group), *slot); err != nil {
-			l.log.Warn().Err(err).Str("router", name).Msg("send a frame") // the router notices the gap
+			l.complain("a frame was not sent", err) // the router notices the gap
 		}
 	}
 }
 
 func (l *leader) replay(request *protocol.Replay) {
 	router := l.routers[request.Router]
-	if router == nil {
+	if router == nil || time.Since(router.asked) < minReplayInterval {
 		return
 	}
+	router.asked = time.Now()
 	oldest := uint64(0)
 	if router.number > protocol.ReplayFrames {
 		oldest = router.number - protocol.ReplayFrames
 	}
 	for number := max(request.From, oldest); number < router.number; number++ {
 		if err := l.frames.Publish(protocol.FrameSubject(request.Router, l.config.Group.Group), router.sent[number%protocol.ReplayFrames]); err != nil {
-			l.log.Warn().Err(err).Str("router", request.Router).Msg("replay a frame")
+			l.complain("a frame was not sent again", err)
 			return
 		}
 	}

@@ -27,8 +27,6 @@ const (
 	maxRoutes = 256
 	// routeTimeout bounds the handshake of a route, in seconds.
 	routeTimeout = 5
-	// replyTime bounds how long a group may take to answer a router.
-	replyTime = time.Minute
 	// clusterName and accountName must be equal on all nodes of a mesh.
 	clusterName = "lockstep"
 	accountName = "LOCKSTEP"

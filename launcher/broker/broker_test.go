@@ -129,30 +129,32 @@ func keepToTheirSubjects(t *testing.T, key, url string) {
 	own, other := protocol.GroupRef{Group: "here", Incarnation: 3}, protocol.GroupRef{Group: "there", Incarnation: 3}
 	const router, foreign = "here.s1", "there.s1"
 	subjects := map[string]struct{ publish, subscribe []protocol.Role }{
-		protocol.AnnounceSubject("here"):       {publish: []protocol.Role{protocol.RoleGroup}},
-		protocol.AnnounceSubject("there"):      {},
-		protocol.AnnounceSubjects:              {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
-		protocol.DownSubject("here"):           {publish: []protocol.Role{protocol.RoleLauncher}},
-		protocol.DownSubject("there"):          {},
-		protocol.DownSubjects:                  {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
-		protocol.FrameSubject(router, "here"):  {publish: []protocol.Role{protocol.RoleGroup}},
-		protocol.FrameSubject(router, "there"): {},
-		protocol.FrameSubjects(router):         {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
-		protocol.FrameSubjects(foreign):        {subscribe: []protocol.Role{protocol.RoleWatcher}},
-		protocol.AliveSubject(router):          {publish: []protocol.Role{protocol.RoleRouter}},
-		protocol.AliveSubject(foreign):         {},
-		protocol.AliveSubjects:                 {subscribe: []protocol.Role{protocol.RoleGroup, protocol.RoleWatcher}},
-		own.Dispatch(router):                   {publish: []protocol.Role{protocol.RoleRouter}},
-		other.Cancel(router):                   {publish: []protocol.Role{protocol.RoleRouter}},
-		other.Cancel(foreign):                  {},
-		other.Replay(foreign):                  {},
-		own.Dispatch(protocol.AnyRouter):       {subscribe: []protocol.Role{protocol.RoleGroup, protocol.RoleWatcher}},
-		other.Dispatch(protocol.AnyRouter):     {subscribe: []protocol.Role{protocol.RoleWatcher}},
-		protocol.Inbox("here") + ".x":          {subscribe: []protocol.Role{protocol.RoleRouter}},
-		protocol.Inbox("there") + ".x":         {},
-		"_INBOX.x":                             {},
-		"$SYS.REQ.SERVER.PING":                 {},
-		"anything":                             {},
+		protocol.AnnounceSubject("here"):           {publish: []protocol.Role{protocol.RoleGroup}},
+		protocol.AnnounceSubject("there"):          {},
+		protocol.AnnounceSubjects:                  {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.DownSubject("here"):               {publish: []protocol.Role{protocol.RoleLauncher}},
+		protocol.DownSubject("there"):              {},
+		protocol.DownSubjects:                      {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.FrameSubject(router, "here"):      {publish: []protocol.Role{protocol.RoleGroup}},
+		protocol.FrameSubject(router, "there"):     {},
+		protocol.FrameSubjects(router):             {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.FrameSubjects(foreign):            {subscribe: []protocol.Role{protocol.RoleWatcher}},
+		protocol.AliveSubject(router):              {publish: []protocol.Role{protocol.RoleRouter}},
+		protocol.AliveSubject(foreign):             {},
+		protocol.AliveSubjects:                     {subscribe: []protocol.Role{protocol.RoleGroup, protocol.RoleWatcher}},
+		own.Dispatch(router):                       {publish: []protocol.Role{protocol.RoleRouter}},
+		other.Cancel(router):                       {publish: []protocol.Role{protocol.RoleRouter}},
+		other.Cancel(foreign):                      {},
+		other.Replay(foreign):                      {},
+		own.Dispatch(protocol.AnyRouter):           {subscribe: []protocol.Role{protocol.RoleGroup, protocol.RoleWatcher}},
+		other.Dispatch(protocol.AnyRouter):         {subscribe: []protocol.Role{protocol.RoleWatcher}},
+		protocol.ReplySubjects(router):             {subscribe: []protocol.Role{protocol.RoleRouter, protocol.RoleWatcher}},
+		protocol.ReplySubjects(foreign):            {subscribe: []protocol.Role{protocol.RoleWatcher}},
+		protocol.ReplySubject(router, "here", 1):   {publish: []protocol.Role{protocol.RoleGroup}},
+		protocol.ReplySubject(foreign, "there", 1): {},
+		"_INBOX.x":             {},
+		"$SYS.REQ.SERVER.PING": {},
+		"anything":             {},
 	}
 	for _, role := range []protocol.Role{protocol.RoleGroup, protocol.RoleRouter, protocol.RoleLauncher, protocol.RoleWatcher} {
 		identity := broker.Identity(key, role, "here")
@@ -255,5 +257,46 @@ func TestPortInUse(t *testing.T) {
 	_, err := broker.Open(broker.Config{Name: "second", Host: "127.0.0.1", Port: first.RoutePort()}, zerolog.Nop())
 	if err == nil {
 		t.Fatal("opened a port in use")
+	}
+}
+
+// A group that is asked for an answer where another publishes cannot be made to speak there.
+func TestNobodyAnswersElsewhere(t *testing.T) {
+	b := open(t, "here", "127.0.0.1", "a key of the tests")
+	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	group, router, watcher := connect(t, b, protocol.RoleGroup, quiet), connect(t, b, protocol.RoleRouter, quiet), connect(t, b, protocol.RoleWatcher)
+	own := protocol.GroupRef{Group: "here", Incarnation: 1}
+	asked := make(chan bool, 1)
+	if _, err := group.Subscribe(own.Card(protocol.AnyRouter), func(message *nats.Msg) {
+		message.Respond([]byte("forged"))
+		asked <- true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	heard, err := watcher.SubscribeSync("lockstep.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, connection := range []*nats.Conn{group, watcher} {
+		connection.Flush()
+	}
+	const me = "here.s1"
+	for subject, allowed := range map[string]bool{
+		protocol.ReplySubject(me, "here", 1): true, protocol.ReplySubject(me, "there", 1): false, protocol.DownSubject("there"): false,
+		protocol.AnnounceSubject("there"): false, protocol.FrameSubject(me, "there"): false, protocol.AliveSubject("there.s1"): false,
+	} {
+		if err := router.PublishRequest(own.Card(me), subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		group.Flush()
+		watcher.Flush()
+		answered := false
+		for message, err := heard.NextMsg(20 * time.Millisecond); err == nil; message, err = heard.NextMsg(20 * time.Millisecond) {
+			answered = answered || message.Subject == subject
+		}
+		if answered != allowed {
+			t.Errorf("an answer on %s came: %v, want %v", subject, answered, allowed)
+		}
 	}
 }

@@ -23,11 +23,8 @@ func ServerConfiguration(key string, nodes []string) string {
 	var b strings.Builder
 	b.WriteString("authorization {\n  users: [\n")
 	user := func(who string, identity protocol.Identity, granted protocol.Permissions) {
-		fmt.Fprintf(&b, "    # %s\n    { nkey: %s, permissions: { publish: %s, subscribe: %s", who, identity.NKey, confSubjects(granted.Publish), confSubjects(granted.Subscribe))
-		if granted.Reply {
-			fmt.Fprintf(&b, ", allow_responses: { max: 1, expires: %q }", replyTime)
-		}
-		b.WriteString(" } }\n")
+		fmt.Fprintf(&b, "    # %s\n    { nkey: %s, permissions: { publish: %s, subscribe: %s } }\n",
+			who, identity.NKey, confSubjects(granted.Publish), confSubjects(granted.Subscribe))
 	}
 	for _, node := range nodes {
 		for _, role := range roles {

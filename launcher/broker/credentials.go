@@ -64,9 +64,6 @@ func users(key, node string) ([]*server.Account, []*server.NkeyUser) {
 	var all []*server.NkeyUser
 	user := func(identity protocol.Identity, granted protocol.Permissions) {
 		permissions := &server.Permissions{Publish: subjects(granted.Publish), Subscribe: subjects(granted.Subscribe)}
-		if granted.Reply {
-			permissions.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: replyTime}
-		}
 		all = append(all, &server.NkeyUser{Nkey: identity.NKey, Account: account, Permissions: permissions})
 	}
 	for _, role := range roles {

@@ -4,19 +4,12 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
-)
 
-const (
-	// firstPause is how long a warning that comes again is held back; the pause doubles up to maxPause.
-	firstPause = time.Minute
-	maxPause   = time.Hour
-	// maxRepeats bounds the warnings that are remembered; when there are more, all may be said again.
-	maxRepeats = 256
+	"lockstep/protocol/repeat"
 )
 
 // varying is what differs between two warnings that say the same: ports of connections, their numbers, attempts.
@@ -25,52 +18,19 @@ var varying = regexp.MustCompile(`:\d+|attempt \d+`)
 // natsLog passes the server's log on, one level lower: what it notices is detail here. The server warns of a dead peer at
 // every attempt to reach it, several times a second; that is said once, and then at growing intervals with its count.
 type natsLog struct {
-	log zerolog.Logger
-	now func() time.Time
-
-	mutex   sync.Mutex
-	repeats map[string]*repeat
-}
-
-// repeat is a warning that may come again.
-type repeat struct {
-	held  int // how often it came since it was last said
-	pause time.Duration
-	until time.Time
+	log     zerolog.Logger
+	repeats repeat.Filter
 }
 
 var _ server.Logger = (*natsLog)(nil)
 
 func newNATSLog(log zerolog.Logger) *natsLog {
-	return &natsLog{log: log.With().Str("part", "nats").Logger(), now: time.Now, repeats: map[string]*repeat{}}
-}
-
-// due reports whether a warning is to be said now, and how often it was held back before.
-func (n *natsLog) due(message string) (held int, say bool) {
-	n.mutex.Lock()
-	defer n.mutex.Unlock()
-	now, key := n.now(), varying.ReplaceAllString(message, "")
-	r := n.repeats[key]
-	if r == nil || now.Sub(r.until) > maxPause {
-		if len(n.repeats) >= maxRepeats {
-			clear(n.repeats)
-		}
-		n.repeats[key] = &repeat{pause: firstPause, until: now.Add(firstPause)}
-		return 0, true
-	}
-	if now.Before(r.until) {
-		r.held++
-		return 0, false
-	}
-	held, r.held = r.held, 0
-	r.pause = min(2*r.pause, maxPause)
-	r.until = now.Add(r.pause)
-	return held, true
+	return &natsLog{log: log.With().Str("part", "nats").Logger()}
 }
 
 func (n *natsLog) Errorf(format string, v ...any) {
 	message := strings.TrimSpace(fmt.Sprintf(format, v...))
-	held, say := n.due(message)
+	held, say := n.repeats.Due(varying.ReplaceAllString(message, ""), time.Now())
 	if !say {
 		n.at(zerolog.DebugLevel, format, v)
 		return

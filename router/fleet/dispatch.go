@@ -113,9 +113,9 @@ func (f *Fleet) deliver(g *group, batch []protocol.Request) {
 		if err == nil {
 			ctx, cancel := context.WithTimeout(f.ctx, dispatchTimeout)
 			defer cancel()
-			message, requestErr := f.conn.RequestWithContext(ctx, subject, data)
-			if err = requestErr; err == nil {
-				err = json.Unmarshal(message.Data, &reply)
+			var answer []byte
+			if answer, err = f.questions.ask(ctx, g.Announcement.Group, subject, data); err == nil {
+				err = json.Unmarshal(answer, &reply)
 			}
 		}
 		f.post(func() { f.answered(g, wires, &reply, err) })
@@ -134,7 +134,7 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 	}
 	var back []uint64
 	if err != nil {
-		f.log.Warn().Err(err).Stringer("group", g.Announcement.GroupRef).Msg("dispatch not acknowledged")
+		f.complain(g.Announcement.Group, "dispatch not acknowledged", err)
 		for _, wire := range wires {
 			if c := f.wires[wire]; c != nil && c.group == g && !c.started {
 				back = append(back, wire)
@@ -150,16 +150,21 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 		case refusal.Error.Retryable():
 			back = append(back, refusal.ID)
 		case refusal.Error.Code == protocol.CodeTooLong:
-			f.fail(c, &request.Error{Class: request.Validation, Message: refusal.Error.Message})
+			f.fail(c, &request.Error{Class: request.Validation, Message: bounded(refusal.Error.Message)})
 		default:
-			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: " + refusal.Error.Message})
+			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: " + bounded(refusal.Error.Message)})
 		}
 	}
 	if len(back) > 0 && f.groups[g.Announcement.Group] == g {
-		g.refused = true
-		f.core.SetOpen(g.Announcement.Group, false)
+		f.avoid(g)
 		f.takeBack(g, back)
 	}
+}
+
+// avoid gives a group nothing new until its next announcement.
+func (f *Fleet) avoid(g *group) {
+	g.refused = true
+	f.core.SetOpen(g.Announcement.Group, false)
 }
 
 // cancelLate cancels what was to be cancelled before the answer to its dispatch came.

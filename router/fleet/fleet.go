@@ -20,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/repeat"
 	"lockstep/router/admission"
 	"lockstep/router/request"
 )
@@ -51,6 +52,11 @@ const (
 	stallTimeout = protocol.GroupTimeout / 3
 	// inboundMessages bounds what NATS may hold for the owner; when full, NATS drops, which shows as a gap and is mended.
 	inboundMessages = 16384
+	// maxCardLoads bounds the cards that are fetched at once, and maxCards those that are remembered though no group has them.
+	maxCardLoads = 4
+	maxCards     = 64
+	// maxSaidBytes bounds what of a group's own words is told.
+	maxSaidBytes = 200
 	// maxGroups bounds the groups that are followed; announcements of more are ignored.
 	maxGroups = 1024
 )
@@ -100,21 +106,23 @@ type Snapshot struct {
 
 // Fleet is a router's view of all groups.
 type Fleet struct {
-	config   Config
-	conn     *nats.Conn
-	log      zerolog.Logger
-	snapshot atomic.Pointer[Snapshot]
-	commands chan func()
-	results  chan func()
-	messages chan *nats.Msg
-	done     chan struct{}
-	workers  sync.WaitGroup // card fetches and dispatches in flight
+	config    Config
+	conn      *nats.Conn
+	questions questions
+	log       zerolog.Logger
+	snapshot  atomic.Pointer[Snapshot]
+	commands  chan func()
+	results   chan func()
+	messages  chan *nats.Msg
+	done      chan struct{}
+	workers   sync.WaitGroup // card fetches and dispatches in flight
 
 	// Owned by Run.
 	ctx      context.Context
 	core     *admission.Core
 	groups   map[string]*group // by name
 	cards    map[string]cardState
+	loading  int                             // cards that are fetched now
 	rewards  map[string]bool                 // digests of cards of reward models
 	downed   map[protocol.GroupRef]time.Time // incarnations known to be dead, and since when
 	awaited  map[string]time.Time            // by card: until when a group that restarts is waited for
@@ -126,6 +134,7 @@ type Fleet struct {
 	alive    time.Time // of the last sign of life
 	ticked   time.Time // of the last tick
 	totals   request.Totals
+	said     repeat.Filter
 	frame    protocol.Frame
 }
 
@@ -136,7 +145,7 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		config: config, conn: conn, log: log,
+		config: config, conn: conn, log: log, questions: questions{conn: conn, router: config.Router, waiting: map[uint64]question{}},
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
 		core: core, groups: map[string]*group{}, cards: map[string]cardState{}, rewards: map[string]bool{},
@@ -158,6 +167,11 @@ func (f *Fleet) Run(ctx context.Context) error {
 		cancel()
 		f.shutDown()
 	}()
+	answers, err := f.questions.listen()
+	if err != nil {
+		return err
+	}
+	defer answers.Unsubscribe()
 	for _, subject := range []string{protocol.AnnounceSubjects, protocol.DownSubjects, protocol.FrameSubjects(f.config.Router)} {
 		subscription, err := f.conn.ChanSubscribe(subject, f.messages)
 		if err != nil {
@@ -263,6 +277,7 @@ func (f *Fleet) tick(now time.Time) {
 		f.alive = now
 		f.publishBytes(protocol.AliveSubject(f.config.Router), nil)
 	}
+	f.forget(now)
 	f.watchGroups(now, now.Sub(f.ticked) > stallTimeout || !f.conn.IsConnected())
 	f.ticked = now
 	f.watchOrphans(now)

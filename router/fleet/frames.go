@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"lockstep/protocol"
@@ -11,8 +13,12 @@ import (
 // Replay that its gap brings holds it again.
 func (f *Fleet) receiveFrame(group string, data []byte) {
 	frame := &f.frame
-	if err := protocol.DecodeFrame(frame, data); err != nil {
-		f.log.Error().Err(err).Msg("frame refused")
+	err := protocol.DecodeFrame(frame, data)
+	if err == nil {
+		err = frame.Load.Validate()
+	}
+	if err != nil {
+		f.complain(group, "frame refused", err)
 		return
 	}
 	g := f.groups[group]
@@ -26,7 +32,7 @@ func (f *Fleet) receiveFrame(group string, data []byte) {
 			return // sent again
 		}
 		// A later step under a lower number: the group had given this router up and counts anew.
-		f.log.Warn().Stringer("group", frame.Group).Msg("group counts its frames anew")
+		f.complain(group, "group counts its frames anew", nil)
 		g.next = 0
 		if frame.Number > 0 {
 			f.askReplay(g, now)
@@ -40,7 +46,7 @@ func (f *Fleet) receiveFrame(group string, data []byte) {
 			}
 			return
 		}
-		f.log.Warn().Stringer("group", frame.Group).Uint64("from", g.next).Uint64("to", frame.Number).Msg("frames lost for good; dispatching again")
+		f.complain(group, "frames lost for good; dispatching again", fmt.Errorf("numbers %d to %d", g.next, frame.Number))
 		f.takeBack(g, g.wires())
 	}
 	interval := now.Sub(g.lastFrame)
@@ -64,15 +70,16 @@ func (f *Fleet) applyBegun(g *group, frame *protocol.Frame) {
 			continue
 		}
 		c.started, c.moved = true, g.lastFrame
-		f.core.Begun(c.id, int(begun.Cached))
+		f.core.Begun(c.id, min(int(begun.Cached), len(c.request.Prompt)+len(c.generated)))
 		if len(c.generated) > 0 {
 			continue
 		}
+		prompt := len(c.request.Prompt) // which bounds what a group can say of it
 		if !c.begun {
 			c.begun = true
-			f.totals.PromptTokens += uint64(begun.Tokens)
+			f.totals.PromptTokens += uint64(min(int(begun.Tokens), prompt))
 		}
-		if more := int(begun.Cached) - c.cached; more > 0 {
+		if more := min(int(begun.Cached), prompt) - c.cached; more > 0 {
 			c.cached += more
 			f.totals.CachedTokens += uint64(more)
 			c.events.PutCached(c.cached)
@@ -110,7 +117,7 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		case frame.Finish[i] == protocol.FinishError:
 			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: the shard group gave the request up"})
 		case position < len(c.generated): // known before the resume
-		case position > len(c.generated):
+		case position > len(c.generated), position >= c.request.MaxNewTokens:
 			lost = append(lost, wire)
 		default:
 			c.generated = append(c.generated, frame.Token[i])
@@ -125,6 +132,8 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		}
 	}
 	if len(lost) > 0 {
+		f.complain(g.Announcement.Group, "rows refused", errors.New("of tokens that cannot be the next of their request"))
+		f.avoid(g)
 		f.takeBack(g, lost)
 	}
 	if f.config.OnStep != nil {

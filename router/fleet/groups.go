@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"maps"
 	"sort"
+	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
+	"unicode"
 
 	"lockstep/protocol"
 	"lockstep/router/admission"
@@ -72,7 +72,12 @@ const (
 // announced takes in a heartbeat of a group.
 func (f *Fleet) announced(name string, data []byte) {
 	var a protocol.Announcement
-	if json.Unmarshal(data, &a) != nil || a.Version != protocol.Version || a.Group != name || !protocol.ValidToken(name) {
+	err := json.Unmarshal(data, &a)
+	if err == nil {
+		err = a.Validate()
+	}
+	if err != nil || a.Group != name {
+		f.complain(name, "announcement refused", err)
 		return
 	}
 	if f.config.ModelID != "" && a.ModelID != f.config.ModelID {
@@ -83,6 +88,10 @@ func (f *Fleet) announced(name string, data []byte) {
 	}
 	g := f.groups[a.Group]
 	if g != nil && a.Incarnation < g.Announcement.Incarnation {
+		return
+	}
+	if g != nil && a.Incarnation == g.Announcement.Incarnation && a.CardDigest != g.Announcement.CardDigest {
+		f.complain(name, "announcement refused", errors.New("an incarnation has one card, and this is another"))
 		return
 	}
 	if g != nil && a.Incarnation > g.Announcement.Incarnation {
@@ -105,8 +114,28 @@ func (f *Fleet) announced(name string, data []byte) {
 	case cardGood:
 		f.include(g)
 	case cardUnknown:
-		f.loadCard(g)
+		if f.loading < maxCardLoads { // else at its next announcement
+			f.loadCard(g)
+		}
 	}
+}
+
+// complain tells of what a group does wrong, once and then ever more rarely.
+func (f *Fleet) complain(group, what string, err error) {
+	if held, say := f.said.Due(what+" of "+group, time.Now()); say {
+		f.log.Warn().Err(err).Str("group", bounded(group)).Int("held_back", held).Msg(what)
+	}
+}
+
+// bounded is what a group says as far as it is told of.
+func bounded(text string) string {
+	text = strings.ToValidUTF8(text[:min(len(text), maxSaidBytes)], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
 }
 
 // include tells admission about a group whose card is good.
@@ -123,8 +152,9 @@ func (f *Fleet) include(g *group) {
 func (f *Fleet) loadCard(g *group) {
 	a := g.Announcement
 	f.cards[a.CardDigest] = cardLoading
+	f.loading++
 	f.workers.Go(func() {
-		card, err := fetchCard(f.ctx, f.conn, f.config.Router, a)
+		card, err := f.questions.fetchCard(f.ctx, a)
 		state := cardUnknown // tried again at the next announcement
 		if err == nil {
 			state = cardGood
@@ -133,9 +163,10 @@ func (f *Fleet) loadCard(g *group) {
 			}
 		}
 		if err != nil && f.ctx.Err() == nil {
-			f.log.Error().Err(err).Stringer("group", a.GroupRef).Msg("model card refused")
+			f.complain(a.Group, "model card refused", err)
 		}
 		f.post(func() {
+			f.loading--
 			f.cards[a.CardDigest] = state
 			if state == cardGood && card.Reward {
 				f.rewards[a.CardDigest] = true
@@ -150,26 +181,23 @@ func (f *Fleet) loadCard(g *group) {
 }
 
 // fetchCard asks a group for its card, chunk by chunk, and checks size and digest.
-func fetchCard(ctx context.Context, conn *nats.Conn, router string, a protocol.Announcement) (*protocol.ModelCard, error) {
-	if a.CardBytes <= 0 || a.CardBytes > protocol.MaxCardBytes {
-		return nil, fmt.Errorf("a card of %d bytes", a.CardBytes)
-	}
-	data := make([]byte, 0, a.CardBytes)
+func (q *questions) fetchCard(ctx context.Context, a protocol.Announcement) (*protocol.ModelCard, error) {
+	var data []byte // grows with what comes: its size is only announced
 	for len(data) < a.CardBytes {
 		ask, err := json.Marshal(protocol.CardRequest{Offset: len(data)})
 		if err != nil {
 			return nil, err
 		}
 		chunkCtx, cancel := context.WithTimeout(ctx, cardTimeout)
-		reply, err := conn.RequestWithContext(chunkCtx, a.Card(router), ask)
+		reply, err := q.ask(chunkCtx, a.Group, a.Card(q.router), ask)
 		cancel()
 		if err != nil {
 			return nil, fmt.Errorf("fetching the card at %d: %w", len(data), err)
 		}
-		if len(reply.Data) == 0 || len(data)+len(reply.Data) > a.CardBytes {
+		if len(reply) == 0 || len(data)+len(reply) > a.CardBytes {
 			return nil, errors.New("a chunk of the card has a wrong size")
 		}
-		data = append(data, reply.Data...)
+		data = append(data, reply...)
 	}
 	sum := sha256.Sum256(data)
 	if digest := hex.EncodeToString(sum[:]); digest != a.CardDigest {
@@ -191,8 +219,6 @@ func (f *Fleet) down(name string, data []byte) {
 		return
 	}
 	now := time.Now()
-	maps.DeleteFunc(f.downed, func(_ protocol.GroupRef, since time.Time) bool { return now.Sub(since) > downedTime })
-	maps.DeleteFunc(f.awaited, func(_ string, until time.Time) bool { return now.After(until) })
 	if len(f.downed) < maxGroups {
 		f.downed[d.GroupRef] = now
 	}
@@ -200,6 +226,26 @@ func (f *Fleet) down(name string, data []byte) {
 		f.awaited[g.Announcement.CardDigest] = now.Add(2*back + f.config.ResumeTimeout)
 	}
 	f.remove(g, d.Reason, !d.Stopped)
+}
+
+// forget drops what is known of deaths, restarts and cards once it is of no use.
+func (f *Fleet) forget(now time.Time) {
+	maps.DeleteFunc(f.downed, func(_ protocol.GroupRef, since time.Time) bool { return now.Sub(since) > downedTime })
+	maps.DeleteFunc(f.awaited, func(_ string, until time.Time) bool { return now.After(until) })
+	if len(f.cards) <= maxCards {
+		return
+	}
+	used := map[string]bool{}
+	for _, g := range f.groups {
+		used[g.Announcement.CardDigest] = true
+	}
+	maps.DeleteFunc(f.cards, func(digest string, state cardState) bool {
+		drop := !used[digest] && state != cardLoading
+		if drop {
+			delete(f.rewards, digest)
+		}
+		return drop
+	})
 }
 
 // remove forgets a group; its calls wait again at the front of the queue.
@@ -262,7 +308,7 @@ func (f *Fleet) takeBackForgotten(g *group, now time.Time) {
 		}
 	}
 	if len(forgotten) > 0 {
-		f.log.Warn().Stringer("group", g.Announcement.GroupRef).Int("requests", len(forgotten)).Msg("group has forgotten requests; dispatching again")
+		f.complain(g.Announcement.Group, "group has forgotten requests; dispatching again", fmt.Errorf("%d requests", len(forgotten)))
 		f.takeBack(g, forgotten)
 	}
 }

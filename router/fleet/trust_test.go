@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"lockstep/protocol"
 	"lockstep/router/fleet"
@@ -172,4 +176,93 @@ func TestSlowRestartIsWaitedFor(t *testing.T) {
 			t.Errorf("got %d tokens, %v", len(first)+len(tokens), err)
 		}
 	}
+}
+
+// A group's own words have bounds: what cannot be true of it or of a request changes nothing for others, and cards are
+// fetched a few at a time.
+func TestGroupsAreBelievedWithinBounds(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	g := b.group(fleettest.Options{Name: "a", Incarnation: 7})
+	liar := connect(t, b.url)
+	announce := func(name string, change func(*protocol.Announcement)) {
+		a := protocol.Announcement{Version: protocol.Version, GroupRef: protocol.GroupRef{Group: name, Incarnation: 7}, ModelID: "m", State: protocol.StateReady,
+			CardDigest: b.card(), CardBytes: 100, Shards: 1, Limits: limits}
+		change(&a)
+		data, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		liar.Publish(protocol.AnnounceSubject(name), data)
+	}
+	announce("huge", func(a *protocol.Announcement) { a.Limits.BlockTokens = math.MaxInt64 })
+	announce("vast", func(a *protocol.Announcement) {
+		a.Limits.CapacityTokens, a.Limits.MaxSequenceTokens = math.MaxInt64, math.MaxInt64
+	})
+	announce("less", func(a *protocol.Announcement) { a.Limits.CapacityTokens = -1 })
+	announce("a", func(a *protocol.Announcement) { a.CardDigest = strings.Repeat("f", 64) }) // an incarnation has one card
+	var asked atomic.Int32
+	if _, err := liar.Subscribe("lockstep.group.*.*.card.>", func(m *nats.Msg) {
+		if !strings.HasPrefix(m.Subject, "lockstep.group.a.") {
+			asked.Add(1) // and never answers
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	liar.Flush()
+	for i := range 100 {
+		announce(fmt.Sprint("silent-", i), func(a *protocol.Announcement) {
+			a.CardDigest, a.CardBytes = fmt.Sprintf("%064d", i), protocol.MaxCardBytes
+		})
+	}
+	liar.Flush()
+	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 50})); err != nil {
+		t.Error(err)
+	}
+	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() || snapshot.Groups[0].CardDigest != b.card() {
+		t.Errorf("the fleet is %+v", snapshot)
+	}
+	if got := asked.Load(); got == 0 || got > 4 {
+		t.Errorf("%d cards were asked for at once", got)
+	}
+}
+
+// Rows that cannot be the next of their request are not taken, and numbers of a prompt have the prompt's bounds.
+func TestRowsWithinTheirRequest(t *testing.T) {
+	b := newBench(t, fleet.Config{})
+	g := b.group(fleettest.Options{Name: "a", Incarnation: 7})
+	g.Pause() // from here on the test speaks in its place
+	conn := connect(t, b.url)
+	wires := make(chan protocol.Request, 8)
+	if _, err := conn.Subscribe(g.Ref().Dispatch(protocol.AnyRouter), func(m *nats.Msg) {
+		var d protocol.Dispatch
+		if json.Unmarshal(m.Data, &d) == nil {
+			m.Respond([]byte("{}"))
+			for _, r := range d.Requests {
+				wires <- r
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	conn.Flush()
+	events := b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 3})
+	wire := (<-wires).ID
+	frame := protocol.Frame{Group: g.Ref(), Step: 1, Begun: []protocol.Begun{{Request: wire, Tokens: math.MaxUint32, Cached: math.MaxUint32}}}
+	for position := range 2000 {
+		frame.Add(wire, position, words[0], 0, protocol.FinishNone)
+	}
+	conn.Publish(protocol.FrameSubject("router.1", "a"), frame.AppendTo(nil))
+	conn.Flush()
+	b.eventually("the tokens are there", func() bool {
+		totals := b.fleet.Snapshot().Load.Totals
+		return totals.PromptTokens > 0
+	})
+	if totals := b.fleet.Snapshot().Load.Totals; totals.PromptTokens != 20 || totals.CachedTokens != 20 {
+		t.Errorf("totals %+v, want no more than the prompt's 20 tokens", totals)
+	}
+	tokens, err, _ := events.Take(nil, nil, nil)
+	if err != nil || len(tokens) != 3 {
+		t.Errorf("%d tokens of 3, %v", len(tokens), err)
+	}
+	g.Continue()
 }
