@@ -6,6 +6,7 @@ package membership
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	stdlog "log"
 	"net"
@@ -117,9 +118,14 @@ func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membershi
 		}
 		m.meta.Route = net.JoinHostPort(host, port)
 	}
-	list, err := memberlist.Create(settings)
+	bounded, err := newTransport(config.Host, config.Port, settings.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("membership: %w", err)
+	}
+	settings.Transport = bounded
+	list, err := memberlist.Create(settings)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("membership: %w", err), bounded.Shutdown())
 	}
 	m.list = list
 	m.done.Add(1)
