@@ -17,6 +17,7 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/router"
 	"lockstep/shard"
+	"lockstep/shard/collective"
 )
 
 // childMark is set in the environment of children, and only there. Their arguments are for `ps`: the configuration comes
@@ -27,7 +28,7 @@ const childMark = "LOCKSTEP_CHILD"
 const (
 	configFile = 3 + iota // childConfig as JSON
 	statusFile            // the child writes shard.Status as JSON lines
-	memoryFile            // the group's shared memory; shards only
+	memoryFile            // what the unit's processes share with the launcher; shards also with each other
 	deathFile             // ends when the launcher is gone
 )
 
@@ -68,12 +69,19 @@ func runChild() int {
 }
 
 func runPart(ctx context.Context, config childConfig, report func(shard.Status), log zerolog.Logger) error {
+	memory := os.NewFile(memoryFile, "memory")
 	switch {
 	case config.Shard != nil:
-		memory := os.NewFile(memoryFile, "group memory")
 		return shard.Run(ctx, *config.Shard, memory, demo.Files(), report, log)
 	case config.Router != nil:
-		return router.Run(ctx, *config.Router, log, func(url string) { report(shard.Status{Ready: true, Text: url}) })
+		beats := uint32(0)
+		return router.Run(ctx, *config.Router, log, router.Signs{
+			Ready: func(url string) { report(shard.Status{Ready: true, Text: url}) },
+			Beat: func() {
+				beats = max(beats+1, 1)
+				_ = collective.WriteBeat(memory, 0, beats) // who cannot show that he lives is started again
+			},
+		})
 	}
 	return errors.New("neither a shard nor a router is configured")
 }

@@ -127,14 +127,11 @@ func (l *launcher) start() {
 func (l *launcher) loop(signals <-chan os.Signal) {
 	timer := time.NewTimer(0)
 	for !l.gone() {
-		wait := time.Hour
+		wait := supervise.LookInterval
 		for _, u := range l.units() {
 			if at, ok := u.Deadline(); ok {
 				wait = min(wait, time.Until(at))
 			}
-		}
-		if l.shards != nil {
-			wait = min(wait, supervise.LookInterval)
 		}
 		timer.Reset(max(0, wait))
 		select {
@@ -151,7 +148,7 @@ func (l *launcher) loop(signals <-chan os.Signal) {
 			for _, u := range l.units() {
 				l.apply(u, u.Tick(time.Now()))
 			}
-			l.look(l.shards)
+			l.look()
 		}
 	}
 }
@@ -186,9 +183,13 @@ func (l *launcher) handle(e event) {
 		if !e.clean || !l.stopping {
 			l.log.Debug().Str("reason", e.reason).Int("rank", e.rank).Str("unit", u.name).Msg("a process has exited")
 		}
+		if l.stopping && !e.clean && l.failure == nil && u == l.units()[0] {
+			l.failure = fmt.Errorf("stopped before all requests were finished: %s", reason) // the front of the node
+		}
 		l.apply(u, u.Exited(time.Now(), e.rank, e.clean, reason))
 		return
 	}
+	u.moved = time.Now()
 	if e.status.Text != "" {
 		u.text = e.status.Text
 	}

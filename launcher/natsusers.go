@@ -17,6 +17,16 @@ type natsUsersFlags struct {
 	Watcher    string   `placeholder:"FILE" help:"Also write the secret of a user who can only look on: nats --nkey FILE sub 'lockstep.>'."`
 }
 
+// writeSecret makes a file that only its owner can read. One that is there already may be open to others.
+func writeSecret(path, text string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
+}
+
 func (f *natsUsersFlags) run(out io.Writer) error {
 	if f.ClusterKey == "" {
 		return errors.New("nats-users needs the nodes' --cluster-key")
@@ -35,7 +45,7 @@ func (f *natsUsersFlags) run(out io.Writer) error {
 	}
 	if f.Watcher != "" {
 		seed := broker.SeedText(broker.Watcher(key)) + "\n"
-		if err := os.WriteFile(f.Watcher, []byte(seed), 0o600); err != nil {
+		if err := writeSecret(f.Watcher, seed); err != nil {
 			return fmt.Errorf("--watcher: %w", err)
 		}
 	}

@@ -233,7 +233,7 @@ func (c *command) checkCluster() error {
 		if err != nil || address.Host == "" {
 			return errors.New("--nats-url: want nats://HOST:PORT")
 		}
-		if c.ClusterKey == "" && !c.Insecure && address.User == nil && !isLoopback(address.Hostname()) {
+		if c.ClusterKey == "" && !c.Insecure && address.User.Username() == "" && !isLoopback(address.Hostname()) {
 			return fmt.Errorf("--nats-url %s has no credentials: %s; or put a user into the URL", address.Host, way)
 		}
 	}

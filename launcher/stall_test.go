@@ -113,3 +113,67 @@ func TestStalledNode(t *testing.T) {
 		})
 	}
 }
+
+// A rank that stands still while the node drains: the group is started again, the stream ends whole, and all is well.
+func TestStallWhileDraining(t *testing.T) {
+	s := serveDemo(t, "--graceful-termination-timeout", "60")
+	want, _ := longest(s.stream("Once upon a time", 1000))
+	next := s.stream("Once upon a time", 1000)
+	got := next()
+	syscall.Kill(s.rank(0), syscall.SIGSTOP)
+	s.command.Process.Signal(syscall.SIGTERM)
+	text, pause := longest(next)
+	if got+text != want || pause > stallPatience {
+		t.Errorf("longest pause %v; got %q, want %q", pause, got+text, want)
+	}
+	if code := s.exit(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// A rank that hangs while its group is started again is not waited for without end, and a stream is still there when the
+// group comes up at last.
+func TestHungRestart(t *testing.T) {
+	requireAll(t)
+	s := serveDemo(t)
+	want, _ := longest(s.stream("Once upon a time", 1000))
+	next := s.stream("Once upon a time", 1000)
+	got := next()
+	first := s.rank(1)
+	syscall.Kill(first, syscall.SIGKILL)
+	var second int
+	eventually(t, "rank 1 is started again", func() bool {
+		for arguments, pid := range s.children() {
+			if strings.HasSuffix(arguments, "--rank 1") && pid != first {
+				second = pid
+				return true
+			}
+		}
+		return false
+	})
+	syscall.Kill(second, syscall.SIGSTOP)
+	text, pause := longest(next)
+	if got+text != want {
+		t.Errorf("got %q, want %q", got+text, want)
+	}
+	t.Logf("longest pause %v", pause)
+	if s.rank(1) == second {
+		t.Error("the rank that hung is still there")
+	}
+}
+
+// A router that stands still is started again; its clients lose their connections, as when it dies.
+func TestStalledRouter(t *testing.T) {
+	requireAll(t)
+	s := serveDemo(t)
+	victim := s.children()["lockstep router"]
+	syscall.Kill(victim, syscall.SIGSTOP)
+	eventually(t, "another router answers", func() bool {
+		pid := s.children()["lockstep router"]
+		if pid == 0 || pid == victim {
+			return false
+		}
+		_, err := s.generate("Once upon a time", 3)
+		return err == nil
+	})
+}

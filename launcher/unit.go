@@ -27,13 +27,18 @@ type unit struct {
 	incarnation uint64
 	began       time.Time // of this incarnation
 	processes   []*process
-	memory      *os.File // shards only
+	memory      *os.File // of this incarnation, with its beats
 	progress    []float64
-	text        string           // what the unit says of itself when ready
-	served      bool             // an incarnation was ready
-	loadTime    time.Duration    // from the start of the last incarnation that was ready until then
-	pulse       *supervise.Pulse // shards only
+	text        string        // what the unit says of itself when ready
+	served      bool          // an incarnation was ready
+	loadTime    time.Duration // from the start of the last incarnation that was ready until then
+	loaded      bool          // this incarnation has become ready
+	moved       time.Time     // when it last told of progress
+	warned      int           // how often was told that it does not become ready
+	pulse       *supervise.Pulse
 	beats       []uint32
+	lost        protocol.Down // the incarnation that last served and is gone; shards only
+	told        time.Time     // when routers were last told of it
 }
 
 // ref names the group's present incarnation; the unit is the node's shards.
@@ -41,17 +46,16 @@ func (u *unit) ref(node string) protocol.GroupRef {
 	return protocol.GroupRef{Group: node, Incarnation: u.incarnation}
 }
 
-func newUnit(name string, size int) *unit {
-	return &unit{Unit: supervise.NewUnit(size), name: name, size: size, progress: make([]float64, size)}
+// routerStall is how long a router must stand still at the least to be given up: with it go its clients' connections.
+const routerStall = 10 * time.Second
+
+func newUnit(name string, size int, leastStall time.Duration) *unit {
+	return &unit{Unit: supervise.NewUnit(size), name: name, size: size, progress: make([]float64, size),
+		pulse: supervise.NewPulse(size, leastStall), beats: make([]uint32, size)}
 }
 
-func (l *launcher) newShards() *unit {
-	u := newUnit("shards", l.NumShard)
-	u.pulse, u.beats = supervise.NewPulse(u.size), make([]uint32, u.size)
-	return u
-}
-
-func (l *launcher) newRouter() *unit { return newUnit("router", 1) }
+func (l *launcher) newShards() *unit { return newUnit("shards", l.NumShard, 0) }
+func (l *launcher) newRouter() *unit { return newUnit("router", 1, routerStall) }
 
 // nameOf names a process for people.
 func (u *unit) nameOf(rank int) string {
@@ -87,11 +91,10 @@ func (u *unit) release() {
 func (l *launcher) spawn(u *unit) {
 	u.release()
 	u.began = time.Now()
+	u.moved, u.loaded, u.warned = u.began, false, 0
 	u.incarnation = uint64(u.began.UnixNano())
 	clear(u.progress)
-	if u.pulse != nil {
-		u.pulse.Restart()
-	}
+	u.pulse.Restart()
 	var err error
 	if u == l.router {
 		err = l.spawnRouter(u)
@@ -143,17 +146,23 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	return nil
 }
 
-func (l *launcher) spawnRouter(u *unit) error {
+func (l *launcher) spawnRouter(u *unit) (err error) {
+	if u.memory, err = collective.NewMemory("lockstep router"); err != nil {
+		return err
+	}
 	config := l.routerConfig()
 	log := l.log.With().Str("part", "router").Logger()
 	child := childConfig{LogLevel: l.LogLevel, Router: &config}
-	p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation}, []string{"router"}, child, nil, log, l.events)
+	p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation}, []string{"router"}, child, u.memory, log, l.events)
 	if err != nil {
 		return err
 	}
 	u.processes = append(u.processes, p)
 	return nil
 }
+
+// endTime is how many seconds before its end a router cuts off who is not done, so that all are told.
+const endTime = 2
 
 // routerConfig is the whole configuration of the router.
 func (l *launcher) routerConfig() router.Config {
@@ -169,28 +178,10 @@ func (l *launcher) routerConfig() router.Config {
 		MaxBatchPrefillTokens: l.MaxBatchPrefillToken, MaxBatchTotalTokens: l.MaxBatchTotalTokens,
 		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio),
 		CORSAllowOrigin: l.CORSAllowOrigin, PayloadLimit: int64(l.PayloadLimit),
-		GracefulTerminationTimeout: float64(l.Graceful),
+		GracefulTerminationTimeout: max(float64(l.Graceful)-endTime, float64(l.Graceful)/2),
 		TLS:                        l.guard.TLS, Listeners: l.guard.Listeners, APIKeys: l.guard.APIKeys, MaxConnections: l.MaxConnections,
 		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, TGIVersion: l.TGIVersion, LightLLMErrors: l.LightLLMErrors,
 		Admission: l.Admission, Overload: l.Overload, MaxQueueSize: l.MaxQueueSize, QueueTimeout: l.QueueTimeout,
-	}
-}
-
-// look finds a rank that stands still while its group serves.
-func (l *launcher) look(u *unit) {
-	if u == nil || u.memory == nil || l.stopping {
-		return
-	}
-	for rank := range u.beats {
-		beat, err := collective.ReadBeat(u.memory, rank)
-		if err != nil {
-			l.log.Error().Err(err).Msg("the group cannot be watched")
-			return
-		}
-		u.beats[rank] = beat
-	}
-	if rank, still, found := u.pulse.Look(time.Now(), u.beats); found {
-		l.apply(u, u.Stalled(fmt.Sprintf("%s has stood still for %v", u.nameOf(rank), still.Round(100*time.Millisecond))))
 	}
 }
 
@@ -199,17 +190,27 @@ func (l *launcher) abort(u *unit, reason string) {
 	if u.HasServed() && l.failure == nil {
 		l.log.Error().Str("unit", u.name).Dur("lived", time.Since(u.began)).Msg(reason)
 	}
-	if u.memory == nil {
+	if u != l.shards || u.memory == nil {
 		return
 	}
 	if err := collective.Abort(u.memory); err != nil {
 		l.log.Error().Err(err).Msg("cannot set the abort word")
 	}
-	down := protocol.Down{GroupRef: u.ref(l.NodeName), Reason: reason}
-	if !l.stopping {
-		down.BackSeconds = u.loadTime.Seconds()
+	if u.loaded {
+		u.loaded, u.lost = false, protocol.Down{GroupRef: u.ref(l.NodeName), Reason: reason}
 	}
-	l.publishDown(down)
+	if u.HasServed() {
+		l.tellLoss(u)
+	}
+}
+
+// tellLoss tells routers that the incarnation which last served is gone, and when about the next will be there.
+func (l *launcher) tellLoss(u *unit) {
+	u.lost.BackSeconds, u.told = 0, time.Now()
+	if u.ComesBack() || u.ComesUpAgain() {
+		u.lost.BackSeconds = max(u.loadTime, time.Since(u.began)).Seconds()
+	}
+	l.publishDown(u.lost)
 }
 
 // publishDown tells routers that an incarnation is gone.
@@ -223,10 +224,8 @@ func (l *launcher) publishDown(down protocol.Down) {
 
 // serving is called whenever all processes of a unit have become ready.
 func (l *launcher) serving(u *unit) {
-	u.served, u.loadTime = true, time.Since(u.began)
-	if u.pulse != nil {
-		u.pulse.Serving()
-	}
+	u.served, u.loaded, u.loadTime = true, true, time.Since(u.began)
+	u.pulse.Serving()
 	l.log.Info().Str("unit", u.name).Dur("after", u.loadTime).Msg("ready: " + u.text)
 	if l.stopping {
 		return

@@ -108,19 +108,22 @@ func (ds doors) serve(log zerolog.Logger) error {
 	return first
 }
 
-// shut stops accepting and waits for the requests in flight until ctx ends; then it cuts them off.
+// shut stops accepting and waits for the requests in flight until ctx ends.
 func (ds doors) shut(ctx context.Context) error {
 	errs := make([]error, len(ds))
 	var all sync.WaitGroup
 	for i, d := range ds {
-		all.Go(func() {
-			if errs[i] = d.server.Shutdown(ctx); errs[i] != nil {
-				errs[i] = errors.Join(errs[i], d.server.Close())
-			}
-		})
+		all.Go(func() { errs[i] = d.server.Shutdown(ctx) })
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// cut ends all connections at once.
+func (ds doors) cut() {
+	for _, d := range ds {
+		d.server.Close()
+	}
 }
 
 // url is where clients reach a door.

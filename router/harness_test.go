@@ -127,7 +127,7 @@ func startRouter(t testing.TB, natsURL string, config router.Config) (url string
 	if testing.Verbose() {
 		log = zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)
 	}
-	go func() { done <- router.Run(ctx, config, log, func(url string) { ready <- url }) }()
+	go func() { done <- router.Run(ctx, config, log, router.Signs{Ready: func(url string) { ready <- url }}) }()
 	stopped := false
 	stop = func() error {
 		if stopped {

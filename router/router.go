@@ -27,14 +27,24 @@ const (
 	// natsPing and natsPings find a dead connection within their product.
 	natsPing  = 2 * time.Second
 	natsPings = 2
+	// cutGrace is how long clients that are cut off have to take their error.
+	cutGrace = time.Second
 	// admissionSeed of the past-future policy: any will do, and one that is fixed makes decisions repeatable.
 	admissionSeed = 1
 )
 
+// Signs are how a router shows itself to who runs it; each may be nil.
+type Signs struct {
+	// Ready is called with the base URL when the first group can be used.
+	Ready func(url string)
+	// Beat is called many times a second while the router moves.
+	Beat func()
+}
+
 // Run serves until ctx ends, then drains: it stops accepting and waits for the requests in flight, at most
-// GracefulTerminationTimeout. It listens at once, so a bad address fails at once, and calls onReady, which may be nil,
-// with its base URL when the first group can be used.
-func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(url string)) error {
+// GracefulTerminationTimeout; who is not done by then gets an error, and so does the caller. It listens at once, so a bad
+// address fails at once.
+func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
@@ -61,13 +71,13 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, onReady func(ur
 		Router: wireName, QueueLimit: config.queueLimit(), QueueTimeout: seconds(config.QueueTimeout),
 		Policy: admission.Policy(config.Admission), Seed: admissionSeed, ModelID: config.ModelID,
 		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, OnSnapshot: backend.onSnapshot,
-		OnDispatch: metrics.Dispatched, OnStep: metrics.Step,
+		OnDispatch: metrics.Dispatched, OnStep: metrics.Step, OnTick: signs.Beat,
 	}, log)
 	if err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
 	doors.furnish(api.New(config.api(), backend, metrics, log), log)
-	return serve(ctx, &config, doors, backend, refused, log, onReady)
+	return serve(ctx, &config, doors, backend, refused, log, signs.Ready)
 }
 
 // serve runs fleet and server until ctx ends or one of them fails, and stops both.
@@ -89,13 +99,13 @@ func serve(ctx context.Context, config *Config, doors doors, backend *backend, r
 			}
 			continue
 		case err := <-refused:
-			doors.shut(ended())
+			doors.cut()
 			<-serverDone
 			stopFleet()
 			<-fleetDone
 			return err
 		case err := <-fleetDone:
-			doors.shut(ended())
+			doors.cut()
 			<-serverDone
 			return fmt.Errorf("router: %w", errors.Join(errors.New("the fleet has ended"), err))
 		case err := <-serverDone:
@@ -110,20 +120,17 @@ func serve(ctx context.Context, config *Config, doors doors, backend *backend, r
 	drain, cancel := context.WithTimeout(context.Background(), seconds(config.GracefulTerminationTimeout))
 	defer cancel()
 	err := doors.shut(drain)
+	stopFleet() // which ends what still runs with an error for its client
 	if err != nil {
-		log.Warn().Err(err).Msg("requests were cut off")
+		log.Warn().Err(err).Msg("requests are cut off")
+		grace, cancel := context.WithTimeout(context.Background(), cutGrace)
+		defer cancel()
+		_ = doors.shut(grace)
+		doors.cut()
 	}
 	<-serverDone
-	stopFleet()
 	<-fleetDone
 	return err
-}
-
-// ended is a context that has ended.
-func ended() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // connect returns a connection that comes back for ever, unless the servers refuse it: that refused tells.

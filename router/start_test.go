@@ -36,7 +36,7 @@ func TestStartsBeforeEverythingElse(t *testing.T) {
 	config := router.Config{Name: "early", NATSURLs: []string{fmt.Sprintf("nats://127.0.0.1:%d", natsPort)}, Hostname: "127.0.0.1", Port: port}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- router.Run(ctx, config, nopLog, nil) }()
+	go func() { done <- router.Run(ctx, config, nopLog, router.Signs{}) }()
 	health := func() int {
 		response, err := http.Get(url + "/health")
 		if err != nil {

@@ -385,7 +385,7 @@ func TestBadAddressFailsAtOnce(t *testing.T) {
 	var port int
 	fmt.Sscanf(url, "http://127.0.0.1:%d", &port)
 	config := router.Config{Name: "r", NATSURLs: []string{natsURL}, Hostname: "127.0.0.1", Port: port}
-	if err := router.Run(t.Context(), config, nopLog, nil); err == nil {
+	if err := router.Run(t.Context(), config, nopLog, router.Signs{}); err == nil {
 		t.Error("a second router listens at the same port")
 	}
 }

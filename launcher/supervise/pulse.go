@@ -10,7 +10,7 @@ const (
 	maxLook = 3 * LookInterval
 	// maxStall is how long a process must stand still at the most to be given up.
 	maxStall = time.Minute
-	// stallFactor is how many times its longest pause so far a process must stand still.
+	// stallFactor is how many times its pace a process must stand still.
 	stallFactor = 6
 	// paceTime is for how long the pauses of a serving unit are remembered, at least; twice that at most.
 	paceTime = time.Minute
@@ -18,26 +18,42 @@ const (
 
 // minStalls is how long a process must stand still at the least to be given up, by how many were within the last Window.
 // When what looks like stalls comes of a machine that is too busy, restarts make it worse.
-var minStalls = [...]time.Duration{time.Second, time.Second, time.Second, 15 * time.Second, maxStall}
+var minStalls = [...]time.Duration{time.Second, time.Second, time.Second, 3 * time.Second, 6 * time.Second, 15 * time.Second, maxStall}
+
+// pace is the longest pauses of a time, the longest first. The last of them counts: what is slow pauses often, and a pause or
+// two of another cause, such as a busy machine's, must not make a process that hangs look slow.
+type pace [3]time.Duration
+
+func (p *pace) add(pause time.Duration) {
+	for i := range p {
+		if pause > p[i] {
+			pause, p[i] = p[i], pause
+		}
+	}
+}
+
+func (p *pace) value() time.Duration { return p[len(p)-1] }
 
 // Pulse finds the process of a unit that stands still. Processes count their beats; how long one may pause follows from
-// how long they have paused while they moved: before they served, when they computed their largest steps, and lately. It
+// how long they have paused again and again while they moved: before they served, when they computed their largest steps,
+// and lately. It
 // is a core like Unit.
 type Pulse struct {
+	least  time.Duration
 	last   []uint32
 	still  []time.Duration // for how long each beat has stood still
 	looked time.Time
 	served bool // pauses are lately's, no longer those of the largest steps
 
-	largest        time.Duration // longest pause before the unit served, of all incarnations
-	recent, former time.Duration // longest pause of this stretch of paceTime, and of the one before
-	turned         time.Time     // when this stretch began
-	stalls         []time.Time   // within Window
+	largest        pace        // before the unit served, of all incarnations
+	recent, former pace        // of this stretch of paceTime, and of the one before
+	turned         time.Time   // when this stretch began
+	stalls         []time.Time // within Window
 }
 
-// NewPulse makes a pulse of size processes.
-func NewPulse(size int) *Pulse {
-	return &Pulse{last: make([]uint32, size), still: make([]time.Duration, size)}
+// NewPulse makes a pulse of size processes, which are given up no sooner than after least.
+func NewPulse(size int, least time.Duration) *Pulse {
+	return &Pulse{least: least, last: make([]uint32, size), still: make([]time.Duration, size)}
 }
 
 // Restart forgets the beats of an incarnation that is gone. What is known of the pace stays.
@@ -58,8 +74,8 @@ func (p *Pulse) Limit(now time.Time) time.Duration {
 			stalls++
 		}
 	}
-	least := minStalls[min(stalls, len(minStalls)-1)]
-	return min(max(least, stallFactor*max(p.largest, p.recent, p.former)), maxStall)
+	least := max(p.least, minStalls[min(stalls, len(minStalls)-1)])
+	return min(max(least, stallFactor*max(p.largest.value(), p.recent.value(), p.former.value())), maxStall)
 }
 
 // Look takes in the beats of all processes, 0 of one that has not begun. It returns the one that has stood still for
@@ -71,7 +87,7 @@ func (p *Pulse) Look(now time.Time, beats []uint32) (rank int, still time.Durati
 	}
 	p.looked = now
 	if now.Sub(p.turned) > paceTime {
-		p.recent, p.former, p.turned = 0, p.recent, now
+		p.recent, p.former, p.turned = pace{}, p.recent, now
 	}
 	limit := p.Limit(now)
 	for i, beat := range beats {
@@ -96,8 +112,8 @@ func (p *Pulse) Look(now time.Time, beats []uint32) (rank int, still time.Durati
 // paused takes in a pause that has ended.
 func (p *Pulse) paused(pause time.Duration) {
 	if p.served {
-		p.recent = max(p.recent, pause)
+		p.recent.add(pause)
 	} else {
-		p.largest = max(p.largest, pause)
+		p.largest.add(pause)
 	}
 }

@@ -16,7 +16,7 @@ type heart struct {
 }
 
 func newHeart(t *testing.T) *heart {
-	return &heart{t: t, pulse: supervise.NewPulse(2), now: epoch, beats: make([]uint32, 2)}
+	return &heart{t: t, pulse: supervise.NewPulse(2, 0), now: epoch, beats: make([]uint32, 2)}
 }
 
 // pass lets time pass in looks, while the ranks whose interval is not 0 beat in that interval. It returns how much time
@@ -101,6 +101,21 @@ func TestLimitFollowsThePace(t *testing.T) {
 	}
 }
 
+// A pause or two that have another cause, in the largest steps or later, change nothing; it takes the pace of the model.
+func TestRarePausesAreNoPace(t *testing.T) {
+	h := newHeart(t)
+	h.quiet(time.Second, beat, beat)
+	h.quiet(8*time.Second, beat, never) // the machine was busy while it loaded
+	h.quiet(time.Second, beat, beat)
+	h.pulse.Serving()
+	h.quiet(time.Second, beat, beat)
+	h.quiet(900*time.Millisecond, beat, never)
+	h.quiet(time.Second, beat, beat)
+	h.quiet(900*time.Millisecond, never, beat)
+	h.quiet(time.Second, beat, beat)
+	h.found(1, time.Second, 1300*time.Millisecond, beat, never)
+}
+
 // When everything stood still, the observer too, nobody is to blame.
 func TestObserverWasAbsent(t *testing.T) {
 	h := newHeart(t)
@@ -126,7 +141,7 @@ func TestStallsThatComeAgain(t *testing.T) {
 		h.pulse.Restart()
 		clear(h.beats)
 	}
-	const most = 5
+	const most = 8
 	for i := most - 1; i < len(stalls); i++ {
 		if within := stalls[i].Sub(stalls[i-most+1]); within < supervise.Window {
 			t.Errorf("%d stalls within %v", most, within)

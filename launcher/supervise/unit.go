@@ -139,6 +139,34 @@ func (u *Unit) Stalled(reason string) []Action {
 	return u.breakUp(reason, 0)
 }
 
+// Hung says that a unit which is started again does not come up: then it is started once more. The first start may take as
+// long as it takes.
+func (u *Unit) Hung(now time.Time, reason string) []Action {
+	if !u.ComesUpAgain() {
+		return nil
+	}
+	return u.broken(now, reason)
+}
+
+// Late are the processes of the present incarnation that are not ready.
+func (u *Unit) Late() (ranks []int) {
+	for rank, ready := range u.ready {
+		if !ready {
+			ranks = append(ranks, rank)
+		}
+	}
+	return ranks
+}
+
+// ComesUpAgain reports whether a unit that has served loads once more.
+func (u *Unit) ComesUpAgain() bool { return u.state == loading && u.served }
+
+// Starts reports whether the unit loads for the first time.
+func (u *Unit) Starts() bool { return u.state == loading && !u.served }
+
+// ComesBack reports whether the unit will be started again once all its processes are gone.
+func (u *Unit) ComesBack() bool { return u.state == breaking && u.verdict == "" }
+
 // Tick says that time has passed.
 func (u *Unit) Tick(now time.Time) []Action {
 	if u.deadline.IsZero() || now.Before(u.deadline) {

@@ -160,3 +160,26 @@ func ExampleUnit() {
 	fmt.Println(kinds(u.Start()), kinds(u.Ready(0)), kinds(u.Exited(epoch, 0, false, "crash")))
 	// Output: spawn serving abort spawn
 }
+
+// A unit that hangs while it is started again is started once more; the first start is nobody's to end, and what serves
+// does not hang by not loading.
+func TestHungRestart(t *testing.T) {
+	u := supervise.NewUnit(2)
+	expect(t, u.Start(), "spawn")
+	expect(t, u.Hung(epoch, "it does not come up"), "")
+	expect(t, u.Ready(1), "")
+	expect(t, u.Ready(0), "serving")
+	expect(t, u.Hung(epoch, "it does not come up"), "")
+	expect(t, u.Exited(epoch, 1, false, "killed"), "abort kill")
+	if !u.ComesBack() {
+		t.Error("a unit that is broken for the first time comes back")
+	}
+	expect(t, u.Exited(epoch, 0, false, "killed"), "spawn")
+	expect(t, u.Hung(epoch.Add(time.Minute), "it does not come up"), "abort kill")
+	expect(t, u.Exited(epoch.Add(time.Minute), 0, false, "killed"), "")
+	expect(t, u.Exited(epoch.Add(time.Minute), 1, false, "killed"), "")
+	at, _ := u.Deadline()
+	expect(t, u.Tick(at), "spawn")
+	expect(t, u.Drain(at, at.Add(time.Minute)), "kill")
+	expect(t, u.Hung(at, "it does not come up"), "")
+}

@@ -88,6 +88,8 @@ type Config struct {
 	// OnDispatch and OnStep observe batches sent and steps received; nil to ignore. They must not block.
 	OnDispatch func(requests int)
 	OnStep     func(prefill bool, sincePrevious time.Duration)
+	// OnTick is called on the owner's goroutine many times a second; nil to ignore. It must not block.
+	OnTick func()
 }
 
 // Group is a living group whose card is known, as others may see it.
@@ -122,13 +124,13 @@ type Fleet struct {
 	core     *admission.Core
 	groups   map[string]*group // by name
 	cards    map[string]cardState
-	loading  int                             // cards that are fetched now
-	rewards  map[string]bool                 // digests of cards of reward models
-	downed   map[protocol.GroupRef]time.Time // incarnations known to be dead, and since when
-	awaited  map[string]time.Time            // by card: until when a group that restarts is waited for
-	talks    map[protocol.GroupRef]*talk     // with groups that were lost and may come back
-	calls    map[uint64]*call                // by id
-	wires    map[uint64]*call                // by wire id of the running attempt
+	loading  int                         // cards that are fetched now
+	rewards  map[string]bool             // digests of cards of reward models
+	downed   map[protocol.GroupRef]death // incarnations known to be dead
+	awaited  map[string]time.Time        // by card: until when a group that restarts is waited for
+	talks    map[protocol.GroupRef]*talk // with groups that were lost and may come back
+	calls    map[uint64]*call            // by id
+	wires    map[uint64]*call            // by wire id of the running attempt
 	lastID   uint64
 	lastWire uint64
 	alive    time.Time // of the last sign of life
@@ -149,7 +151,7 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
 		core: core, groups: map[string]*group{}, cards: map[string]cardState{}, rewards: map[string]bool{},
-		downed: map[protocol.GroupRef]time.Time{}, awaited: map[string]time.Time{}, talks: map[protocol.GroupRef]*talk{},
+		downed: map[protocol.GroupRef]death{}, awaited: map[string]time.Time{}, talks: map[protocol.GroupRef]*talk{},
 		calls: map[uint64]*call{}, wires: map[uint64]*call{},
 	}
 	f.snapshot.Store(&Snapshot{})
@@ -280,6 +282,9 @@ func (f *Fleet) tick(now time.Time) {
 	f.forget(now)
 	f.watchGroups(now, now.Sub(f.ticked) > stallTimeout || !f.conn.IsConnected())
 	f.ticked = now
+	if f.config.OnTick != nil {
+		f.config.OnTick()
+	}
 	f.watchOrphans(now)
 	f.expire(now)
 	f.admit()

@@ -210,27 +210,44 @@ func (q *questions) fetchCard(ctx context.Context, a protocol.Announcement) (*pr
 	return card, nil
 }
 
+// death is when an incarnation was last said to have died, and what it served.
+type death struct {
+	since      time.Time
+	cardDigest string
+}
+
 // down takes in the news of a death. It changes something only when it speaks of the incarnation that is known: what was
-// never announced cannot end, and an incarnation that is still to come cannot be dead.
+// never announced cannot end, and an incarnation that is still to come cannot be dead. While the next one loads, the news
+// come again, and requests wait on.
 func (f *Fleet) down(name string, data []byte) {
 	var d protocol.Down
 	g := f.groups[name]
-	if json.Unmarshal(data, &d) != nil || g == nil || d.GroupRef != g.Announcement.GroupRef {
+	if json.Unmarshal(data, &d) != nil || d.Group != name {
 		return
 	}
-	now := time.Now()
-	if len(f.downed) < maxGroups {
-		f.downed[d.GroupRef] = now
+	known := g != nil && d.GroupRef == g.Announcement.GroupRef
+	before, dead := f.downed[d.GroupRef]
+	if !known && !dead {
+		return
 	}
-	if back := min(time.Duration(d.BackSeconds*float64(time.Second)), maxBackTime); back > 0 {
-		f.awaited[g.Announcement.CardDigest] = now.Add(2*back + f.config.ResumeTimeout)
+	end := death{since: time.Now(), cardDigest: before.cardDigest}
+	if known {
+		end.cardDigest = g.Announcement.CardDigest
 	}
-	f.remove(g, d.Reason, !d.Stopped)
+	if dead || len(f.downed) < maxGroups {
+		f.downed[d.GroupRef] = end
+	}
+	if back := time.Duration(min(d.BackSeconds, maxBackTime.Seconds()) * float64(time.Second)); back > 0 {
+		f.awaited[end.cardDigest] = end.since.Add(2*back + f.config.ResumeTimeout)
+	}
+	if known {
+		f.remove(g, bounded(d.Reason), !d.Stopped)
+	}
 }
 
 // forget drops what is known of deaths, restarts and cards once it is of no use.
 func (f *Fleet) forget(now time.Time) {
-	maps.DeleteFunc(f.downed, func(_ protocol.GroupRef, since time.Time) bool { return now.Sub(since) > downedTime })
+	maps.DeleteFunc(f.downed, func(_ protocol.GroupRef, d death) bool { return now.Sub(d.since) > downedTime })
 	maps.DeleteFunc(f.awaited, func(_ string, until time.Time) bool { return now.After(until) })
 	if len(f.cards) <= maxCards {
 		return

@@ -266,3 +266,28 @@ func TestRowsWithinTheirRequest(t *testing.T) {
 	}
 	g.Continue()
 }
+
+// While the next incarnation loads, its launcher says so again and again, and requests wait on, however long it takes.
+func TestNewsOfALoadingGroupExtendThePatience(t *testing.T) {
+	b := newBench(t, fleet.Config{ResumeTimeout: 100 * time.Millisecond})
+	g := b.group(fleettest.Options{Name: "a", Incarnation: 1, Back: 200 * time.Millisecond})
+	_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
+	first, err, _ := events.Take(nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Kill(true)
+	launcher := connect(t, b.url)
+	news, _ := json.Marshal(protocol.Down{GroupRef: g.Ref(), BackSeconds: 0.2})
+	for range 20 { // as long as four times what was said at first
+		if _, err, outcome := events.Take(nil, time.After(100*time.Millisecond), nil); err != nil || outcome != request.Idle {
+			t.Fatal(err, outcome)
+		}
+		launcher.Publish(protocol.DownSubject("a"), news)
+	}
+	b.group(fleettest.Options{Name: "a", Incarnation: 2})
+	tokens, err := b.all(events)
+	if err != nil || len(first)+len(tokens) != 400 {
+		t.Errorf("got %d tokens, %v", len(first)+len(tokens), err)
+	}
+}

@@ -32,6 +32,14 @@ func Abort(file *os.File) error {
 	return err
 }
 
+// WriteBeat counts a beat of what is no group but is watched like one: it has made the file by NewMemory.
+func WriteBeat(file *os.File, rank int, beat uint32) error {
+	var word [4]byte
+	binary.NativeEndian.PutUint32(word[:], beat)
+	_, err := file.WriteAt(word[:], int64(beatOffset(rank)))
+	return err
+}
+
 // ReadBeat returns a rank's beat (see Group.Beat), 0 before the group has met: then it loads.
 func ReadBeat(file *os.File, rank int) (uint32, error) {
 	var word [4]byte
