@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lockstep/router/api"
@@ -20,7 +21,7 @@ const clientGrace = 2 * time.Second
 // connections are those of a door, of which there are never more than most, and never more than ofAddress from one
 // client address (an IPv6 address counts by its first 64 bits). When all places are taken a newcomer gets that of a
 // connection that waits for its client: the oldest that never sent a request, else the longest idle one, else that whose body
-// has been coming for longest. While there is no such connection a newcomer waits; one whose address has too many is closed.
+// has been coming for longest, else that whose client has read nothing for longest. While there is no such connection a newcomer waits; one whose address has too many is closed.
 type connections struct {
 	net.Listener
 	most, ofAddress int
@@ -28,7 +29,7 @@ type connections struct {
 	plain           bool          // no TLS is spoken
 
 	mu        sync.Mutex // guards all below
-	open      int
+	all       map[*connection]struct{}
 	from      map[netip.Addr]int
 	silent    list.List // of *connection that have sent no request yet, the oldest first
 	idle      list.List // of *connection between two requests, the longest first
@@ -40,10 +41,10 @@ type connections struct {
 
 func newConnections(listener net.Listener, most int, plain bool) *connections {
 	return &connections{Listener: listener, most: most, ofAddress: max(most/2, 1), grace: clientGrace, plain: plain,
-		from: map[netip.Addr]int{}, room: make(chan struct{}, 1), closed: make(chan struct{})}
+		all: map[*connection]struct{}{}, from: map[netip.Addr]int{}, room: make(chan struct{}, 1), closed: make(chan struct{})}
 }
 
-// connection is one of them. Its owner's mutex guards all but begun.
+// connection is one of them. Its owner's mutex guards all but begun and writing.
 type connection struct {
 	net.Conn
 	owner   *connections
@@ -52,7 +53,8 @@ type connection struct {
 	list    *list.List    // nil while a request is worked on
 	element *list.Element // its place there
 	gone    bool
-	begun   bool // something was read; for the reader alone
+	begun   bool         // something was read; for the reader alone
+	writing atomic.Int64 // when the write began that is under way, in Unix nanoseconds; 0: none is
 }
 
 // Accept returns the next connection that has a place.
@@ -99,7 +101,7 @@ func (cs *connections) admit(c *connection) (evicted *connection, admitted, wait
 		if evicted = cs.longestWaiting(func(other *connection) bool { return other.address == c.address }); evicted == nil {
 			return nil, false, false
 		}
-	case cs.open >= cs.most:
+	case len(cs.all) >= cs.most:
 		if evicted = cs.longestWaiting(func(*connection) bool { return true }); evicted == nil {
 			return nil, false, true
 		}
@@ -107,7 +109,7 @@ func (cs *connections) admit(c *connection) (evicted *connection, admitted, wait
 	if evicted != nil {
 		cs.remove(evicted)
 	}
-	cs.open++
+	cs.all[c] = struct{}{}
 	cs.from[c.address]++
 	c.enter(&cs.silent)
 	return evicted, true, false
@@ -133,7 +135,28 @@ func (cs *connections) longestWaiting(eligible func(*connection) bool) *connecti
 	case late(receiving):
 		return receiving
 	}
+	if stuck := cs.stuck(eligible); stuck != nil {
+		return stuck
+	}
 	return silent
+}
+
+// stuck finds the connection whose client has read nothing for longest, and for longer than clients are spared.
+func (cs *connections) stuck(eligible func(*connection) bool) (stuck *connection) {
+	oldest := time.Now().Add(-cs.grace).UnixNano()
+	for c := range cs.all {
+		if began := c.writing.Load(); began != 0 && began < oldest && eligible(c) {
+			stuck, oldest = c, began
+		}
+	}
+	return stuck
+}
+
+// Write notes how long it takes.
+func (c *connection) Write(p []byte) (int, error) {
+	c.writing.Store(time.Now().UnixNano())
+	defer c.writing.Store(0)
+	return c.Conn.Write(p)
 }
 
 // note is for http.Server.ConnState: it keeps the lists. A connection is active once the head of a request is complete.
@@ -201,7 +224,7 @@ func (cs *connections) remove(c *connection) {
 	}
 	c.gone = true
 	c.leave()
-	cs.open--
+	delete(cs.all, c)
 	if cs.from[c.address]--; cs.from[c.address] == 0 {
 		delete(cs.from, c.address)
 	}

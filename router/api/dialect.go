@@ -100,7 +100,7 @@ func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) 
 	r = withClient(r)
 	if r.ContentLength != 0 {
 		// What no handler reads, net/http passes over, within this time.
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyStepTimeout))
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
 	}
 	defer s.bodies.release(clientOf(r.Context()), answer)
 	s.answer(dialect, answer, r)

@@ -23,7 +23,7 @@ const (
 	bodyStepBytes   = 64 << 10
 	// drainBytes is how much of a body that is too long net/http still reads, so that its connection can be used again.
 	drainBytes = 256 << 10
-	// drainTimeout bounds how long the rest of a body may take that is refused for want of a key.
+	// drainTimeout bounds how long a body may take that nobody reads.
 	drainTimeout = 2 * time.Second
 )
 

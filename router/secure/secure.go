@@ -27,6 +27,9 @@ const maxFileBytes = 16 << 20
 
 // Files of a TLS server, all in PEM.
 type Files struct {
+	// Folder, when not empty, has the files instead, by the names that `lockstep certs` gives them; those that are not there
+	// are left out. It is looked through again with each change.
+	Folder string `json:"folder,omitempty"`
 	// Certificate holds the server's chain, Key its private key. If the key is encrypted (PKCS#8), KeyPassword is a file with
 	// the password.
 	Certificate string `json:"certificate"`
@@ -40,24 +43,30 @@ type Files struct {
 	TLS13 bool `json:"tls13,omitempty"`
 }
 
-// InFolder are the files that `lockstep certs` makes in a folder; those that are not there are left out.
-func InFolder(folder string) Files {
-	f := Files{Certificate: filepath.Join(folder, "server.pem"), Key: filepath.Join(folder, "server.key.pem"), TLS13: true}
-	exists := func(name string) (string, bool) {
-		path := filepath.Join(folder, name)
-		_, err := os.Stat(path)
-		return path, err == nil
+// InFolder are the files of a folder.
+func InFolder(folder string) Files { return Files{Folder: folder, TLS13: true} }
+
+// named finds the files of a folder. One that cannot be looked at, such as a link to nothing, is an error and not absent:
+// without it the server might guard less.
+func (f Files) named() (Files, error) {
+	if f.Folder == "" {
+		return f, nil
 	}
-	if path, ok := exists("key_pwd.txt"); ok {
-		f.KeyPassword = path
+	in := func(name string) string { return filepath.Join(f.Folder, name) }
+	found := Files{Folder: f.Folder, TLS13: f.TLS13, Certificate: in("server.pem"), Key: in("server.key.pem")}
+	for name, use := range map[string]func(path string){
+		"key_pwd.txt":    func(path string) { found.KeyPassword = path },
+		"ca.pem":         func(path string) { found.ClientCAs = []string{path} },
+		"server_crl.pem": func(path string) { found.Revoked = []string{path} },
+	} {
+		switch _, err := os.Lstat(in(name)); {
+		case err == nil:
+			use(in(name))
+		case !errors.Is(err, os.ErrNotExist):
+			return found, err
+		}
 	}
-	if path, ok := exists("ca.pem"); ok {
-		f.ClientCAs = []string{path}
-	}
-	if path, ok := exists("server_crl.pem"); ok {
-		f.Revoked = []string{path}
-	}
-	return f
+	return found, nil
 }
 
 // all are the paths that are in use.
@@ -72,6 +81,7 @@ func (f *Files) all() []string {
 // Server is what a TLS listener takes its configuration from.
 type Server struct {
 	files   Files
+	used    Files // those that were read last; the goroutine of Watch owns it once it runs
 	current atomic.Pointer[tls.Config]
 }
 
@@ -86,11 +96,27 @@ func (s *Server) Config() *tls.Config {
 	return &tls.Config{MinVersion: s.current.Load().MinVersion, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current.Load(), nil }}
 }
 
+// AsksClients reports whether clients must show a certificate.
+func (s *Server) AsksClients() bool {
+	return s.current.Load().ClientAuth == tls.RequireAndVerifyClientCert
+}
+
+// reload reads the files. What guarded the server does not go away with its files.
 func (s *Server) reload() error {
-	config, err := s.files.read()
+	files, err := s.files.named()
+	switch {
+	case err != nil:
+		return err
+	case len(s.used.ClientCAs) > 0 && len(files.ClientCAs) == 0:
+		return fmt.Errorf("the authorities of the clients are gone: %s", strings.Join(s.used.ClientCAs, ", "))
+	case len(s.used.Revoked) > 0 && len(files.Revoked) == 0:
+		return fmt.Errorf("the revocation lists are gone: %s", strings.Join(s.used.Revoked, ", "))
+	}
+	config, err := files.read()
 	if err != nil {
 		return err
 	}
+	s.used = files
 	s.current.Store(config)
 	return nil
 }
@@ -251,7 +277,7 @@ func (s *Server) Watch(ctx context.Context, log zerolog.Logger) error {
 		return err
 	}
 	defer watcher.Close()
-	for _, path := range s.files.all() {
+	for _, path := range s.used.all() {
 		if err := watcher.Add(filepath.Dir(path)); err != nil {
 			return fmt.Errorf("watch %s: %w", filepath.Dir(path), err)
 		}
@@ -270,7 +296,7 @@ func (s *Server) Watch(ctx context.Context, log zerolog.Logger) error {
 			if err := s.reload(); err != nil {
 				log.Error().Err(err).Msg("the TLS files cannot be used; the old ones stay in force")
 			} else {
-				log.Info().Str("certificate", s.files.Certificate).Msg("TLS files read again")
+				log.Info().Str("certificate", s.used.Certificate).Bool("client_certificates", s.AsksClients()).Int("revocation_lists", len(s.used.Revoked)).Msg("TLS files read")
 			}
 		}
 	}

@@ -103,6 +103,10 @@ func read[T any](t *testing.T, path string, parse func([]byte) (T, error)) T {
 // not at all.
 func TestMutualTLS(t *testing.T) {
 	folder, strangers := folderOf(t, "open sesame"), folderOf(t, "")
+	crl := filepath.Join(folder, "server_crl.pem")
+	if err := os.Remove(crl); err != nil { // one that comes later counts too
+		t.Fatal(err)
+	}
 	s := serve(t, folder)
 	if err := s.ask(t, folder, tls.VersionTLS13); err != nil {
 		t.Fatalf("with its certificate: %v", err)
@@ -122,7 +126,6 @@ func TestMutualTLS(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	crl := filepath.Join(folder, "server_crl.pem")
 	if err := os.WriteFile(crl, []byte("nonsense"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +152,9 @@ func TestMutualTLS(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	folder := folderOf(t, "secret")
-	good := secure.InFolder(folder)
+	in := func(name string) string { return filepath.Join(folder, name) }
+	good := secure.Files{Certificate: in("server.pem"), Key: in("server.key.pem"), KeyPassword: in("key_pwd.txt"), ClientCAs: []string{in("ca.pem")},
+		Revoked: []string{in("server_crl.pem")}}
 	for name, spoil := range map[string]func(f *secure.Files){
 		"no certificate":            func(f *secure.Files) { f.Certificate = "/does/not/exist" },
 		"no key":                    func(f *secure.Files) { f.Key = "/does/not/exist" },
@@ -170,5 +175,71 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := secure.Open(good); err != nil {
 		t.Error(err)
+	}
+}
+
+// What guards a server does not go away with its files: neither at the start, when a link to them leads nowhere, nor later.
+func TestGuardsStay(t *testing.T) {
+	folder := folderOf(t, "")
+	authority := filepath.Join(folder, "ca.pem")
+	kept, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, folder)
+	log := &signal{told: make(chan string, 64)}
+	ctx, cancel := context.WithCancel(context.Background())
+	watched := make(chan error, 1)
+	go func() { watched <- s.server.Watch(ctx, zerolog.New(log)) }()
+	defer func() {
+		cancel()
+		<-watched
+	}()
+	log.wait(t, "TLS files read")
+	for _, name := range []string{"server_crl.pem", "ca.pem"} {
+		if err := os.Remove(filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+		log.wait(t, "the old ones stay in force")
+	}
+	if !s.server.AsksClients() {
+		t.Error("clients need no certificate any more")
+	}
+	if err := os.Symlink("/does/not/exist", authority); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := secure.Open(secure.InFolder(folder)); err == nil {
+		t.Error("a link to nothing counts as no authority")
+	}
+	if err := os.Remove(authority); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(authority, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if open, err := secure.Open(secure.InFolder(folder)); err != nil || !open.AsksClients() {
+		t.Errorf("without a revocation list: %v", err)
+	}
+}
+
+// signal takes a log's lines.
+type signal struct{ told chan string }
+
+func (s *signal) Write(line []byte) (int, error) {
+	s.told <- string(line)
+	return len(line), nil
+}
+
+func (s *signal) wait(t *testing.T, text string) {
+	t.Helper()
+	for timeout := time.After(20 * time.Second); ; {
+		select {
+		case line := <-s.told:
+			if strings.Contains(line, text) {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("nothing was said of %q", text)
+		}
 	}
 }
