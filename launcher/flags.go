@@ -77,7 +77,7 @@ type nodeFlags struct {
 	GossipAddress string   `env:"LOCKSTEP_GOSSIP_ADDRESS" placeholder:"HOST:PORT" help:"Address for membership. Default: off, or HOSTNAME:7946 for nodes and with --join."`
 	NodeName      string   `env:"LOCKSTEP_NODE_NAME" placeholder:"NAME" help:"Unique, stable name of this node. Default: the machine's name."`
 	ClusterKey    string   `guards:"what nodes say to each other is open to all" env:"LOCKSTEP_CLUSTER_KEY" placeholder:"KEY|@FILE" help:"Secret that all nodes share, of at least 16 characters, or the file that holds it: it encrypts what they say to each other, and NATS lets nobody in without it."`
-	Insecure      bool     `env:"LOCKSTEP_INSECURE" help:"Work with other machines without --cluster-key: whoever reaches this node's ports can read and forge what it serves."`
+	Insecure      bool     `weakens:"" env:"LOCKSTEP_INSECURE" help:"Work with other machines without --cluster-key: whoever reaches this node's ports can read and forge what it serves."`
 }
 
 // refusedFlags are TGI's flags that cannot be honoured. Given as flags they are refused with their reason: what is ignored
@@ -212,7 +212,7 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	case "version":
 		return c, nil
 	}
-	c.warnings = warnings
+	c.warnings = unless(parsed, warnings)
 	if err := checkGiven(parsed); err != nil {
 		return c, err
 	}

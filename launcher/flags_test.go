@@ -274,3 +274,29 @@ func TestShareOut(t *testing.T) {
 		}
 	}
 }
+
+// Numbers that no sum survives, and those that are none, are refused; a switch that weakens wants a clear yes; and a variable
+// that is empty beside its flag opens nothing.
+func TestOddValues(t *testing.T) {
+	withoutEnvironment(t)
+	for _, arguments := range []string{"--payload-limit 9223372036854775807", "--max-queue-size 9223372036854775807", "--max-concurrent-requests 9223372036854775807",
+		"--cpu-memory-fraction nan", "--queue-timeout nan", "--waiting-served-ratio inf", "--listen tgi=4475", "--listen tgi=host:"} {
+		if _, err := parse(strings.Fields(arguments), io.Discard); err == nil || !strings.Contains(err.Error(), strings.Fields(arguments)[0]) {
+			t.Errorf("%s: got %v", arguments, err)
+		}
+	}
+	t.Setenv("API_KEY", "")
+	if c, err := parse([]string{"--api-key", "x"}, io.Discard); err != nil || len(c.warnings) > 0 {
+		t.Errorf("a key is given: %q, %v", c.warnings, err)
+	}
+	t.Setenv("API_KEY", "")
+	if c, err := parse(nil, io.Discard); err != nil || len(c.warnings) != 1 {
+		t.Errorf("no key is given: %q, %v", c.warnings, err)
+	}
+	for text, want := range map[string]bool{"nope": false, "x": false, "0": false, "yes": true, "1": true, "TRUE": true} {
+		t.Setenv("LOCKSTEP_INSECURE", text)
+		if c, err := parse(nil, io.Discard); err != nil || c.Insecure != want {
+			t.Errorf("LOCKSTEP_INSECURE=%s: got %v, %v", text, c.Insecure, err)
+		}
+	}
+}

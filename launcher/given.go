@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -14,8 +16,10 @@ import (
 // flag is honoured or refused; a variable may have been meant for another program.
 
 // tidyEnvironment makes the environment what TGI's launcher would take it for: an empty variable is an unset one, and a
-// switch is on unless its variable says no. It returns what the operator should know.
-func tidyEnvironment(node *kong.Node) (warnings []string) {
+// switch is on unless its variable says no; one that weakens the server is on only if it says yes. It returns what the
+// operator should know, by flags.
+func tidyEnvironment(node *kong.Node) map[string]string {
+	warnings := map[string]string{}
 	for _, flag := range node.Flags {
 		for _, name := range flag.Envs {
 			value, found := os.LookupEnv(name)
@@ -24,18 +28,31 @@ func tidyEnvironment(node *kong.Node) (warnings []string) {
 			case value == "":
 				os.Unsetenv(name)
 				if open := flag.Tag.Get("guards"); open != "" {
-					warnings = append(warnings, fmt.Sprintf("%s is set and empty, which is as good as unset: %s", name, open))
+					warnings[flag.Name] = fmt.Sprintf("%s is set and empty, which is as good as unset: %s", name, open)
 				}
 			case flag.IsBool():
-				no := slices.Contains([]string{"n", "no", "f", "false", "off", "0"}, strings.ToLower(value))
-				os.Setenv(name, fmt.Sprint(!no))
+				on := !slices.Contains([]string{"n", "no", "f", "false", "off", "0"}, strings.ToLower(value))
+				if flag.Tag.Has("weakens") {
+					on = slices.Contains([]string{"y", "yes", "t", "true", "on", "1"}, strings.ToLower(value))
+				}
+				os.Setenv(name, fmt.Sprint(on))
 			}
 		}
 	}
 	for _, child := range node.Children {
-		warnings = append(warnings, tidyEnvironment(child)...)
+		maps.Copy(warnings, tidyEnvironment(child))
 	}
 	return warnings
+}
+
+// unless leaves out warnings of flags that were given.
+func unless(parsed *kong.Context, warnings map[string]string) (left []string) {
+	for _, flag := range parsed.Flags() {
+		if onCommandLine(parsed, flag) {
+			delete(warnings, flag.Name)
+		}
+	}
+	return slices.Sorted(maps.Values(warnings))
 }
 
 // onCommandLine reports whether a flag was given there.
@@ -68,6 +85,9 @@ func checkEmpty(arguments []string) error {
 	return nil
 }
 
+// maxNumber bounds all whole numbers: larger ones mean nothing, and sums of them would turn over.
+const maxNumber = 1 << 30
+
 // checkGiven refuses values that would be taken for none: an empty one among others, and 0 where that is no value.
 func checkGiven(parsed *kong.Context) error {
 	for _, flag := range parsed.Flags() {
@@ -83,6 +103,10 @@ func checkGiven(parsed *kong.Context) error {
 			return fmt.Errorf("%s has an empty value among others: give it one, or leave it out", name)
 		case flag.Target.Kind() == reflect.Int && !flag.HasDefault && flag.Target.Int() == 0:
 			return fmt.Errorf("%s must be > 0; leave it out for the default", name)
+		case flag.Target.Kind() == reflect.Int && flag.Target.Int() > maxNumber:
+			return fmt.Errorf("%s must be at most %d, got %d", name, maxNumber, flag.Target.Int())
+		case flag.Target.Kind() == reflect.Float64 && (math.IsNaN(flag.Target.Float()) || math.IsInf(flag.Target.Float(), 0)):
+			return fmt.Errorf("%s must be a number, got %v", name, flag.Target.Float())
 		case given && flag.Name == "log-level" && !known:
 			return fmt.Errorf("--log-level %q: want trace, debug, info, warn, error or off", flag.Target)
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -70,8 +69,10 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		log.Warn().Msg(warning)
 	}
 	if l.role != "node" {
-		if err := portIsFree(l.Hostname, l.Port); err != nil {
-			return err
+		for _, address := range l.addresses() {
+			if err := portIsFree(address); err != nil {
+				return err
+			}
 		}
 	}
 	if l.Env {
@@ -85,19 +86,28 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		return err
 	}
 	if !l.connection.IsConnected() { // it may come later, so this is no error
-		servers := userInfo.ReplaceAllString(strings.Join(l.natsURLs, ", "), "${1}"+concealed+"@")
-		l.log.Warn().AnErr("error", l.connection.LastError()).Str("servers", servers).Msg("NATS cannot be reached: nothing is served before it can")
+		l.log.Warn().AnErr("error", l.connection.LastError()).Str("servers", hosts(l.natsURLs)).Msg("NATS cannot be reached: nothing is served before it can")
 	}
 	l.start()
 	l.loop(signals)
 	return l.failure
 }
 
+// addresses are those that the router will serve on.
+func (l *launcher) addresses() []string {
+	list := []string{net.JoinHostPort(l.Hostname, strconv.Itoa(l.Port))}
+	for _, more := range l.guard.Listeners {
+		list = append(list, more.Address)
+	}
+	return list
+}
+
 // portIsFree finds a port in use before anything is loaded.
-func portIsFree(host string, port int) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+func portIsFree(address string) error {
+	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d of %s is in use: choose another with --port", port, host)
+		host, port, _ := net.SplitHostPort(address)
+		return fmt.Errorf("port %s of %s is in use: choose another with --port or --listen", port, host)
 	} else if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
@@ -183,7 +193,7 @@ func (l *launcher) handle(e event) {
 		if !e.clean || !l.stopping {
 			l.log.Debug().Str("reason", e.reason).Int("rank", e.rank).Str("unit", u.name).Msg("a process has exited")
 		}
-		if l.stopping && !e.clean && l.failure == nil && u == l.units()[0] {
+		if l.stopping && !e.clean && l.failure == nil && u == l.units()[0] && u.loaded {
 			l.failure = fmt.Errorf("stopped before all requests were finished: %s", reason) // the front of the node
 		}
 		l.apply(u, u.Exited(time.Now(), e.rank, e.clean, reason))

@@ -161,7 +161,7 @@ func TestSecretsShowNowhere(t *testing.T) {
 	defer log.Close()
 	s := start(t, func(command *exec.Cmd) {
 		command.Args = append(command.Args, "--env")
-		command.Env = append(command.Env, "LOCKSTEP_CLUSTER_KEY=hush-hush-hush-hush", "BROKER=amqp://me:hush-hush@host/", "PLAIN=word")
+		command.Env = append(command.Env, "LOCKSTEP_CLUSTER_KEY=hush-hush-hush-hush", "BROKER=amqp://me:hush-hush@host/", "LC_ALL=C")
 		command.Stderr = log
 	})
 	children := s.children()
@@ -170,14 +170,14 @@ func TestSecretsShowNowhere(t *testing.T) {
 	}
 	for arguments, pid := range children {
 		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err != nil || !bytes.Contains(environment, []byte("PLAIN=word")) || bytes.Contains(environment, []byte("hush-hush")) || strings.Contains(arguments, "hush-hush") {
+		if err != nil || !bytes.Contains(environment, []byte("LC_ALL=C")) || bytes.Contains(environment, []byte("hush-hush")) || strings.Contains(arguments, "hush-hush") {
 			t.Errorf("%s has the environment %q, %v", arguments, environment, err)
 		}
 	}
 	s.command.Process.Signal(syscall.SIGTERM)
 	s.exit()
 	text, err := os.ReadFile(log.Name())
-	if err != nil || !bytes.Contains(text, []byte("PLAIN=word")) || !bytes.Contains(text, []byte("LOCKSTEP_CLUSTER_KEY=***")) || bytes.Contains(text, []byte("hush-hush")) {
+	if err != nil || !bytes.Contains(text, []byte("LC_ALL=C")) || !bytes.Contains(text, []byte("LOCKSTEP_CLUSTER_KEY=***")) || bytes.Contains(text, []byte("hush-hush")) {
 		t.Errorf("%v in the log:\n%s", err, text)
 	}
 }

@@ -88,7 +88,7 @@ func (s *spawner) start(origin event, arguments []string, config childConfig, me
 	command := &exec.Cmd{
 		Path: "/proc/self/exe", // this build, even if the file has been replaced
 		Args: append([]string{"lockstep"}, arguments...),
-		Env:  append(withoutSecrets(os.Environ()), childMark+"=1"), Stderr: logWrite,
+		Env:  append(ofSystem(os.Environ()), childMark+"=1"), Stderr: logWrite,
 		ExtraFiles:  []*os.File{inherited, statusWrite, memory, s.deathRead},
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
 	}

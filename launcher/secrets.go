@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"reflect"
 	"regexp"
 	"strings"
 
@@ -24,7 +26,7 @@ func values(flag, text string) (list []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
 		if line = strings.TrimSpace(line); line != "" {
 			list = append(list, line)
 		}
@@ -47,6 +49,17 @@ func value(flag, text string) (string, error) {
 	return list[0], nil
 }
 
+// openSecrets warns of files with secrets that everybody on the machine can read.
+func openSecrets(texts []string) (warnings []string) {
+	for _, text := range texts {
+		path, isFile := strings.CutPrefix(text, "@")
+		if info, err := os.Stat(path); isFile && err == nil && info.Mode().Perm()&0o004 != 0 {
+			warnings = append(warnings, fmt.Sprintf("%s holds a secret and every user of this machine can read it: chmod 600 %s", path, path))
+		}
+	}
+	return warnings
+}
+
 // readSecrets puts what files hold in their place, for the flags of a node.
 func (f *nodeFlags) readSecrets() (err error) {
 	if f.ClusterKey, err = value("--cluster-key", f.ClusterKey); err != nil {
@@ -58,26 +71,35 @@ func (f *nodeFlags) readSecrets() (err error) {
 		if err != nil {
 			return err
 		}
-		urls = append(urls, list...)
-	}
-	for _, text := range urls {
-		if !strings.Contains(text, "://") {
-			text = "nats://" + text
-		}
-		if _, err := url.Parse(text); err != nil {
-			var bad *url.Error
-			errors.As(err, &bad) // bad.URL may have a password
-			return fmt.Errorf("--nats-url: %w: want nats://HOST:PORT", bad.Err)
+		for _, text := range list {
+			if !strings.Contains(text, "://") {
+				text = "nats://" + text
+			}
+			if address, err := url.Parse(text); err != nil || address.Host == "" {
+				return errors.New("--nats-url: one of them is no URL: want nats://HOST:PORT") // it may have a password, so it is not shown
+			}
+			urls = append(urls, text)
 		}
 	}
 	f.NATSURL = urls
 	return nil
 }
 
+// hosts are where servers are, without what their URLs have of users.
+func hosts(urls []string) string {
+	var list []string
+	for _, text := range urls {
+		if address, err := url.Parse(text); err == nil {
+			list = append(list, address.Host)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
 const concealed = "***"
 
 var (
-	secretName = regexp.MustCompile(`(?i)KEY|PASS(WORD|WD|PHRASE|_|$)|TOKEN|SECRET|CREDENTIAL|AUTH|COOKIE|PRIVATE`)
+	secretName = regexp.MustCompile(`(?i)KEY|PASS(WORD|WD|PHRASE|_|$)|TOKEN|SECRET|CREDENTIAL|AUTH|COOKIE|PRIVATE|^LOCKSTEP_NATS_URL$`)
 	countName  = regexp.MustCompile(`_TOKENS$|^TOKENIZERS?_`) // of tokens that are no secret
 	userInfo   = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s,]*@`)
 	parameter  = regexp.MustCompile(`(?i)\b((?:api_?)?key|password|passwd|token|secret)=[^&\s,;]+`)
@@ -94,19 +116,43 @@ func conceal(pair string) string {
 	return name + "=" + parameter.ReplaceAllString(value, "${1}="+concealed)
 }
 
-// shown is an environment as it may be logged.
+// systemName are variables that have no secrets and that programs of any kind read.
+var systemName = regexp.MustCompile(`^(PATH|HOME|USER|LOGNAME|SHELL|PWD|TERM|LANG|LC_[A-Z]+|TZ|TMPDIR|HOSTNAME|LD_LIBRARY_PATH|container` +
+	`|GO(DEBUG|GC|MEMLIMIT|MAXPROCS|TRACEBACK)|OMP_[A-Z_]+|(CUDA|NVIDIA|NCCL|ROCR|HIP)_[A-Z_]+)$`)
+
+// shown is an environment as it may be logged: of the variables that a server reads, the values that are no secrets, and of
+// all others the names. What a name or a value of somebody else's program gives away, nobody can tell.
 func shown(environment []string) []string {
 	list := make([]string, len(environment))
 	for i, pair := range environment {
+		name, _, _ := strings.Cut(pair, "=")
+		if !systemName.MatchString(name) && !readsVariable(name) {
+			pair = name + "=" + concealed
+		}
 		list[i] = conceal(pair)
 	}
 	return list
 }
 
-// withoutSecrets is an environment for children, which get their configuration in a file.
-func withoutSecrets(environment []string) (list []string) {
+// readsVariable reports whether a flag has this variable.
+func readsVariable(name string) bool {
+	var reads func(t reflect.Type) bool
+	reads = func(t reflect.Type) bool {
+		for i := range t.NumField() {
+			field := t.Field(i)
+			if field.Tag.Get("env") == name || field.Type.Kind() == reflect.Struct && reads(field.Type) {
+				return true
+			}
+		}
+		return false
+	}
+	return reads(reflect.TypeFor[commandLine]())
+}
+
+// ofSystem is an environment for children, which get their configuration in a file.
+func ofSystem(environment []string) (list []string) {
 	for _, pair := range environment {
-		if conceal(pair) == pair {
+		if name, _, _ := strings.Cut(pair, "="); systemName.MatchString(name) && conceal(pair) == pair {
 			list = append(list, pair)
 		}
 	}

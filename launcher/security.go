@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,9 @@ func (f *routerFlags) listeners() (list []router.Listener, err error) {
 			return nil, fmt.Errorf("--listen %q: want DIALECT=HOST:PORT[,tls=FOLDER]", text)
 		}
 		l := router.Listener{Dialect: dialect, Address: parts[0]}
+		if _, port, err := net.SplitHostPort(l.Address); err != nil || port == "" {
+			return nil, fmt.Errorf("--listen %q: %q is not HOST:PORT", text, l.Address)
+		}
 		if !slices.Contains(api.Dialects, dialect) {
 			return nil, fmt.Errorf("--listen %q: want one of the dialects %s", text, strings.Join(api.Dialects, ", "))
 		}

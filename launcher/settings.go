@@ -173,6 +173,7 @@ func (c *command) checkNode() error {
 		c.warnings = append(c.warnings, fmt.Sprintf("log level %q is none of trace, debug, info, warn, error, off: info is taken", c.LogLevel))
 	}
 	c.LogLevel = level
+	c.warnings = append(c.warnings, openSecrets(append(append([]string{c.ClusterKey}, c.NATSURL...), c.APIKey...))...)
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
@@ -225,13 +226,9 @@ func (c *command) checkCluster() error {
 		return fmt.Errorf("--gossip-address %s is open to other machines and nothing guards it: %s", c.GossipAddress, way)
 	}
 	for _, text := range c.NATSURL {
-		full := text
-		if !strings.Contains(text, "://") {
-			full = "nats://" + text
-		}
-		address, err := url.Parse(full)
-		if err != nil || address.Host == "" {
-			return errors.New("--nats-url: want nats://HOST:PORT")
+		address, err := url.Parse(text)
+		if err != nil {
+			return err // it was parsed before
 		}
 		if c.ClusterKey == "" && !c.Insecure && address.User.Username() == "" && !isLoopback(address.Hostname()) {
 			return fmt.Errorf("--nats-url %s has no credentials: %s; or put a user into the URL", address.Host, way)

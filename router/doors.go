@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,8 +72,21 @@ func (ds doors) close() {
 func (ds doors) furnish(handler *api.Server, log zerolog.Logger) {
 	for _, d := range ds {
 		d.server = &http.Server{Handler: handler.Handler(d.dialect), ConnState: d.listener.note, ConnContext: withConnection, ReadHeaderTimeout: readHeaderTimeout,
-			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(log, "", 0)}
+			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(clientTrouble{log}, "", 0)}
 	}
+}
+
+// clientTrouble takes what net/http says of single connections, such as handshakes that fail: detail, since any client can
+// make it say so.
+type clientTrouble struct{ log zerolog.Logger }
+
+func (c clientTrouble) Write(line []byte) (int, error) {
+	level := zerolog.DebugLevel
+	if bytes.Contains(line, []byte("panic serving")) { // that is ours
+		level = zerolog.ErrorLevel
+	}
+	c.log.WithLevel(level).Msg(strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // serve serves all doors until they are shut or one fails, whose error is returned.
