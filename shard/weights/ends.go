@@ -161,9 +161,9 @@ func (v *vocabulary) ids(raw json.RawMessage) (ids []int32) {
 const control = 3
 
 // findEndsGGUF unites what a GGUF file's metadata say.
-func (m *Model) findEndsGGUF(meta ggufMeta) {
+func (m *Model) findEndsGGUF(meta *ggufMeta) {
 	v := &vocabulary{special: map[string]int32{}, all: map[string]int32{}}
-	types, _ := meta["tokenizer.ggml.token_type"].([]float64)
+	types := meta.numbers("tokenizer.ggml.token_type")
 	for id, content := range meta.texts("tokenizer.ggml.tokens") {
 		v.all[content] = int32(id)
 		if id < len(types) && types[id] == control {
@@ -172,7 +172,7 @@ func (m *Model) findEndsGGUF(meta ggufMeta) {
 	}
 	for _, name := range []string{"eos", "eot", "eom"} {
 		key := "tokenizer.ggml." + name + "_token_id"
-		m.addEnds(v, key, int32(meta.number(key, -1)))
+		m.addEnds(v, key, meta.id(key))
 	}
 	m.addEnds(v, "its spelling", endsSpelled(v.special)...)
 }

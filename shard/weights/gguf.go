@@ -82,8 +82,12 @@ func (r *ggufReader) value(kind uint32) any {
 }
 
 func (r *ggufReader) array(kind uint32, count uint64) any {
-	if count > uint64(len(r.data)-r.at) {
+	switch {
+	case count > uint64(len(r.data)-r.at):
 		r.fail("an array of %d values exceeds the file", count)
+		return nil
+	case kind == 9: // they could be nested as deeply as the file is long
+		r.fail("an array of arrays is not understood")
 		return nil
 	}
 	if kind == 8 {
@@ -114,26 +118,10 @@ func (r *ggufReader) array(kind uint32, count uint64) any {
 	return values
 }
 
-type ggufMeta map[string]any
-
-func (m ggufMeta) number(key string, missing float64) float64 {
-	switch v := m[key].(type) {
-	case int64:
-		return float64(v)
-	case float64:
-		return v
-	}
-	return missing
-}
-
-func (m ggufMeta) count(key string) int      { return int(m.number(key, 0)) }
-func (m ggufMeta) text(key string) string    { s, _ := m[key].(string); return s }
-func (m ggufMeta) flag(key string) bool      { b, _ := m[key].(bool); return b }
-func (m ggufMeta) texts(key string) []string { s, _ := m[key].([]string); return s }
-
 // ggufFile is what the header of one file says.
 type ggufFile struct {
-	meta    ggufMeta
+	meta    *ggufMeta
+	split   ggufSplit
 	tensors []ggufTensor
 	payload []byte // where the tensors' offsets begin
 }
@@ -159,10 +147,13 @@ func readGGUF(data []byte) (*ggufFile, error) {
 		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 of little-endian files are", version)
 	}
 	tensors, pairs := r.u64(), r.u64()
-	f := &ggufFile{meta: ggufMeta{}}
+	f := &ggufFile{meta: &ggufMeta{values: map[string]any{}}}
 	for i := uint64(0); i < pairs && r.err == nil; i++ {
 		key := r.text()
-		f.meta[key] = r.value(r.u32())
+		if _, twice := f.meta.values[key]; twice {
+			r.fail("its metadata has %s twice: fetch it anew, or convert the model anew", key)
+		}
+		f.meta.values[key] = r.value(r.u32())
 	}
 	for i := uint64(0); i < tensors && r.err == nil; i++ {
 		t := ggufTensor{name: r.text()}
@@ -179,7 +170,10 @@ func readGGUF(data []byte) (*ggufFile, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	alignment := uint64(max(1, f.meta.number("general.alignment", 32)))
+	alignment := uint64(32)
+	if n := f.meta.count("general.alignment"); n > 0 {
+		alignment = uint64(n)
+	}
 	start := (uint64(r.at) + alignment - 1) / alignment * alignment
 	if start > uint64(len(r.data)) {
 		if len(f.tensors) > 0 {
@@ -188,7 +182,8 @@ func readGGUF(data []byte) (*ggufFile, error) {
 		start = uint64(len(r.data)) // a first part with metadata only
 	}
 	f.payload = r.data[start:]
-	return f, nil
+	f.split = f.meta.split()
+	return f, f.meta.err
 }
 
 // fromGGUF takes the model from its parts, of which the first has the metadata.
@@ -213,6 +208,9 @@ func (m *Model) fromGGUF(parts []*ggufFile) error {
 	m.Config.TiedHead = !m.Has("lm_head.weight") // all parts are here, so this is how a GGUF model says it
 	m.Tokenizer.GGUF, m.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
 	m.findEndsGGUF(meta)
+	if meta.err != nil {
+		return meta.err
+	}
 	m.DataType = "gguf." + ggufFileTypes[meta.count("general.file_type")]
 	if m.DataType == "gguf." {
 		m.DataType = "gguf.mixed"
@@ -220,11 +218,13 @@ func (m *Model) fromGGUF(parts []*ggufFile) error {
 	return nil
 }
 
-func (m *Model) ggufConfig(meta ggufMeta) error {
+func (m *Model) ggufConfig(meta *ggufMeta) error {
 	architecture := meta.text("general.architecture")
 	switch kind := meta.text("general.type"); {
 	case kind != "" && kind != "model":
 		return fmt.Errorf("this GGUF file holds no model, but (general.type) %q: give the model's own file", kind)
+	case meta.err != nil:
+		return meta.err
 	case architecture == "":
 		return errors.New("its metadata names no architecture (general.architecture): it is a part of a model, or none")
 	case architecture != "llama" && slices.Contains(modelTypes, architecture):
@@ -261,6 +261,9 @@ func (m *Model) ggufConfig(meta ggufMeta) error {
 		return fmt.Errorf("rope scaling %q is not served from GGUF yet", scaling)
 	}
 	m.Config = c
+	if meta.err != nil {
+		return meta.err
+	}
 	return c.validate()
 }
 
@@ -328,15 +331,13 @@ func hfName(name string) string {
 	return name
 }
 
-func ggufTokenizer(meta ggufMeta) *protocol.GGUFTokenizer {
-	id := func(key string) int32 { return int32(meta.number("tokenizer.ggml."+key, -1)) }
+func ggufTokenizer(meta *ggufMeta) *protocol.GGUFTokenizer {
+	id := func(key string) int32 { return meta.id("tokenizer.ggml." + key) }
 	t := &protocol.GGUFTokenizer{Model: meta.text("tokenizer.ggml.model"), Pre: meta.text("tokenizer.ggml.pre"),
 		Tokens: meta.texts("tokenizer.ggml.tokens"), Merges: meta.texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"), EOSTokenID: id("eos_token_id"),
 		AddBOS: meta.flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.flag("tokenizer.ggml.add_eos_token")}
-	if types, ok := meta["tokenizer.ggml.token_type"].([]float64); ok {
-		for _, v := range types {
-			t.TokenTypes = append(t.TokenTypes, int32(v))
-		}
+	for _, v := range meta.numbers("tokenizer.ggml.token_type") {
+		t.TokenTypes = append(t.TokenTypes, int32(v))
 	}
 	return t
 }

@@ -51,6 +51,18 @@ func ggufOf(more ggufMeta, tensors ...string) []byte {
 			for _, s := range v {
 				text(s)
 			}
+		case int32:
+			put(uint32(5))
+			put(v)
+		case uint64:
+			put(uint32(10))
+			put(v)
+		case bool:
+			put(uint32(7))
+			put(v)
+		case float32:
+			put(uint32(6))
+			put(v)
 		case []int32:
 			put(uint32(9))
 			put(uint32(5))
@@ -197,6 +209,50 @@ func TestGGUFPartsThatAreNotWhole(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Metadata that cannot be believed are never taken for none: a file that tells of more than it holds would be served with a
+// tied head, and one whose rotation is a text with the usual one.
+func TestGGUFMetadataThatCannotBe(t *testing.T) {
+	for name, c := range map[string]struct {
+		meta ggufMeta
+		want string // "": it is opened
+	}{
+		"one part, tensors missing": {ggufMeta{"split.count": uint32(1), "split.tensors.count": int32(2)}, "m.gguf has 1 tensors, and its split.tensors.count says 2"},
+		"no parts, tensors missing": {ggufMeta{"split.tensors.count": int32(2)}, "split.tensors.count says 2"},
+		"no parts, none counted":    {ggufMeta{"split.tensors.count": int32(0)}, "split.tensors.count says 0"},
+		"whole":                     {ggufMeta{"split.count": uint32(1), "split.tensors.count": uint64(1)}, ""},
+		"count of parts as a text":  {ggufMeta{"split.count": "2"}, `split.count is the text "2", and a whole number`},
+		"tensors as a text":         {ggufMeta{"split.tensors.count": "2"}, "split.tensors.count is the text"},
+		"number as a fraction":      {ggufMeta{"split.no": float32(0.5)}, "split.no is 0.5, and a whole number"},
+		"negative count of parts":   {ggufMeta{"split.count": int32(-1)}, "split.count is -1"},
+		"a count beyond all":        {ggufMeta{"split.count": uint64(1 << 63)}, "split.count is -"},
+		"another part alone":        {ggufMeta{"split.no": uint32(1)}, "it is part 2 (split.no)"},
+		"rotation as a text":        {ggufMeta{"llama.rope.freq_base": "500000"}, `llama.rope.freq_base is the text "500000", and a number`},
+		"epsilon as a truth":        {ggufMeta{"llama.attention.layer_norm_rms_epsilon": true}, "rms_epsilon is true, and a number"},
+		"experts as a text":         {ggufMeta{"llama.expert_count": "8"}, "llama.expert_count is the text"},
+		"KV heads of each layer":    {ggufMeta{"llama.attention.head_count_kv": []int32{1}}, "head_count_kv is a list of numbers, and a whole number"},
+		"scaling as a number":       {ggufMeta{"llama.rope.scaling.type": uint32(2)}, "rope.scaling.type is 2, and a text"},
+		"BOS as a number":           {ggufMeta{"tokenizer.ggml.add_bos_token": uint32(1)}, "add_bos_token is 1, and true or false"},
+		"end as a text":             {ggufMeta{"tokenizer.ggml.eos_token_id": "</s>"}, `eos_token_id is the text "</s>", and the id of a token`},
+		"types as texts":            {ggufMeta{"tokenizer.ggml.token_type": []string{"3"}}, "token_type is a list of texts, and a list of numbers"},
+		"what is not read":          {ggufMeta{"general.name": uint32(1)}, ""},
+	} {
+		_, err := openGGUF(t, ggufOf(c.meta, "token_embd.weight"))
+		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want %q", name, err, c.want)
+		}
+	}
+	twice := bytes.Replace(ggufOf(ggufMeta{"llama.block_bount": uint32(2)}, "token_embd.weight"), []byte("llama.block_bount"), []byte("llama.block_count"), 1)
+	if _, err := openGGUF(t, twice); err == nil || !strings.Contains(err.Error(), "llama.block_count twice") {
+		t.Errorf("got error %v", err)
+	}
+	nested := ggufOf(ggufMeta{"a": "12345678"}, "token_embd.weight")
+	at := bytes.Index(nested, []byte("12345678")) - 12 // its type, length and bytes become an array of arrays
+	copy(nested[at:], []byte{9, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0})
+	if _, err := openGGUF(t, nested); err == nil || !strings.Contains(err.Error(), "array of arrays") {
+		t.Errorf("got error %v", err)
 	}
 }
 
