@@ -79,7 +79,8 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 		return fmt.Errorf("load the model %s: %w", c.ModelID, err)
 	}
 	if unused := r.model.Unused(); len(unused) > 0 && c.Rank == 0 {
-		r.log.Debug().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).Msg("the model's files have tensors that are not computed with")
+		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
+			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
 	}
 	r.group, err = collective.Open(memory, c.Rank, r.model.Sizes(c.rows(), planBytes(*c)))
 	return err

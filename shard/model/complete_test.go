@@ -22,13 +22,17 @@ func load(t *testing.T, dir fstest.MapFS) (*model.Model, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(source.Close)
-	team := workers.New(1, nil)
-	t.Cleanup(team.Close)
-	m, err := model.Load(source, 0, 1, team, cpu.Best(), func(float64) {})
+	m, err := loadSource(source)
 	if m != nil {
 		t.Cleanup(m.Close)
 	}
 	return m, err
+}
+
+func loadSource(source *weights.Model) (*model.Model, error) {
+	team := workers.New(1, nil)
+	defer team.Close()
+	return model.Load(source, 0, 1, team, cpu.Best(), func(float64) {})
 }
 
 // replace changes every file of a directory. Both texts must be equally long where they stand in a safetensors header.

@@ -245,10 +245,8 @@ func (m *Model) layer(i int) error {
 	m.team.Share(n, 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			gate, up := m.gate[r*columns:][:columns], m.up[r*columns:][:columns]
-			if l.gateBias != nil {
-				m.kernels.Add(gate, gate, l.gateBias)
-				m.kernels.Add(up, up, l.upBias)
-			}
+			m.add(gate, l.gateBias)
+			m.add(up, l.upBias)
 			m.kernels.SiLUMul(gate, gate, up)
 		}
 	})
@@ -310,11 +308,9 @@ func (m *Model) rotate(layer int) {
 		for r := from; r < to; r++ {
 			qkv := m.qkv[r*stride:][:stride]
 			query, key, value := qkv[:heads*dim], qkv[heads*dim:][:kvHeads*dim], qkv[(heads+kvHeads)*dim:]
-			if l.queryBias != nil {
-				m.kernels.Add(query, query, l.queryBias)
-				m.kernels.Add(key, key, l.keyBias)
-				m.kernels.Add(value, value, l.valueBias)
-			}
+			m.add(query, l.queryBias)
+			m.add(key, l.keyBias)
+			m.add(value, l.valueBias)
 			cos, sin := m.cos[r*half:][:half], m.sin[r*half:][:half]
 			for h := range heads {
 				m.turn(query[h*dim:][:dim], l.queryNorm, cos, sin)
@@ -327,6 +323,13 @@ func (m *Model) rotate(layer int) {
 			}
 		}
 	})
+}
+
+// add adds a bias to a row, if there is one: each matrix of a layer has its own, or none.
+func (m *Model) add(row, bias []float32) {
+	if bias != nil {
+		m.kernels.Add(row, row, bias)
+	}
 }
 
 // turn norms one head's query or key, if there is a norm, and rotates it.
@@ -402,9 +405,7 @@ func (m *Model) reduce(bias, norm []float32) error {
 		for r := from; r < to; r++ {
 			x, sum := m.hidden[r*hidden:][:hidden], m.normed[r*hidden:][:hidden]
 			m.sumParts(sum, parts, r*hidden)
-			if bias != nil {
-				m.kernels.Add(sum, sum, bias)
-			}
+			m.add(sum, bias)
 			m.kernels.Add(x, x, sum)
 			m.kernels.RMSNorm(sum, x, norm, m.config.NormEpsilon)
 		}

@@ -82,33 +82,46 @@ func Load(source *weights.Model, rank, ranks int, team *workers.Team, kernels *c
 	}
 	m := &Model{config: c, part: part, team: team, kernels: kernels, source: source, rotary: newRotary(c), layers: make([]layer, c.Layers)}
 	l := &loader{Model: m, used: map[string]bool{}}
-	defer func() { m.unused = slices.DeleteFunc(source.Names(), func(name string) bool { return l.used[name] }) }()
-	if m.embedding, err = l.tensor("model.embed_tokens.weight", c.Vocabulary, c.Hidden); err != nil {
+	if err = l.all(progress); err == nil {
+		m.unused = slices.DeleteFunc(source.Names(), func(name string) bool { return l.used[name] || source.Follows(name) })
+		err = source.CheckUnused(m.unused)
+	}
+	if err != nil {
+		m.Close()
 		return nil, err
+	}
+	return m, nil
+}
+
+// all loads all that the model computes with.
+func (l *loader) all(progress func(done float64)) (err error) {
+	m, c, source := l.Model, l.config, l.source
+	if m.embedding, err = l.tensor("model.embed_tokens.weight", c.Vocabulary, c.Hidden); err != nil {
+		return err
 	}
 	for i := range m.layers {
 		l.layer(i)
 		if l.err != nil {
-			return nil, l.err
+			return l.err
 		}
 		progress(float64(i+1) / float64(c.Layers+1))
 	}
 	m.finalNorm = l.vector("model.norm.weight", c.Hidden)
 	if c.Score != weights.NoScore {
-		if rank == 0 {
+		if m.part.Rank == 0 {
 			m.score = l.scoreHead()
 		}
-		return m, l.err
+		return l.err
 	}
 	name := "lm_head.weight"
 	switch {
 	case c.TiedHead:
 		name = "model.embed_tokens.weight"
 	case !source.Has(name):
-		return nil, errors.New("the model's files have no head (lm_head.weight), and config.json does not say that it is tied to the embedding (tie_word_embeddings): see whether all files are there")
+		return errors.New("the model's files have no head (lm_head.weight), and config.json does not say that it is tied to the embedding (tie_word_embeddings): see whether all files are there")
 	}
-	m.head = l.matrix(name, span{0, c.Vocabulary}, span{0, c.Hidden}, part.vocabulary, span{0, c.Hidden}, 1)
-	return m, l.err
+	m.head = l.matrix(name, span{0, c.Vocabulary}, span{0, c.Hidden}, m.part.vocabulary, span{0, c.Hidden}, 1)
+	return l.err
 }
 
 func (l *loader) layer(i int) {
@@ -170,7 +183,7 @@ func (l *loader) vector(name string, columns int) []float32 {
 // bias is that of a projection; nil where the model has none.
 func (l *loader) bias(layer int, projection string, all int, local span) []float32 {
 	name := fmt.Sprintf("model.layers.%d.%s.bias", layer, projection)
-	if l.err != nil || !l.source.Has(name) && !slices.Contains(l.config.Biased, projection) {
+	if l.err != nil || !l.source.Biased(name, projection) {
 		return nil
 	}
 	if v := l.vector(name, all); v != nil {
@@ -267,8 +280,8 @@ func (m *Model) anonymousFloats(count int) ([]float32, error) {
 	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), count), nil
 }
 
-// Unused lists the tensors of the model's files that it does not compute with, in order: tables that follow from the
-// configuration, parts that are not served.
+// Unused lists the tensors of the model's files that it does not compute with, in order, but those that follow from others
+// or from the configuration.
 func (m *Model) Unused() []string { return m.unused }
 
 // Config returns the model's shape.

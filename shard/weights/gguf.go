@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -277,10 +278,14 @@ func (m *Model) ggufTensors(part *ggufFile) error {
 				return fmt.Errorf("tensor %s lies outside the file, which was cut off: fetch it anew", entry.name)
 			}
 			t.data = part.payload[entry.offset : entry.offset+size]
-			if strings.HasSuffix(entry.name, ".attn_q.weight") || strings.HasSuffix(entry.name, ".attn_k.weight") {
+			if pairedHeads.MatchString(entry.name) {
 				t.interleavedHead = m.Config.HeadDim
-				if t.Rows%m.Config.HeadDim != 0 {
-					return fmt.Errorf("tensor %s has %d rows for heads of %d", entry.name, t.Rows, m.Config.HeadDim)
+				outputs := t.Rows
+				if strings.HasSuffix(entry.name, ".bias") {
+					outputs = t.Columns
+				}
+				if outputs%m.Config.HeadDim != 0 {
+					return fmt.Errorf("tensor %s has %d outputs for heads of %d", entry.name, outputs, m.Config.HeadDim)
 				}
 			}
 		}
@@ -311,9 +316,15 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 	return t, nil
 }
 
-var ggufNames = strings.NewReplacer("attn_norm", "input_layernorm", "ffn_norm", "post_attention_layernorm", "attn_q", "self_attn.q_proj",
-	"attn_k", "self_attn.k_proj", "attn_v", "self_attn.v_proj", "attn_output", "self_attn.o_proj", "ffn_gate", "mlp.gate_proj", "ffn_up", "mlp.up_proj",
-	"ffn_down", "mlp.down_proj")
+// pairedHeads are the tensors whose outputs llama.cpp's converter stores as rotation pairs.
+var pairedHeads = regexp.MustCompile(`^blk\.\d+\.attn_[qk]\.(weight|bias)$`)
+
+var ggufNames = map[string]string{"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
+	"attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj",
+	"ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
+
+// layerTensor is a GGUF file's name of a tensor of a layer: its number, its part, and weight or bias.
+var layerTensor = regexp.MustCompile(`^blk\.(\d+)\.(\w+)\.(weight|bias)$`)
 
 // hfName translates a GGUF tensor name; unknown names stay as they are.
 func hfName(name string) string {
@@ -325,8 +336,8 @@ func hfName(name string) string {
 	case "output.weight":
 		return "lm_head.weight"
 	}
-	if rest, ok := strings.CutPrefix(name, "blk."); ok {
-		return "model.layers." + ggufNames.Replace(rest)
+	if match := layerTensor.FindStringSubmatch(name); match != nil && ggufNames[match[2]] != "" {
+		return "model.layers." + match[1] + "." + ggufNames[match[2]] + "." + match[3]
 	}
 	return name
 }

@@ -24,6 +24,9 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	if m.Config, eos, err = readHFConfig(dir); err != nil {
 		return err
 	}
+	if err = noAdapter(dir); err != nil {
+		return err
+	}
 	if m.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); err != nil {
 		return err
 	}
@@ -49,6 +52,15 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	m.DataType = map[cpu.Format]string{cpu.F32: "torch.float32", cpu.F16: "torch.float16", cpu.BF16: "torch.bfloat16"}[m.tensors["model.embed_tokens.weight"].Format]
 	if m.Config.Architecture == "internlm2" {
 		return m.splitQKV()
+	}
+	return nil
+}
+
+// noAdapter refuses a directory that transformers would serve with an adapter's weights added.
+func noAdapter(dir fs.FS) error {
+	const name = "adapter_config.json"
+	if _, err := fs.Lstat(dir, name); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: the directory has an adapter, which is not served yet: merge it into the model (peft's merge_and_unload), or take its files out", name)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ type Tensor struct {
 	Rows, Columns int
 	data          []byte
 	// interleavedHead is the head dimension if the rows of each head are stored as rotation pairs (2i, 2i+1), as
-	// llama.cpp stores queries and keys; Row gives them as (i, i+half).
+	// llama.cpp stores queries and keys; Row and, of their biases, Vector give them as (i, i+half).
 	interleavedHead int
 	// groups says where the rows are if data holds others too; stride 0: it does not.
 	groups rowGroups
@@ -53,16 +53,21 @@ type Tensor struct {
 
 // Row returns the bytes of a row; they belong to the mapped file.
 func (t Tensor) Row(row int) []byte {
-	if t.interleavedHead > 0 {
-		half := t.interleavedHead / 2
-		head, i := row/t.interleavedHead, row%t.interleavedHead
-		row = head*t.interleavedHead + i%half*2 + i/half
+	if t.interleavedHead > 0 && t.Rows > 1 {
+		row = t.stored(row)
 	}
 	if g := t.groups; g.stride > 0 {
 		row = row/g.rows*g.stride + g.offset + row%g.rows
 	}
 	size := t.Format.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]
+}
+
+// stored returns where an output of queries or keys lies in the file: a row of the matrix, a column of the bias.
+func (t Tensor) stored(output int) int {
+	half := t.interleavedHead / 2
+	head, i := output/t.interleavedHead, output%t.interleavedHead
+	return head*t.interleavedHead + i%half*2 + i/half
 }
 
 // Floats returns a row of a plain format (F32, F16, BF16) as float32; dst is used if it is large enough.
@@ -184,7 +189,15 @@ func (m *Model) Vector(name string, columns int) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.Floats(0, nil), nil
+	stored := t.Floats(0, nil)
+	if t.interleavedHead == 0 {
+		return stored, nil
+	}
+	vector := make([]float32, columns)
+	for i := range vector {
+		vector[i] = stored[t.stored(i)]
+	}
+	return vector, nil
 }
 
 // add adds a tensor, or one that cannot be used for the reason unusable.

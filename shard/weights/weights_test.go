@@ -57,6 +57,7 @@ func TestDirectoryErrors(t *testing.T) {
 		"layer type":          {with("qwen2", `"use_sliding_window":true,"layer_types":["linear_attention"]`), nil, `"linear_attention" is not served`},
 		"internlm2 biases":    {with("internlm2", `"bias":true`), map[string][]byte{"model.safetensors": good}, "internlm2 with bias"},
 		"internlm2 queries":   {with("internlm2", `"bias":false`), map[string][]byte{"model.safetensors": good}, "model.layers.0.attention.wqkv.weight is missing"},
+		"adapter":             {config, map[string][]byte{"model.safetensors": good, "adapter_config.json": []byte("{}")}, "adapter_config.json: the directory has an adapter"},
 		"index outside":       {config, map[string][]byte{"model.safetensors.index.json": []byte(`{"weight_map":{"a":"../b"}}`)}, "outside the directory"},
 	} {
 		_, err := weights.OpenFS(directory(c.config, c.files))
