@@ -180,8 +180,11 @@ func (r *rank) lead(ctx context.Context) error {
 	return r.sendControl(planStop, 0)
 }
 
-// logEnds says which tokens end a sequence.
+// logEnds says which tokens end a sequence, and what of the model's files is in doubt.
 func (r *rank) logEnds() {
+	for _, doubt := range r.source.Doubts {
+		r.log.Warn().Msg("the model's files: " + doubt)
+	}
 	switch ends := r.source.Ends; {
 	case r.source.Config.Score != weights.NoScore:
 	case len(ends) == 0:

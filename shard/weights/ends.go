@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+
+	"lockstep/protocol"
 )
 
 // End is a token that ends a sequence, and which of the model's files say so.
@@ -21,9 +24,9 @@ func (e End) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", e.ID, e.Content)) + " (" + strings.Join(e.Sources, ", ") + ")"
 }
 
-// turnEnds are the tokens by which chat models end their turn. They count where the vocabulary marks them as special,
-// whatever the configuration says: it often names the end of a text only, and a model runs on through turns of its own
-// making. Tokens that end texts (<|endoftext|>, </s>) and those of code infilling count only where a file names them.
+// turnEnds are the tokens by which chat models end their turn. They count where the vocabulary adds them to those of texts,
+// and in GGUF, whose converters often mark them as none, always, as in llama.cpp, whatever the configuration says: it often
+// names the end of a text only, and a model runs on through turns of its own making. Tokens that end texts (<|endoftext|>, </s>) and those of code infilling count only where a file names them.
 var turnEnds = []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>", "<turn|>",
 	"<end_of_utterance>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "[EOT]"}
 
@@ -32,11 +35,11 @@ const messageEnd = "<|end|>"
 
 var turnReturns = []string{"<|return|>", "<|calls|>"}
 
-// endsSpelled are the turnEnds among a vocabulary's special tokens.
-func endsSpelled(special map[string]int32) (ids []int32) {
+// endsSpelled are the turnEnds among tokens.
+func endsSpelled(tokens map[string]int32) (ids []int32) {
 	for _, content := range turnEnds {
-		id, ok := special[content]
-		if content == messageEnd && slices.ContainsFunc(turnReturns, func(other string) bool { _, ok := special[other]; return ok }) {
+		id, ok := tokens[content]
+		if content == messageEnd && slices.ContainsFunc(turnReturns, func(other string) bool { _, ok := tokens[other]; return ok }) {
 			continue
 		}
 		if ok {
@@ -46,10 +49,21 @@ func endsSpelled(special map[string]int32) (ids []int32) {
 	return ids
 }
 
+// addEndsSpelled takes the turnEnds among tokens.
+func (m *Model) addEndsSpelled(v *vocabulary, tokens map[string]int32) {
+	for _, id := range endsSpelled(tokens) {
+		if !v.special[id] {
+			m.doubt("token %d %s is not marked as special; it is taken as the end of a turn for its spelling", id, v.content(id))
+		}
+		m.addEnds(v, "its spelling", id)
+	}
+}
+
 // vocabulary finds tokens by their spelling.
 type vocabulary struct {
-	special map[string]int32
-	all     map[string]int32 // also the special ones
+	special map[int32]bool
+	added   map[string]int32 // HF: to those that texts are cut into
+	all     map[string]int32 // also the added ones
 }
 
 func (v *vocabulary) content(id int32) string {
@@ -61,10 +75,22 @@ func (v *vocabulary) content(id int32) string {
 	return ""
 }
 
+// maxDoubts bounds the list of doubts; a file can give cause for any number.
+const maxDoubts = 20
+
+// doubt notes what the files say and is not taken as they say it. What exceeds maxDoubts is left out.
+func (m *Model) doubt(format string, args ...any) {
+	if len(m.Doubts) == maxDoubts {
+		return
+	}
+	m.Doubts = append(m.Doubts, fmt.Sprintf(format, args...))
+}
+
 // addEnds takes what one source says. Ids that the model cannot produce are left out.
 func (m *Model) addEnds(v *vocabulary, source string, ids ...int32) {
 	for _, id := range ids {
 		if id < 0 || int(id) >= m.Config.Vocabulary {
+			m.doubt("%s: token %d is to end a sequence, and the model has the tokens 0 to %d only", source, id, m.Config.Vocabulary-1)
 			continue
 		}
 		at := slices.Index(m.Config.EOSTokenIDs, id)
@@ -89,25 +115,47 @@ func (m *Model) findEnds(dir fs.FS, eos json.RawMessage) error {
 	if _, err := readJSON(dir, "generation_config.json", &generation); err != nil {
 		return err
 	}
-	m.addEnds(v, "config.json", v.ids(eos)...)
-	m.addEnds(v, "generation_config.json", v.ids(generation.EOS)...)
+	var config struct {
+		Decoder json.RawMessage `json:"added_tokens_decoder"`
+	}
+	if _, err := readJSON(dir, "tokenizer_config.json", &config); err != nil {
+		return err
+	}
+	if !v.addDecoder(config.Decoder) {
+		m.doubt("tokenizer_config.json: added_tokens_decoder is no object of tokens by their ids, and is not read")
+	}
+	for _, source := range []struct {
+		name string
+		eos  json.RawMessage
+	}{{"config.json", eos}, {"generation_config.json", generation.EOS}} {
+		ids, unread := v.ids(source.eos)
+		for _, what := range unread {
+			m.doubt("%s: eos_token_id is or contains %s, which names no token", source.name, what)
+		}
+		m.addEnds(v, source.name, ids...)
+	}
 	if content := m.Chat.SpecialTokens["eos_token"]; content != "" {
 		if id, ok := v.all[content]; ok {
 			m.addEnds(v, "eos_token of the tokenizer", id)
+		} else {
+			m.doubt("eos_token of the tokenizer is %q, which is no token of its vocabulary", content)
 		}
 	}
-	m.addEnds(v, "its spelling", endsSpelled(v.special)...)
+	m.addEndsSpelled(v, v.added)
 	return nil
+}
+
+// addedToken is a token as tokenizer.json and tokenizer_config.json describe it.
+type addedToken struct {
+	ID      int32
+	Content string
+	Special bool
 }
 
 // hfVocabulary reads the tokens of a tokenizer.json.
 func hfVocabulary(tokenizer []byte) (*vocabulary, error) {
 	var file struct {
-		Added []struct {
-			ID      int32
-			Content string
-			Special bool
-		} `json:"added_tokens"`
+		Added []addedToken `json:"added_tokens"`
 		Model struct {
 			Vocabulary json.RawMessage `json:"vocab"`
 		} `json:"model"`
@@ -115,64 +163,121 @@ func hfVocabulary(tokenizer []byte) (*vocabulary, error) {
 	if err := parseJSON("tokenizer.json", tokenizer, &file); err != nil {
 		return nil, err
 	}
-	v := &vocabulary{special: map[string]int32{}, all: map[string]int32{}}
+	v := &vocabulary{special: map[int32]bool{}, added: map[string]int32{}, all: map[string]int32{}}
 	if len(file.Model.Vocabulary) > 0 && file.Model.Vocabulary[0] == '{' { // Unigram's is a list
 		if err := parseJSON("tokenizer.json: model.vocab", file.Model.Vocabulary, &v.all); err != nil {
 			return nil, err
 		}
 	}
 	for _, token := range file.Added {
-		v.all[token.Content] = token.ID
-		if token.Special {
-			v.special[token.Content] = token.ID
-		}
+		v.add(token)
 	}
 	return v, nil
 }
 
-// ids reads an eos_token_id: a number or a list of numbers, each also as a text; or the token's own text.
-func (v *vocabulary) ids(raw json.RawMessage) (ids []int32) {
-	var one any
-	if len(raw) == 0 || json.Unmarshal(raw, &one) != nil {
-		return nil
+func (v *vocabulary) add(token addedToken) {
+	v.all[token.Content], v.added[token.Content] = token.ID, token.ID
+	if token.Special {
+		v.special[token.ID] = true
 	}
-	list, ok := one.([]any)
-	if !ok {
-		list = []any{one}
-	}
-	for _, value := range list {
-		switch value := value.(type) {
-		case float64:
-			if value == math.Trunc(value) && math.Abs(value) < maxDimension {
-				ids = append(ids, int32(value))
-			}
-		case string:
-			if id, ok := v.all[value]; ok {
-				ids = append(ids, id)
-			} else if number, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32); err == nil {
-				ids = append(ids, int32(number))
-			}
-		}
-	}
-	return ids
 }
 
-// control is GGUF's token type of special tokens.
-const control = 3
+// addDecoder takes the tokens of tokenizer_config.json's added_tokens_decoder, but those that tokenizer.json has with other
+// ids, and reports whether it could read them.
+func (v *vocabulary) addDecoder(raw json.RawMessage) bool {
+	var tokens map[int32]addedToken
+	if len(raw) > 0 && json.Unmarshal(raw, &tokens) != nil {
+		return false
+	}
+	for _, id := range slices.Sorted(maps.Keys(tokens)) {
+		token := tokens[id]
+		if known, ok := v.all[token.Content]; !ok || known == id {
+			token.ID = id
+			v.add(token)
+		}
+	}
+	return true
+}
+
+// ids reads an eos_token_id: a number, also as a text, or else the token's own text, or an object with that as its content;
+// or a list of such. What names no token is unread.
+func (v *vocabulary) ids(raw json.RawMessage) (ids []int32, unread []string) {
+	var all any
+	if len(raw) > 0 && json.Unmarshal(raw, &all) != nil {
+		return nil, []string{"what is not JSON"}
+	}
+	var take func(value any)
+	take = func(value any) {
+		switch value := value.(type) {
+		case nil:
+			return
+		case []any:
+			for _, one := range value {
+				take(one)
+			}
+			return
+		case map[string]any:
+			if content, ok := value["content"].(string); ok {
+				take(content)
+				return
+			}
+		case float64:
+			if value == math.Trunc(value) && math.Abs(value) <= math.MaxInt32 {
+				ids = append(ids, int32(value))
+				return
+			}
+		case string:
+			if number, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32); err == nil {
+				ids = append(ids, int32(number))
+				return
+			} else if id, ok := v.all[value]; ok {
+				ids = append(ids, id)
+				return
+			}
+		}
+		text, _ := json.Marshal(value) // of what has just been read
+		unread = append(unread, fmt.Sprintf("%.60s", text))
+	}
+	take(all)
+	return ids, unread
+}
+
+// GGUF's types of tokens, as far as they matter here.
+const (
+	normal  = 1
+	control = 3 // special tokens
+)
 
 // findEndsGGUF unites what a GGUF file's metadata say.
 func (m *Model) findEndsGGUF(meta *ggufMeta) {
-	v := &vocabulary{special: map[string]int32{}, all: map[string]int32{}}
+	tokens := meta.texts("tokenizer.ggml.tokens")
+	v := &vocabulary{special: map[int32]bool{}, all: make(map[string]int32, len(tokens))}
 	types := meta.numbers("tokenizer.ggml.token_type")
-	for id, content := range meta.texts("tokenizer.ggml.tokens") {
+	for id, content := range tokens {
 		v.all[content] = int32(id)
 		if id < len(types) && types[id] == control {
-			v.special[content] = int32(id)
+			v.special[int32(id)] = true
 		}
 	}
 	for _, name := range []string{"eos", "eot", "eom"} {
 		key := "tokenizer.ggml." + name + "_token_id"
-		m.addEnds(v, key, meta.id(key))
+		if id := meta.id(key); id >= 0 {
+			m.addEnds(v, key, id)
+		}
 	}
-	m.addEnds(v, "its spelling", endsSpelled(v.special)...)
+	m.addEndsSpelled(v, v.all)
+	markControl(m.Tokenizer.GGUF, endsSpelled(v.all))
+}
+
+// markControl has tokens cut out of texts and left out of answers, as llama.cpp does whatever a file says of them: chat
+// templates write the ends of turns as texts.
+func markControl(tokenizer *protocol.GGUFTokenizer, ids []int32) {
+	if len(ids) > 0 && len(tokenizer.TokenTypes) == 0 {
+		tokenizer.TokenTypes = slices.Repeat([]int32{normal}, len(tokenizer.Tokens))
+	}
+	for _, id := range ids {
+		if int(id) < len(tokenizer.TokenTypes) {
+			tokenizer.TokenTypes[id] = control
+		}
+	}
 }

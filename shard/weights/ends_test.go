@@ -21,6 +21,20 @@ func tokenizerOf(special ...string) []byte {
 func TestEndsOfDirectory(t *testing.T) {
 	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
 	chatML := tokenizerOf("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+	unspecial := []byte(`{"added_tokens":[{"id":4,"content":"<|im_end|>","special":false}],"model":{"vocab":{"<|eot_id|>":3}}}`)
+	doubts := map[string]string{
+		"not special": "token 4 <|im_end|> is not marked as special; it is taken as the end of a turn for its spelling",
+		"not special there either": "tokenizer_config.json: added_tokens_decoder is no object of tokens by their ids, and is not read\n" +
+			"token 4 <|im_end|> is not marked as special; it is taken as the end of a turn for its spelling",
+		"ids that cannot be": "config.json: eos_token_id is or contains 1.5, which names no token\n" +
+			"config.json: eos_token_id is or contains true, which names no token\n" +
+			"config.json: eos_token_id is or contains {}, which names no token\n" +
+			"config.json: eos_token_id is or contains \"nonsense\", which names no token\n" +
+			"config.json: token -1 is to end a sequence, and the model has the tokens 0 to 8 only\n" +
+			"config.json: token 99 is to end a sequence, and the model has the tokens 0 to 8 only\n" +
+			"generation_config.json: token -1 is to end a sequence, and the model has the tokens 0 to 8 only\n" +
+			"eos_token of the tokenizer is \"nonsense\", which is no token of its vocabulary",
+	}
 	for name, c := range map[string]struct {
 		eos                 string // of config.json
 		generation, decoder string // generation_config.json, tokenizer_config.json; "": none
@@ -37,8 +51,16 @@ func TestEndsOfDirectory(t *testing.T) {
 		"other chat models":           {`0`, ``, ``, tokenizerOf("<|eot_id|>", "<|eom_id|>", "<end_of_turn>"), []int32{0, 4, 5, 6}},
 		"end of a turn":               {`0`, ``, ``, tokenizerOf("<|end|>"), []int32{0, 4}},
 		"end of a message":            {`0`, ``, ``, tokenizerOf("<|end|>", "<|return|>", "<|call|>"), []int32{0, 5, 6}},
-		"not special":                 {`0`, ``, ``, []byte(`{"added_tokens":[{"id":4,"content":"<|im_end|>","special":false}],"model":{"vocab":{"<|eot_id|>":3}}}`), []int32{0}},
+		"not special":                 {`0`, ``, ``, unspecial, []int32{0, 4}},
+		"not added":                   {`0`, ``, ``, []byte(`{"model":{"vocab":{"<|eot_id|>":3}}}`), []int32{0}},
+		"added by the configuration":  {`0`, ``, `{"added_tokens_decoder":{"5":{"content":"<|im_end|>","special":true}}}`, []byte(`{}`), []int32{0, 5}},
+		"not special there either":    {`0`, ``, `{"added_tokens_decoder":{"4":{"content":"<|im_end|>"},"x":{}}}`, unspecial, []int32{0, 4}},
+		"special there":               {`0`, ``, `{"added_tokens_decoder":{"4":{"content":"<|im_end|>","special":true}}}`, unspecial, []int32{0, 4}},
+		"another id there":            {`0`, ``, `{"added_tokens_decoder":{"6":{"content":"<|im_end|>","special":true}}}`, chatML, []int32{0, 6}},
 		"ids that cannot be":          {`[-1, 99, 1.5, true, {}, "nonsense"]`, `{"eos_token_id":-1}`, `{"eos_token":"nonsense"}`, tokenizerOf(), nil},
+		"a token spelled as a number": {`"2"`, `{"eos_token_id":["1"]}`, ``, []byte(`{"model":{"vocab":{"2":0,"1":3}}}`), []int32{2, 1}},
+		"a list in a list":            {`[[2,0]]`, `{"eos_token_id":[["c",[1]]]}`, ``, tokenizerOf(), []int32{2, 0, 1}},
+		"objects":                     {`{"content":"c"}`, `{"eos_token_id":[{"content":"<|endoftext|>","__type":"AddedToken"}]}`, ``, tokenizerOf("<|endoftext|>"), []int32{2, 4}},
 		"nothing":                     {`null`, `{}`, `{"eos_token":null}`, tokenizerOf(), nil},
 	} {
 		files := map[string][]byte{"model.safetensors": good, "tokenizer.json": c.tokenizer}
@@ -55,6 +77,9 @@ func TestEndsOfDirectory(t *testing.T) {
 		if !slices.Equal(m.Config.EOSTokenIDs, c.want) || len(m.Ends) != len(c.want) {
 			t.Errorf("%s: got %v, %v, want %v", name, m.Config.EOSTokenIDs, m.Ends, c.want)
 		}
+		if got, want := strings.Join(m.Doubts, "\n"), doubts[name]; got != want {
+			t.Errorf("%s: got doubts\n%s\nwant\n%s", name, got, want)
+		}
 		if name == "tokenizer knows better" {
 			if got, want := m.Ends[1].String(), "6 <|im_end|> (eos_token of the tokenizer, its spelling)"; got != want || m.Ends[0].String() != "0 a (config.json, generation_config.json)" {
 				t.Errorf("got %v, want the second to be %q", m.Ends, want)
@@ -64,15 +89,36 @@ func TestEndsOfDirectory(t *testing.T) {
 }
 
 func TestEndsOfGGUF(t *testing.T) {
-	tokens := []string{"a", "</s>", "<|im_end|>", "<|eom_id|>", "<|endoftext|>", "<|eot_id|>"}
-	meta := ggufMeta{"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": []int32{1, 3, 3, 1, 3, 1}, "llama.vocab_size": uint32(6),
-		"tokenizer.ggml.eos_token_id": uint32(1), "tokenizer.ggml.eot_token_id": uint32(5), "tokenizer.ggml.eom_token_id": uint32(1 << 31)}
-	m, err := openGGUF(t, ggufOf(meta, "token_embd.weight"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []int32{1, 5, 2}; !slices.Equal(m.Config.EOSTokenIDs, want) { // <|eom_id|> is a plain token here
-		t.Errorf("got %v, want %v", m.Ends, want)
+	tokens := []string{"a", "</s>", "<|im_end|>", "<|eom_id|>", "<|endoftext|>", "<|eot_id|>", "<|end|>"}
+	meta := ggufMeta{"tokenizer.ggml.tokens": tokens, "llama.vocab_size": uint32(7), "tokenizer.ggml.eos_token_id": uint32(1),
+		"tokenizer.ggml.eot_token_id": uint32(5), "tokenizer.ggml.eom_token_id": uint32(1 << 31)}
+	for _, c := range []struct {
+		types, want []int32 // types nil: none
+		doubts      int
+	}{
+		{[]int32{1, 3, 3, 1, 3, 1, 4}, []int32{1, 5, 2, 3, 6}, 3}, // <|eot_id|> has no type of a special token, <|eom_id|> and <|end|> neither
+		{[]int32{1, 3, 3, 3, 3, 3, 3}, []int32{1, 5, 2, 3, 6}, 0},
+		{nil, []int32{1, 5, 2, 3, 6}, 4},
+	} {
+		if delete(meta, "tokenizer.ggml.token_type"); c.types != nil {
+			meta["tokenizer.ggml.token_type"] = c.types
+		}
+		m, err := openGGUF(t, ggufOf(meta, "token_embd.weight"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(m.Config.EOSTokenIDs, c.want) || len(m.Doubts) != c.doubts {
+			t.Errorf("%v: got %v, want %v; doubts %q", c.types, m.Ends, c.want, m.Doubts)
+		}
+		types := m.Tokenizer.GGUF.TokenTypes
+		for _, id := range []int{2, 3, 5, 6} { // llama.cpp cuts them out of texts whatever their type
+			if types[id] != 3 {
+				t.Errorf("%v: got types %v", c.types, types)
+			}
+		}
+		if types[0] != 1 {
+			t.Errorf("%v: got types %v", c.types, types)
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ type Model struct {
 	Chat      protocol.ChatSource
 	// Ends are Config.EOSTokenIDs, and why.
 	Ends []End
+	// Doubts are sentences on what the files say and is not taken as they say it, for the log.
+	Doubts []string
 	// DataType is the weights' type as the model card has it.
 	DataType string
 	// WeightBytes is the size of all tensors.
