@@ -1,5 +1,6 @@
 // Package regular reads files that people name, whole, for all parts. It reads regular files only, or links to such, and
-// looks at their size first: a device or a pipe has no end, and may have no beginning either.
+// looks at their size first: a device or a pipe has no end, and may have no beginning either. A link to nothing is an error
+// of its own, never a file that is not there, for which callers may do without.
 package regular
 
 import (
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Read returns the content of a file of at most limit bytes. Its errors name the file and what to do.
@@ -26,6 +28,8 @@ func ReadFS(dir fs.FS, name string, limit int64) ([]byte, error) {
 	info, err := fs.Stat(dir, name)
 	if err == nil {
 		err = check(info, limit)
+	} else if link, missing := fs.Lstat(dir, name); missing == nil {
+		err = notFollowed(link, err)
 	}
 	if err != nil {
 		return nil, renamed(name, err)
@@ -35,7 +39,12 @@ func ReadFS(dir fs.FS, name string, limit int64) ([]byte, error) {
 		return nil, renamed(name, err)
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, limit+1)) // the size may have changed, and some files in /proc tell none
+	if system, ok := file.(*os.File); ok {
+		if err := checkFileSystem(func(info *syscall.Statfs_t) error { return syscall.Fstatfs(int(system.Fd()), info) }); err != nil {
+			return nil, renamed(name, err)
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(file, limit+1)) // the size may have changed
 	switch {
 	case err != nil:
 	case int64(len(data)) > limit:
@@ -54,8 +63,21 @@ func Check(path string) error {
 	info, err := os.Stat(path)
 	if err == nil {
 		err = check(info, 1<<62)
+	} else if link, missing := os.Lstat(path); missing == nil {
+		err = notFollowed(link, err)
+	}
+	if err == nil {
+		err = checkFileSystem(func(info *syscall.Statfs_t) error { return syscall.Statfs(path, info) })
 	}
 	return renamed(path, err)
+}
+
+// notFollowed says what is wrong with a link that could not be followed to a file, for the reason err.
+func notFollowed(link fs.FileInfo, err error) error {
+	if link.Mode()&fs.ModeSymlink != 0 && errors.Is(err, fs.ErrNotExist) {
+		return errors.New("this is a link to a file that is not there: fetch the file anew, or take the link away")
+	}
+	return err
 }
 
 // CheckContent refuses what stands in the place of a file that git has not fetched; data may be the beginning of the file.

@@ -2,6 +2,7 @@ package regular_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,7 +30,8 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	sparse.Close()
-	for link, target := range map[string]string{"link": "small", "link to link": "link", "endless": "/dev/zero", "dangling": "nowhere", "circle": "circle"} {
+	for link, target := range map[string]string{"link": "small", "link to link": "link", "endless": "/dev/zero", "dangling": "nowhere", "circle": "circle",
+		"link to dangling": "dangling", "events": "/proc/kmsg", "secrets": "/proc/self/environ", "setting": "/sys/devices/system/cpu/online"} {
 		if err := os.Symlink(target, path(link)); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +40,8 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"small": "", "link": "", "link to link": "", "large": "101 bytes or more; at most 100", "sparse": "at most 100",
-		"endless": "device, pipe or socket", "pipe": "device, pipe or socket", ".": "this is a directory", "dangling": "no such file", "circle": "too many levels",
+		"endless": "device, pipe or socket", "pipe": "device, pipe or socket", ".": "this is a directory", "dangling": "link to a file that is not there", "link to dangling": "link to a file that is not there", "circle": "too many levels",
+		"events": "the kernel's own (proc)", "secrets": "the kernel's own (proc)", "setting": "the kernel's own (sysfs)",
 		"pointer": "git lfs pull"} {
 		data, err := regular.Read(path(name), 100)
 		if want == "" && (err != nil || string(data) != "secret") {
@@ -51,7 +54,25 @@ func TestRead(t *testing.T) {
 	if _, err := regular.Read(path("nowhere"), 100); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	if data, err := regular.Read("/proc/self/comm", 100); err != nil || len(data) == 0 {
-		t.Errorf("a file that tells no size: got %q, %v", data, err)
+	if err := regular.Check("/proc/self/comm"); err == nil || !strings.Contains(err.Error(), "the kernel's own (proc)") {
+		t.Errorf("got %v", err)
+	}
+	for _, name := range []string{"dangling", "link to dangling"} {
+		if _, err := regular.ReadFS(os.DirFS(dir), name, 100); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %v, want an error that nobody takes for an absent file", name, err)
+		}
+	}
+	for _, name := range []string{"secrets", "setting"} {
+		if _, err := regular.ReadFS(os.DirFS(dir), name, 1<<20); err == nil || !strings.Contains(err.Error(), "the kernel's own") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	inDescriptor, err := os.Open(path("small")) // a link in /proc to a file elsewhere is that file
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inDescriptor.Close()
+	if data, err := regular.Read(fmt.Sprintf("/proc/self/fd/%d", inDescriptor.Fd()), 100); err != nil || string(data) != "secret" {
+		t.Errorf("got %q, %v", data, err)
 	}
 }

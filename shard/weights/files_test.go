@@ -39,6 +39,13 @@ func TestFilesThatAreNone(t *testing.T) {
 	} else {
 		m.Close()
 	}
+	dangling := hub(t) // a name that another one would stand in for
+	if err := os.Symlink("../blobs/gone", filepath.Join(dangling, "model.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := weights.Open(dangling); err == nil || !strings.Contains(err.Error(), "model.safetensors: this is a link") {
+		t.Errorf("got error %v", err)
+	}
 	for kind, c := range map[string]struct {
 		put  func(path string) error
 		want string
@@ -46,9 +53,12 @@ func TestFilesThatAreNone(t *testing.T) {
 		"git lfs pointer": {func(path string) error {
 			return os.WriteFile(path, []byte("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), 0o600)
 		}, "Git LFS pointer"},
-		"endless device": {func(path string) error { return os.Symlink("/dev/zero", path) }, "only regular files"},
-		"pipe":           {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "only regular files"},
-		"directory":      {func(path string) error { return os.Mkdir(path, 0o700) }, "a directory"},
+		"endless device":  {func(path string) error { return os.Symlink("/dev/zero", path) }, "only regular files"},
+		"link to nothing": {func(path string) error { return os.Symlink("../blobs/gone", path) }, "link to a file that is not there"},
+		"endless events":  {func(path string) error { return os.Symlink("/proc/kmsg", path) }, "the kernel's own"},
+		"environment":     {func(path string) error { return os.Symlink("/proc/self/environ", path) }, "the kernel's own"},
+		"pipe":            {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "only regular files"},
+		"directory":       {func(path string) error { return os.Mkdir(path, 0o700) }, "a directory"},
 		"huge": {func(path string) error {
 			if err := os.WriteFile(path, nil, 0o600); err != nil {
 				return err

@@ -76,7 +76,7 @@ const indexName = "model.safetensors.index.json"
 // safetensorsFiles lists model.safetensors, or the files that the index names, or all that there are. It is the
 // reference's order.
 func safetensorsFiles(dir fs.FS) ([]shardFile, error) {
-	if _, err := fs.Stat(dir, "model.safetensors"); err == nil {
+	if _, err := fs.Lstat(dir, "model.safetensors"); !errors.Is(err, fs.ErrNotExist) { // whatever it is, opening it tells
 		return []shardFile{{name: "model.safetensors"}}, nil
 	}
 	var index struct {
@@ -121,7 +121,7 @@ func indexedFiles(dir fs.FS, files map[string]string) ([]shardFile, error) {
 		if name == "" || name == ".." || strings.ContainsAny(name, "/\\") {
 			return nil, fmt.Errorf("%s names %q outside the directory", indexName, name)
 		}
-		if _, err := fs.Stat(dir, name); errors.Is(err, fs.ErrNotExist) {
+		if _, err := fs.Lstat(dir, name); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s is missing, which %s names: fetch all files of the model", name, indexName)
 		}
 		slices.Sort(promised[name])
