@@ -330,3 +330,46 @@ func valueStart(raw string) int {
 	}
 	return len(raw)
 }
+
+// A tokenizer may have tokens that the model has no rows for. Prompts with them are refused before they are queued, in each
+// dialect's words for what is invalid, and not by a group later.
+func TestTokensBeyondTheModel(t *testing.T) {
+	t.Parallel()
+	card, _, words := demoCard(t)
+	var source map[string]any
+	if err := json.Unmarshal(card.Tokenizer.HuggingFace, &source); err != nil {
+		t.Fatal(err)
+	}
+	source["added_tokens"] = append(source["added_tokens"].([]any), map[string]any{"id": card.VocabularySize, "content": "<beyond>", "special": false,
+		"single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+	var err error
+	if card.Tokenizer.HuggingFace, err = json.Marshal(source); err != nil {
+		t.Fatal(err)
+	}
+	natsURL := startNATS(t)
+	startGroup(t, natsURL, fleettest.Options{Card: card, Tokens: words})
+	url, _ := startRouter(t, natsURL, router.Config{})
+	message := fmt.Sprintf("token id %d", card.VocabularySize)
+	for path, c := range map[string]struct {
+		body   string
+		status int
+	}{
+		"/tgi/generate":             {`{"inputs":"a <beyond>","parameters":{"max_new_tokens":2}}`, 422},
+		"/tgi/generate_stream":      {`{"inputs":"a <beyond>","parameters":{"max_new_tokens":2}}`, 200}, // the error is an event there
+		"/mindie/generate":          {`{"inputs":"a <beyond>","parameters":{"max_new_tokens":2}}`, 422},
+		"/lightllm/generate":        {`{"inputs":"a <beyond>","parameters":{"max_new_tokens":2}}`, 400},
+		"/lightllm/generate_stream": {`{"inputs":"a <beyond>","parameters":{"max_new_tokens":2}}`, 400},
+		completions:                 {`{"prompt":"a <beyond>","max_tokens":2}`, 400},
+		chats:                       {`{"messages":[{"role":"user","content":"a <beyond>"}],"max_tokens":2}`, 400},
+	} {
+		if status, text := post(t, url+path, c.body); status != c.status || !strings.Contains(text, message) {
+			t.Errorf("%s: got %d %s, want %d with %q", path, status, text, c.status, message)
+		}
+		if status, text := post(t, url+path, strings.Replace(c.body, "<beyond>", "b", 1)); status != 200 {
+			t.Errorf("%s: got %d %s", path, status, text)
+		}
+	}
+	if status, text := post(t, url+"/tokenize", `{"inputs":"a <beyond>"}`); status != 200 || !strings.Contains(text, fmt.Sprintf(`"id":%d`, card.VocabularySize)) {
+		t.Errorf("/tokenize: got %d %s", status, text)
+	}
+}

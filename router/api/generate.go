@@ -69,6 +69,12 @@ func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *r
 	if model.Card.Reward && !r.Score {
 		return nil, invalid("the model %s has a score head and generates no text", model.Card.ModelID)
 	}
+	for _, id := range r.Prompt { // a tokenizer may have tokens that the model lacks, and its group would refuse them one by one
+		if int(id) >= model.Card.VocabularySize {
+			return nil, invalid("the prompt's token id %d (%q) is outside the vocabulary of %d",
+				id, model.Tokenizer.Decode([]int32{id}, false), model.Card.VocabularySize)
+		}
+	}
 	id, events, err := s.backend.Submit(r)
 	if err != nil {
 		if refusal, ok := err.(*request.Error); ok {

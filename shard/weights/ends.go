@@ -59,6 +59,20 @@ func (m *Model) addEndsSpelled(v *vocabulary, tokens map[string]int32) {
 	}
 }
 
+// doubtTokensBeyond notes the tokens that the model has no rows for.
+func (m *Model) doubtTokensBeyond(v *vocabulary) {
+	count, first := 0, int32(math.MaxInt32)
+	for _, id := range v.all {
+		if id < 0 || int(id) >= m.Config.Vocabulary {
+			count, first = count+1, min(first, id)
+		}
+	}
+	if count > 0 {
+		m.doubt("%d tokens of the tokenizer are beyond the model's vocabulary of %d, the first is %d %s: prompts that have them are refused; see whether both are of one model",
+			count, m.Config.Vocabulary, first, v.content(first))
+	}
+}
+
 // vocabulary finds tokens by their spelling.
 type vocabulary struct {
 	special map[int32]bool
@@ -142,6 +156,7 @@ func (m *Model) findEnds(dir fs.FS, eos json.RawMessage) error {
 		}
 	}
 	m.addEndsSpelled(v, v.added)
+	m.doubtTokensBeyond(v)
 	return nil
 }
 
@@ -266,6 +281,7 @@ func (m *Model) findEndsGGUF(meta *ggufMeta) {
 		}
 	}
 	m.addEndsSpelled(v, v.all)
+	m.doubtTokensBeyond(v)
 	markControl(m.Tokenizer.GGUF, endsSpelled(v.all))
 }
 

@@ -134,11 +134,62 @@ func TestConfigAsPythonWritesIt(t *testing.T) {
 	if m.Config.MaxPositions != 512 || m.Config.Vocabulary != 3 || !slices.Equal(m.Config.EOSTokenIDs, []int32{2}) {
 		t.Errorf("got %+v", m.Config)
 	}
-	for change, want := range map[string]string{`"max_position_embeddings":512.5`: "config.json: max_position_embeddings is a number 512.5", `"max_position_embeddings":NaN`: "maximum position is 0",
-		`"max_position_embeddings":"16"`: "config.json: max_position_embeddings is a string", `"max_position_embeddings":16,,`: "config.json: invalid character"} {
+	for change, want := range map[string]string{`"max_position_embeddings":512.5`: "config.json: max_position_embeddings is a JSON number 512.5, and a whole number", `"max_position_embeddings":NaN`: "maximum position is 0",
+		`"max_position_embeddings":"16"`: "config.json: max_position_embeddings is a JSON string", `"max_position_embeddings":16,,`: "config.json: invalid character"} {
 		_, err := weights.OpenFS(directory(strings.Replace(config, `"max_position_embeddings":16`, change, 1), map[string][]byte{"model.safetensors": good}))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", change, err, want)
 		}
+	}
+}
+
+// Whatever JSON file is none, or of another kind, is refused in JSON's words; a byte order mark says nothing.
+func TestJSONThatIsNone(t *testing.T) {
+	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	utf16 := func(text string) string {
+		encoded := "\xff\xfe"
+		for _, c := range []byte(text) {
+			encoded += string([]byte{c, 0})
+		}
+		return encoded
+	}
+	for _, name := range []string{"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "chat_template.json"} {
+		for content, want := range map[string]string{`[]`: " is a JSON array, and an object is wanted", `3`: " is a JSON number, and an object is wanted", `"x"`: " is a JSON string, and an object is wanted",
+			utf16("{}"): " is written in UTF-16 or UTF-32, or is no text", "\x00\x00\xfe\xff": " is written in UTF-16", "{": ": unexpected end of JSON input"} {
+			_, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good, name: []byte(content)}))
+			if err == nil || !strings.Contains(err.Error(), name+want) || strings.Contains(err.Error(), "struct") {
+				t.Errorf("%s is %q: got error %v, want %q", name, content, err, want)
+			}
+		}
+		content := map[bool]string{true: config, false: "{}"}[name == "config.json"]
+		m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good, name: []byte("\ufeff" + content)}))
+		if err != nil {
+			t.Errorf("%s with a byte order mark: got error %v", name, err)
+		} else if source := string(m.Tokenizer.HuggingFace); source != "{}" { // as routers get it
+			t.Errorf("%s: got tokenizer %q", name, source)
+		}
+	}
+	for header, want := range map[string]string{`[]`: "its header is a JSON array, and an object", `{"a":[]}`: "tensor a is a JSON array, and an object", `{"a":{"shape":"x"}}`: "tensor a: shape is a JSON string, and an array"} {
+		_, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": safetensors(header, 0)}))
+		if err == nil || !strings.Contains(err.Error(), "model.safetensors: "+want) {
+			t.Errorf("%s: got error %v, want %q", header, err, want)
+		}
+	}
+}
+
+// Tokens that the model has no rows for are told of.
+func TestTokensBeyondTheModel(t *testing.T) {
+	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good, "tokenizer.json": tokenizerOf("<|x|>", "<|y|>")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "3 tokens of the tokenizer are beyond the model's vocabulary of 3, the first is 3 d: prompts"
+	if len(m.Doubts) != 1 || !strings.HasPrefix(m.Doubts[0], want) {
+		t.Errorf("got %q, want %q", m.Doubts, want)
+	}
+	m, err = openGGUF(t, ggufOf(ggufMeta{"tokenizer.ggml.tokens": []string{"a", "b", "c", "d", "e"}}, "token_embd.weight"))
+	if err != nil || len(m.Doubts) != 1 || !strings.HasPrefix(m.Doubts[0], "1 tokens of the tokenizer are beyond the model's vocabulary of 4, the first is 4 e") {
+		t.Errorf("got %v, %v", m, err)
 	}
 }

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,7 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	if m.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); err != nil {
 		return err
 	}
+	m.Tokenizer.HuggingFace = bytes.TrimPrefix(m.Tokenizer.HuggingFace, byteOrderMark)
 	if m.Chat, err = chatOfDirectory(dir); err != nil {
 		return err
 	}
@@ -150,8 +152,8 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 		return fmt.Errorf("header of %d bytes in a file of %d: it is no safetensors file, or was cut off; fetch it anew", length, len(data))
 	}
 	var header map[string]json.RawMessage
-	if err := json.Unmarshal(data[8:8+length], &header); err != nil {
-		return fmt.Errorf("header: %w: fetch the file anew", err)
+	if err := parseJSON("its header", data[8:8+length], &header); err != nil {
+		return err
 	}
 	payload := data[8+length:]
 	for name, raw := range header {
@@ -159,8 +161,8 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 			continue
 		}
 		var entry tensorHeader
-		if err := json.Unmarshal(raw, &entry); err != nil {
-			return fmt.Errorf("tensor %s: %w", name, err)
+		if err := parseJSON("tensor "+name, raw, &entry); err != nil {
+			return err
 		}
 		if len(entry.Offsets) != 2 || entry.Offsets[0] > entry.Offsets[1] {
 			return fmt.Errorf("tensor %s: %v are no places of its data", name, entry.Offsets)
