@@ -81,6 +81,7 @@ var refusals = []struct{ arguments, want string }{
 	{"--max-input-length 5 --max-input-tokens 6", "not both"},
 	{"--max-input-length 5 --max-total-tokens 5", "--max-input-length (5) must be < --max-total-tokens (5)"},
 	{"--max-total-tokens 17 --max-batch-total-tokens 16", "must be <= --max-batch-total-tokens (16)"},
+	{"--max-total-tokens 1", "--max-total-tokens must be at least 2"},
 	{"--max-batch-total-tokens 8", "--max-batch-total-tokens must be at least 16"},
 	{"--num-shard 0", "--num-shard must be > 0; leave it out"},
 	{"--max-batch-size 0", "--max-batch-size must be > 0"},

@@ -25,6 +25,9 @@ func (c *command) check() error {
 		return errors.New("give --max-input-tokens or --max-input-length, not both: they are the same")
 	}
 	c.MaxInputLength = max(c.MaxInputLength, c.MaxInputTokens)
+	if c.MaxTotalTokens == 1 {
+		return errors.New("--max-total-tokens must be at least 2, a token of the prompt and one of the answer, got 1")
+	}
 	if err := c.checkNode(); err != nil {
 		return err
 	}

@@ -258,3 +258,14 @@ func TestScoreHeadDecides(t *testing.T) {
 		}
 	}
 }
+
+// The shortest sequences are warmed up too, and what has no room for an answer is refused by the name of what to change.
+func TestShortestSequences(t *testing.T) {
+	for tokens, want := range map[int]string{1: "--max-total-tokens", 2: "", 3: "", 4: ""} {
+		g := startGroup(t, Config{Shards: 2, Threads: 1, PrefillTokens: 64, MaxSequences: 4, MaxSequenceTokens: tokens}, os.DirFS("../launcher/demo/model"), 100)
+		err := warmUp(g.engine, g.leader.config)
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d tokens: got error %v, want %q", tokens, err, want)
+		}
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -237,9 +236,11 @@ func (r *rank) sendControl(kind, value int) error {
 // First every sequence that may run at once, then as long a prompt beside them as one step takes. After a restart, which
 // streams wait for, the canary alone.
 func warmUp(e *engine, config Config) error {
-	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-3)
-	if prompt < 1 {
-		return errors.New("no room for a sequence")
+	newTokens := min(3, e.maxTokens-1)
+	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-newTokens)
+	if newTokens < 1 {
+		return fmt.Errorf("sequences of %d tokens have no room for a prompt and an answer: --max-total-tokens, and the positions of the model's configuration, must be 2 or more",
+			e.maxTokens)
 	}
 	if config.Restarted {
 		sequences, prompt = 1, min(prompt, 32)
@@ -249,7 +250,7 @@ func warmUp(e *engine, config Config) error {
 		if id == sequences-1 {
 			tokens = prompt
 		}
-		request := protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: 3, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}}
+		request := protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: newTokens, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}}
 		if e.reward {
 			request.Score, request.MaxNewTokens = true, 1
 		}
