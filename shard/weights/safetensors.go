@@ -124,7 +124,13 @@ func indexedFiles(dir fs.FS, files map[string]string) ([]shardFile, error) {
 			return nil, fmt.Errorf("%s names %q outside the directory", indexName, name)
 		}
 		if _, err := fs.Lstat(dir, name); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s is missing, which %s names: fetch all files of the model", name, indexName)
+			others, _ := fs.Glob(dir, "*.safetensors")
+			others = slices.DeleteFunc(others, func(other string) bool { return promised[other] != nil })
+			cure := ""
+			if len(others) > 0 {
+				cure = fmt.Sprintf("; or, if %s holds all of it, take the index away", strings.Join(others[:min(len(others), 3)], ", "))
+			}
+			return nil, fmt.Errorf("%s is missing, which %s names: fetch all files of the model%s", name, indexName, cure)
 		}
 		slices.Sort(promised[name])
 		list = append(list, shardFile{name: name, tensors: promised[name]})
@@ -177,7 +183,7 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 	}
 	for _, name := range promised {
 		if _, ok := header[name]; !ok {
-			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew", name, indexName)
+			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew; or, if the file is whole without it, take the index away", name, indexName)
 		}
 	}
 	return nil

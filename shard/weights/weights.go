@@ -208,7 +208,7 @@ func (m *Model) add(name string, t Tensor, unusable error) error {
 		m.tensors, m.unusable = make(map[string]Tensor), make(map[string]error)
 	}
 	if m.Has(name) {
-		return fmt.Errorf("tensor %s is there twice", name)
+		return fmt.Errorf("tensor %s is there twice: take away the file that does not belong to the model, or fetch it anew", name)
 	}
 	if unusable != nil {
 		m.unusable[name] = unusable
