@@ -122,8 +122,16 @@ func TestRefusals(t *testing.T) {
 	directory := t.TempDir()
 	file := filepath.Join(directory, "model.bin")
 	os.WriteFile(file, nil, 0o600)
+	dangling := filepath.Join(directory, "m.gguf")
+	os.Symlink("gone", dangling)
+	configured := t.TempDir()
+	os.Symlink("gone", filepath.Join(configured, "config.json"))
+	if _, err := parse([]string{"--model-id", configured}, io.Discard); err != nil { // there is a config.json: the shards say what it is
+		t.Error(err)
+	}
 	for _, test := range append([]struct{ arguments, want string }{
 		{"--model-id " + directory, "has no config.json"},
+		{"--model-id " + dangling, "this is a link to a file that is not there"},
 		{"--model-id " + file, "neither a directory nor a .gguf file"},
 	}, refusals...) {
 		_, err := parse(strings.Fields(test.arguments), io.Discard)

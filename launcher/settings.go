@@ -118,7 +118,10 @@ func checkModelPath(path string) error {
 		return nil
 	}
 	info, err := os.Stat(path)
+	_, missing := os.Lstat(path)
 	switch {
+	case errors.Is(err, os.ErrNotExist) && missing == nil:
+		return fmt.Errorf("--model-id %s: this is a link to a file that is not there: fetch the model anew, or name another", path)
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("--model-id %s: no such file or directory. Lockstep fetches no models by name yet: give a directory in Hugging Face format or a .gguf file", path)
 	case err != nil:
@@ -128,8 +131,8 @@ func checkModelPath(path string) error {
 	case !info.IsDir() && !strings.HasSuffix(strings.ToLower(path), ".gguf"):
 		return fmt.Errorf("--model-id %s: neither a directory nor a .gguf file", path)
 	case info.IsDir():
-		if _, err := os.Stat(filepath.Join(path, "config.json")); err == nil {
-			return nil
+		if _, err := os.Lstat(filepath.Join(path, "config.json")); err == nil {
+			return nil // be it a link to nothing: whoever opens the model says so
 		}
 		if files, err := filepath.Glob(filepath.Join(path, "*.gguf")); err == nil && len(files) > 0 {
 			return fmt.Errorf("--model-id %s: the directory has no config.json: to serve a GGUF file, name it: %s", path, files[0])

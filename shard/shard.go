@@ -250,7 +250,8 @@ func warmUp(e *engine, config Config) error {
 		if id == sequences-1 {
 			tokens = prompt
 		}
-		request := protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: newTokens, NoPrefixCache: true, Sampling: protocol.Sampling{IgnoreEOS: true}}
+		request := protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: newTokens, NoPrefixCache: true,
+			Sampling: protocol.Sampling{IgnoreEOS: true}}
 		if e.reward {
 			request.Score, request.MaxNewTokens = true, 1
 		}

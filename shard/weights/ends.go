@@ -26,7 +26,8 @@ func (e End) String() string {
 
 // turnEnds are the tokens by which chat models end their turn. They count where the vocabulary adds them to those of texts,
 // and in GGUF, whose converters often mark them as none, always, as in llama.cpp, whatever the configuration says: it often
-// names the end of a text only, and a model runs on through turns of its own making. Tokens that end texts (<|endoftext|>, </s>) and those of code infilling count only where a file names them.
+// names the end of a text only, and a model runs on through turns of its own making. Tokens that end texts
+// (<|endoftext|>, </s>) and those of code infilling count only where a file names them.
 var turnEnds = []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>", "<turn|>",
 	"<end_of_utterance>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "[EOT]"}
 

@@ -32,7 +32,8 @@ type ggufSplit struct {
 
 func (m *ggufMeta) split() ggufSplit {
 	_, counts := m.values["split.tensors.count"]
-	return ggufSplit{number: m.count("split.no"), count: m.count("split.count"), tensors: m.count("split.tensors.count"), countsTensors: counts}
+	return ggufSplit{number: m.count("split.no"), count: m.count("split.count"),
+		tensors: m.count("split.tensors.count"), countsTensors: counts}
 }
 
 // openGGUF opens a model in one GGUF file, or in the parts that begin with it and lie beside it.
@@ -71,11 +72,14 @@ func checkTensorCount(path string, parts []*ggufFile) error {
 	}
 	switch {
 	case said.count <= 1 && said.number > 0:
-		return fmt.Errorf("%s: its metadata say that it is part %d (split.no) of %d (split.count): fetch all parts of one model", path, said.number+1, said.count)
+		return fmt.Errorf("%s: its metadata say that it is part %d (split.no) of %d (split.count): fetch all parts of one model",
+			path, said.number+1, said.count)
 	case said.countsTensors && said.tensors != tensors && len(parts) == 1:
-		return fmt.Errorf("%s has %d tensors, and its split.tensors.count says %d: fetch it anew, with all that belongs to it", path, tensors, said.tensors)
+		return fmt.Errorf("%s has %d tensors, and its split.tensors.count says %d: fetch it anew, with all that belongs to it",
+			path, tensors, said.tensors)
 	case said.countsTensors && said.tensors != tensors:
-		return fmt.Errorf("%s: its %d parts have %d tensors, and split.tensors.count says %d: fetch all parts of one model", path, len(parts), tensors, said.tensors)
+		return fmt.Errorf("%s: its %d parts have %d tensors, and split.tensors.count says %d: fetch all parts of one model",
+			path, len(parts), tensors, said.tensors)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func parseJSON(name string, data []byte, into any) error {
 	case errors.As(err, &mismatch):
 		name = strings.TrimSuffix(name+": "+mismatch.Field, ": ")
 		return fmt.Errorf("%s is a JSON %s, and %s is wanted: fetch the file anew, or correct it", name, mismatch.Value, wanted(mismatch.Type))
-	case err != nil && (bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) || bytes.IndexByte(data[:min(len(data), 4)], 0) >= 0):
+	case err != nil && otherEncoding(data):
 		return fmt.Errorf("%s is written in UTF-16 or UTF-32, or is no text: write it in UTF-8", name)
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%s: %w (byte %d): fetch the file anew, or correct it", name, err, syntax.Offset)
@@ -47,6 +47,12 @@ func parseJSON(name string, data []byte, into any) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// otherEncoding reports whether JSON begins in UTF-16 or UTF-32: with their byte order mark, or a zero in a character.
+func otherEncoding(data []byte) bool {
+	start := data[:min(len(data), 4)]
+	return bytes.HasPrefix(start, []byte("\xff\xfe")) || bytes.HasPrefix(start, []byte("\xfe\xff")) || bytes.IndexByte(start, 0) >= 0
 }
 
 // wanted says in JSON's words what a Go type is read from.

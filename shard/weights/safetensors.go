@@ -183,7 +183,8 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 	}
 	for _, name := range promised {
 		if _, ok := header[name]; !ok {
-			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew; or, if the file is whole without it, take the index away", name, indexName)
+			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew; or, if the file is whole without it, take the index away",
+				name, indexName)
 		}
 	}
 	return nil
