@@ -24,6 +24,9 @@ import (
 // whole through an inherited file.
 const childMark = "LOCKSTEP_CHILD"
 
+// drainSignal asks a child to finish what runs and end.
+const drainSignal = unix.SIGUSR1
+
 // The files that a child inherits.
 const (
 	configFile = 3 + iota // childConfig as JSON
@@ -50,8 +53,9 @@ func runChild() int {
 		unix.CloseOnExec(fd)
 	}
 	go dieWithLauncher()
-	signal.Ignore(os.Interrupt, unix.SIGHUP) // ctrl-C reaches the launcher, which drains its children in order
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	// Signals to the whole node, as of ctrl-C or a service manager, are the launcher's, which drains its children in order.
+	signal.Ignore(os.Interrupt, unix.SIGHUP, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), drainSignal)
 	defer stop()
 
 	report := statusWriter()

@@ -60,7 +60,7 @@ type routerFlags struct {
 	TLSKeyPassword        string   `name:"tls-key-password-file" env:"LOCKSTEP_TLS_KEY_PASSWORD_FILE" placeholder:"FILE" help:"File with the password of an encrypted key."`
 	TLSClientCA           []string `name:"tls-client-ca" guards:"clients need no certificate" env:"LOCKSTEP_TLS_CLIENT_CA" placeholder:"FILE" help:"Clients must show a certificate of one of these authorities."`
 	TLSCRL                []string `name:"tls-crl" guards:"revoked certificates are accepted" env:"LOCKSTEP_TLS_CRL" placeholder:"FILE" help:"Revocation lists of these authorities."`
-	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"8192" help:"Open connections of each address; more wait to be accepted."`
+	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"8192" help:"Open connections of each address; then a newcomer gets the place of one that waits for its client."`
 	PayloadLimit          int      `env:"PAYLOAD_LIMIT" help:"Largest request body in bytes. Default: 2097152, or 2000000 with --tgi-version 3."`
 }
 

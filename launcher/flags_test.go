@@ -298,6 +298,11 @@ func TestOddValues(t *testing.T) {
 	if c, err := parse([]string{"--api-key", "x"}, io.Discard); err != nil || len(c.warnings) > 0 {
 		t.Errorf("a key is given: %q, %v", c.warnings, err)
 	}
+	t.Setenv("LOCKSTEP_NATS_PORT", "tcp://10.0.0.1:4222") // of a service lockstep-nats
+	if c, err := parse([]string{"--api-key", "x"}, io.Discard); err != nil || c.NATSPort != 0 || len(c.warnings) != 1 {
+		t.Errorf("Kubernetes' variable: %q, %v", c.warnings, err)
+	}
+	os.Unsetenv("LOCKSTEP_NATS_PORT")
 	t.Setenv("API_KEY", "")
 	if c, err := parse(nil, io.Discard); err != nil || len(c.warnings) != 1 {
 		t.Errorf("no key is given: %q, %v", c.warnings, err)

@@ -30,6 +30,9 @@ func tidyEnvironment(node *kong.Node) map[string]string {
 				if open := flag.Tag.Get("guards"); open != "" {
 					warnings[flag.Name] = fmt.Sprintf("%s is set and empty, which is as good as unset: %s", name, open)
 				}
+			case strings.HasPrefix(value, "tcp://") && flag.Target.Kind() == reflect.Int: // Kubernetes' of a service with such a name
+				os.Unsetenv(name)
+				warnings[flag.Name] = fmt.Sprintf("%s=%s in the environment is an address and not for --%s: it is ignored", name, value, flag.Name)
 			case flag.IsBool():
 				on := !slices.Contains([]string{"n", "no", "f", "false", "off", "0"}, strings.ToLower(value))
 				if flag.Tag.Has("weakens") {

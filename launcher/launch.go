@@ -24,6 +24,8 @@ import (
 const (
 	// eventBuffer is how many events of children may wait; a child that has more to say waits with its next line.
 	eventBuffer = 256
+	// sameSignal is how long after the first signal another is taken for the same: some programs send each twice.
+	sameSignal = 300 * time.Millisecond
 	// giveUpTimeout is how long the rest has to end once one part is given up.
 	giveUpTimeout = 2 * time.Second
 )
@@ -50,6 +52,7 @@ type launcher struct {
 	shards, router *unit // nil where the role has none
 	announced      bool  // the ready lines are out
 	stopping       bool
+	asked          time.Time // when the stop was asked for
 	deadline       time.Time // of the whole stop
 	failure        error
 }
@@ -65,6 +68,9 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 	defer signal.Stop(signals)
 	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer), verdict: make(chan error, 1)}
 	defer console.Progress("")
+	if c.Insecure {
+		log.Warn().Msg("--insecure: whoever reaches this node's ports can read and forge what it serves")
+	}
 	for _, warning := range c.warnings {
 		log.Warn().Msg(warning)
 	}
@@ -85,7 +91,7 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 	if err := l.openNetwork(); err != nil {
 		return err
 	}
-	if !l.connection.IsConnected() { // it may come later, so this is no error
+	if l.broker == nil && !l.connection.IsConnected() && !errors.Is(l.connection.LastError(), nats.ErrAuthorization) { // it may come later, so this is no error
 		l.log.Warn().AnErr("error", l.connection.LastError()).Str("servers", hosts(l.natsURLs)).Msg("NATS cannot be reached: nothing is served before it can")
 	}
 	l.start()
@@ -117,7 +123,9 @@ func portIsFree(address string) error {
 // start begins with the shards; the router follows once they serve.
 func (l *launcher) start() {
 	if l.role != "router" {
-		if l.ModelID == "" || l.ModelID == demo.ModelID {
+		if l.ModelID != "" && l.ModelID != demo.ModelID {
+			l.log.Info().Str("model", l.ModelID).Msg("loading; before it serves for the first time it also computes its largest steps")
+		} else {
 			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows nothing else")
 		}
 		l.shards = l.newShards()
@@ -249,16 +257,19 @@ func (l *launcher) fail(reason error) {
 // stop drains at the first signal and kills at the second.
 func (l *launcher) stop(s os.Signal) {
 	l.console.Progress("")
+	if l.stopping && time.Since(l.asked) < sameSignal {
+		return
+	}
 	if l.stopping {
 		l.log.Warn().Stringer("signal", s).Msg("stopping at once")
 		l.deadline = time.Now()
 		if l.failure == nil {
-			l.failure = errors.New("stopped before all requests were finished")
+			l.failure = errors.New("stopped at a second signal, whatever was running")
 		}
 	} else {
 		timeout := time.Duration(l.Graceful) * time.Second
 		l.log.Info().Stringer("signal", s).Dur("timeout", timeout).Msg("draining; a second signal stops at once")
-		l.stopping, l.deadline = true, time.Now().Add(timeout)
+		l.stopping, l.asked, l.deadline = true, time.Now(), time.Now().Add(timeout)
 		l.sayDraining()
 	}
 	l.drainNext()

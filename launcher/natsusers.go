@@ -8,6 +8,7 @@ import (
 
 	"lockstep/launcher/broker"
 	"lockstep/protocol"
+	"lockstep/protocol/regular"
 )
 
 // natsUsersFlags are those of lockstep nats-users.
@@ -17,8 +18,11 @@ type natsUsersFlags struct {
 	Watcher    string   `placeholder:"FILE" help:"Also write the secret of a user who can only look on: nats --nkey FILE sub 'lockstep.>'."`
 }
 
-// writeSecret makes a file that only its owner can read. One that is there already may be open to others.
+// writeSecret makes a file that only its owner can read. One that is there already may be open to others, or another's.
 func writeSecret(path, text string) error {
+	if there, err := regular.Read(path, maxSecretBytes); err == nil && string(there) == text {
+		return nil
+	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -27,8 +27,11 @@ func TestNATSUsers(t *testing.T) {
 	if got := out.String(); strings.Count(got, "nkey: U") != 7 || strings.Contains(got, strings.TrimSpace(string(text))) || strings.Contains(got, "0123456789abcdef") {
 		t.Errorf("got %s", got)
 	}
+	if err := c.natsUsers.run(io.Discard); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
 	for want, spoil := range map[string]func(*natsUsersFlags){
-		"file exists":             func(*natsUsersFlags) {}, // whose mode is another's choice
+		"file exists":             func(f *natsUsersFlags) { f.ClusterKey += "another" }, // whose seed is another, too
 		"want at least 16":        func(f *natsUsersFlags) { f.ClusterKey = "short" },
 		"needs the nodes'":        func(f *natsUsersFlags) { f.ClusterKey = "" },
 		`node name "a.b": want 1`: func(f *natsUsersFlags) { f.Node = []string{"a.b"} },

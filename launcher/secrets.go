@@ -19,7 +19,9 @@ const maxSecretBytes = 64 << 10
 // processes; anything else is the value.
 func values(flag, text string) (list []string, err error) {
 	path, isFile := strings.CutPrefix(text, "@")
-	if !isFile {
+	if info, err := os.Stat(text); !isFile && strings.Contains(text, "/") && err == nil && info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s %s is a file: write @%s if the value stands in it", flag, text, text)
+	} else if !isFile {
 		return []string{text}, nil
 	}
 	data, err := regular.Read(path, maxSecretBytes)

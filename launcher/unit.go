@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"lockstep/launcher/demo"
@@ -74,7 +73,7 @@ func (u *unit) signal(signal os.Signal) {
 // terminate asks the leader only: the other ranks end with it.
 func (u *unit) terminate() {
 	if len(u.processes) > 0 {
-		u.processes[0].signal(syscall.SIGTERM)
+		u.processes[0].signal(drainSignal)
 	}
 }
 

@@ -11,8 +11,12 @@ type Identity struct {
 	Seed []byte `json:"seed,omitempty"`
 }
 
-// RefusedByNATS is the text for people of a NATS server that lets a process of a node in no more, or never did.
-func RefusedByNATS(node string) string {
+// RefusedByNATS is the text for people of a NATS server that lets a process of a node with this identity in no more, or never
+// did.
+func (i Identity) RefusedByNATS(node string) string {
+	if i.NKey == "" {
+		return "NATS refuses node " + node + ", which has no --cluster-key: give it that of the cluster, or a user in --nats-url"
+	}
 	return "NATS refuses node " + node + ": let its configuration name this node (lockstep nats-users) under the same --cluster-key, or check the user in --nats-url"
 }
 

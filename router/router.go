@@ -140,7 +140,7 @@ func connect(config *Config, wireName string, refused chan<- error, log zerolog.
 		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
 		nats.ClosedHandler(func(conn *nats.Conn) {
 			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
-				refused <- fmt.Errorf("%s: %w", protocol.RefusedByNATS(config.Node), err)
+				refused <- fmt.Errorf("%s: %w", config.NATSIdentity.RefusedByNATS(config.Node), err)
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("NATS") })}

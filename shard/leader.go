@@ -109,7 +109,7 @@ func (l *leader) connect(purpose string) (*nats.Conn, error) {
 		nats.ClosedHandler(func(conn *nats.Conn) { // by close, or since the server refuses it again and again
 			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
 				select {
-				case l.refused <- fmt.Errorf("%s: %w", protocol.RefusedByNATS(l.config.Node), err):
+				case l.refused <- fmt.Errorf("%s: %w", l.config.NATSIdentity.RefusedByNATS(l.config.Node), err):
 				default:
 				}
 			}

@@ -30,6 +30,10 @@ func newNATSLog(log zerolog.Logger) *natsLog {
 
 func (n *natsLog) Errorf(format string, v ...any) {
 	message := strings.TrimSpace(fmt.Sprintf(format, v...))
+	if strings.Contains(message, "Problem registering with account") { // the connection has ended meanwhile, and will come again
+		n.at(zerolog.DebugLevel, format, v)
+		return
+	}
 	held, say := n.repeats.Due(varying.ReplaceAllString(message, ""), time.Now())
 	if !say {
 		n.at(zerolog.DebugLevel, format, v)

@@ -4,6 +4,7 @@
 package membership
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/rs/zerolog"
+
+	"lockstep/protocol/repeat"
 )
 
 const (
@@ -80,6 +83,7 @@ type Membership struct {
 	changed func([]Member)
 	stop    chan struct{}
 	done    sync.WaitGroup
+	said    repeat.Filter
 
 	mutex   sync.Mutex // orders everything below and calls of changed
 	meta    Meta
@@ -106,8 +110,8 @@ func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membershi
 	settings.GossipInterval = 50 * time.Millisecond
 	settings.PushPullInterval = pushPullInterval
 	settings.DeadNodeReclaimTime = reclaimTime
-	settings.Delegate, settings.Events = delegate{m}, events{m}
-	settings.Logger = stdlog.New(logWriter{log}, "", 0)
+	settings.Delegate, settings.Events, settings.Conflict = delegate{m}, events{m}, events{m}
+	settings.Logger = stdlog.New(logWriter{log, &m.said}, "", 0)
 	if config.Key != "" {
 		key := sha256.Sum256([]byte(config.Key))
 		settings.SecretKey = key[:]
@@ -321,10 +325,29 @@ func (e events) NotifyLeave(node *memberlist.Node) {
 	e.m.log.Warn().Str("member", node.Name).Msg("a node does not answer")
 }
 
+// NotifyConflict is called when two nodes have one name: the one that came later is not seen by the others.
+func (e events) NotifyConflict(existing, other *memberlist.Node) {
+	if held, say := e.m.said.Due("conflict "+other.Name+other.Address(), time.Now()); say {
+		e.m.log.Warn().Str("name", other.Name).Str("address", existing.Address()).Str("other", other.Address()).Int("held_back", held).
+			Msg("two nodes have the same name: give one of them another --node-name")
+	}
+}
+
 // logWriter passes memberlist's log on as detail.
-type logWriter struct{ log zerolog.Logger }
+type logWriter struct {
+	log  zerolog.Logger
+	said *repeat.Filter
+}
 
 func (w logWriter) Write(line []byte) (int, error) {
+	// A node with another key, or none, knocks; memberlist says so in these words.
+	if bytes.Contains(line, []byte("decrypt")) || bytes.Contains(line, []byte("ncrypt")) {
+		if held, say := w.said.Due("key", time.Now()); say {
+			w.log.Warn().Str("part", "gossip").Int("held_back", held).Str("detail", strings.TrimSpace(string(line))).
+				Msg("a node with another cluster key, or none, has asked to join")
+		}
+		return len(line), nil
+	}
 	w.log.Debug().Str("part", "gossip").Msg(strings.TrimSpace(string(line)))
 	return len(line), nil
 }

@@ -3,6 +3,7 @@ package membership_test
 import (
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,25 @@ type node struct {
 	*membership.Membership
 	mutex   sync.Mutex
 	members map[string]membership.Member
+	log     strings.Builder
+}
+
+func (n *node) Write(line []byte) (int, error) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	return n.log.Write(line)
+}
+
+// said reports whether the log has a warning with a text.
+func (n *node) said(text string) bool {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	for line := range strings.Lines(n.log.String()) {
+		if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, text) {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *node) sees(name string) (membership.Member, bool) {
@@ -33,9 +53,12 @@ func open(t *testing.T, name, host string, port int, seeds ...string) *node {
 func openWith(t *testing.T, config membership.Config) *node {
 	t.Helper()
 	n := &node{}
-	config.Key, config.Meta = "secret", membership.Meta{Role: "node", Route: ":4000"}
+	if config.Key == "" {
+		config.Key = "secret"
+	}
+	config.Meta = membership.Meta{Role: "node", Route: ":4000"}
 	var err error
-	n.Membership, err = membership.Open(config, zerolog.Nop(), func(all []membership.Member) {
+	n.Membership, err = membership.Open(config, zerolog.New(n), func(all []membership.Member) {
 		n.mutex.Lock()
 		defer n.mutex.Unlock()
 		n.members = map[string]membership.Member{}
@@ -108,4 +131,18 @@ func TestJoinDrainLeaveAndComeBack(t *testing.T) {
 		}
 		eventually(t, "first is gone", func() bool { _, ok := second.sees("first"); return !ok })
 	}
+}
+
+// What keeps a node out is told on the side of those who are in: a name that is taken, or another key.
+func TestWhyNodesDoNotMeet(t *testing.T) {
+	port := freePort(t, "127.0.0.13")
+	seed := fmt.Sprintf("127.0.0.13:%d", port)
+	first := open(t, "first", "127.0.0.13", port)
+	defer first.Close()
+	twin := openWith(t, membership.Config{Name: "first", Host: "127.0.0.14", Port: port, Seeds: []string{seed}})
+	defer twin.Abandon()
+	eventually(t, "a name that is taken is told of", func() bool { return first.said("same name") || twin.said("same name") })
+	stranger := openWith(t, membership.Config{Name: "stranger", Host: "127.0.0.15", Port: port, Seeds: []string{seed}, Key: "another secret"})
+	defer stranger.Abandon()
+	eventually(t, "another key is told of", func() bool { return first.said("another cluster key") })
 }

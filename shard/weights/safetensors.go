@@ -28,7 +28,9 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 	if err = noAdapter(dir); err != nil {
 		return err
 	}
-	if m.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); err != nil {
+	if m.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); errors.Is(err, fs.ErrNotExist) {
+		return errors.New("tokenizer.json is not there: fetch it with the model, or make it from the model's other tokenizer files with transformers")
+	} else if err != nil {
 		return err
 	}
 	m.Tokenizer.HuggingFace = bytes.TrimPrefix(m.Tokenizer.HuggingFace, byteOrderMark)
