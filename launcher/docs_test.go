@@ -72,7 +72,7 @@ func TestDocumentedCommandsAreUnderstood(t *testing.T) {
 }
 
 // foreignFlags are those of other programs that documents name.
-var foreignFlags = []string{"build", "nkey"} // docker-compose's, nats's
+var foreignFlags = []string{"build", "nkey", "config", "signal"} // docker-compose's, nats's and nats-server's
 
 // Every flag, make target and script that a document names exists.
 func TestDocumentedNamesExist(t *testing.T) {

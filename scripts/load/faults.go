@@ -57,7 +57,7 @@ const (
 
 func (f *faultsTest) run() error {
 	fmt.Printf("%d seeded streams of %d tokens each; a row is one fault, at a third of the streams' length\n\n", f.streams, f.tokens)
-	fmt.Println("| server | fault | wrong | failed | longest pause | the others' | lost, resumed, mismatches |")
+	fmt.Println("| server | fault | streams with wrong tokens | failed | longest pause of any stream | of the half that paused least | groups lost, requests resumed, ledger mismatches |")
 	fmt.Println("|---|---|---|---|---|---|---|")
 	if err := f.oneGroup(); err != nil {
 		return err
