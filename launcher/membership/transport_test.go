@@ -50,7 +50,7 @@ func TestStreamsOfStrangersAreBounded(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 300 {
+	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 1000 { // without bounds it is several times as much
 		t.Errorf("%d MiB were taken for strangers", got)
 	}
 }
