@@ -101,7 +101,7 @@ func (f *Fleet) send(g *group, batch []protocol.Request) {
 
 // deliver publishes one dispatch and hands the answer to the owner.
 func (f *Fleet) deliver(g *group, batch []protocol.Request) {
-	subject := g.Announcement.Dispatch(f.config.Router)
+	group, subject := g.Announcement.Group, g.Announcement.Dispatch(f.config.Router)
 	wires := make([]uint64, len(batch))
 	for i := range batch {
 		wires[i] = batch[i].ID
@@ -114,7 +114,7 @@ func (f *Fleet) deliver(g *group, batch []protocol.Request) {
 			ctx, cancel := context.WithTimeout(f.ctx, dispatchTimeout)
 			defer cancel()
 			var answer []byte
-			if answer, err = f.questions.ask(ctx, g.Announcement.Group, subject, data); err == nil {
+			if answer, err = f.questions.ask(ctx, group, subject, data); err == nil {
 				err = json.Unmarshal(answer, &reply)
 			}
 		}
