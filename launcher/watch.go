@@ -26,7 +26,9 @@ func (l *launcher) look() {
 		if u.memory == nil {
 			continue
 		}
-		l.lookForStall(u, now)
+		if u == l.shards || !l.stopping { // a router that drains has a deadline, and its clients nowhere to go
+			l.lookForStall(u, now)
+		}
 		if u == l.shards {
 			l.lookForHang(u, now)
 		}

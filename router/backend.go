@@ -35,8 +35,18 @@ func newBackend(config *Config) *backend {
 
 var errTooManyModels = &request.Error{Class: request.Generation, Message: "too many different models"}
 
+// knows reports whether a model's tokenizer is kept.
+func (b *backend) knows(digest string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.models[digest] != nil
+}
+
 // onCard builds the tokenizer of a new model.
 func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
+	if b.knows(digest) {
+		return nil
+	}
 	tokenizer, err := text.New(card.Tokenizer)
 	if err != nil {
 		return err

@@ -70,7 +70,7 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) er
 	backend.fleet, err = fleet.New(conn, fleet.Config{
 		Router: wireName, QueueLimit: config.queueLimit(), QueueTimeout: seconds(config.QueueTimeout),
 		Policy: admission.Policy(config.Admission), Seed: admissionSeed, ModelID: config.ModelID,
-		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, OnSnapshot: backend.onSnapshot,
+		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, Knows: backend.knows, OnSnapshot: backend.onSnapshot,
 		OnDispatch: metrics.Dispatched, OnStep: metrics.Step, OnTick: signs.Beat,
 	}, log)
 	if err != nil {

@@ -349,10 +349,8 @@ func (l *leader) handle(e event) {
 	switch {
 	case e.dispatch != nil:
 		router := l.routers[e.dispatch.Router]
-		if router == nil && len(l.routers) >= maxRouters {
-			l.held.Add(-int64(len(e.dispatch.Requests)))
-			l.complain("too many routers", nil)
-			return
+		if router == nil {
+			l.makeRoomFor(e.dispatch.Router)
 		}
 		if router == nil {
 			router = &routerState{}

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"strings"
 	"time"
 
 	"lockstep/protocol"
@@ -9,9 +10,9 @@ import (
 const (
 	// minReplayInterval lies between two replays to one router, which asks no sooner again; what comes between is ignored.
 	minReplayInterval = 100 * time.Millisecond
-	// maxRouters bounds the routers that a group computes for at once. Requests of more are dropped, and their routers, which
-	// hear nothing of them, send them elsewhere.
-	maxRouters = 1024
+	// maxSessions bounds the sessions of one router that a group computes for at once: it has one, and for as long as a lease
+	// those that ended before it. Of more the one that was heard longest ago goes.
+	maxSessions = 4
 )
 
 // routerState is what a group keeps of a router that it computes for.
@@ -33,16 +34,39 @@ func (l *leader) expireRouters() {
 		if time.Since(router.heard) < protocol.RouterLease {
 			continue
 		}
-		dropped := 0
-		for o := range l.engine.byOrigin {
-			if o.router == name {
-				l.remove(o)
-				dropped++
-			}
+		l.log.Info().Str("router", name).Int("requests", l.drop(name)).Msg("a router went silent")
+	}
+}
+
+// drop forgets a router and returns how many requests of it were here.
+func (l *leader) drop(name string) (requests int) {
+	for o := range l.engine.byOrigin {
+		if o.router == name {
+			l.remove(o)
+			requests++
 		}
-		delete(l.routers, name)
-		delete(l.engine.accounts, name)
-		l.log.Info().Str("router", name).Int("requests", dropped).Msg("a router went silent")
+	}
+	delete(l.routers, name)
+	delete(l.engine.accounts, name)
+	return requests
+}
+
+// makeRoomFor drops the session of a router that was heard longest ago, if it has too many for another.
+func (l *leader) makeRoomFor(router string) {
+	stable, _, _ := strings.Cut(router, ".")
+	sessions, oldest := 0, ""
+	for name, state := range l.routers {
+		if of, _, _ := strings.Cut(name, "."); of != stable {
+			continue
+		}
+		sessions++
+		if oldest == "" || state.heard.Before(l.routers[oldest].heard) {
+			oldest = name
+		}
+	}
+	if sessions >= maxSessions {
+		l.complain("a router has too many sessions: "+stable, nil)
+		l.drop(oldest)
 	}
 }
 

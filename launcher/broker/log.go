@@ -12,8 +12,9 @@ import (
 	"lockstep/protocol/repeat"
 )
 
-// varying is what differs between two warnings that say the same: ports of connections, their numbers, attempts.
-var varying = regexp.MustCompile(`:\d+|attempt \d+`)
+// varying is what differs between two warnings that say the same: ports of connections, their numbers, attempts, and what
+// clients have made up, such as subjects.
+var varying = regexp.MustCompile(`:\d+|attempt \d+|"[^"]*"`)
 
 // natsLog passes the server's log on, one level lower: what it notices is detail here. The server warns of a dead peer at
 // every attempt to reach it, several times a second; that is said once, and then at growing intervals with its count.

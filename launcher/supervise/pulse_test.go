@@ -164,4 +164,8 @@ func TestStalledUnitIsStartedAgain(t *testing.T) {
 		expect(t, u.Ready(0), "")
 		expect(t, u.Ready(1), "serving")
 	}
+	expect(t, u.Drain(epoch, epoch.Add(time.Hour)), "terminate")
+	expect(t, u.Stalled("rank 1 has stood still"), "abort kill")
+	expect(t, u.Exited(epoch, 0, false, "killed"), "abort kill")
+	expect(t, u.Exited(epoch, 1, false, "killed"), "ended")
 }

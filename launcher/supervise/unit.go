@@ -130,13 +130,16 @@ func (u *Unit) Exited(now time.Time, rank int, clean bool, reason string) []Acti
 }
 
 // Stalled says that a process of a unit that serves stands still: then all are started again at once. It is no death of the
-// kind that ends the supervision: Pulse makes stalls rare by itself. While the unit loads or breaks it says nothing, and
-// while it drains there is a deadline anyway.
+// kind that ends the supervision: Pulse makes stalls rare by itself. A unit that drains ends
+// at once: what it has goes on elsewhere. While the unit loads or breaks it says nothing.
 func (u *Unit) Stalled(reason string) []Action {
-	if u.state != serving {
-		return nil
+	switch u.state {
+	case serving:
+		return u.breakUp(reason, 0)
+	case draining:
+		return []Action{{Kind: Abort, Reason: reason}, {Kind: Kill}}
 	}
-	return u.breakUp(reason, 0)
+	return nil
 }
 
 // Hung says that a unit which is started again does not come up: then it is started once more. The first start may take as

@@ -47,14 +47,19 @@ const (
 	// downedTime is for how long the death of an incarnation is remembered: what it announced before is under way no longer.
 	downedTime = time.Minute
 	// maxBackTime bounds the loading time that a group may ask its requests to wait for.
-	maxBackTime = time.Hour
+	maxBackTime = 10 * time.Minute
 	// stallTimeout is a pause between two ticks after which the router takes itself for the one that was absent.
 	stallTimeout = protocol.GroupTimeout / 3
 	// inboundMessages bounds what NATS may hold for the owner; when full, NATS drops, which shows as a gap and is mended.
 	inboundMessages = 16384
 	// maxCardLoads bounds the cards that are fetched at once, and maxCards those that are remembered though no group has them.
-	maxCardLoads = 4
+	maxCardLoads = 32
 	maxCards     = 64
+	// loadTimeout bounds the fetching of a whole card. When loadPatience has passed, another group that has it is asked too;
+	// when refusalTime has, one that was refused is looked at again: what stood in the way may be gone.
+	loadTimeout  = 30 * time.Second
+	loadPatience = 3 * time.Second
+	refusalTime  = time.Minute
 	// maxSaidBytes bounds what of a group's own words is told.
 	maxSaidBytes = 200
 	// maxGroups bounds the groups that are followed; announcements of more are ignored.
@@ -83,6 +88,8 @@ type Config struct {
 	ModelID string
 	// OnCard is called with each new checked card, not on the owner's goroutine. An error keeps its groups unused.
 	OnCard func(digest string, card *protocol.ModelCard) error
+	// Knows reports whether a card that OnCard took is still known; one that is not is fetched again. Nil: all are.
+	Knows func(digest string) bool
 	// OnSnapshot is called on the owner's goroutine with every new view; nil to ignore. It must not block.
 	OnSnapshot func(*Snapshot)
 	// OnDispatch and OnStep observe batches sent and steps received; nil to ignore. They must not block.
@@ -124,7 +131,7 @@ type Fleet struct {
 	core     *admission.Core
 	groups   map[string]*group // by name
 	cards    map[string]cardState
-	loading  int                         // cards that are fetched now
+	loading  map[string]bool             // groups whose cards are fetched now
 	rewards  map[string]bool             // digests of cards of reward models
 	downed   map[protocol.GroupRef]death // incarnations known to be dead
 	awaited  map[string]time.Time        // by card: until when a group that restarts is waited for
@@ -147,12 +154,15 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		config: config, conn: conn, log: log, questions: questions{conn: conn, router: config.Router, waiting: map[uint64]question{}},
+		config: config, loading: map[string]bool{}, conn: conn, log: log, questions: questions{conn: conn, router: config.Router, waiting: map[uint64]question{}},
 		commands: make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
 		core: core, groups: map[string]*group{}, cards: map[string]cardState{}, rewards: map[string]bool{},
 		downed: map[protocol.GroupRef]death{}, awaited: map[string]time.Time{}, talks: map[protocol.GroupRef]*talk{},
 		calls: map[uint64]*call{}, wires: map[uint64]*call{},
+	}
+	if f.config.Knows == nil {
+		f.config.Knows = func(string) bool { return true }
 	}
 	f.snapshot.Store(&Snapshot{})
 	return f, nil

@@ -60,14 +60,11 @@ func (g *group) wires() []uint64 {
 }
 
 // cardState is how far the router is with a model card.
-type cardState int
-
-const (
-	cardUnknown cardState = iota
-	cardLoading
-	cardGood
-	cardBad // refused by OnCard: it would be refused again
-)
+type cardState struct {
+	good bool
+	// since when it is fetched, or was refused: by others for loadPatience, and again for refusalTime, it is let alone.
+	fetched, refused time.Time
+}
 
 // announced takes in a heartbeat of a group.
 func (f *Fleet) announced(name string, data []byte) {
@@ -110,14 +107,18 @@ func (f *Fleet) announced(name string, data []byte) {
 		f.log.Info().Stringer("group", a.GroupRef).Str("model", a.ModelID).Int("shards", a.Shards).Msg("group found")
 	}
 	g.Announcement, g.seen, g.refused, g.quiet = a, time.Now(), false, false
-	switch f.cards[a.CardDigest] {
-	case cardGood:
+	if state := f.cards[a.CardDigest]; state.good && f.config.Knows(a.CardDigest) {
 		f.include(g)
-	case cardUnknown:
-		if f.loading < maxCardLoads { // else at its next announcement
-			f.loadCard(g)
-		}
+	} else if f.mayLoad(g, state) { // else at its next announcement
+		f.loadCard(g)
 	}
+}
+
+// mayLoad reports whether to fetch a group's card now: few at once, one of each group, and of groups that have the same card
+// another only when the first is slow.
+func (f *Fleet) mayLoad(g *group, state cardState) bool {
+	now := g.seen
+	return len(f.loading) < maxCardLoads && !f.loading[g.Announcement.Group] && now.Sub(state.fetched) > loadPatience && now.Sub(state.refused) > refusalTime
 }
 
 // complain tells of what a group does wrong, once and then ever more rarely.
@@ -151,28 +152,34 @@ func (f *Fleet) include(g *group) {
 // loadCard fetches and checks the card of a group beside the owner.
 func (f *Fleet) loadCard(g *group) {
 	a := g.Announcement
-	f.cards[a.CardDigest] = cardLoading
-	f.loading++
+	f.cards[a.CardDigest] = cardState{fetched: time.Now()}
+	f.loading[a.Group] = true
 	f.workers.Go(func() {
-		card, err := f.questions.fetchCard(f.ctx, a)
-		state := cardUnknown // tried again at the next announcement
+		ctx, cancel := context.WithTimeout(f.ctx, loadTimeout)
+		defer cancel()
+		card, err := f.questions.fetchCard(ctx, a)
+		var state cardState
 		if err == nil {
-			state = cardGood
-			if err = f.config.OnCard(a.CardDigest, card); err != nil {
-				state = cardBad
+			if err = f.config.OnCard(a.CardDigest, card); err == nil {
+				state.good = true
+			} else {
+				state.refused = time.Now()
 			}
 		}
 		if err != nil && f.ctx.Err() == nil {
 			f.complain(a.Group, "model card refused", err)
 		}
 		f.post(func() {
-			f.loading--
+			delete(f.loading, a.Group)
+			if f.cards[a.CardDigest].good {
+				return // another group was faster
+			}
 			f.cards[a.CardDigest] = state
-			if state == cardGood && card.Reward {
+			if state.good && card.Reward {
 				f.rewards[a.CardDigest] = true
 			}
 			for _, other := range f.groups {
-				if state == cardGood && other.Announcement.CardDigest == a.CardDigest {
+				if state.good && other.Announcement.CardDigest == a.CardDigest {
 					f.include(other)
 				}
 			}
@@ -194,7 +201,7 @@ func (q *questions) fetchCard(ctx context.Context, a protocol.Announcement) (*pr
 		if err != nil {
 			return nil, fmt.Errorf("fetching the card at %d: %w", len(data), err)
 		}
-		if len(reply) == 0 || len(data)+len(reply) > a.CardBytes {
+		if len(reply) != min(protocol.CardChunkBytes, a.CardBytes-len(data)) {
 			return nil, errors.New("a chunk of the card has a wrong size")
 		}
 		data = append(data, reply...)
@@ -257,7 +264,7 @@ func (f *Fleet) forget(now time.Time) {
 		used[g.Announcement.CardDigest] = true
 	}
 	maps.DeleteFunc(f.cards, func(digest string, state cardState) bool {
-		drop := !used[digest] && state != cardLoading
+		drop := !used[digest] && now.Sub(state.fetched) > loadTimeout
 		if drop {
 			delete(f.rewards, digest)
 		}

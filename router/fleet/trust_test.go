@@ -221,7 +221,7 @@ func TestGroupsAreBelievedWithinBounds(t *testing.T) {
 	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() || snapshot.Groups[0].CardDigest != b.card() {
 		t.Errorf("the fleet is %+v", snapshot)
 	}
-	if got := asked.Load(); got == 0 || got > 4 {
+	if got := asked.Load(); got == 0 || got > 32 {
 		t.Errorf("%d cards were asked for at once", got)
 	}
 }
