@@ -25,11 +25,13 @@ var (
 
 // bench is a fleet over a broker of its own, and the card of its groups.
 type bench struct {
-	t      *testing.T
-	url    string
-	fleet  *fleet.Fleet
-	mu     sync.Mutex // guards digest
-	digest string
+	t       *testing.T
+	url     string
+	fleet   *fleet.Fleet
+	mu      sync.Mutex // guards all below
+	digest  string
+	cards   int   // how many were taken or refused
+	refusal error // of cards
 }
 
 func connect(t *testing.T, url string) *nats.Conn {
@@ -68,7 +70,8 @@ func newBench(t *testing.T, config fleet.Config) *bench {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.digest = digest
-		return nil
+		b.cards++
+		return b.refusal
 	}
 	b.fleet, err = fleet.New(connect(t, b.url), config, zerolog.Nop())
 	if err != nil {

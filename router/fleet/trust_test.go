@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -289,5 +290,49 @@ func TestNewsOfALoadingGroupExtendThePatience(t *testing.T) {
 	tokens, err := b.all(events)
 	if err != nil || len(first)+len(tokens) != 400 {
 		t.Errorf("got %d tokens, %v", len(first)+len(tokens), err)
+	}
+}
+
+// A card that the owner of models has forgotten is fetched again when a group with it comes back, and one that he refuses
+// is not asked for at every announcement.
+func TestCardsAreFetchedAgain(t *testing.T) {
+	var forgotten atomic.Bool
+	b := newBench(t, fleet.Config{Knows: func(string) bool { return !forgotten.Swap(false) }})
+	fetched := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.cards
+	}
+	g := b.group(fleettest.Options{Name: "a", Incarnation: 1})
+	g.Kill(true)
+	g = b.group(fleettest.Options{Name: "a", Incarnation: 2})
+	if got := fetched(); got != 1 {
+		t.Errorf("a card that is known was fetched %d times", got)
+	}
+	g.Kill(true)
+	forgotten.Store(true)
+	b.group(fleettest.Options{Name: "a", Incarnation: 3})
+	b.eventually("the card is fetched again", func() bool { return fetched() == 2 })
+	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 5})); err != nil {
+		t.Error(err)
+	}
+
+	refusing := newBench(t, fleet.Config{})
+	refusing.refusal = errors.New("no")
+	other, err := fleettest.Start(connect(t, refusing.url), fleettest.Options{Name: "a", Card: protocol.ModelCard{ModelID: "m", VocabularySize: 100}, Limits: limits, Tokens: words})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Kill(false)
+	refusing.eventually("the card is refused", func() bool {
+		refusing.mu.Lock()
+		defer refusing.mu.Unlock()
+		return refusing.cards == 1
+	})
+	time.Sleep(4 * protocol.AnnounceInterval)
+	refusing.mu.Lock()
+	defer refusing.mu.Unlock()
+	if refusing.cards != 1 {
+		t.Errorf("a refused card was fetched %d times within a second", refusing.cards)
 	}
 }
