@@ -72,7 +72,7 @@ func background(t *testing.T, command, port string) (stop func()) {
 func TestReadmeCommandsRun(t *testing.T) {
 	requireAll(t)
 	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip(err)
+		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "curl", err)
 	}
 	port := strconv.Itoa(freePort(t))
 	var stop func()

@@ -272,10 +272,10 @@ func (f *Fleet) cancelNow(g *group, wires []uint64) {
 // receive takes one message from NATS. What it says is believed of the group that its subject names, and of no other.
 func (f *Fleet) receive(message *nats.Msg) {
 	group := protocol.Sender(message.Subject, protocol.GroupTokens)
-	switch message.Subject {
-	case protocol.AnnounceSubject(group):
+	switch message.Sub.Subject {
+	case protocol.AnnounceSubjects:
 		f.announced(group, message.Data)
-	case protocol.DownSubject(group):
+	case protocol.DownSubjects:
 		f.down(group, message.Data)
 	default:
 		f.receiveFrame(group, message.Data)
