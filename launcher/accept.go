@@ -7,8 +7,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/launcher/demo"
+	"lockstep/protocol/text"
 	"lockstep/router/chat"
-	"lockstep/router/text"
 	"lockstep/shard/weights"
 )
 

@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 
 	"lockstep/protocol"
+	"lockstep/protocol/text"
 	"lockstep/router/api"
 	"lockstep/router/chat"
 	"lockstep/router/fleet"
 	"lockstep/router/request"
-	"lockstep/router/text"
 )
 
 // maxModels bounds the models whose tokenizers are kept. Those that no group has make room; the groups of more are not used.

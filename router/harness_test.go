@@ -15,9 +15,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/text"
 	"lockstep/router"
 	"lockstep/router/fleettest"
-	"lockstep/router/text"
 )
 
 var nopLog = zerolog.Nop()

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // The examples of the replaced servers' manuals, and what lies between them.

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"lockstep/protocol"
+	"lockstep/protocol/text"
 	"lockstep/router/request"
-	"lockstep/router/text"
 )
 
 // keepAliveInterval is how long a stream is silent before it sends a comment.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"lockstep/protocol/text"
 	"lockstep/router/request"
-	"lockstep/router/text"
 )
 
 // mindie is the table of MindIE's TGI interface. MindIE has its management and metrics on ports of their own and merges

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"lockstep/protocol"
+	"lockstep/protocol/text"
 	"lockstep/router/chat"
 	"lockstep/router/request"
-	"lockstep/router/text"
 )
 
 // openAIClasses maps the classes of errors to statuses, codes and the labels of metrics.

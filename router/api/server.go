@@ -17,9 +17,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/text"
 	"lockstep/router/chat"
 	"lockstep/router/request"
-	"lockstep/router/text"
 )
 
 // Config of the HTTP side; see router.Config for the meaning of each.

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // serveTokenize answers POST /tokenize, which two servers have for different bodies: TGI 3 takes that of a generate route

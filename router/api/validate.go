@@ -7,8 +7,8 @@ import (
 	"math/rand/v2"
 
 	"lockstep/protocol"
+	"lockstep/protocol/text"
 	"lockstep/router/request"
-	"lockstep/router/text"
 )
 
 func invalid(format string, args ...any) *request.Error {

@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // until waits for a state of the workers.
@@ -92,7 +92,7 @@ func (b modelBackend) Model() *Model { return b.model }
 
 // A client that leaves while its text is tokenised by a quadratic pattern frees the worker.
 func TestLeavingStopsTokenising(t *testing.T) {
-	data, err := os.ReadFile("../text/testdata/tiny.json")
+	data, err := os.ReadFile("../../protocol/text/testdata/tiny.json")
 	if err != nil {
 		t.Fatal(err)
 	}

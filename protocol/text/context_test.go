@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // patternTokenizer splits by a pattern that has no scanner.

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // The golden tests compare with what the reference implementation answered. They read the shared folder

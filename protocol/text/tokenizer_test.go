@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // tinyJSON returns testdata/tiny.json, a byte-level tokenizer made for these tests, with some of its sections replaced.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 func TestStopMatcher(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 type rawJSON = json.RawMessage

@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // plainStream is TGI's method word for word, Python's negative slices included.

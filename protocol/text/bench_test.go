@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"lockstep/protocol"
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // benchText is prose with numbers, code and other scripts, cut to count bytes at a character.

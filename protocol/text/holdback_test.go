@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/router/text"
+	"lockstep/protocol/text"
 )
 
 // Whatever the pieces, all that is shown together is the text before the first stop string, and what is shown early never
