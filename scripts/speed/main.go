@@ -122,7 +122,7 @@ func perToken(source *weights.Model) (bytes, flops float64) {
 	layer := c.Hidden*c.HeadDim*2*(c.Heads+c.KVHeads) + 3*c.Hidden*c.Intermediate
 	bytes = float64(source.WeightBytes)
 	if !c.TiedHead {
-		bytes -= float64(source.Format("model.embed_tokens.weight").RowBytes(c.Hidden) * c.Vocabulary)
+		bytes -= float64(source.Encoding("model.embed_tokens.weight").RowBytes(c.Hidden) * c.Vocabulary)
 	}
 	return bytes, 2 * float64(layer) * float64(c.Layers)
 }

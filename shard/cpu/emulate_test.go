@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"unsafe"
+
+	"lockstep/shard/half"
 )
 
 // The machines that run these tests often lack AVX-512. So the text of the
@@ -278,7 +280,7 @@ func (m *machine) stepVector(in *instruction) {
 	case "VCVTPH2PS":
 		h := unsafe.Slice((*uint16)(m.address(in.args[0])), n)
 		for i := range n {
-			out[i] = math.Float32bits(half32(h[i]))
+			out[i] = math.Float32bits(half.Float32(h[i]))
 		}
 		return
 	case "VPSLLD", "VPSRLD":

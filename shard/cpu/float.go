@@ -39,18 +39,6 @@ func fmaOdd(p, c, s float64) float32 {
 	return float32(s)
 }
 
-// half32 widens a float16.
-func half32(h uint16) float32 {
-	sign, exponent, fraction := uint32(h&0x8000)<<16, uint32(h>>10&31), uint32(h&0x3ff)
-	switch exponent {
-	case 0: // zero or subnormal: fraction * 2^-24, exact
-		return math.Float32frombits(math.Float32bits(float32(fraction)*0x1p-24) | sign)
-	case 31:
-		return math.Float32frombits(sign | 0x7f800000 | fraction<<13)
-	}
-	return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
-}
-
 // The constants of exp, shared with the assembly through its generator's copy;
 // the tests compare both paths bit for bit.
 const (

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"unsafe"
+
+	"lockstep/shard/half"
 )
 
 // ErrShape is wrapped by the errors of NewMatrix.
@@ -178,7 +180,7 @@ func (m *Matrix) At(row, column int) float32 {
 }
 
 // halfAt returns the float16 at the start of data.
-func halfAt(data []byte) float32 { return half32(binary.LittleEndian.Uint16(data)) }
+func halfAt(data []byte) float32 { return half.Float32(binary.LittleEndian.Uint16(data)) }
 
 // nibbleAt returns column k (of 32) of one lane of a packed Q4 block.
 func nibbleAt(data []byte, lane, k int) byte {

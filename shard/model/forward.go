@@ -201,7 +201,7 @@ func (m *Model) begin(chunks []Chunk) {
 	m.team.Share(len(m.rows), 1, func(_, from, to int) {
 		for i := from; i < to; i++ {
 			r := m.rows[i]
-			cpu.Widen(m.embedding.Format, m.hidden[i*hidden:][:hidden], m.embedding.Row(int(r.token)))
+			m.embedding.Encoding.Decode(m.hidden[i*hidden:][:hidden], m.embedding.Row(int(r.token)))
 			m.rotary.fill(m.cos[i*half:][:half], m.sin[i*half:][:half], r.position, r.promptTokens)
 			m.kernels.RMSNorm(m.normed[i*hidden:][:hidden], m.hidden[i*hidden:][:hidden], m.layers[0].attentionNorm, m.config.NormEpsilon)
 		}

@@ -72,7 +72,7 @@ func Load(source *weights.Model, rank, ranks int, team *workers.Team, kernels *c
 	if err != nil {
 		return nil, err
 	}
-	unit := max(chunkUnit(down.Format), chunkUnit(cpu.BF16))
+	unit := max(chunkUnit(down.Encoding), chunkUnit(weights.BF16))
 	if c.Intermediate/maxChunks%unit == 0 && c.Intermediate%maxChunks == 0 && ranks <= maxChunks && maxChunks%ranks == 0 {
 		unit = c.Intermediate / maxChunks
 	}
@@ -148,9 +148,9 @@ func (l *loader) layer(i int) {
 
 	row := func(suffix string, columns, units int, local span) (*cpu.Matrix, []float32, span) {
 		all := span{0, columns}
-		format := l.source.Format(name(suffix + ".weight"))
-		wide := widened(local, format)
-		chunks := localChunks(wide, columns, chunkCount(columns, units, format))
+		encoding := l.source.Encoding(name(suffix + ".weight"))
+		wide := widened(local, encoding)
+		chunks := localChunks(wide, columns, chunkCount(columns, units, encoding))
 		return l.matrix(name(suffix+".weight"), hidden, all, hidden, wide, chunks), l.bias(i, suffix, c.Hidden, hidden), wide
 	}
 	var wide span
@@ -192,6 +192,10 @@ func (l *loader) bias(layer int, projection string, all int, local span) []float
 	return nil
 }
 
+// formats are the kernels' formats of the forms of rows.
+var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16, weights.FormInt8: cpu.Q8_0,
+	weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
+
 // matrix packs rows x columns of a tensor of allRows x allColumns.
 func (l *loader) matrix(name string, allRows, allColumns, rows, columns span, chunks int) *cpu.Matrix {
 	if l.err != nil {
@@ -202,20 +206,25 @@ func (l *loader) matrix(name string, allRows, allColumns, rows, columns span, ch
 		l.fail(err)
 		return nil
 	}
-	data, err := l.anonymous(cpu.PackedBytes(tensor.Format, rows.size(), columns.size()))
+	format := formats[tensor.Encoding.Form()]
+	data, err := l.anonymous(cpu.PackedBytes(format, rows.size(), columns.size()))
 	if err != nil {
 		l.fail(err)
 		return nil
 	}
-	matrix, err := cpu.NewMatrix(tensor.Format, rows.size(), columns.size(), chunks, data)
+	matrix, err := cpu.NewMatrix(format, rows.size(), columns.size(), chunks, data)
 	if err != nil {
 		l.fail(fmt.Errorf("tensor %s: %w", name, err))
 		return nil
 	}
-	from, size := tensor.Format.RowBytes(columns.from), tensor.Format.RowBytes(columns.size())
+	from, size := tensor.Encoding.RowBytes(columns.from), tensor.Encoding.RowBytes(columns.size())
 	l.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+		var converted []byte
 		for panel := first; panel < end; panel++ {
-			matrix.PackPanel(panel, func(row int) []byte { return tensor.Row(rows.from + row)[from : from+size] })
+			matrix.PackPanel(panel, func(row int) []byte {
+				converted = tensor.Encoding.Convert(converted, tensor.Row(rows.from + row)[from:from+size])
+				return converted
+			})
 		}
 	})
 	return matrix

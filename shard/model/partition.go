@@ -3,7 +3,6 @@ package model
 import (
 	"fmt"
 
-	"lockstep/shard/cpu"
 	"lockstep/shard/weights"
 )
 
@@ -61,21 +60,21 @@ func share(count, rank, ranks int) span {
 }
 
 // chunkUnit is what a chunk of the summed dimension must be a multiple of.
-func chunkUnit(f cpu.Format) int {
-	switch f {
-	case cpu.F32:
+func chunkUnit(e weights.Encoding) int {
+	switch e {
+	case weights.F32:
 		return 1
-	case cpu.F16, cpu.BF16:
+	case weights.F16, weights.BF16:
 		return 2
 	}
-	return f.BlockColumns()
+	return e.BlockColumns()
 }
 
 // chunkCount is the number of chunks into which the whole model's summed dimension of `columns` in `units` (heads, or
 // columns) is cut: a property of the model, not of the number of shards.
-func chunkCount(columns, units int, f cpu.Format) int {
+func chunkCount(columns, units int, e weights.Encoding) int {
 	chunks := maxChunks
-	for units%chunks != 0 || columns/chunks%chunkUnit(f) != 0 {
+	for units%chunks != 0 || columns/chunks%chunkUnit(e) != 0 {
 		chunks /= 2
 		if chunks == 1 {
 			break
@@ -98,7 +97,7 @@ func localChunks(local span, columns, chunks int) int {
 }
 
 // widened is the smallest range around s that cuts no quantisation block.
-func widened(s span, f cpu.Format) span {
-	unit := f.BlockColumns()
+func widened(s span, e weights.Encoding) span {
+	unit := e.BlockColumns()
 	return span{s.from / unit * unit, (s.to + unit - 1) / unit * unit}
 }

@@ -3,6 +3,7 @@ package weights
 import (
 	"encoding/binary"
 	"math"
+	"testing"
 )
 
 // ParseGGUF reads a GGUF file that is in memory.
@@ -59,7 +60,7 @@ func SplitGGUF(data []byte, counts []int) (parts [][]byte) {
 			if err != nil {
 				panic(err)
 			}
-			payload = append(payload, whole.payload[t.offset:][:tensor.Rows*tensor.Format.RowBytes(tensor.Columns)]...)
+			payload = append(payload, whole.payload[t.offset:][:tensor.Rows*tensor.Encoding.RowBytes(tensor.Columns)]...)
 			payload = append(payload, make([]byte, -len(payload)&31)...)
 		}
 		rest = rest[count:]
@@ -81,4 +82,29 @@ func TensorCount(data []byte) int {
 // Size returns the rows and columns of a tensor, 0 if there is none of this name that can be used.
 func (m *Model) Size(name string) (rows, columns int) {
 	return m.tensors[name].Rows, m.tensors[name].Columns
+}
+
+// GGUFTensors returns the tensors of a GGUF file in encodings that are served, by the file's names for them.
+func GGUFTensors(t *testing.T, data []byte) map[string]Tensor {
+	t.Helper()
+	file, err := readGGUF(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors := map[string]Tensor{}
+	for _, entry := range file.tensors {
+		if tensor, err := entry.tensor(); err == nil {
+			tensor.data = file.payload[entry.offset:]
+			tensors[entry.name] = tensor
+		}
+	}
+	return tensors
+}
+
+// Encodings lists all.
+func Encodings() (all []Encoding) {
+	for e := range encodings {
+		all = append(all, Encoding(e))
+	}
+	return all
 }

@@ -10,13 +10,13 @@ import (
 	"strings"
 
 	"lockstep/protocol"
-	"lockstep/shard/cpu"
 )
 
-// GGUF's names of tensor types (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), for errors.
-var ggmlTypes = map[uint32]string{2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 39: "MXFP4"}
+// ggmlTypes are GGUF's names of the types of tensors that are not served (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md),
+// for errors.
+var ggmlTypes = map[uint32]string{6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 39: "MXFP4"}
 
-var ggmlFormats = map[uint32]cpu.Format{0: cpu.F32, 1: cpu.F16, 2: cpu.Q4_0, 3: cpu.Q4_1, 8: cpu.Q8_0, 30: cpu.BF16}
+var servedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
 
 var ggufFileTypes = map[int]string{0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 32: "bf16"}
 
@@ -273,7 +273,7 @@ func (m *Model) ggufTensors(part *ggufFile) error {
 	for _, entry := range part.tensors {
 		t, unusable := entry.tensor()
 		if unusable == nil {
-			size := uint64(t.Rows * t.Format.RowBytes(t.Columns))
+			size := uint64(t.Rows * t.Encoding.RowBytes(t.Columns))
 			if entry.offset > uint64(len(part.payload)) || size > uint64(len(part.payload))-entry.offset {
 				return fmt.Errorf("tensor %s lies outside the file, which was cut off: fetch it anew", entry.name)
 			}
@@ -298,11 +298,11 @@ func (m *Model) ggufTensors(part *ggufFile) error {
 
 // tensor returns the tensor without its data, or why it cannot be used.
 func (e *ggufTensor) tensor() (Tensor, error) {
-	format, ok := ggmlFormats[e.kind]
+	encoding, ok := ofGGUF(e.kind)
 	if !ok {
-		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are", ggmlTypes[e.kind], e.kind)
+		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, servedGGUF)
 	}
-	t := Tensor{Format: format, Rows: 1, Columns: int(min(e.dimensions[0], math.MaxInt32))}
+	t := Tensor{Encoding: encoding, Rows: 1, Columns: int(min(e.dimensions[0], math.MaxInt32))}
 	switch len(e.dimensions) {
 	case 1:
 	case 2:
@@ -310,8 +310,8 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 	default:
 		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(e.dimensions))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || t.Columns%format.BlockColumns() != 0 {
-		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, format)
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || t.Columns%encoding.BlockColumns() != 0 {
+		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, encoding)
 	}
 	return t, nil
 }

@@ -13,7 +13,6 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
-	"lockstep/shard/cpu"
 )
 
 // maxHeaderBytes bounds the JSON header of a safetensors file, as the format's reference implementation does.
@@ -53,7 +52,7 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 			return fmt.Errorf("%s: %w", file.name, err)
 		}
 	}
-	m.DataType = map[cpu.Format]string{cpu.F32: "torch.float32", cpu.F16: "torch.float16", cpu.BF16: "torch.bfloat16"}[m.tensors["model.embed_tokens.weight"].Format]
+	m.DataType = torchTypes[m.tensors["model.embed_tokens.weight"].Encoding]
 	if m.Config.Architecture == "internlm2" {
 		return m.splitQKV()
 	}
@@ -147,7 +146,10 @@ type tensorHeader struct {
 	Offsets  []uint64 `json:"data_offsets"`
 }
 
-var safetensorsFormats = map[string]cpu.Format{"F32": cpu.F32, "F16": cpu.F16, "BF16": cpu.BF16}
+var servedSafetensors = served(func(e encoding) bool { return e.safetensors != "" })
+
+// torchTypes are PyTorch's names of encodings, which clients of its servers know.
+var torchTypes = map[Encoding]string{F32: "torch.float32", F16: "torch.float16", BF16: "torch.bfloat16"}
 
 // addSafetensors reads the header of a file (8 bytes length, JSON, data; https://github.com/huggingface/safetensors) and
 // adds its tensors, among which the promised ones must be.
@@ -194,11 +196,11 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 
 // tensor returns the tensor, or why it cannot be used.
 func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
-	format, ok := safetensorsFormats[h.DataType]
+	encoding, ok := ofSafetensors(h.DataType)
 	if !ok {
-		return Tensor{}, fmt.Errorf("type %s is not served; F32, F16 and BF16 are", h.DataType)
+		return Tensor{}, fmt.Errorf("type %s is not served; %s are", h.DataType, servedSafetensors)
 	}
-	t := Tensor{Format: format, Rows: 1, data: data}
+	t := Tensor{Encoding: encoding, Rows: 1, data: data}
 	switch len(h.Shape) {
 	case 1:
 		t.Columns = h.Shape[0]
@@ -207,7 +209,7 @@ func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
 	default:
 		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(h.Shape))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || len(data) != t.Rows*format.RowBytes(t.Columns) {
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || len(data) != t.Rows*encoding.RowBytes(t.Columns) {
 		return Tensor{}, fmt.Errorf("shape %v does not fit its %d bytes", h.Shape, len(data))
 	}
 	return t, nil

@@ -19,7 +19,6 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
-	"lockstep/shard/cpu"
 )
 
 // Model is an open model. It is immutable; Close unmaps its files.
@@ -43,7 +42,7 @@ type Model struct {
 
 // Tensor is a matrix (or, with one row, a vector) in its file's layout.
 type Tensor struct {
-	Format        cpu.Format
+	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
 	// interleavedHead is the head dimension if the rows of each head are stored as rotation pairs (2i, 2i+1), as
@@ -61,7 +60,7 @@ func (t Tensor) Row(row int) []byte {
 	if g := t.groups; g.stride > 0 {
 		row = row/g.rows*g.stride + g.offset + row%g.rows
 	}
-	size := t.Format.RowBytes(t.Columns)
+	size := t.Encoding.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]
 }
 
@@ -72,11 +71,10 @@ func (t Tensor) stored(output int) int {
 	return head*t.interleavedHead + i%half*2 + i/half
 }
 
-// Floats returns a row of a plain format (F32, F16, BF16) as float32; dst is used if it is large enough.
+// Floats returns the exact values of a row; dst is used if it is large enough.
 func (t Tensor) Floats(row int, dst []float32) []float32 {
 	dst = append(dst[:0], make([]float32, t.Columns)...)
-	in := t.Row(row)
-	cpu.Widen(t.Format, dst, in)
+	t.Encoding.Decode(dst, t.Row(row))
 	return dst
 }
 
@@ -182,8 +180,8 @@ func (m *Model) Names() []string {
 	return names
 }
 
-// Format returns the format of a tensor, F32 if there is none of this name.
-func (m *Model) Format(name string) cpu.Format { return m.tensors[name].Format }
+// Encoding returns the encoding of a tensor, F32 if there is none of this name.
+func (m *Model) Encoding(name string) Encoding { return m.tensors[name].Encoding }
 
 // Vector returns a tensor of one row as float32.
 func (m *Model) Vector(name string, columns int) ([]float32, error) {
@@ -226,7 +224,7 @@ func (m *Model) Fingerprint() string {
 	fmt.Fprintf(hash, "%+v\n", m.Config)
 	for _, name := range slices.Sorted(maps.Keys(m.tensors)) {
 		t := m.tensors[name]
-		fmt.Fprintf(hash, "%s %v %d %d\n", name, t.Format, t.Rows, t.Columns)
+		fmt.Fprintf(hash, "%s %v %d %d\n", name, t.Encoding, t.Rows, t.Columns)
 		for i := range 16 {
 			at := len(t.data) / 16 * i
 			hash.Write(t.data[at:min(at+64, len(t.data))])

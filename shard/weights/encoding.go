@@ -1,0 +1,188 @@
+package weights
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+
+	"lockstep/shard/half"
+)
+
+// Encoding is how the numbers of a tensor's row lie in its file. The table below says all that there is to know of each;
+// a further one is a constant and an entry there.
+type Encoding uint8
+
+const (
+	F32 Encoding = iota
+	F16
+	BF16
+	Q8_0
+	Q4_0
+	Q4_1
+)
+
+// Form is one of the few ways in which backends take rows: each encoding is mapped onto one exactly, without a change of
+// any value. All are row-major and little-endian; those with scales have blocks of 32 columns.
+type Form uint8
+
+const (
+	FormF32     Form = iota
+	FormF16          // half precision
+	FormBF16         // the upper half of a float32
+	FormInt8         // f16 scale, 32 int8; value = scale * q
+	FormInt4         // f16 scale, 16 bytes: columns 0..15 in the low nibbles, the others in the high; value = scale * (q - 8)
+	FormInt4Min      // f16 scale, f16 minimum, nibbles as above; value = scale * q + minimum
+)
+
+// encoding describes one Encoding.
+type encoding struct {
+	name string
+	// gguf and safetensors are what the formats call it; 0, but for F32, and "" mean that they do not have it.
+	gguf        uint32
+	safetensors string
+	// A block is what is stored together: so many columns of a row in so many bytes.
+	blockColumns, blockBytes int
+	// decode gives the exact values of whole blocks.
+	decode func(values []float32, blocks []byte)
+	form   Form
+	// convert gives the bytes of a block in the form; nil: they are those of the file.
+	convert func(dst, block []byte)
+}
+
+var encodings = [...]encoding{
+	F32:  {name: "F32", gguf: 0, safetensors: "F32", blockColumns: 1, blockBytes: 4, decode: decodeF32, form: FormF32},
+	F16:  {name: "F16", gguf: 1, safetensors: "F16", blockColumns: 1, blockBytes: 2, decode: decodeF16, form: FormF16},
+	BF16: {name: "BF16", gguf: 30, safetensors: "BF16", blockColumns: 1, blockBytes: 2, decode: decodeBF16, form: FormBF16},
+	Q8_0: {name: "Q8_0", gguf: 8, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8},
+	Q4_0: {name: "Q4_0", gguf: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4},
+	Q4_1: {name: "Q4_1", gguf: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min},
+}
+
+// formBytes are the columns and bytes of a block of each form.
+var formBytes = [...]struct{ columns, bytes int }{
+	FormF32: {1, 4}, FormF16: {1, 2}, FormBF16: {1, 2}, FormInt8: {32, 34}, FormInt4: {32, 18}, FormInt4Min: {32, 20},
+}
+
+// String returns the usual name.
+func (e Encoding) String() string {
+	if int(e) >= len(encodings) {
+		return fmt.Sprintf("Encoding(%d)", int(e))
+	}
+	return encodings[e].name
+}
+
+// BlockColumns returns how many columns are stored together.
+func (e Encoding) BlockColumns() int { return encodings[e].blockColumns }
+
+// Form returns the form onto which rows are mapped.
+func (e Encoding) Form() Form { return encodings[e].form }
+
+// RowBytes returns the bytes of a row, or of a part of one; columns is a multiple of BlockColumns.
+func (e Encoding) RowBytes(columns int) int {
+	return columns / encodings[e].blockColumns * encodings[e].blockBytes
+}
+
+// Decode sets values to the exact numbers of a row, or of a part of one. len(values) is a multiple of BlockColumns. A
+// quantised number whose value is zero is +0, whatever the sign of its scale.
+func (e Encoding) Decode(values []float32, row []byte) {
+	encodings[e].decode(values, row)
+}
+
+// Convert returns a row, or a part of one, in the form: the row itself where they are the same, else in dst, which is used
+// if it is large enough.
+func (e Encoding) Convert(dst, row []byte) []byte {
+	d := &encodings[e]
+	if d.convert == nil {
+		return row
+	}
+	out := formBytes[d.form].bytes * d.blockColumns / formBytes[d.form].columns
+	dst = append(dst[:0], make([]byte, len(row)/d.blockBytes*out)...)
+	for at := dst; len(row) > 0; at, row = at[out:], row[d.blockBytes:] {
+		d.convert(at[:out], row[:d.blockBytes])
+	}
+	return dst
+}
+
+func decodeF32(values []float32, blocks []byte) {
+	for i := range values {
+		values[i] = math.Float32frombits(binary.LittleEndian.Uint32(blocks[4*i:]))
+	}
+}
+
+func decodeF16(values []float32, blocks []byte) {
+	for i := range values {
+		values[i] = half.Float32(binary.LittleEndian.Uint16(blocks[2*i:]))
+	}
+}
+
+func decodeBF16(values []float32, blocks []byte) {
+	for i := range values {
+		values[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(blocks[2*i:])) << 16)
+	}
+}
+
+// scaleAt reads a scale, or a minimum, of a block.
+func scaleAt(block []byte) float32 { return half.Float32(binary.LittleEndian.Uint16(block)) }
+
+// The products of a scale and a small integer are exact in float32; adding +0 makes +0 of -0.
+
+func decodeQ8(values []float32, blocks []byte) {
+	for ; len(values) > 0; values, blocks = values[32:], blocks[34:] {
+		scale := scaleAt(blocks)
+		for i, q := range blocks[2:34] {
+			values[i] = float32(scale*float32(int8(q))) + 0
+		}
+	}
+}
+
+func decodeQ4(values []float32, blocks []byte) {
+	for ; len(values) > 0; values, blocks = values[32:], blocks[18:] {
+		decodeNibbles(values, blocks[2:18], scaleAt(blocks), 8, 0)
+	}
+}
+
+func decodeQ4Min(values []float32, blocks []byte) {
+	for ; len(values) > 0; values, blocks = values[32:], blocks[20:] {
+		decodeNibbles(values, blocks[4:20], scaleAt(blocks), 0, scaleAt(blocks[2:]))
+	}
+}
+
+func decodeNibbles(values []float32, nibbles []byte, scale float32, offset int, minimum float32) {
+	for i, pair := range nibbles {
+		values[i] = float32(scale*float32(int(pair&15)-offset)) + minimum
+		values[16+i] = float32(scale*float32(int(pair>>4)-offset)) + minimum
+	}
+}
+
+// ofGGUF finds the encoding of a GGUF file's type number.
+func ofGGUF(kind uint32) (Encoding, bool) {
+	for e, d := range encodings {
+		if d.gguf == kind && (kind != 0 || e == int(F32)) {
+			return Encoding(e), true
+		}
+	}
+	return 0, false
+}
+
+// ofSafetensors finds the encoding of a safetensors file's dtype.
+func ofSafetensors(dtype string) (Encoding, bool) {
+	for e, d := range encodings {
+		if d.safetensors == dtype && dtype != "" {
+			return Encoding(e), true
+		}
+	}
+	return 0, false
+}
+
+// served lists the encodings that a file format has, for errors.
+func served(has func(e encoding) bool) string {
+	var names []string
+	for _, d := range encodings {
+		if has(d) {
+			names = append(names, d.name)
+		}
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
