@@ -31,6 +31,8 @@ type modelFlags struct {
 	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.25" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
+	Backend              string  `env:"LOCKSTEP_BACKEND" enum:"cpu,sim" default:"cpu" placeholder:"cpu|sim" help:"What computes. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
+	StepModel            string  `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
 	Kernels              string  `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
 }
 

@@ -16,7 +16,8 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
 	"lockstep/router/chat"
-	"lockstep/shard/model"
+	"lockstep/shard"
+	"lockstep/shard/sim"
 )
 
 // check refuses what cannot run, in TGI's words where it has them, and fills in what follows from other settings.
@@ -80,10 +81,16 @@ func (c *command) checkModel() error {
 		return fmt.Errorf("--cpu-memory-fraction must be above 0 and at most 1, got %v", c.CPUMemoryFraction)
 	case c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens:
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
-	case c.MaxBatchTotalTokens != 0 && c.MaxBatchTotalTokens < model.BlockTokens:
-		return fmt.Errorf("--max-batch-total-tokens must be at least %d, a block of the KV cache, got %d", model.BlockTokens, c.MaxBatchTotalTokens)
+	case c.MaxBatchTotalTokens != 0 && c.MaxBatchTotalTokens < shard.MinCacheTokens:
+		return fmt.Errorf("--max-batch-total-tokens must be at least %d, a block of the KV cache, got %d", shard.MinCacheTokens, c.MaxBatchTotalTokens)
 	case c.MaxBatchTotalTokens != 0 && c.MaxTotalTokens > c.MaxBatchTotalTokens:
 		return fmt.Errorf("--max-total-tokens (%d) must be <= --max-batch-total-tokens (%d)", c.MaxTotalTokens, c.MaxBatchTotalTokens)
+	}
+	if c.StepModel != "" && c.Backend != "sim" {
+		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
+	}
+	if _, err := sim.ParseStepModel(c.StepModel); err != nil {
+		return fmt.Errorf("--step-model: %w", err)
 	}
 	if err := c.readChatTemplate(); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"lockstep/launcher/simulate"
 	"lockstep/router/admission"
+	"lockstep/shard/sim"
 )
 
 // simulateFlags choose what is simulated. Several rates or policies give a table, a single one the whole result.
@@ -91,7 +92,7 @@ func (f *simulateFlags) run(out io.Writer) error {
 func (f *simulateFlags) options() (options simulate.Options, objectives []simulate.Objective, err error) {
 	options = simulate.Options{Groups: f.Groups, CapacityTokens: f.Capacity, BlockTokens: f.BlockTokens, PrefillTokens: f.PrefillTokens,
 		MaxSequences: f.MaxSequences, MaxNewTokens: f.MaxNewTokens, PrefixCache: !f.NoPrefixCache, QueueTimeout: f.QueueTimeout, Clients: f.Clients,
-		StepModel: simulate.DefaultStepModel,
+		StepModel: sim.DefaultStepModel,
 		Admission: admission.Config{Seed: f.Seed, History: f.History, ReservePercent: f.Reserve, DecodeWeight: f.DecodeWeight}}
 	for _, policy := range f.Policy {
 		options.Admission.Policy, options.Admission.QueueLimit = admission.Policy(policy), 1
@@ -115,7 +116,7 @@ func (f *simulateFlags) options() (options simulate.Options, objectives []simula
 		return options, nil, fmt.Errorf("--requests %d and --clients %d must not be negative", f.Requests, f.Clients)
 	}
 	if f.StepModel != "" {
-		options.StepModel, err = simulate.ReadStepModel(f.StepModel)
+		options.StepModel, err = sim.ReadStepModel(f.StepModel)
 	}
 	return options, objectives, err
 }

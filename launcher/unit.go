@@ -16,6 +16,7 @@ import (
 	"lockstep/router/api"
 	"lockstep/shard"
 	"lockstep/shard/collective"
+	"lockstep/shard/sim"
 )
 
 // unit is a supervised part of the node: the shard group or the router.
@@ -113,9 +114,13 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		return err
 	}
 	threads, pins := shareOut(allowedCPUs(), quota(), u.size, l.Threads)
+	stepModel, err := sim.ParseStepModel(l.StepModel)
+	if err != nil {
+		return err
+	}
 	config := shard.Config{
 		Group: u.ref(l.NodeName), Node: l.NodeName, Shards: u.size, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleGroup),
-		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads, Kernels: l.Kernels,
+		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads, Backend: l.Backend, Sim: sim.Config{StepModel: stepModel}, Kernels: l.Kernels,
 		MaxSequences: l.MaxBatchSize, PrefillTokens: l.MaxBatchPrefillToken, CacheTokens: l.MaxBatchTotalTokens,
 		CacheMemoryFraction: l.CPUMemoryFraction, MaxSequenceTokens: l.MaxTotalTokens, StepLog: l.StepLog, Restarted: u.served,
 		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate,

@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"lockstep/protocol"
+	"lockstep/shard/sim"
 )
 
 // Config is everything that one rank of a group needs to know. The launcher writes it as JSON to the rank's inherited
@@ -32,6 +33,9 @@ type Config struct {
 	Threads int `json:"threads"`
 	// CPUs to pin the threads to, one each; empty means no pinning.
 	CPUs []int `json:"cpus,omitempty"`
+	// Backend is what computes: one of Backends; empty: DefaultBackend. Sim is what "sim" is to be like.
+	Backend string     `json:"backend,omitempty"`
+	Sim     sim.Config `json:"sim,omitzero"`
 	// Kernels forces a kernel path ("avx512", "avx2", "go"); empty takes the best that the CPU has.
 	Kernels string `json:"kernels,omitempty"`
 	// MaxSequences bounds the sequences that run at once; 0 means 128.
@@ -66,6 +70,9 @@ func (c Config) WithDefaults() Config {
 			*field = value
 		}
 	}
+	if c.Backend == "" {
+		c.Backend = DefaultBackend
+	}
 	set(&c.Threads, max(1, runtime.NumCPU()/max(1, c.Shards)))
 	set(&c.MaxSequences, 128)
 	set(&c.MaxRequests, 1024)
@@ -98,7 +105,8 @@ func (c Config) Validate() error {
 	case c.CacheTokens < 0 || c.MaxSequenceTokens < 0 || c.MaxRequests < 0:
 		return errors.New("limits must not be negative")
 	}
-	return nil
+	_, err := backendNamed(c.Backend)
+	return err
 }
 
 // Status is what a rank tells its launcher, one JSON object a line, over its status pipe.

@@ -8,7 +8,6 @@ import (
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
 	"lockstep/shard/schedule"
-	"lockstep/shard/weights"
 	"lockstep/shard/workers"
 )
 
@@ -48,13 +47,13 @@ type output struct {
 	cached    int
 }
 
-// newEngine returns the engine of a model that is attached to its group. broadcast sends a plan to the other ranks.
-func newEngine(m *model.Model, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
-	e := &engine{model: m, broadcast: broadcast, share: team.Share, samplers: make([]sample.Sampler, team.Size()),
-		eos: m.Config().EOSTokenIDs, maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
-		reward:    m.Config().Score != weights.NoScore,
+// newEngine returns the engine of a model whose backend is attached to its group. broadcast sends a plan to the other ranks.
+func newEngine(b backend, shape model.Config, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
+	e := &engine{backend: b, shape: shape, blockTokens: b.Describe().BlockTokens, broadcast: broadcast, share: team.Share,
+		samplers: make([]sample.Sampler, team.Size()), maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
 		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account)}
-	e.schedule = schedule.New(schedule.Limits{BlockTokens: model.BlockTokens, Blocks: blocks, PrefillTokens: config.PrefillTokens, MaxSequences: config.MaxSequences})
+	e.schedule = schedule.New(schedule.Limits{BlockTokens: e.blockTokens, Blocks: blocks,
+		PrefillTokens: config.PrefillTokens, MaxSequences: config.MaxSequences})
 	// A parked sequence keeps its slot. It runs again before anything that waits, so those that ever ran and have not ended
 	// are never more than may run at once.
 	for slot := config.MaxSequences - 1; slot >= 0; slot-- {
@@ -66,22 +65,22 @@ func newEngine(m *model.Model, config Config, blocks int, team *workers.Team, br
 // load is the group's load as routers see it.
 func (e *engine) load() protocol.Load {
 	c := e.schedule.Counts()
-	return protocol.Load{HeldTokens: c.HeldBlocks * model.BlockTokens, CachedTokens: c.CachedBlocks * model.BlockTokens,
+	return protocol.Load{HeldTokens: c.HeldBlocks * e.blockTokens, CachedTokens: c.CachedBlocks * e.blockTokens,
 		Running: c.Running, Waiting: c.Waiting, Parked: c.Parked}
 }
 
-// engine is rank 0's state: the sequences, the scheduler, and the model that computes their steps. One goroutine owns it.
+// engine is rank 0's state: the sequences, the scheduler, and the backend that computes their steps. One goroutine owns it.
 type engine struct {
-	model     *model.Model
+	backend   backend
+	shape     model.Config
 	broadcast func(plan []byte) error
 	schedule  *schedule.Scheduler
 	samplers  []sample.Sampler
 	share     func(count, grain int, work func(worker, from, to int))
 
-	eos         []int32
+	blockTokens int
 	maxTokens   int // of a sequence
 	prefixCache bool
-	reward      bool // the model has a score head
 
 	sequences map[schedule.ID]*sequence
 	byOrigin  map[origin]*sequence
@@ -109,12 +108,12 @@ type wanted struct {
 // check says why no group of this model can compute a request; nil: it can, if there is room.
 func (e *engine) check(request *protocol.Request) error {
 	switch {
-	case request.Score && !e.reward:
+	case request.Score && !e.shape.Reward:
 		return errors.New("the model has no score head")
-	case !request.Score && e.reward:
+	case !request.Score && e.shape.Reward:
 		return errors.New("the model has a score head and generates no text")
 	}
-	return request.Validate(e.model.Config().Vocabulary)
+	return request.Validate(e.shape.Vocabulary)
 }
 
 // add takes a request, and reports whether it is new. The caller has checked that it fits.
@@ -133,9 +132,9 @@ func (e *engine) add(router string, request protocol.Request) bool {
 		e.accounts[router] = &protocol.Account{}
 	}
 	var keys []protocol.BlockKey
-	if s.cached = e.prefixCache && !request.NoPrefixCache && !e.model.KeysDependOnPrompt(len(request.Prompt)); s.cached {
+	if s.cached = e.prefixCache && !request.NoPrefixCache && !e.shape.KeysDependOnPrompt(len(request.Prompt)); s.cached {
 		s.chain = protocol.NewKeyChain(request.CacheSalt)
-		keys = s.chain.Keys(make([]protocol.BlockKey, 0, cap(s.tokens)/model.BlockTokens), s.tokens, model.BlockTokens)
+		keys = s.chain.Keys(make([]protocol.BlockKey, 0, cap(s.tokens)/e.blockTokens), s.tokens, e.blockTokens)
 	}
 	// Log-probabilities of the prompt need its rows computed.
 	e.schedule.Add(s.id, len(s.tokens), keys, !request.PromptLogprobs)
@@ -180,7 +179,7 @@ func (e *engine) step() ([]output, error) {
 	if err := e.broadcast(e.plan); err != nil {
 		return nil, err
 	}
-	if err := compute(e.model, e.chunks, e.consume()); err != nil {
+	if err := compute(e.backend, e.chunks, e.consume()); err != nil {
 		return nil, err
 	}
 	e.finish()
@@ -196,10 +195,10 @@ func (e *engine) prepare(work []schedule.Work) {
 			s.slot = e.freeSlots[len(e.freeSlots)-1]
 			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
 		}
-		chunk := slotChunk{slot: s.slot, begins: w.Begins, added: w.Added, fresh: w.Fresh, Chunk: model.Chunk{Start: w.Start,
-			PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks}}
+		chunk := slotChunk{slot: s.slot, begins: w.Begins, added: w.Added, Chunk: model.Chunk{Start: w.Start,
+			PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks, Fresh: w.Fresh}}
 		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens), cached: w.Cached}
-		e.cachedTokens += (w.Added - w.Fresh) * model.BlockTokens
+		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens
 		e.record.Add(&w)
 		prompt, end := len(s.request.Prompt), w.Start+w.Count
 		switch {
@@ -225,42 +224,40 @@ func (e *engine) prepare(work []schedule.Work) {
 }
 
 // compute is what every rank does with a step's chunks.
-func compute(m *model.Model, chunks []slotChunk, consume func([]float32, int)) error {
+func compute(b backend, chunks []slotChunk, consume func(model.Scores)) error {
 	plain := make([]model.Chunk, len(chunks))
 	for i := range chunks {
-		if c := &chunks[i]; c.fresh > 0 {
-			m.ZeroBlocks(c.freshBlocks())
-		}
 		plain[i] = chunks[i].Chunk
 	}
-	return m.Forward(plain, consume)
+	return b.Forward(plain, consume)
 }
 
-// consume returns a function that chooses tokens and log-probabilities from rows of logits as they come.
-func (e *engine) consume() func(logits []float32, rows int) {
+// consume returns a function that chooses tokens and log-probabilities from scores as they come.
+func (e *engine) consume() func(model.Scores) {
 	done := 0
 	type result struct {
 		token   int32
 		logprob float32
 		top     []sample.Alternative
 	}
-	return func(logits []float32, rows int) {
-		vocabulary := len(logits) / rows
+	return func(scores model.Scores) {
+		rows := scores.Rows()
 		wants := e.wants[done : done+rows]
 		done += rows
 		results := make([]result, rows)
 		e.share(rows, 1, func(worker, from, to int) {
 			for i := from; i < to; i++ {
-				row, s := logits[i*vocabulary:][:vocabulary], e.outputs[wants[i].output].sequence
+				r, s := &results[i], e.outputs[wants[i].output].sequence
 				switch next := wants[i].next; {
 				case next >= 0:
-					r := &results[i]
-					r.logprob, r.top = sample.Logprob(row, next, s.request.TopLogprobs)
+					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
 				case s.request.Score:
-					results[i] = result{token: protocol.ScoreToken, logprob: row[0]}
+					*r = result{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
+				case next == -1 && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling):
+					r.token, r.logprob = scores.Best(i)
 				case next == -1:
-					r, context := &results[i], sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.eos}
-					r.token, r.logprob, r.top = e.samplers[worker].Choose(row, context, &s.request.Sampling, s.request.TopLogprobs, nil)
+					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}
+					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling, s.request.TopLogprobs, nil)
 				}
 			}
 		})
@@ -298,8 +295,8 @@ func (e *engine) finish() {
 			continue
 		}
 		e.schedule.Append(s.id)
-		if known := len(s.tokens); s.cached && known%model.BlockTokens == 0 {
-			e.schedule.AppendKey(s.id, s.chain.Next(s.tokens[known-model.BlockTokens:]))
+		if known := len(s.tokens); s.cached && known%e.blockTokens == 0 {
+			e.schedule.AppendKey(s.id, s.chain.Next(s.tokens[known-e.blockTokens:]))
 		}
 	}
 }
@@ -310,7 +307,7 @@ func (e *engine) ends(s *sequence, token int32) protocol.Finish {
 	switch {
 	case len(generated) >= s.request.MaxNewTokens, len(s.tokens) >= e.maxTokens:
 		return protocol.FinishLength
-	case !s.request.Sampling.IgnoreEOS && slices.Contains(e.eos, token):
+	case !s.request.Sampling.IgnoreEOS && slices.Contains(e.shape.EOSTokenIDs, token):
 		return protocol.FinishEOS
 	}
 	for _, stop := range s.request.StopTokens {

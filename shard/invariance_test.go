@@ -219,7 +219,7 @@ func TestRowInvariance(t *testing.T) {
 func TestEndlessRequest(t *testing.T) {
 	g := startGroup(t, Config{Shards: 1, Threads: 1, MaxSequenceTokens: 64}, os.DirFS("../launcher/demo/model"), 16)
 	request := protocol.Request{ID: 1, Prompt: []int32{5}, MaxNewTokens: protocol.MaxGroupTokens, Sampling: protocol.Sampling{IgnoreEOS: true}}
-	if err := request.Validate(g.engine.model.Config().Vocabulary); err != nil {
+	if err := request.Validate(g.engine.shape.Vocabulary); err != nil {
 		t.Fatal(err)
 	}
 	g.engine.add("r", request)

@@ -14,7 +14,6 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/repeat"
-	"lockstep/shard/model"
 )
 
 // eventQueue bounds what NATS has delivered and the loop has not handled; a dispatch that finds it full is refused.
@@ -53,12 +52,12 @@ type leader struct {
 	stop      chan struct{}
 }
 
-func newLeader(config Config, e *engine, card []byte, digest string, capacity int, log zerolog.Logger) (*leader, error) {
+func newLeader(config Config, e *engine, card []byte, digest string, blocks int, log zerolog.Logger) (*leader, error) {
 	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), routers: make(map[string]*routerState),
 		announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
-				CapacityTokens: capacity, BlockTokens: model.BlockTokens, MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences}}}
+				CapacityTokens: blocks * e.blockTokens, BlockTokens: e.blockTokens, MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences}}}
 	var err error
 	if l.steps, err = openStepLog(config.StepLog, log); err != nil && !config.Restarted {
 		return nil, err

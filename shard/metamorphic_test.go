@@ -128,7 +128,7 @@ func (g *testGroup) vary(t *testing.T, requests []protocol.Request, v variation,
 	t.Helper()
 	results, pending := map[uint64]*result{}, slices.Clone(requests)
 	random.Shuffle(len(pending), func(i, j int) { pending[i], pending[j] = pending[j], pending[i] })
-	noise := metamorphicWorkload(max(1, v.cancelled), g.model.Config().Vocabulary, random)[:v.cancelled]
+	noise := metamorphicWorkload(max(1, v.cancelled), g.shape.Vocabulary, random)[:v.cancelled]
 	live := map[uint64]protocol.Request{}
 	for len(pending) > 0 || len(live) > 0 {
 		for len(live) < v.together && len(pending) > 0 && random.IntN(3) > 0 {
@@ -237,7 +237,22 @@ func TestMetamorphic(t *testing.T) {
 	demo := os.DirFS("../launcher/demo/model")
 	var total tally
 	for ; !t.Failed() && (total.workloads == 0 || time.Now().Before(deadline)); seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, seed, demo, deadline, &total) })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, "cpu", seed, demo, deadline, &total) })
+	}
+	t.Logf("%+v", total)
+}
+
+// The simulated backend answers by what lies in the KV blocks: so it tells of every mistake of scheduler, block tables and
+// prefix cache, and quickly.
+func TestMetamorphicSimulated(t *testing.T) {
+	seed := *metamorphicSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	demo := os.DirFS("../launcher/demo/model")
+	var total tally
+	for last := seed + 5; seed < last && !t.Failed(); seed++ {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, "sim", seed, demo, time.Now().Add(time.Hour), &total) })
 	}
 	t.Logf("%+v", total)
 }
@@ -246,7 +261,7 @@ func TestMetamorphic(t *testing.T) {
 type tally struct{ workloads, requests, variations, tokens, parked, cachedTokens int }
 
 // metamorphicRound makes one workload, computes it alone and without cache, and then in several ways.
-func metamorphicRound(t *testing.T, seed uint64, demo fs.FS, deadline time.Time, total *tally) {
+func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, deadline time.Time, total *tally) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	var requests []protocol.Request
 	var want map[uint64]*result
@@ -262,10 +277,10 @@ func metamorphicRound(t *testing.T, seed uint64, demo fs.FS, deadline time.Time,
 		}
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
-			g := startGroup(t, Config{Shards: v.shards, Threads: v.threads, Kernels: v.kernels, PrefillTokens: v.prefillTokens,
-				MaxSequences: v.sequences, DisablePrefixCache: !v.prefixCache}, demo, v.blocks)
+			g := startGroup(t, Config{Backend: backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels,
+				PrefillTokens: v.prefillTokens, MaxSequences: v.sequences, DisablePrefixCache: !v.prefixCache}, demo, v.blocks)
 			if requests == nil {
-				requests = metamorphicWorkload(20+random.IntN(12), g.model.Config().Vocabulary, random)
+				requests = metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, random)
 				for i := range requests {
 					longest = max(longest, len(requests[i].Prompt)+requests[i].MaxNewTokens)
 				}

@@ -23,22 +23,20 @@ const (
 )
 
 // planBytes bounds the size of a plan: at worst every sequence begins, with a whole block table out of the prefix cache.
-func planBytes(c Config) int {
-	blocks := (c.MaxSequenceTokens + model.BlockTokens - 1) / model.BlockTokens
+func planBytes(c Config, blockTokens int) int {
+	blocks := (c.MaxSequenceTokens + blockTokens - 1) / blockTokens
 	return planHeaderBytes + 4*(c.MaxSequences*(chunkHeaderInts+blocks)+c.rows())
 }
 
-// slotChunk is a chunk and the slot of its sequence. The last added blocks of its table are new with this step, and of
-// these the last fresh ones are to be zeroed.
+// slotChunk is a chunk and the slot of its sequence. The last added blocks of its table are new with this step.
 type slotChunk struct {
 	slot int
 	model.Chunk
-	begins       bool
-	added, fresh int
+	begins bool
+	added  int
 }
 
 func (c *slotChunk) addedBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.added:] }
-func (c *slotChunk) freshBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.fresh:] }
 
 func appendStep(plan []byte, chunks []slotChunk) []byte {
 	le := binary.LittleEndian
@@ -50,7 +48,7 @@ func appendStep(plan []byte, chunks []slotChunk) []byte {
 		if c.begins {
 			begins = 1
 		}
-		for _, v := range [chunkHeaderInts]int{c.slot, begins, c.Start, c.PromptTokens, int(c.Logits), c.added, c.fresh, len(c.Tokens)} {
+		for _, v := range [chunkHeaderInts]int{c.slot, begins, c.Start, c.PromptTokens, int(c.Logits), c.added, c.Fresh, len(c.Tokens)} {
 			plan = le.AppendUint32(plan, uint32(v))
 		}
 		for _, ids := range [][]int32{c.addedBlocks(), c.Tokens} {
@@ -83,9 +81,9 @@ func (t tables) decodeStep(plan []byte, chunks []slotChunk) ([]slotChunk, error)
 		}
 		c := slotChunk{slot: next(), begins: next() != 0}
 		c.Start, c.PromptTokens, c.Logits = next(), next(), model.Logits(next())
-		c.added, c.fresh = next(), next()
+		c.added, c.Fresh = next(), next()
 		tokens := next()
-		if c.slot < 0 || c.slot >= len(t) || c.fresh < 0 || c.added < c.fresh || tokens < 1 || c.added+tokens > (len(plan)-at)/4 {
+		if c.slot < 0 || c.slot >= len(t) || c.Fresh < 0 || c.added < c.Fresh || tokens < 1 || c.added+tokens > (len(plan)-at)/4 {
 			return nil, errPlan
 		}
 		if c.begins {

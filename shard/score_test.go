@@ -19,7 +19,6 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/shard/cpu"
-	"lockstep/shard/model"
 )
 
 // rewardModel is a model with a score head and requests for it, whose scores are known to 0.002 (1 + |score|) or not at all.
@@ -182,7 +181,7 @@ func (m *rewardModel) vary(t *testing.T, config Config, want map[int]map[uint64]
 	g := startGroup(t, config, m.files, blocks)
 	random := rand.New(rand.NewPCG(3, uint64(config.PrefillTokens)))
 	key := config.Shards
-	if model.EvenlySplit(g.model.Config(), config.Shards) {
+	if g.shape.EvenlySplit(config.Shards) {
 		key = 0
 	}
 	plain := slices.Clone(m.requests)

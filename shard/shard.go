@@ -17,9 +17,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/shard/collective"
-	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
 	"lockstep/shard/workers"
 )
 
@@ -31,11 +29,13 @@ type rank struct {
 	config  Config
 	log     zerolog.Logger
 	status  func(Status)
-	source  *weights.Model
-	kernels *cpu.Kernels
-	team    *workers.Team
 	model   *model.Model
+	team    *workers.Team
+	backend backend
+	device  model.Device
 	group   *collective.Group
+	// fingerprint tells models apart; on rank 0.
+	fingerprint string
 }
 
 // Run is the life of one rank. It returns when ctx ends (rank 0 finishes what it has first; the others end with it) or
@@ -61,27 +61,24 @@ func Run(ctx context.Context, config Config, memory *os.File, demo fs.FS, status
 // load opens and packs this rank's part of the model and joins the group.
 func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	c := &r.config
-	if r.source, err = open(*c, demo); err != nil {
+	loadBackend, err := backendNamed(c.Backend)
+	if err != nil {
+		return err
+	}
+	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)
 	}
-	if c.MaxSequenceTokens == 0 || c.MaxSequenceTokens > r.source.Config.MaxPositions {
-		c.MaxSequenceTokens = r.source.Config.MaxPositions
-	}
-	if r.kernels = cpu.Best(); c.Kernels != "" {
-		if r.kernels, err = cpu.Named(c.Kernels); err != nil {
-			return err
-		}
+	if c.MaxSequenceTokens == 0 || c.MaxSequenceTokens > r.model.Config.MaxPositions {
+		c.MaxSequenceTokens = r.model.Config.MaxPositions
 	}
 	r.team = workers.New(c.Threads, c.CPUs)
-	r.model, err = model.Load(r.source, c.Rank, c.Shards, r.team, r.kernels, func(done float64) { r.status(Status{Progress: done}) })
-	if err != nil {
+	if r.backend, r.fingerprint, err = loadBackend(r); err != nil {
 		return fmt.Errorf("load the model %s: %w", c.ModelID, err)
 	}
-	if unused := r.model.Unused(); len(unused) > 0 && c.Rank == 0 {
-		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
-			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
-	}
-	r.group, err = collective.Open(memory, c.Rank, r.model.Sizes(c.rows(), planBytes(*c)))
+	r.device = r.backend.Describe()
+	reduce, gather := r.backend.ExchangeFloats(c.rows())
+	r.group, err = collective.Open(memory, c.Rank, collective.Sizes{Ranks: c.Shards, ReduceFloats: reduce, GatherFloats: gather,
+		PlanBytes: planBytes(*c, r.device.BlockTokens)})
 	return err
 }
 
@@ -90,22 +87,25 @@ func (r *rank) close() {
 	if r.group != nil {
 		r.group.Close()
 	}
-	if r.model != nil {
-		r.model.Close()
+	if r.backend != nil {
+		r.backend.Close()
 	}
 	if r.team != nil {
 		r.team.Close()
 	}
-	if r.source != nil {
-		r.source.Close()
+	if r.model != nil {
+		r.model.Close()
 	}
 }
 
-func open(config Config, demo fs.FS) (*weights.Model, error) {
-	if config.ModelPath == "" {
-		return weights.OpenFS(demo)
+func open(config Config, demo fs.FS) (*model.Model, error) {
+	switch {
+	case config.ModelPath == "":
+		return model.OpenFS(demo)
+	case config.Backend == "sim":
+		return model.OpenShape(config.ModelPath)
 	}
-	return weights.Open(config.ModelPath)
+	return model.Open(config.ModelPath)
 }
 
 // follow executes rank 0's plans until it says stop.
@@ -135,7 +135,7 @@ func (r *rank) follow() error {
 			return nil
 		case planStep:
 			if chunks, err = blocks.decodeStep(plan, chunks); err == nil {
-				err = compute(r.model, chunks, nil)
+				err = compute(r.backend, chunks, nil)
 			}
 			if err != nil {
 				return err
@@ -148,7 +148,7 @@ func (r *rank) follow() error {
 
 // lead brings the group up and serves until ctx ends and all requests are done.
 func (r *rank) lead(ctx context.Context) error {
-	blocks, why, err := cacheBlocks(r.config, model.BlockTokens, r.model.BlockBytes())
+	blocks, why, err := cacheBlocks(r.config, r.backend)
 	if err != nil {
 		return err
 	}
@@ -164,15 +164,16 @@ func (r *rank) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info().Int("cache_tokens", blocks*model.BlockTokens).Int64("cache_bytes", int64(blocks)*int64(r.model.BlockBytes())).Str("because", why).
-		Str("kernels", r.kernels.Name()).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
+	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes", int64(blocks)*int64(r.device.BlockBytes)).Str("because", why).
+		Str("device", r.device.Name).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
 	r.logEnds()
-	leader, err := newLeader(r.config, e, card, digest, blocks*model.BlockTokens, r.log)
+	leader, err := newLeader(r.config, e, card, digest, blocks, r.log)
 	if err != nil {
 		return err
 	}
 	defer leader.close()
-	r.status(Status{Ready: true, Text: fmt.Sprintf("%s, %d shards, %s kernels, %d tokens of KV cache", r.config.ModelID, r.config.Shards, r.kernels.Name(), blocks*model.BlockTokens)})
+	r.status(Status{Ready: true, Text: fmt.Sprintf("%s, %d shards, %s, %d tokens of KV cache",
+		r.config.ModelID, r.config.Shards, r.device.Name, blocks*r.device.BlockTokens)})
 	if err := leader.serve(ctx); err != nil {
 		return err
 	}
@@ -181,11 +182,11 @@ func (r *rank) lead(ctx context.Context) error {
 
 // logEnds says which tokens end a sequence, and what of the model's files is in doubt.
 func (r *rank) logEnds() {
-	for _, doubt := range r.source.Doubts {
+	for _, doubt := range r.model.Files.Doubts {
 		r.log.Warn().Msg("the model's files: " + doubt)
 	}
-	switch ends := r.source.Ends; {
-	case r.source.Config.Score != weights.NoScore:
+	switch ends := r.model.Ends; {
+	case r.model.Config.Reward:
 	case len(ends) == 0:
 		r.log.Warn().Msg("no file of the model names a token that ends a sequence: answers end at max_new_tokens or a stop sequence only (eos_token_id in generation_config.json names one)")
 	default:
@@ -208,24 +209,13 @@ func (r *rank) startEngine(blocks int) (*engine, error) {
 	if err := r.group.Meet(); err != nil {
 		return nil, err
 	}
-	r.config.MaxSequenceTokens = min(r.config.MaxSequenceTokens, blocks*model.BlockTokens)
-	return newEngine(r.model, r.config, blocks, r.team, r.group.Send), nil
+	r.config.MaxSequenceTokens = min(r.config.MaxSequenceTokens, blocks*r.device.BlockTokens)
+	return newEngine(r.backend, r.model.Config, r.config, blocks, r.team, r.group.Send), nil
 }
 
-// attach takes the memory of so many KV blocks. Others may have taken what was free when their number was chosen: then the
-// group fails here, before it has promised anything, and starts again with what is left.
-func (r *rank) attach(blocks int) error {
-	if err := r.model.Attach(r.group, blocks, r.config.rows()); err != nil {
-		return err
-	}
-	return r.model.Populate(func(bytes int) error {
-		free, bound, err := freeMemory(os.DirFS("/"))
-		if err == nil && free < int64(bytes) {
-			err = fmt.Errorf("only %d MiB of memory of %s are left for a KV cache of %d blocks: free some, or lower --max-batch-total-tokens or --cpu-memory-fraction", free>>20, bound, blocks)
-		}
-		return err
-	})
-}
+// attach takes the memory of so many KV blocks. Where others have taken what was free when their number was chosen the group
+// fails here, before it has promised anything, and starts again with what is left.
+func (r *rank) attach(blocks int) error { return r.backend.Attach(r.group, blocks, r.config.rows()) }
 
 func (r *rank) sendControl(kind, value int) error {
 	le := binary.LittleEndian
@@ -252,7 +242,7 @@ func warmUp(e *engine, config Config) error {
 		}
 		request := protocol.Request{ID: uint64(id + 1), Prompt: make([]int32, tokens), MaxNewTokens: newTokens, NoPrefixCache: true,
 			Sampling: protocol.Sampling{IgnoreEOS: true}}
-		if e.reward {
+		if e.shape.Reward {
 			request.Score, request.MaxNewTokens = true, 1
 		}
 		e.add("", request)
@@ -268,18 +258,18 @@ func warmUp(e *engine, config Config) error {
 
 // card returns the model card as JSON and its digest.
 func (r *rank) card() (card []byte, digest string, err error) {
-	c := r.source.Config
-	numerics := r.source.Fingerprint() + "-f32.1"
-	if !model.EvenlySplit(c, r.config.Shards) {
+	c, files := r.model.Config, r.model.Files
+	numerics := r.fingerprint + "-" + r.device.Numerics
+	if !c.EvenlySplit(r.config.Shards) {
 		numerics += fmt.Sprintf("-%d", r.config.Shards) // the order of sums depends on the number of shards
 	}
-	chat := r.source.Chat
+	chat := files.Chat
 	if r.config.ChatTemplate != "" {
 		chat.Template = r.config.ChatTemplate
 	}
-	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.source.DataType, DeviceType: "cpu", VocabularySize: c.Vocabulary,
-		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Score != weights.NoScore, NumericsID: numerics,
-		Tokenizer: r.source.Tokenizer, Chat: chat})
+	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type, VocabularySize: c.Vocabulary,
+		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
+		Tokenizer: files.Tokenizer, Chat: chat})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}

@@ -13,16 +13,12 @@ import (
 	"lockstep/shard/schedule"
 )
 
-// StepRecord is what one step computed and how long it took: what a model of step times is fitted to. A pair is a token
-// that is computed and a position that it attends to.
+// StepRecord is what one step computed and how long it took: what a model of step times is fitted to.
 type StepRecord struct {
-	Step          uint64  `json:"step"`
-	PrefillTokens int     `json:"prefill_tokens"` // of sequences of which the step computes several tokens
-	PrefillPairs  int     `json:"prefill_pairs"`
-	Decodes       int     `json:"decodes"` // sequences of which it computes one token
-	DecodePairs   int     `json:"decode_pairs"`
-	Yields        int     `json:"yields"` // tokens chosen
-	Seconds       float64 `json:"seconds"`
+	Step uint64 `json:"step"`
+	schedule.Cost
+	Yields  int     `json:"yields"` // tokens chosen
+	Seconds float64 `json:"seconds"`
 	// GapSeconds lie between the end of the step before and the begin of this one: frames are sent and messages handled.
 	// 0 behind an idle time, which is no cost of a step.
 	GapSeconds float64 `json:"gap_seconds"`
@@ -30,14 +26,7 @@ type StepRecord struct {
 
 // Add counts what a piece of work computes.
 func (r *StepRecord) Add(w *schedule.Work) {
-	pairs := w.Count*w.Start + w.Count*(w.Count+1)/2
-	if w.Count == 1 {
-		r.Decodes++
-		r.DecodePairs += pairs
-	} else {
-		r.PrefillTokens += w.Count
-		r.PrefillPairs += pairs
-	}
+	r.Cost.Add(w.Start, w.Count)
 	if w.Reaches {
 		r.Yields++
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lockstep/shard"
+	"lockstep/shard/schedule"
 )
 
 // A measured result has the numbers of what was observed, and stands beside a simulated one.
@@ -33,7 +34,7 @@ func TestMeasured(t *testing.T) {
 func TestFitTakesGaps(t *testing.T) {
 	records := make([]shard.StepRecord, 40)
 	for i := range records {
-		records[i] = shard.StepRecord{Decodes: 1 + i%8, Seconds: 0.004 + 0.001*float64(1+i%8), GapSeconds: 0.0005}
+		records[i] = shard.StepRecord{Cost: schedule.Cost{Decodes: 1 + i%8}, Seconds: 0.004 + 0.001*float64(1+i%8), GapSeconds: 0.0005}
 	}
 	got, _, _, err := Fit("gaps", records)
 	if err != nil || math.Abs(got.Base-0.0045) > 1e-5 || math.Abs(got.Decode-0.001) > 1e-5 {
@@ -49,7 +50,7 @@ func TestFitTakesGaps(t *testing.T) {
 func TestFitKeepsTheSum(t *testing.T) {
 	records, sum, modelled := make([]shard.StepRecord, 1000), 0.0, 0.0
 	for i := range records {
-		records[i] = shard.StepRecord{Decodes: 1 + i%8, Seconds: 0.004 + 0.001*float64(1+i%8)}
+		records[i] = shard.StepRecord{Cost: schedule.Cost{Decodes: 1 + i%8}, Seconds: 0.004 + 0.001*float64(1+i%8)}
 		if i%125 == 0 {
 			records[i].Seconds += 0.1
 		}
@@ -57,7 +58,7 @@ func TestFitKeepsTheSum(t *testing.T) {
 	}
 	got, _, _, err := Fit("pauses", records)
 	for i := range records {
-		modelled += got.Seconds(&records[i])
+		modelled += got.Seconds(&records[i].Cost)
 	}
 	if err != nil || math.Abs(modelled-sum) > 1e-9 || math.Abs(got.Base-4*got.Decode) > 1e-6 {
 		t.Errorf("got %+v, a sum of %v, want %v; %v", got, modelled, sum, err)

@@ -9,8 +9,8 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router/admission"
-	"lockstep/shard"
 	"lockstep/shard/schedule"
+	"lockstep/shard/sim"
 )
 
 // Options of a simulation.
@@ -23,7 +23,7 @@ type Options struct {
 	PrefillTokens  int
 	MaxSequences   int
 	PrefixCache    bool
-	StepModel      StepModel
+	StepModel      sim.StepModel
 	// MaxNewTokens is what clients ask for; requests end after the trace's output. 0: clients know the output exactly.
 	MaxNewTokens int
 	Admission    admission.Config
@@ -84,8 +84,8 @@ type group struct {
 	inbox     []int // requests that came during the step
 	plan      []schedule.Work
 	busy      bool
-	end       float64 // of the step
-	record    shard.StepRecord
+	end       float64       // of the step
+	cost      schedule.Cost // of the step
 }
 
 // Run simulates until every request has ended or was refused.
@@ -224,16 +224,16 @@ func (r *run) beginStep(g *group) {
 	if g.busy = len(g.plan) > 0; !g.busy {
 		return
 	}
-	g.record = shard.StepRecord{}
+	g.cost = schedule.Cost{}
 	for i := range g.plan {
 		work := &g.plan[i]
-		g.record.Add(work)
+		g.cost.Add(work.Start, work.Count)
 		if work.Begins {
 			r.core.Begun(uint64(work.ID)+1, work.Cached)
 		}
 		r.result.CachedTokens += (work.Added - work.Fresh) * r.BlockTokens
 	}
-	seconds := r.StepModel.Seconds(&g.record)
+	seconds := r.StepModel.Seconds(&g.cost)
 	g.end = r.now + seconds
 	r.result.Steps++
 	r.result.BusySeconds += seconds

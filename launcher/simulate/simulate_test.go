@@ -15,6 +15,8 @@ import (
 
 	"lockstep/router/admission"
 	"lockstep/shard"
+	"lockstep/shard/schedule"
+	"lockstep/shard/sim"
 )
 
 const azure = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9805900,396,109\n"
@@ -106,7 +108,7 @@ func options(trace string, t *testing.T) Options {
 		t.Fatal(err)
 	}
 	return Options{Requests: requests, Groups: 2, CapacityTokens: 8000, BlockTokens: 16, PrefillTokens: 512, MaxSequences: 32, PrefixCache: true,
-		StepModel: DefaultStepModel, MaxNewTokens: 600, Admission: admission.Config{Policy: admission.Conservative, Seed: 3}}
+		StepModel: sim.DefaultStepModel, MaxNewTokens: 600, Admission: admission.Config{Policy: admission.Conservative, Seed: 3}}
 }
 
 func run1(t *testing.T, o Options) *Result {
@@ -124,9 +126,9 @@ func TestLoneRequest(t *testing.T) {
 	o.Requests = o.Requests[:1]
 	r := run1(t, o)
 	m := o.StepModel
-	first := m.Seconds(&shard.StepRecord{PrefillTokens: 512, PrefillPairs: 512 * 513 / 2})
-	second := m.Seconds(&shard.StepRecord{PrefillTokens: 488, PrefillPairs: 1000*1001/2 - 512*513/2})
-	third, fourth := m.Seconds(&shard.StepRecord{Decodes: 1, DecodePairs: 1001}), m.Seconds(&shard.StepRecord{Decodes: 1, DecodePairs: 1002})
+	first := m.Seconds(&schedule.Cost{PrefillTokens: 512, PrefillPairs: 512 * 513 / 2})
+	second := m.Seconds(&schedule.Cost{PrefillTokens: 488, PrefillPairs: 1000*1001/2 - 512*513/2})
+	third, fourth := m.Seconds(&schedule.Cost{Decodes: 1, DecodePairs: 1001}), m.Seconds(&schedule.Cost{Decodes: 1, DecodePairs: 1002})
 	if got, want := r.ttft.mean(), first+second; math.Abs(got-want) > 1e-6 {
 		t.Errorf("got a first token after %v s, want %v", got, want)
 	}
@@ -214,16 +216,16 @@ func TestRefusesOptions(t *testing.T) {
 // A fit finds the model that made the records, with noise and pauses, and no negative durations.
 func TestFit(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	truth := StepModel{Base: 0.004, PrefillToken: 1e-3, PrefillPair: 2e-8, Decode: 2e-4, DecodePair: 3e-7}
+	truth := sim.StepModel{Base: 0.004, PrefillToken: 1e-3, PrefillPair: 2e-8, Decode: 2e-4, DecodePair: 3e-7}
 	var lines bytes.Buffer
 	for i := range 2000 {
-		r := shard.StepRecord{Decodes: random.IntN(64)}
+		r := shard.StepRecord{Cost: schedule.Cost{Decodes: random.IntN(64)}}
 		r.DecodePairs = r.Decodes * random.IntN(2000)
 		if i%3 == 0 {
 			r.PrefillTokens = 1 + random.IntN(512)
 			r.PrefillPairs = r.PrefillTokens * random.IntN(4000)
 		}
-		r.Seconds = truth.Seconds(&r) * (1 + 0.02*random.NormFloat64())
+		r.Seconds = truth.Seconds(&r.Cost) * (1 + 0.02*random.NormFloat64())
 		if i%500 == 7 {
 			r.Seconds += 0.5
 		}
@@ -253,11 +255,11 @@ func TestFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back, err := ReadStepModel(write(t, "model.json", data)); err != nil || back != got {
+	if back, err := sim.ReadStepModel(write(t, "model.json", data)); err != nil || back != got {
 		t.Errorf("read back %+v, %v", back, err)
 	}
 	for _, bad := range []string{"{", `{"base": 0}`} {
-		if _, err := ReadStepModel(write(t, "model.json", []byte(bad))); err == nil {
+		if _, err := sim.ReadStepModel(write(t, "model.json", []byte(bad))); err == nil {
 			t.Errorf("%s was read", bad)
 		}
 	}
@@ -265,9 +267,9 @@ func TestFit(t *testing.T) {
 		t.Error("five steps were enough")
 	}
 	for i := range records { // only decodes of one size: what they say nothing of stays 0
-		records[i] = shard.StepRecord{Decodes: 4, DecodePairs: 400, Seconds: 0.01}
+		records[i] = shard.StepRecord{Cost: schedule.Cost{Decodes: 4, DecodePairs: 400}, Seconds: 0.01}
 	}
-	if got, _, _, err := Fit("flat", records); err != nil || math.Abs(got.Seconds(&records[0])-0.01) > 1e-6 || got.PrefillToken != 0 {
+	if got, _, _, err := Fit("flat", records); err != nil || math.Abs(got.Seconds(&records[0].Cost)-0.01) > 1e-6 || got.PrefillToken != 0 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

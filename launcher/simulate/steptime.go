@@ -9,44 +9,8 @@ import (
 	"os"
 
 	"lockstep/shard"
+	"lockstep/shard/sim"
 )
-
-// StepModel says how long a step takes: a sum of what it computes, each times a duration in seconds. A pair is a token
-// that is computed and a position that it attends to.
-type StepModel struct {
-	Name         string  `json:"name"`
-	Base         float64 `json:"base"`
-	PrefillToken float64 `json:"prefill_token"`
-	PrefillPair  float64 `json:"prefill_pair"`
-	Decode       float64 `json:"decode"` // a sequence's next token
-	DecodePair   float64 `json:"decode_pair"`
-}
-
-// DefaultStepModel is a roofline of Llama-2-7B in 16 bits on one A100 with 80 GB: 13.5 GB of weights at 2.0 TB/s and an
-// overhead a step; 14 GFLOP a token at 60% of 312 TFLOP/s; 0.5 MB of keys and values a position at 2.0 TB/s. It has room
-// for about 120,000 tokens: the set-up of the past-future paper (https://arxiv.org/abs/2507.10150).
-var DefaultStepModel = StepModel{Name: "Llama-2-7B on A100-80GB, roofline", Base: 0.008, PrefillToken: 75e-6, PrefillPair: 2.8e-9, Decode: 75e-6, DecodePair: 0.26e-6}
-
-// Seconds is how long a step takes.
-func (m *StepModel) Seconds(r *shard.StepRecord) float64 {
-	return m.Base + m.PrefillToken*float64(r.PrefillTokens) + m.PrefillPair*float64(r.PrefillPairs) +
-		m.Decode*float64(r.Decodes) + m.DecodePair*float64(r.DecodePairs)
-}
-
-// ReadStepModel reads a model that WriteFit wrote.
-func ReadStepModel(path string) (model StepModel, err error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return model, err
-	}
-	if err = json.Unmarshal(data, &model); err != nil {
-		return model, fmt.Errorf("step model %s: %w", path, err)
-	}
-	if values := []float64{model.Base, model.PrefillToken, model.PrefillPair, model.Decode, model.DecodePair}; !(model.Base > 0) {
-		return model, fmt.Errorf("step model %s: no base time in %v", path, values)
-	}
-	return model, nil
-}
 
 // ReadStepLog reads what a shard's step log holds.
 func ReadStepLog(path string) ([]shard.StepRecord, error) {
@@ -83,7 +47,7 @@ const fitRounds = 10
 // simulated steps follow each other as real ones do. A squared error counts by the step's modelled duration, not by the
 // measured one: then the sum of all durations is kept, whereas steps that were quick by chance would pull the model below
 // the mean. It returns the model and the median and 90th percentile of the relative errors that are left.
-func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 float64, err error) {
+func Fit(name string, records []shard.StepRecord) (model sim.StepModel, median, p90 float64, err error) {
 	if len(records) < 20 {
 		return model, 0, 0, fmt.Errorf("%d steps are too few to fit a model to", len(records))
 	}
@@ -116,26 +80,26 @@ func Fit(name string, records []shard.StepRecord) (model StepModel, median, p90 
 			}
 		}
 		x := solveNonNegative(normal)
-		model = StepModel{Name: name, Base: x[0], PrefillToken: x[1], PrefillPair: x[2], Decode: x[3], DecodePair: x[4]}
+		model = sim.StepModel{Name: name, Base: x[0], PrefillToken: x[1], PrefillPair: x[2], Decode: x[3], DecodePair: x[4]}
 		for i := range records {
-			expected[i] = max(model.Seconds(&records[i]), shortestStep)
+			expected[i] = max(model.Seconds(&records[i].Cost), shortestStep)
 		}
 	}
-	model.stretch(records)
+	stretch(&model, records)
 	errorsLeft := newSample()
 	for i := range records {
-		errorsLeft.add(math.Abs(model.Seconds(&records[i])/seconds(&records[i]) - 1))
+		errorsLeft.add(math.Abs(model.Seconds(&records[i].Cost)/seconds(&records[i]) - 1))
 	}
 	return model, errorsLeft.percentile(50), errorsLeft.percentile(90), nil
 }
 
 // stretch lets the model say the sum of what the records took. Pauses of the machine do not shape it, but their time is
 // lost all the same: on a busy machine the slowest hundredth can be a tenth of it.
-func (m *StepModel) stretch(records []shard.StepRecord) {
+func stretch(m *sim.StepModel, records []shard.StepRecord) {
 	measured, modelled := 0.0, 0.0
 	for i := range records {
 		measured += seconds(&records[i])
-		modelled += m.Seconds(&records[i])
+		modelled += m.Seconds(&records[i].Cost)
 	}
 	factor := measured / max(modelled, shortestStep)
 	for _, duration := range []*float64{&m.Base, &m.PrefillToken, &m.PrefillPair, &m.Decode, &m.DecodePair} {

@@ -20,8 +20,8 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
+	"lockstep/shard/host"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
 	"lockstep/shard/workers"
 )
 
@@ -32,7 +32,8 @@ const (
 	decodeSteps  = 32
 	readBytes    = 1 << 30
 	batch        = 16
-	blockCount   = batch*(context+decodeSteps+16)/model.BlockTokens + 64
+	blockTokens  = 16
+	blockCount   = batch*(context+decodeSteps+16)/blockTokens + 64
 	gigabyte     = 1e9
 	peakInterval = 1 << 22
 )
@@ -93,7 +94,7 @@ func measure(name string, kernels *cpu.Kernels, rounds int) error {
 	return nil
 }
 
-func report(name string, source *weights.Model, all []figures) {
+func report(name string, source *model.Model, all []figures) {
 	median := func(value func(f figures) float64) float64 {
 		var values []float64
 		for _, f := range all {
@@ -117,12 +118,12 @@ func report(name string, source *weights.Model, all []figures) {
 
 // perToken is what a token costs at least: the weights' bytes, and two operations for each weight of a layer (the head is
 // left out: a prefill computes it once).
-func perToken(source *weights.Model) (bytes, flops float64) {
+func perToken(source *model.Model) (bytes, flops float64) {
 	c := source.Config
 	layer := c.Hidden*c.HeadDim*2*(c.Heads+c.KVHeads) + 3*c.Hidden*c.Intermediate
-	bytes = float64(source.WeightBytes)
-	if !c.TiedHead {
-		bytes -= float64(source.Encoding("model.embed_tokens.weight").RowBytes(c.Hidden) * c.Vocabulary)
+	bytes = float64(source.Files.WeightBytes)
+	if source.Files.Has("lm_head.weight") { // then the embedding is looked up only
+		bytes -= float64(source.Files.Encoding(c.Embedding).RowBytes(c.Hidden) * c.Vocabulary)
 	}
 	return bytes, 2 * float64(layer) * float64(c.Layers)
 }
@@ -190,7 +191,7 @@ type group struct {
 	memory   *os.File
 }
 
-func newGroup(source *weights.Model, ranks, threads int, kernels *cpu.Kernels) (*group, error) {
+func newGroup(source *model.Model, ranks, threads int, kernels *cpu.Kernels) (*group, error) {
 	memory, err := collective.NewMemory("speed")
 	if err != nil {
 		return nil, err
@@ -206,18 +207,24 @@ func newGroup(source *weights.Model, ranks, threads int, kernels *cpu.Kernels) (
 			}
 			team := workers.New(threads, cpus)
 			defer team.Close()
-			m, err := model.Load(source, rank, ranks, team, kernels, func(float64) {})
+			part, err := source.Part(rank, ranks)
+			var b *host.Backend
 			if err == nil {
-				defer m.Close()
+				b, err = host.Load(part, team, kernels, func(float64) {})
+			}
+			if err == nil {
+				defer b.Close()
+				reduce, gather := b.ExchangeFloats(prefill)
+				sizes := collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64}
 				var shared *collective.Group
-				if shared, err = collective.Open(memory, rank, m.Sizes(prefill, 64)); err == nil {
+				if shared, err = collective.Open(memory, rank, sizes); err == nil {
 					defer shared.Close()
-					err = m.Attach(shared, blockCount, prefill)
+					err = b.Attach(shared, blockCount, prefill)
 				}
 			}
 			g.done <- err
 			for chunks := range steps {
-				g.done <- m.Forward(chunks, func([]float32, int) {})
+				g.done <- b.Forward(chunks, func(model.Scores) {})
 			}
 		})
 	}
@@ -266,8 +273,8 @@ func (g *group) tokens(count, seed int) []int32 {
 
 func blocks(sequence, tokens int) []int32 {
 	var out []int32
-	for i := range (tokens + model.BlockTokens - 1) / model.BlockTokens {
-		out = append(out, int32(sequence*((tokens+model.BlockTokens-1)/model.BlockTokens)+i))
+	for i := range (tokens + blockTokens - 1) / blockTokens {
+		out = append(out, int32(sequence*((tokens+blockTokens-1)/blockTokens)+i))
 	}
 	return out
 }

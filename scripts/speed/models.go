@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"lockstep/shard/weights"
+	"lockstep/shard/model"
 )
 
 // shape is a config.json of the models that are made up.
@@ -33,13 +33,13 @@ var shapes = map[string]shape{
 	"llama-1b":     {"llama", 2048, 8192, 16, 32, 8, 64, 128256, 1e-5, 8192, true, 5e5},
 }
 
-func openModel(name string) (source *weights.Model, cleanup func(), err error) {
+func openModel(name string) (source *model.Model, cleanup func(), err error) {
 	if name == "smollm2-q4_1" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
 			return nil, nil, err
 		}
-		source, err = weights.Open(filepath.Join(cache, "lockstep", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+		source, err = model.Open(filepath.Join(cache, "lockstep", "SmolLM2-135M-Instruct.Q4_1.gguf"))
 		return source, func() {}, err
 	}
 	s, ok := shapes[name]
@@ -52,7 +52,7 @@ func openModel(name string) (source *weights.Model, cleanup func(), err error) {
 	}
 	cleanup = func() { os.RemoveAll(dir) }
 	if err = s.write(dir); err == nil {
-		source, err = weights.Open(dir)
+		source, err = model.Open(dir)
 	}
 	if err != nil {
 		cleanup()

@@ -1,45 +1,25 @@
 package model_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
-	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
-	"lockstep/shard/workers"
+	"lockstep/shard/model/modeltest"
 )
 
-// load loads a whole model on one rank.
-func load(t *testing.T, dir fstest.MapFS) (*model.Model, error) {
+// part is the whole of a model on one rank.
+func part(t *testing.T, dir fstest.MapFS) (*model.Part, error) {
 	t.Helper()
-	source, err := weights.OpenFS(dir)
+	m, err := model.OpenFS(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(source.Close)
-	m, err := loadSource(source)
-	if m != nil {
-		t.Cleanup(m.Close)
-	}
-	return m, err
-}
-
-func loadSource(source *weights.Model) (*model.Model, error) {
-	team := workers.New(1, nil)
-	defer team.Close()
-	return model.Load(source, 0, 1, team, cpu.Best(), func(float64) {})
-}
-
-// replace changes every file of a directory. Both texts must be equally long where they stand in a safetensors header.
-func replace(dir fstest.MapFS, old, new string) {
-	for name, file := range dir {
-		dir[name] = &fstest.MapFile{Data: bytes.ReplaceAll(file.Data, []byte(old), []byte(new))}
-	}
+	t.Cleanup(m.Close)
+	return m.Part(0, 1)
 }
 
 // A tensor that the model must have is never taken for one that it does without.
@@ -51,16 +31,16 @@ func TestMissingTensorsAreNamed(t *testing.T) {
 		{"llama_headdim_bias_sharded", "layers.0.self_attn.o_proj.bias", "layers.0.self_attn.o_proj.bxxs", "layers.0.self_attn.o_proj.bias is missing"},
 		{"qwen3_5q1kv", "self_attn.q_norm", "self_attn.x_norm", "layers.0.self_attn.q_norm.weight is missing"},
 	} {
-		_, dir := fixture(t, c.model)
-		replace(dir, c.old, c.new)
-		if _, err := load(t, dir); err == nil || !strings.Contains(err.Error(), c.want) {
+		dir := modeltest.Files(t, c.model)
+		modeltest.Replace(dir, c.old, c.new)
+		if _, err := part(t, dir); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s without %s: got error %v, want one with %q", c.model, c.old, err, c.want)
 		}
 	}
-	_, dir := fixture(t, "llama_gqa_9q3kv")
-	replace(dir, `"tie_word_embeddings": false`, `"xie_word_embeddings": false`) // the architecture's default is false
-	replace(dir, "lm_head.weight", "xx_head.weight")
-	if _, err := load(t, dir); err == nil || !strings.Contains(err.Error(), "no head") {
+	dir := modeltest.Files(t, "llama_gqa_9q3kv")
+	modeltest.Replace(dir, `"tie_word_embeddings": false`, `"xie_word_embeddings": false`) // the architecture's default is false
+	modeltest.Replace(dir, "lm_head.weight", "xx_head.weight")
+	if _, err := part(t, dir); err == nil || !strings.Contains(err.Error(), "no head") {
 		t.Errorf("got error %v", err)
 	}
 }
@@ -68,7 +48,7 @@ func TestMissingTensorsAreNamed(t *testing.T) {
 // Tensors that the model does not compute with do not keep it from being served, and are listed, but those that say nothing
 // new.
 func TestUnusedTensorsAreListed(t *testing.T) {
-	_, dir := fixture(t, "llama_tied_1kv_f32")
+	dir := modeltest.Files(t, "llama_tied_1kv_f32")
 	name := "model.safetensors"
 	data := dir[name].Data
 	extra := `{"lm_head.weight":{"dtype":"F32","shape":[1,0],"data_offsets":[0,0]},` + // tied
@@ -78,11 +58,11 @@ func TestUnusedTensorsAreListed(t *testing.T) {
 	header := append([]byte(padded), data[9:]...)
 	size := binary.LittleEndian.Uint64(data) + uint64(len(padded)) - 1
 	dir[name] = &fstest.MapFile{Data: append(binary.LittleEndian.AppendUint64(nil, size), header...)}
-	m, err := load(t, dir)
+	m, err := part(t, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := m.Unused(), []string{"model.conv", "model.layers.0.table"}; !slices.Equal(got, want) {
+	if got, want := m.Unused, []string{"model.conv", "model.layers.0.table"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

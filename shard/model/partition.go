@@ -6,19 +6,24 @@ import (
 	"lockstep/shard/weights"
 )
 
-// span is a half-open range.
-type span struct{ from, to int }
+// Span is a half-open range.
+type Span struct{ From, To int }
 
-func (s span) size() int { return s.to - s.from }
+func (s Span) Size() int { return s.To - s.From }
+
+func (s Span) times(n int) Span { return Span{s.From * n, s.To * n} }
+
+// MarshalJSON writes [from, to].
+func (s Span) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "[%d,%d]", s.From, s.To), nil }
 
 // Partition says which part of a model one rank holds. Query heads and columns that do not divide evenly are shared out
 // unevenly; a KV head that serves query heads of two ranks lies on both.
 type Partition struct {
 	Rank, Ranks int
-	heads       span // query heads
-	kvHeads     span
-	columns     span // of the MLP's intermediate size
-	vocabulary  span // rows of the head
+	Heads       Span // query heads
+	KVHeads     Span
+	Columns     Span // of the MLP's intermediate size
+	Vocabulary  Span // rows of the head
 }
 
 // maxChunks is how many chunks the summed dimension of a row-parallel matrix has at most: up to so many shards give equal
@@ -26,37 +31,37 @@ type Partition struct {
 const maxChunks = 8
 
 // Split shares a model over ranks. columnUnit is the number of MLP columns that stay together (a quantisation block).
-func Split(c weights.Config, rank, ranks, columnUnit int) (Partition, error) {
+func Split(c *Config, rank, ranks, columnUnit int) (Partition, error) {
 	if ranks > c.Heads || ranks > c.Intermediate/columnUnit || ranks > c.Vocabulary {
 		return Partition{}, fmt.Errorf("%d shards are too many for %d query heads and %d MLP columns in units of %d: lower --num-shard", ranks, c.Heads, c.Intermediate, columnUnit)
 	}
 	p := Partition{Rank: rank, Ranks: ranks}
 	group := c.Heads / c.KVHeads
 	if ranks <= c.KVHeads {
-		p.kvHeads = share(c.KVHeads, rank, ranks)
-		p.heads = span{p.kvHeads.from * group, p.kvHeads.to * group}
+		p.KVHeads = share(c.KVHeads, rank, ranks)
+		p.Heads = Span{p.KVHeads.From * group, p.KVHeads.To * group}
 	} else {
-		p.heads = share(c.Heads, rank, ranks)
-		p.kvHeads = span{p.heads.from / group, (p.heads.to + group - 1) / group}
+		p.Heads = share(c.Heads, rank, ranks)
+		p.KVHeads = Span{p.Heads.From / group, (p.Heads.To + group - 1) / group}
 	}
 	units := share(c.Intermediate/columnUnit, rank, ranks)
-	p.columns = span{units.from * columnUnit, units.to * columnUnit}
+	p.Columns = Span{units.From * columnUnit, units.To * columnUnit}
 	if rank == ranks-1 {
-		p.columns.to = c.Intermediate
+		p.Columns.To = c.Intermediate
 	}
-	p.vocabulary = share(c.Vocabulary, rank, ranks)
+	p.Vocabulary = share(c.Vocabulary, rank, ranks)
 	return p, nil
 }
 
 // share gives rank its part of count things; the first ranks get one more where it does not divide.
-func share(count, rank, ranks int) span {
+func share(count, rank, ranks int) Span {
 	each, more := count/ranks, count%ranks
 	from := rank*each + min(rank, more)
 	to := from + each
 	if rank < more {
 		to++
 	}
-	return span{from, to}
+	return Span{from, to}
 }
 
 // chunkUnit is what a chunk of the summed dimension must be a multiple of.
@@ -84,12 +89,12 @@ func chunkCount(columns, units int, e weights.Encoding) int {
 }
 
 // localChunks is the number of chunks of the part `local`: whole chunks if it holds a power of two of them, else one.
-func localChunks(local span, columns, chunks int) int {
+func localChunks(local Span, columns, chunks int) int {
 	size := columns / chunks
-	if columns%chunks != 0 || local.from%size != 0 || local.to%size != 0 {
+	if columns%chunks != 0 || local.From%size != 0 || local.To%size != 0 {
 		return 1
 	}
-	count := local.size() / size
+	count := local.Size() / size
 	if count&(count-1) != 0 {
 		return 1
 	}
@@ -97,7 +102,7 @@ func localChunks(local span, columns, chunks int) int {
 }
 
 // widened is the smallest range around s that cuts no quantisation block.
-func widened(s span, e weights.Encoding) span {
+func widened(s Span, e weights.Encoding) Span {
 	unit := e.BlockColumns()
-	return span{s.from / unit * unit, (s.to + unit - 1) / unit * unit}
+	return Span{s.From / unit * unit, (s.To + unit - 1) / unit * unit}
 }

@@ -1,24 +1,21 @@
 package model
 
-import (
-	"math"
+import "math"
 
-	"lockstep/shard/weights"
-)
-
-// rotary computes the rotations of positions (RoFormer, https://arxiv.org/abs/2104.09864, and its extensions to longer
+// Rotation computes the rotations of positions (RoFormer, https://arxiv.org/abs/2104.09864, and its extensions to longer
 // contexts). Frequencies and angles are rounded to float32 as the reference does.
-type rotary struct {
-	weights.Rope
+type Rotation struct {
+	Rope
 	headDim      int
 	maxPositions int
 	frequencies  []float32
 	scale        float64 // of cos and sin (YaRN)
 }
 
-func newRotary(c weights.Config) *rotary {
-	r := &rotary{Rope: c.Rope, headDim: c.HeadDim, maxPositions: c.MaxPositions, scale: 1}
-	base := r.powers(c.Rope.Theta)
+// NewRotation returns the rotation of heads of headDim dimensions by a model that was trained with maxPositions.
+func NewRotation(rope Rope, headDim, maxPositions int) *Rotation {
+	r := &Rotation{Rope: rope, headDim: headDim, maxPositions: maxPositions, scale: 1}
+	base := r.powers(rope.Theta)
 	switch r.Type {
 	case "linear":
 		for i := range base {
@@ -37,7 +34,7 @@ func newRotary(c weights.Config) *rotary {
 }
 
 // powers returns theta^(-2i/d), rounded to float32.
-func (r *rotary) powers(theta float64) []float64 {
+func (r *Rotation) powers(theta float64) []float64 {
 	out := make([]float64, r.headDim/2)
 	for i := range out {
 		out[i] = float64(float32(1 / math.Pow(theta, float64(2*i)/float64(r.headDim))))
@@ -54,7 +51,7 @@ func rounded(values []float64) []float32 {
 }
 
 // llama3 slows the low frequencies down by Factor and blends between (Llama 3.1's rope scaling).
-func (r *rotary) llama3(frequencies []float64) {
+func (r *Rotation) llama3(frequencies []float64) {
 	original := float64(r.OriginalMaxPositions)
 	for i, f := range frequencies {
 		wavelength := 2 * math.Pi / f
@@ -69,7 +66,7 @@ func (r *rotary) llama3(frequencies []float64) {
 }
 
 // yarn blends by the number of rotations within the original context (YaRN, https://arxiv.org/abs/2309.00071, 3.2).
-func (r *rotary) yarn(frequencies []float64) {
+func (r *Rotation) yarn(frequencies []float64) {
 	fast, slow := r.BetaFast, r.BetaSlow
 	if fast == 0 {
 		fast = 32
@@ -97,10 +94,10 @@ func (r *rotary) yarn(frequencies []float64) {
 	}
 }
 
-// fill writes the cosines and sines of a position. promptTokens matters to "dynamic" only: a sequence within the trained
+// Fill writes the cosines and sines of a position. promptTokens matters to "dynamic" only: a sequence within the trained
 // positions turns as trained; beyond, frequencies follow the length that the sequence had when this position was computed
 // first, which is the prompt's for its tokens. So they depend on the request alone, not on how it was cut into steps.
-func (r *rotary) fill(cos, sin []float32, position, promptTokens int) {
+func (r *Rotation) Fill(cos, sin []float32, position, promptTokens int) {
 	frequencies := r.frequencies
 	if length := max(position+1, promptTokens); r.Type == "dynamic" && length > r.maxPositions {
 		dim := float64(r.headDim)

@@ -18,7 +18,7 @@ const watermarkPrime = 15485863
 func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (scores []float32, best int, highest float32) {
 	if !changesScores(p) {
 		best, highest = argmax(logits)
-		if math.Abs(float64(highest)) < math.MaxFloat32 {
+		if finite(highest) {
 			return logits, best, highest
 		}
 	}
@@ -38,6 +38,9 @@ func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (sc
 	best, highest = argmax(s.scores)
 	return s.scores, best, highest
 }
+
+// finite reports whether a row whose highest score this is needs no repair.
+func finite(highest float32) bool { return math.Abs(float64(highest)) < math.MaxFloat32 }
 
 func changesScores(p *protocol.Sampling) bool {
 	return p.WatermarkDelta > 0 || scales(p.RepetitionPenalty) || p.FrequencyPenalty != 0 || p.RelativeFrequencyPenalty != 0 ||

@@ -60,6 +60,19 @@ func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top 
 	return chosen.id, logprobOf(chosen.score, highest, logTotal), ranking.finish(highest, logTotal)
 }
 
+// Plain reports whether Choose takes the likeliest token of the logits as they are: then Best gives the same.
+func Plain(p *protocol.Sampling) bool { return !p.Sample && !changesScores(p) }
+
+// Best returns the likeliest token (the lowest id of several) and its log-probability as Choose does without any parameter.
+func Best(logits []float32) (token int32, logprob float32) {
+	best, highest := argmax(logits)
+	if !finite(highest) {
+		token, logprob, _ = (&Sampler{}).Choose(logits, Context{Tokens: []int32{0}, Prompt: 1}, &protocol.Sampling{}, 0, nil)
+		return token, logprob
+	}
+	return int32(best), logprobOf(highest, highest, logSum(logits, highest))
+}
+
 // draw returns the candidate at which the running sum of probabilities passes target, which is below their total.
 func (s *Sampler) draw(target float64) candidate {
 	sum, chosen := 0.0, s.candidates[0]

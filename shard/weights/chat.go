@@ -77,12 +77,12 @@ func defaultTemplate(data json.RawMessage) (string, error) {
 }
 
 // chatOfGGUF is the same for a GGUF file's metadata.
-func chatOfGGUF(meta *ggufMeta) protocol.ChatSource {
-	chat := protocol.ChatSource{Template: meta.text("tokenizer.chat_template"), SpecialTokens: map[string]string{}}
-	tokens := meta.texts("tokenizer.ggml.tokens")
+func chatOfGGUF(meta *Metadata) protocol.ChatSource {
+	chat := protocol.ChatSource{Template: meta.Text("tokenizer.chat_template"), SpecialTokens: map[string]string{}}
+	tokens := meta.Texts("tokenizer.ggml.tokens")
 	for name, key := range map[string]string{"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "sep_token": "seperator",
 		"pad_token": "padding", "cls_token": "cls", "mask_token": "mask"} { // "seperator" is how the specification spells it
-		if id := meta.id("tokenizer.ggml." + key + "_token_id"); id >= 0 && int(id) < len(tokens) {
+		if id := meta.ID("tokenizer.ggml." + key + "_token_id"); id >= 0 && int(id) < len(tokens) {
 			chat.SpecialTokens[name] = tokens[id]
 		}
 	}

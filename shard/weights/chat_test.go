@@ -7,11 +7,12 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/shard/weights"
+	"lockstep/shard/weights/weightstest"
 )
 
 // Where a directory may have its chat template and special tokens, and which of several counts.
 func TestChatOfDirectory(t *testing.T) {
-	model := safetensors(`{"model.embed_tokens.weight":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}`, 48)
+	model := weightstest.Safetensors(`{"model.embed_tokens.weight":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}`, 48)
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  protocol.ChatSource
@@ -35,7 +36,7 @@ func TestChatOfDirectory(t *testing.T) {
 		for name, content := range c.files {
 			files[name] = []byte(content)
 		}
-		m, err := weights.OpenFS(directory(config, files))
+		m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, files))
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: error %v, want %q", name, err, c.err)

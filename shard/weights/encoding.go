@@ -89,19 +89,19 @@ func (e Encoding) Decode(values []float32, row []byte) {
 	encodings[e].decode(values, row)
 }
 
-// Convert returns a row, or a part of one, in the form: the row itself where they are the same, else in dst, which is used
-// if it is large enough.
-func (e Encoding) Convert(dst, row []byte) []byte {
+// Convert returns a row, or a part of one, in the form: the row itself where they are the same, else in *buffer, which
+// grows as needed.
+func (e Encoding) Convert(buffer *[]byte, row []byte) []byte {
 	d := &encodings[e]
 	if d.convert == nil {
 		return row
 	}
-	out := formBytes[d.form].bytes * d.blockColumns / formBytes[d.form].columns
-	dst = append(dst[:0], make([]byte, len(row)/d.blockBytes*out)...)
-	for at := dst; len(row) > 0; at, row = at[out:], row[d.blockBytes:] {
-		d.convert(at[:out], row[:d.blockBytes])
+	blocks, size := len(row)/d.blockBytes, formBytes[d.form].bytes*d.blockColumns/formBytes[d.form].columns
+	*buffer = append((*buffer)[:0], make([]byte, blocks*size)...)
+	for i := range blocks {
+		d.convert((*buffer)[i*size:][:size], row[i*d.blockBytes:][:d.blockBytes])
 	}
-	return dst
+	return *buffer
 }
 
 func decodeF32(values []float32, blocks []byte) {

@@ -50,27 +50,70 @@ func endsSpelled(tokens map[string]int32) (ids []int32) {
 	return ids
 }
 
-// addEndsSpelled takes the turnEnds among tokens.
-func (m *Model) addEndsSpelled(v *vocabulary, tokens map[string]int32) {
-	for _, id := range endsSpelled(tokens) {
-		if !v.special[id] {
-			m.doubt("token %d %s is not marked as special; it is taken as the end of a turn for its spelling", id, v.content(id))
+// endSources is what the files say of the ends of a sequence, as they say it.
+type endSources struct {
+	tokens *vocabulary
+	// spelled are the tokens among which turnEnds count.
+	spelled map[string]int32
+	named   []namedEnds
+	doubts  []string
+}
+
+// namedEnds are what one source says: ids, and in words what it names and cannot be one.
+type namedEnds struct {
+	source string
+	ids    []int32
+	doubts []string
+}
+
+// Ends returns the tokens that end a sequence of a model of so large a vocabulary: the union of what its files say. What
+// cannot be taken as it is said goes to Doubts.
+func (f *Files) Ends(vocabulary int) (ends []End) {
+	v := f.ends.tokens
+	add := func(source string, ids ...int32) {
+		for _, id := range ids {
+			if id < 0 || int(id) >= vocabulary {
+				f.doubt("%s: token %d is to end a sequence, and the model has the tokens 0 to %d only", source, id, vocabulary-1)
+				continue
+			}
+			at := slices.IndexFunc(ends, func(end End) bool { return end.ID == id })
+			if at < 0 {
+				at = len(ends)
+				ends = append(ends, End{ID: id, Content: v.content(id)})
+			}
+			ends[at].Sources = append(ends[at].Sources, source)
 		}
-		m.addEnds(v, "its spelling", id)
 	}
+	for _, doubt := range f.ends.doubts {
+		f.doubt("%s", doubt)
+	}
+	for _, named := range f.ends.named {
+		for _, doubt := range named.doubts {
+			f.doubt("%s", doubt)
+		}
+		add(named.source, named.ids...)
+	}
+	for _, id := range endsSpelled(f.ends.spelled) {
+		if !v.special[id] {
+			f.doubt("token %d %s is not marked as special; it is taken as the end of a turn for its spelling", id, v.content(id))
+		}
+		add("its spelling", id)
+	}
+	f.doubtTokensBeyond(vocabulary)
+	return ends
 }
 
 // doubtTokensBeyond notes the tokens that the model has no rows for.
-func (m *Model) doubtTokensBeyond(v *vocabulary) {
+func (f *Files) doubtTokensBeyond(vocabulary int) {
 	count, first := 0, int32(math.MaxInt32)
-	for _, id := range v.all {
-		if id < 0 || int(id) >= m.Config.Vocabulary {
+	for _, id := range f.ends.tokens.all {
+		if id < 0 || int(id) >= vocabulary {
 			count, first = count+1, min(first, id)
 		}
 	}
 	if count > 0 {
-		m.doubt("%d tokens of the tokenizer are beyond the model's vocabulary of %d, the first is %d %s: prompts that have them are refused; see whether both are of one model",
-			count, m.Config.Vocabulary, first, v.content(first))
+		f.doubt("%d tokens of the tokenizer are beyond the model's vocabulary of %d, the first is %d %s: prompts that have them are refused; see whether both are of one model",
+			count, vocabulary, first, f.ends.tokens.content(first))
 	}
 }
 
@@ -94,71 +137,56 @@ func (v *vocabulary) content(id int32) string {
 const maxDoubts = 20
 
 // doubt notes what the files say and is not taken as they say it. What exceeds maxDoubts is left out.
-func (m *Model) doubt(format string, args ...any) {
-	if len(m.Doubts) == maxDoubts {
+func (f *Files) doubt(format string, args ...any) {
+	if len(f.Doubts) == maxDoubts {
 		return
 	}
-	m.Doubts = append(m.Doubts, fmt.Sprintf(format, args...))
+	f.Doubts = append(f.Doubts, fmt.Sprintf(format, args...))
 }
 
-// addEnds takes what one source says. Ids that the model cannot produce are left out.
-func (m *Model) addEnds(v *vocabulary, source string, ids ...int32) {
-	for _, id := range ids {
-		if id < 0 || int(id) >= m.Config.Vocabulary {
-			m.doubt("%s: token %d is to end a sequence, and the model has the tokens 0 to %d only", source, id, m.Config.Vocabulary-1)
-			continue
-		}
-		at := slices.Index(m.Config.EOSTokenIDs, id)
-		if at < 0 {
-			at = len(m.Ends)
-			m.Config.EOSTokenIDs = append(m.Config.EOSTokenIDs, id)
-			m.Ends = append(m.Ends, End{ID: id, Content: v.content(id)})
-		}
-		m.Ends[at].Sources = append(m.Ends[at].Sources, source)
-	}
-}
-
-// findEnds unites what the files of a directory in Hugging Face format say; eos is config.json's eos_token_id.
-func (m *Model) findEnds(dir fs.FS, eos json.RawMessage) error {
-	v, err := hfVocabulary(m.Tokenizer.HuggingFace)
+// endsOfDirectory reads what the files of a directory in Hugging Face format say; eos is config.json's eos_token_id.
+func endsOfDirectory(dir fs.FS, tokenizer []byte, eos json.RawMessage, special map[string]string) (s endSources, err error) {
+	v, err := hfVocabulary(tokenizer)
 	if err != nil {
-		return err
+		return s, err
 	}
+	s.tokens, s.spelled = v, v.added
 	var generation struct {
 		EOS json.RawMessage `json:"eos_token_id"`
 	}
 	if _, err := readJSON(dir, "generation_config.json", &generation); err != nil {
-		return err
+		return s, err
 	}
 	var config struct {
 		Decoder json.RawMessage `json:"added_tokens_decoder"`
 	}
 	if _, err := readJSON(dir, "tokenizer_config.json", &config); err != nil {
-		return err
+		return s, err
 	}
 	if !v.addDecoder(config.Decoder) {
-		m.doubt("tokenizer_config.json: added_tokens_decoder is no object of tokens by their ids, and is not read")
+		s.doubts = append(s.doubts, "tokenizer_config.json: added_tokens_decoder is no object of tokens by their ids, and is not read")
 	}
 	for _, source := range []struct {
 		name string
 		eos  json.RawMessage
 	}{{"config.json", eos}, {"generation_config.json", generation.EOS}} {
 		ids, unread := v.ids(source.eos)
+		named := namedEnds{source: source.name, ids: ids}
 		for _, what := range unread {
-			m.doubt("%s: eos_token_id is or contains %s, which names no token", source.name, what)
+			named.doubts = append(named.doubts, fmt.Sprintf("%s: eos_token_id is or contains %s, which names no token", source.name, what))
 		}
-		m.addEnds(v, source.name, ids...)
+		s.named = append(s.named, named)
 	}
-	if content := m.Chat.SpecialTokens["eos_token"]; content != "" {
+	if content := special["eos_token"]; content != "" {
+		named := namedEnds{source: "eos_token of the tokenizer"}
 		if id, ok := v.all[content]; ok {
-			m.addEnds(v, "eos_token of the tokenizer", id)
+			named.ids = []int32{id}
 		} else {
-			m.doubt("eos_token of the tokenizer is %q, which is no token of its vocabulary", content)
+			named.doubts = []string{fmt.Sprintf("eos_token of the tokenizer is %q, which is no token of its vocabulary", content)}
 		}
+		s.named = append(s.named, named)
 	}
-	m.addEndsSpelled(v, v.added)
-	m.doubtTokensBeyond(v)
-	return nil
+	return s, nil
 }
 
 // addedToken is a token as tokenizer.json and tokenizer_config.json describe it.
@@ -264,26 +292,25 @@ const (
 	control = 3 // special tokens
 )
 
-// findEndsGGUF unites what a GGUF file's metadata say.
-func (m *Model) findEndsGGUF(meta *ggufMeta) {
-	tokens := meta.texts("tokenizer.ggml.tokens")
+// endsOfGGUF reads what a GGUF file's metadata say.
+func endsOfGGUF(meta *Metadata) endSources {
+	tokens := meta.Texts("tokenizer.ggml.tokens")
 	v := &vocabulary{special: map[int32]bool{}, all: make(map[string]int32, len(tokens))}
-	types := meta.numbers("tokenizer.ggml.token_type")
+	types := meta.Numbers("tokenizer.ggml.token_type")
 	for id, content := range tokens {
 		v.all[content] = int32(id)
 		if id < len(types) && types[id] == control {
 			v.special[int32(id)] = true
 		}
 	}
+	s := endSources{tokens: v, spelled: v.all}
 	for _, name := range []string{"eos", "eot", "eom"} {
 		key := "tokenizer.ggml." + name + "_token_id"
-		if id := meta.id(key); id >= 0 {
-			m.addEnds(v, key, id)
+		if id := meta.ID(key); id >= 0 {
+			s.named = append(s.named, namedEnds{source: key, ids: []int32{id}})
 		}
 	}
-	m.addEndsSpelled(v, v.all)
-	m.doubtTokensBeyond(v)
-	markControl(m.Tokenizer.GGUF, endsSpelled(v.all))
+	return s
 }
 
 // markControl has tokens cut out of texts and left out of answers, as llama.cpp does whatever a file says of them: chat

@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/shard/model"
 	"lockstep/shard/weights"
+	"lockstep/shard/weights/weightstest"
 )
 
 // tokenizerOf writes a tokenizer.json whose special tokens have the ids from 4 on; ids 0 to 3 are plain tokens a to d.
@@ -17,9 +19,16 @@ func tokenizerOf(special ...string) []byte {
 	return []byte(`{"added_tokens":[` + strings.Join(added, ",") + `],"model":{"vocab":{"a":0,"b":1,"c":2,"d":3}}}`)
 }
 
+func ids(ends []weights.End) (ids []int32) {
+	for _, end := range ends {
+		ids = append(ids, end.ID)
+	}
+	return ids
+}
+
 // Which tokens end a sequence is the union of all that the files say.
 func TestEndsOfDirectory(t *testing.T) {
-	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	good := weightstest.OneTensor("a")
 	chatML := tokenizerOf("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 	unspecial := []byte(`{"added_tokens":[{"id":4,"content":"<|im_end|>","special":false}],"model":{"vocab":{"<|eot_id|>":3}}}`)
 	doubts := map[string]string{
@@ -69,20 +78,21 @@ func TestEndsOfDirectory(t *testing.T) {
 				files[file] = []byte(content)
 			}
 		}
-		m, err := weights.OpenFS(directory(strings.Replace(config, `"vocab_size":3`, `"vocab_size":9,"eos_token_id":`+c.eos, 1), files))
+		m, err := weights.OpenFS(weightstest.Directory(strings.Replace(weightstest.Config, `"vocab_size":3`, `"vocab_size":9,"eos_token_id":`+c.eos, 1), files))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if !slices.Equal(m.Config.EOSTokenIDs, c.want) || len(m.Ends) != len(c.want) {
-			t.Errorf("%s: got %v, %v, want %v", name, m.Config.EOSTokenIDs, m.Ends, c.want)
+		ends := m.Ends(9)
+		if got := ids(ends); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, ends, c.want)
 		}
 		if got, want := strings.Join(m.Doubts, "\n"), doubts[name]; got != want {
 			t.Errorf("%s: got doubts\n%s\nwant\n%s", name, got, want)
 		}
 		if name == "tokenizer knows better" {
-			if got, want := m.Ends[1].String(), "6 <|im_end|> (eos_token of the tokenizer, its spelling)"; got != want || m.Ends[0].String() != "0 a (config.json, generation_config.json)" {
-				t.Errorf("got %v, want the second to be %q", m.Ends, want)
+			if got, want := ends[1].String(), "6 <|im_end|> (eos_token of the tokenizer, its spelling)"; got != want || ends[0].String() != "0 a (config.json, generation_config.json)" {
+				t.Errorf("got %v, want the second to be %q", ends, want)
 			}
 		}
 	}
@@ -90,7 +100,7 @@ func TestEndsOfDirectory(t *testing.T) {
 
 func TestEndsOfGGUF(t *testing.T) {
 	tokens := []string{"a", "</s>", "<|im_end|>", "<|eom_id|>", "<|endoftext|>", "<|eot_id|>", "<|end|>"}
-	meta := ggufMeta{"tokenizer.ggml.tokens": tokens, "llama.vocab_size": uint32(7), "tokenizer.ggml.eos_token_id": uint32(1),
+	meta := weightstest.Metadata{"tokenizer.ggml.tokens": tokens, "llama.vocab_size": uint32(7), "tokenizer.ggml.eos_token_id": uint32(1),
 		"tokenizer.ggml.eot_token_id": uint32(5), "tokenizer.ggml.eom_token_id": uint32(1 << 31)}
 	for _, c := range []struct {
 		types, want []int32 // types nil: none
@@ -103,12 +113,13 @@ func TestEndsOfGGUF(t *testing.T) {
 		if delete(meta, "tokenizer.ggml.token_type"); c.types != nil {
 			meta["tokenizer.ggml.token_type"] = c.types
 		}
-		m, err := openGGUF(t, ggufOf(meta, "token_embd.weight"))
+		m, err := openGGUF(t, weightstest.TinyGGUF(meta, "token_embd.weight"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(m.Config.EOSTokenIDs, c.want) || len(m.Doubts) != c.doubts {
-			t.Errorf("%v: got %v, want %v; doubts %q", c.types, m.Ends, c.want, m.Doubts)
+		ends := m.Ends(7)
+		if got := ids(ends); !slices.Equal(got, c.want) || len(m.Doubts) != c.doubts {
+			t.Errorf("%v: got %v, want %v; doubts %q", c.types, ends, c.want, m.Doubts)
 		}
 		types := m.Tokenizer.GGUF.TokenTypes
 		for _, id := range []int{2, 3, 5, 6} { // llama.cpp cuts them out of texts whatever their type
@@ -124,19 +135,24 @@ func TestEndsOfGGUF(t *testing.T) {
 
 // What Python's json module writes is read, and what is not read may be anything.
 func TestConfigAsPythonWritesIt(t *testing.T) {
-	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	good := weightstest.OneTensor("a")
 	text := "\ufeff" + strings.NewReplacer(`"max_position_embeddings":16`, `"max_position_embeddings":512.0`, `"vocab_size":3`,
-		`"vocab_size":3.000,"router_loss":NaN,"bounds":[-Infinity,Infinity],"note":"NaN 1.0 \" Infinity","initializer_range":1.05`).Replace(config)
-	m, err := weights.OpenFS(directory(text, map[string][]byte{"model.safetensors": good, "generation_config.json": []byte(`{"temperature":NaN,"eos_token_id":2.0}`)}))
+		`"vocab_size":3.000,"router_loss":NaN,"bounds":[-Infinity,Infinity],"note":"NaN 1.0 \" Infinity","initializer_range":1.05`).Replace(weightstest.Config)
+	m, err := weights.OpenFS(weightstest.Directory(text, map[string][]byte{"model.safetensors": good, "generation_config.json": []byte(`{"temperature":NaN,"eos_token_id":2.0}`)}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Config.MaxPositions != 512 || m.Config.Vocabulary != 3 || !slices.Equal(m.Config.EOSTokenIDs, []int32{2}) {
-		t.Errorf("got %+v", m.Config)
+	var got struct {
+		MaxPositions int `json:"max_position_embeddings"`
+		Vocabulary   int `json:"vocab_size"`
 	}
-	for change, want := range map[string]string{`"max_position_embeddings":512.5`: "config.json: max_position_embeddings is a JSON number 512.5, and a whole number", `"max_position_embeddings":NaN`: "maximum position is 0",
-		`"max_position_embeddings":"16"`: "config.json: max_position_embeddings is a JSON string", `"max_position_embeddings":16,,`: "config.json: invalid character"} {
-		_, err := weights.OpenFS(directory(strings.Replace(config, `"max_position_embeddings":16`, change, 1), map[string][]byte{"model.safetensors": good}))
+	if err := m.Config(&got); err != nil || got.MaxPositions != 512 || got.Vocabulary != 3 || !slices.Equal(ids(m.Ends(3)), []int32{2}) {
+		t.Errorf("got %+v, %v, %v", got, m.Ends(3), err)
+	}
+	for change, want := range map[string]string{`"max_position_embeddings":512.5`: "config.json: max_position_embeddings is a JSON number 512.5, and a whole number",
+		`"max_position_embeddings":NaN`: "config.json: maximum position is 0", `"max_position_embeddings":"16"`: "config.json: max_position_embeddings is a JSON string",
+		`"max_position_embeddings":16,,`: "config.json: invalid character"} {
+		_, err := model.OpenFS(weightstest.Directory(strings.Replace(weightstest.Config, `"max_position_embeddings":16`, change, 1), map[string][]byte{"model.safetensors": good}))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", change, err, want)
 		}
@@ -145,7 +161,7 @@ func TestConfigAsPythonWritesIt(t *testing.T) {
 
 // Whatever JSON file is none, or of another kind, is refused in JSON's words; a byte order mark says nothing.
 func TestJSONThatIsNone(t *testing.T) {
-	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+	good := weightstest.OneTensor("a")
 	utf16 := func(text string) string {
 		encoded := "\xff\xfe"
 		for _, c := range []byte(text) {
@@ -156,13 +172,13 @@ func TestJSONThatIsNone(t *testing.T) {
 	for _, name := range []string{"config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", "chat_template.json"} {
 		for content, want := range map[string]string{`[]`: " is a JSON array, and an object is wanted", `3`: " is a JSON number, and an object is wanted", `"x"`: " is a JSON string, and an object is wanted",
 			utf16("{}"): " is written in UTF-16 or UTF-32, or is no text", "\x00\x00\xfe\xff": " is written in UTF-16", "{": ": unexpected end of JSON input"} {
-			_, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good, name: []byte(content)}))
+			_, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": good, name: []byte(content)}))
 			if err == nil || !strings.Contains(err.Error(), name+want) || strings.Contains(err.Error(), "struct") {
 				t.Errorf("%s is %q: got error %v, want %q", name, content, err, want)
 			}
 		}
-		content := map[bool]string{true: config, false: "{}"}[name == "config.json"]
-		m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good, name: []byte("\ufeff" + content)}))
+		content := map[bool]string{true: weightstest.Config, false: "{}"}[name == "config.json"]
+		m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": good, name: []byte("\ufeff" + content)}))
 		if err != nil {
 			t.Errorf("%s with a byte order mark: got error %v", name, err)
 		} else if source := string(m.Tokenizer.HuggingFace); source != "{}" { // as routers get it
@@ -170,7 +186,7 @@ func TestJSONThatIsNone(t *testing.T) {
 		}
 	}
 	for header, want := range map[string]string{`[]`: "its header is a JSON array, and an object", `{"a":[]}`: "tensor a is a JSON array, and an object", `{"a":{"shape":"x"}}`: "tensor a: shape is a JSON string, and an array"} {
-		_, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": safetensors(header, 0)}))
+		_, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": weightstest.Safetensors(header, 0)}))
 		if err == nil || !strings.Contains(err.Error(), "model.safetensors: "+want) {
 			t.Errorf("%s: got error %v, want %q", header, err, want)
 		}
@@ -179,16 +195,20 @@ func TestJSONThatIsNone(t *testing.T) {
 
 // Tokens that the model has no rows for are told of.
 func TestTokensBeyondTheModel(t *testing.T) {
-	good := safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
-	m, err := weights.OpenFS(directory(config, map[string][]byte{"model.safetensors": good, "tokenizer.json": tokenizerOf("<|x|>", "<|y|>")}))
+	good := weightstest.OneTensor("a")
+	m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": good, "tokenizer.json": tokenizerOf("<|x|>", "<|y|>")}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.Ends(3)
 	const want = "3 tokens of the tokenizer are beyond the model's vocabulary of 3, the first is 3 d: prompts"
 	if len(m.Doubts) != 1 || !strings.HasPrefix(m.Doubts[0], want) {
 		t.Errorf("got %q, want %q", m.Doubts, want)
 	}
-	m, err = openGGUF(t, ggufOf(ggufMeta{"tokenizer.ggml.tokens": []string{"a", "b", "c", "d", "e"}}, "token_embd.weight"))
+	m, err = openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"tokenizer.ggml.tokens": []string{"a", "b", "c", "d", "e"}}, "token_embd.weight"))
+	if err == nil {
+		m.Ends(4)
+	}
 	if err != nil || len(m.Doubts) != 1 || !strings.HasPrefix(m.Doubts[0], "1 tokens of the tokenizer are beyond the model's vocabulary of 4, the first is 4 e") {
 		t.Errorf("got %v, %v", m, err)
 	}

@@ -8,7 +8,7 @@ import (
 
 // ParseGGUF reads a GGUF file that is in memory.
 func ParseGGUF(data []byte) error {
-	return (&Model{}).openGGUF("m.gguf", func(string) ([]byte, error) { return data, nil })
+	return (&Files{}).openGGUF("m.gguf", func(string) ([]byte, error) { return data, nil })
 }
 
 // SplitGGUF cuts a GGUF file as llama.cpp's gguf-split does: part i has the next counts[i] tensors, the first one also
@@ -80,8 +80,8 @@ func TensorCount(data []byte) int {
 }
 
 // Size returns the rows and columns of a tensor, 0 if there is none of this name that can be used.
-func (m *Model) Size(name string) (rows, columns int) {
-	return m.tensors[name].Rows, m.tensors[name].Columns
+func (f *Files) Size(name string) (rows, columns int) {
+	return f.tensors[name].Rows, f.tensors[name].Columns
 }
 
 // GGUFTensors returns the tensors of a GGUF file in encodings that are served, by the file's names for them.

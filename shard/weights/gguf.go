@@ -7,7 +7,6 @@ import (
 	"math"
 	"regexp"
 	"slices"
-	"strings"
 
 	"lockstep/protocol"
 )
@@ -121,7 +120,7 @@ func (r *ggufReader) array(kind uint32, count uint64) any {
 
 // ggufFile is what the header of one file says.
 type ggufFile struct {
-	meta    *ggufMeta
+	meta    *Metadata
 	split   ggufSplit
 	tensors []ggufTensor
 	payload []byte // where the tensors' offsets begin
@@ -148,7 +147,7 @@ func readGGUF(data []byte) (*ggufFile, error) {
 		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 of little-endian files are", version)
 	}
 	tensors, pairs := r.u64(), r.u64()
-	f := &ggufFile{meta: &ggufMeta{values: map[string]any{}}}
+	f := &ggufFile{meta: &Metadata{values: map[string]any{}}}
 	for i := uint64(0); i < pairs && r.err == nil; i++ {
 		key := r.text()
 		if _, twice := f.meta.values[key]; twice {
@@ -172,7 +171,7 @@ func readGGUF(data []byte) (*ggufFile, error) {
 		return nil, r.err
 	}
 	alignment := uint64(32)
-	if n := f.meta.count("general.alignment"); n > 0 {
+	if n := f.meta.Count("general.alignment"); n > 0 {
 		alignment = uint64(n)
 	}
 	start := (uint64(r.at) + alignment - 1) / alignment * alignment
@@ -188,88 +187,28 @@ func readGGUF(data []byte) (*ggufFile, error) {
 }
 
 // fromGGUF takes the model from its parts, of which the first has the metadata.
-func (m *Model) fromGGUF(parts []*ggufFile) error {
+func (f *Files) fromGGUF(parts []*ggufFile) error {
 	meta := parts[0].meta
-	if err := m.ggufConfig(meta); err != nil {
-		return err
+	f.GGUF, f.Architecture = meta, meta.Text("general.architecture")
+	if kind := meta.Text("general.type"); kind != "" && kind != "model" {
+		return fmt.Errorf("this GGUF file holds no model, but (general.type) %q: give the model's own file", kind)
+	} else if meta.err == nil && f.Architecture == "" {
+		return errors.New("its metadata names no architecture (general.architecture): it is a part of a model, or none")
 	}
 	for _, part := range parts {
-		if err := m.ggufTensors(part); err != nil {
+		if err := f.ggufTensors(part); err != nil {
 			return err
 		}
 	}
-	if m.Has("rope_freqs.weight") {
-		divisors, err := m.Vector("rope_freqs.weight", m.Config.HeadDim/2)
-		if err != nil {
-			return err
-		}
-		m.Config.Rope.Divisors = divisors
-		delete(m.tensors, "rope_freqs.weight")
-	}
-	m.Config.TiedHead = !m.Has("lm_head.weight") // all parts are here, so this is how a GGUF model says it
-	m.Tokenizer.GGUF, m.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
-	m.findEndsGGUF(meta)
-	if meta.err != nil {
-		return meta.err
-	}
-	m.DataType = "gguf." + ggufFileTypes[meta.count("general.file_type")]
-	if m.DataType == "gguf." {
-		m.DataType = "gguf.mixed"
-	}
-	return nil
-}
-
-func (m *Model) ggufConfig(meta *ggufMeta) error {
-	architecture := meta.text("general.architecture")
-	switch kind := meta.text("general.type"); {
-	case kind != "" && kind != "model":
-		return fmt.Errorf("this GGUF file holds no model, but (general.type) %q: give the model's own file", kind)
-	case meta.err != nil:
-		return meta.err
-	case architecture == "":
-		return errors.New("its metadata names no architecture (general.architecture): it is a part of a model, or none")
-	case architecture != "llama" && slices.Contains(modelTypes, architecture):
-		return fmt.Errorf("architecture %q is served from safetensors only; from GGUF llama is: give the model's directory in Hugging Face format", architecture)
-	case architecture != "llama":
-		return fmt.Errorf("architecture %q is not served yet; from GGUF llama is, and from safetensors %s", architecture, strings.Join(modelTypes, ", "))
-	}
-	key := func(name string) string { return architecture + "." + name }
-	if n := meta.count(key("expert_count")); n > 0 {
-		return fmt.Errorf("models with experts (%d) are not served yet", n)
-	}
-	c := Config{Architecture: architecture, Hidden: meta.count(key("embedding_length")), Intermediate: meta.count(key("feed_forward_length")),
-		Layers: meta.count(key("block_count")), Heads: meta.count(key("attention.head_count")), KVHeads: meta.count(key("attention.head_count_kv")),
-		HeadDim: meta.count(key("attention.key_length")), MaxPositions: meta.count(key("context_length")), Vocabulary: len(meta.texts("tokenizer.ggml.tokens")),
-		NormEpsilon: float32(meta.number(key("attention.layer_norm_rms_epsilon"), 1e-5))}
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
-	}
-	if c.HeadDim == 0 && c.Heads > 0 {
-		c.HeadDim = c.Hidden / c.Heads
-	}
-	if n := meta.count(key("vocab_size")); n > 0 {
-		c.Vocabulary = n
-	}
-	if n := meta.count(key("rope.dimension_count")); n != 0 && n != c.HeadDim {
-		return fmt.Errorf("rotation of %d of %d dimensions is not served yet", n, c.HeadDim)
-	}
-	c.Rope = Rope{Type: "default", Theta: meta.number(key("rope.freq_base"), 10000), OriginalMaxPositions: c.MaxPositions}
-	switch scaling := meta.text(key("rope.scaling.type")); scaling {
-	case "", "none":
-	case "linear":
-		c.Rope.Type, c.Rope.Factor = "linear", meta.number(key("rope.scaling.factor"), 1)
-	default:
-		return fmt.Errorf("rope scaling %q is not served from GGUF yet", scaling)
-	}
-	m.Config = c
-	if meta.err != nil {
-		return meta.err
-	}
-	return c.validate()
+	f.Tokenizer.GGUF, f.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
+	f.ends = endsOfGGUF(meta)
+	markControl(f.Tokenizer.GGUF, endsSpelled(f.ends.tokens.all))
+	f.DataType("") // what is wrong with its key is told here
+	return meta.err
 }
 
 // ggufTensors adds the tensors of one part.
-func (m *Model) ggufTensors(part *ggufFile) error {
+func (f *Files) ggufTensors(part *ggufFile) error {
 	for _, entry := range part.tensors {
 		t, unusable := entry.tensor()
 		if unusable == nil {
@@ -278,18 +217,8 @@ func (m *Model) ggufTensors(part *ggufFile) error {
 				return fmt.Errorf("tensor %s lies outside the file, which was cut off: fetch it anew", entry.name)
 			}
 			t.data = part.payload[entry.offset : entry.offset+size]
-			if pairedHeads.MatchString(entry.name) {
-				t.interleavedHead = m.Config.HeadDim
-				outputs := t.Rows
-				if strings.HasSuffix(entry.name, ".bias") {
-					outputs = t.Columns
-				}
-				if outputs%m.Config.HeadDim != 0 {
-					return fmt.Errorf("tensor %s has %d outputs for heads of %d", entry.name, outputs, m.Config.HeadDim)
-				}
-			}
 		}
-		if err := m.add(hfName(entry.name), t, unusable); err != nil {
+		if err := f.add(hfName(entry.name), t, unusable); err != nil {
 			return err
 		}
 	}
@@ -310,14 +239,11 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 	default:
 		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(e.dimensions))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || t.Columns%encoding.BlockColumns() != 0 {
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension || t.Columns%encoding.BlockColumns() != 0 {
 		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, encoding)
 	}
 	return t, nil
 }
-
-// pairedHeads are the tensors whose outputs llama.cpp's converter stores as rotation pairs.
-var pairedHeads = regexp.MustCompile(`^blk\.\d+\.attn_[qk]\.(weight|bias)$`)
 
 var ggufNames = map[string]string{"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
 	"attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj",
@@ -342,12 +268,12 @@ func hfName(name string) string {
 	return name
 }
 
-func ggufTokenizer(meta *ggufMeta) *protocol.GGUFTokenizer {
-	id := func(key string) int32 { return meta.id("tokenizer.ggml." + key) }
-	t := &protocol.GGUFTokenizer{Model: meta.text("tokenizer.ggml.model"), Pre: meta.text("tokenizer.ggml.pre"),
-		Tokens: meta.texts("tokenizer.ggml.tokens"), Merges: meta.texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"), EOSTokenID: id("eos_token_id"),
-		AddBOS: meta.flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.flag("tokenizer.ggml.add_eos_token")}
-	for _, v := range meta.numbers("tokenizer.ggml.token_type") {
+func ggufTokenizer(meta *Metadata) *protocol.GGUFTokenizer {
+	id := func(key string) int32 { return meta.ID("tokenizer.ggml." + key) }
+	t := &protocol.GGUFTokenizer{Model: meta.Text("tokenizer.ggml.model"), Pre: meta.Text("tokenizer.ggml.pre"),
+		Tokens: meta.Texts("tokenizer.ggml.tokens"), Merges: meta.Texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"), EOSTokenID: id("eos_token_id"),
+		AddBOS: meta.Flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.Flag("tokenizer.ggml.add_eos_token")}
+	for _, v := range meta.Numbers("tokenizer.ggml.token_type") {
 		t.TokenTypes = append(t.TokenTypes, int32(v))
 	}
 	return t

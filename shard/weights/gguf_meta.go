@@ -5,15 +5,15 @@ import (
 	"math"
 )
 
-// ggufMeta are the metadata of one file. A key that is there with another type than is asked for is not taken as absent:
-// err keeps the first such key, and whoever has asked for what he needs looks at it.
-type ggufMeta struct {
+// Metadata are the metadata of one GGUF file. A key that is there with another type than is asked for is not taken as
+// absent: Err tells of the first such key, and whoever has asked for what he needs looks at it.
+type Metadata struct {
 	values map[string]any
 	err    error
 }
 
 // valueOf returns a key's value; ok is false if there is none, or one of another type.
-func valueOf[T any](m *ggufMeta, key, wanted string) (value T, ok bool) {
+func valueOf[T any](m *Metadata, key, wanted string) (value T, ok bool) {
 	raw, there := m.values[key]
 	if value, ok = raw.(T); there && !ok {
 		m.refuse(key, raw, wanted)
@@ -21,7 +21,7 @@ func valueOf[T any](m *ggufMeta, key, wanted string) (value T, ok bool) {
 	return value, ok
 }
 
-func (m *ggufMeta) refuse(key string, value any, wanted string) {
+func (m *Metadata) refuse(key string, value any, wanted string) {
 	if m.err != nil {
 		return
 	}
@@ -37,8 +37,8 @@ func (m *ggufMeta) refuse(key string, value any, wanted string) {
 	m.err = fmt.Errorf("its metadata say that %s is %s, and %s is wanted: fetch it anew, or convert the model anew", key, kind, wanted)
 }
 
-// number returns a number, missing if there is none of this name.
-func (m *ggufMeta) number(key string, missing float64) float64 {
+// Number returns a number, missing if there is none of this name.
+func (m *Metadata) Number(key string, missing float64) float64 {
 	switch v := m.values[key].(type) {
 	case int64:
 		return float64(v)
@@ -51,8 +51,8 @@ func (m *ggufMeta) number(key string, missing float64) float64 {
 	return missing
 }
 
-// count returns a whole number that is not negative, 0 if there is none of this name.
-func (m *ggufMeta) count(key string) int {
+// Count returns a whole number that is not negative, 0 if there is none of this name.
+func (m *Metadata) Count(key string) int {
 	const wanted = "a whole number from 0 to 2147483647"
 	n, ok := valueOf[int64](m, key, wanted)
 	if ok && (n < 0 || n > math.MaxInt32) {
@@ -62,8 +62,8 @@ func (m *ggufMeta) count(key string) int {
 	return int(n)
 }
 
-// id returns the id of a token, -1 if there is none of this name or if it can be that of no token.
-func (m *ggufMeta) id(key string) int32 {
+// ID returns the id of a token, -1 if there is none of this name or if it can be that of no token.
+func (m *Metadata) ID(key string) int32 {
 	n, ok := valueOf[int64](m, key, "the id of a token")
 	if !ok || n < 0 || n > math.MaxInt32 {
 		return -1
@@ -71,13 +71,17 @@ func (m *ggufMeta) id(key string) int32 {
 	return int32(n)
 }
 
-func (m *ggufMeta) text(key string) string { s, _ := valueOf[string](m, key, "a text"); return s }
-func (m *ggufMeta) flag(key string) bool   { b, _ := valueOf[bool](m, key, "true or false"); return b }
-func (m *ggufMeta) texts(key string) []string {
+// Text, Flag, Texts and Numbers return a value of their kind, its zero if there is none of this name.
+func (m *Metadata) Text(key string) string { s, _ := valueOf[string](m, key, "a text"); return s }
+func (m *Metadata) Flag(key string) bool   { b, _ := valueOf[bool](m, key, "true or false"); return b }
+func (m *Metadata) Texts(key string) []string {
 	s, _ := valueOf[[]string](m, key, "a list of texts")
 	return s
 }
-func (m *ggufMeta) numbers(key string) []float64 {
+func (m *Metadata) Numbers(key string) []float64 {
 	s, _ := valueOf[[]float64](m, key, "a list of numbers")
 	return s
 }
+
+// Err returns the error of the first key that was asked for as what it is not.
+func (m *Metadata) Err() error { return m.err }

@@ -30,14 +30,14 @@ type ggufSplit struct {
 	countsTensors bool
 }
 
-func (m *ggufMeta) split() ggufSplit {
+func (m *Metadata) split() ggufSplit {
 	_, counts := m.values["split.tensors.count"]
-	return ggufSplit{number: m.count("split.no"), count: m.count("split.count"),
-		tensors: m.count("split.tensors.count"), countsTensors: counts}
+	return ggufSplit{number: m.Count("split.no"), count: m.Count("split.count"),
+		tensors: m.Count("split.tensors.count"), countsTensors: counts}
 }
 
 // openGGUF opens a model in one GGUF file, or in the parts that begin with it and lie beside it.
-func (m *Model) openGGUF(path string, open func(path string) ([]byte, error)) error {
+func (f *Files) openGGUF(path string, open func(path string) ([]byte, error)) error {
 	data, err := open(path)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (m *Model) openGGUF(path string, open func(path string) ([]byte, error)) er
 	if err := checkTensorCount(path, parts); err != nil {
 		return err
 	}
-	if err := m.fromGGUF(parts); err != nil {
+	if err := f.fromGGUF(parts); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil

@@ -30,14 +30,14 @@ func readJSON(dir fs.FS, name string, into any) (found bool, err error) {
 // byteOrderMark may begin a file of JSON, and says nothing in UTF-8.
 var byteOrderMark = []byte("\ufeff")
 
-// parseJSON unmarshals the content of a file; its errors name file and key.
+// parseJSON unmarshals the content of a file; its errors name file and key, or without a name the key alone.
 func parseJSON(name string, data []byte, into any) error {
 	err := json.Unmarshal(data, into)
 	var mismatch *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &mismatch):
-		name = strings.TrimSuffix(name+": "+mismatch.Field, ": ")
+		name = strings.Trim(name+": "+mismatch.Field, ": ")
 		return fmt.Errorf("%s is a JSON %s, and %s is wanted: fetch the file anew, or correct it", name, mismatch.Value, wanted(mismatch.Type))
 	case err != nil && otherEncoding(data):
 		return fmt.Errorf("%s is written in UTF-16 or UTF-32, or is no text: write it in UTF-8", name)

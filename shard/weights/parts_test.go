@@ -2,7 +2,6 @@ package weights_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,81 +9,12 @@ import (
 	"testing"
 
 	"lockstep/shard/weights"
+	"lockstep/shard/weights/weightstest"
 )
 
 // tinyGGUF is a file of an untied head and two more tensors, each with values of its own.
 func tinyGGUF() []byte {
-	return ggufOf(ggufMeta{}, "token_embd.weight", "blk.0.attn_q.weight", "output.weight")
-}
-
-// ggufMeta are pairs of metadata.
-type ggufMeta map[string]any
-
-// ggufOf writes a little-endian version 3 file of 4 x 4 tensors of float32, with the smallest configuration that is taken
-// and the metadata given.
-func ggufOf(more ggufMeta, tensors ...string) []byte {
-	var b bytes.Buffer
-	put := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
-	text := func(s string) { put(uint64(len(s))); b.WriteString(s) }
-	meta := ggufMeta{"general.architecture": "llama", "llama.embedding_length": uint32(4), "llama.feed_forward_length": uint32(4), "llama.block_count": uint32(1),
-		"llama.attention.head_count": uint32(1), "llama.context_length": uint32(16), "llama.vocab_size": uint32(4)}
-	for key, value := range more {
-		meta[key] = value
-	}
-	b.WriteString("GGUF")
-	put(uint32(3))
-	put(uint64(len(tensors)))
-	put(uint64(len(meta)))
-	for key, value := range meta {
-		text(key)
-		switch v := value.(type) {
-		case string:
-			put(uint32(8))
-			text(v)
-		case uint32:
-			put(uint32(4))
-			put(v)
-		case []string:
-			put(uint32(9))
-			put(uint32(8))
-			put(uint64(len(v)))
-			for _, s := range v {
-				text(s)
-			}
-		case int32:
-			put(uint32(5))
-			put(v)
-		case uint64:
-			put(uint32(10))
-			put(v)
-		case bool:
-			put(uint32(7))
-			put(v)
-		case float32:
-			put(uint32(6))
-			put(v)
-		case []int32:
-			put(uint32(9))
-			put(uint32(5))
-			put(uint64(len(v)))
-			put(v)
-		}
-	}
-	for i, tensor := range tensors {
-		text(tensor)
-		put(uint32(2))
-		put(uint64(4))
-		put(uint64(4))
-		put(uint32(0))
-		put(uint64(64 * i))
-	}
-	for b.Len()%32 != 0 {
-		b.WriteByte(0)
-	}
-	for i := range 16 * len(tensors) {
-		put(float32(i))
-	}
-	return b.Bytes()
+	return weightstest.TinyGGUF(weightstest.Metadata{}, "token_embd.weight", "blk.0.attn_q.weight", "output.weight")
 }
 
 // parts writes a file's parts as gguf-split names them and returns their paths.
@@ -101,11 +31,11 @@ func parts(t *testing.T, data []byte, counts ...int) (paths []string) {
 	return paths
 }
 
-// equal finds the first difference of two models' configurations and tensors.
-func equal(t *testing.T, got, want *weights.Model) {
+// equal finds the first difference of two models' tensors.
+func equal(t *testing.T, got, want *weights.Files) {
 	t.Helper()
-	if got.Fingerprint() != want.Fingerprint() || fmt.Sprint(got.Names()) != fmt.Sprint(want.Names()) {
-		t.Errorf("got %+v with %v, want %+v with %v", got.Config, got.Names(), want.Config, want.Names())
+	if got.Fingerprint(nil) != want.Fingerprint(nil) || fmt.Sprint(got.Names()) != fmt.Sprint(want.Names()) {
+		t.Errorf("got %v, want %v", got.Names(), want.Names())
 	}
 	for _, name := range want.Names() {
 		rows, columns := want.Size(name)
@@ -135,8 +65,8 @@ func TestGGUFPartsAreTheWhole(t *testing.T) {
 			t.Fatal(counts, err)
 		}
 		equal(t, got, want)
-		if got.Config.TiedHead {
-			t.Errorf("%v: the head is tied, though it is there", counts)
+		if !got.Has("lm_head.weight") {
+			t.Errorf("%v: the head is gone", counts)
 		}
 		got.Close()
 	}
@@ -197,7 +127,7 @@ func TestGGUFPartsThatAreNotWhole(t *testing.T) {
 			return paths[0]
 		}, []string{"lies outside the file", "fetch it anew"}},
 		"only the name tells of parts": {func(paths []string) string {
-			os.WriteFile(paths[0], ggufOf(nil, "token_embd.weight"), 0o600)
+			os.WriteFile(paths[0], weightstest.TinyGGUF(nil, "token_embd.weight"), 0o600)
 			return paths[0]
 		}, []string{"its name says that it is part 1 of 2", "lacks output.weight"}},
 	} {
@@ -212,65 +142,10 @@ func TestGGUFPartsThatAreNotWhole(t *testing.T) {
 	}
 }
 
-// Metadata that cannot be believed are never taken for none: a file that tells of more than it holds would be served with a
-// tied head, and one whose rotation is a text with the usual one.
-func TestGGUFMetadataThatCannotBe(t *testing.T) {
-	for name, c := range map[string]struct {
-		meta ggufMeta
-		want string // "": it is opened
-	}{
-		"one part, tensors missing": {ggufMeta{"split.count": uint32(1), "split.tensors.count": int32(2)}, "m.gguf has 1 tensors, and its split.tensors.count says 2"},
-		"no parts, tensors missing": {ggufMeta{"split.tensors.count": int32(2)}, "split.tensors.count says 2"},
-		"no parts, none counted":    {ggufMeta{"split.tensors.count": int32(0)}, "split.tensors.count says 0"},
-		"whole":                     {ggufMeta{"split.count": uint32(1), "split.tensors.count": uint64(1)}, ""},
-		"count of parts as a text":  {ggufMeta{"split.count": "2"}, `split.count is the text "2", and a whole number`},
-		"tensors as a text":         {ggufMeta{"split.tensors.count": "2"}, "split.tensors.count is the text"},
-		"number as a fraction":      {ggufMeta{"split.no": float32(0.5)}, "split.no is 0.5, and a whole number"},
-		"negative count of parts":   {ggufMeta{"split.count": int32(-1)}, "split.count is -1"},
-		"a count beyond all":        {ggufMeta{"split.count": uint64(1 << 63)}, "split.count is -"},
-		"another part alone":        {ggufMeta{"split.no": uint32(1)}, "it is part 2 (split.no)"},
-		"rotation as a text":        {ggufMeta{"llama.rope.freq_base": "500000"}, `llama.rope.freq_base is the text "500000", and a number`},
-		"epsilon as a truth":        {ggufMeta{"llama.attention.layer_norm_rms_epsilon": true}, "rms_epsilon is true, and a number"},
-		"experts as a text":         {ggufMeta{"llama.expert_count": "8"}, "llama.expert_count is the text"},
-		"KV heads of each layer":    {ggufMeta{"llama.attention.head_count_kv": []int32{1}}, "head_count_kv is a list of numbers, and a whole number"},
-		"scaling as a number":       {ggufMeta{"llama.rope.scaling.type": uint32(2)}, "rope.scaling.type is 2, and a text"},
-		"BOS as a number":           {ggufMeta{"tokenizer.ggml.add_bos_token": uint32(1)}, "add_bos_token is 1, and true or false"},
-		"end as a text":             {ggufMeta{"tokenizer.ggml.eos_token_id": "</s>"}, `eos_token_id is the text "</s>", and the id of a token`},
-		"types as texts":            {ggufMeta{"tokenizer.ggml.token_type": []string{"3"}}, "token_type is a list of texts, and a list of numbers"},
-		"what is not read":          {ggufMeta{"general.name": uint32(1)}, ""},
-	} {
-		_, err := openGGUF(t, ggufOf(c.meta, "token_embd.weight"))
-		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got error %v, want %q", name, err, c.want)
-		}
-	}
-	twice := bytes.Replace(ggufOf(ggufMeta{"llama.block_bount": uint32(2)}, "token_embd.weight"), []byte("llama.block_bount"), []byte("llama.block_count"), 1)
-	if _, err := openGGUF(t, twice); err == nil || !strings.Contains(err.Error(), "llama.block_count twice") {
-		t.Errorf("got error %v", err)
-	}
-	nested := ggufOf(ggufMeta{"a": "12345678"}, "token_embd.weight")
-	at := bytes.Index(nested, []byte("12345678")) - 12 // its type, length and bytes become an array of arrays
-	copy(nested[at:], []byte{9, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0})
-	if _, err := openGGUF(t, nested); err == nil || !strings.Contains(err.Error(), "array of arrays") {
-		t.Errorf("got error %v", err)
-	}
-}
-
-// A single GGUF file without a head is how that format says that the head is tied.
-func TestGGUFWithoutHead(t *testing.T) {
-	m, err := openGGUF(t, ggufOf(nil, "token_embd.weight"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !m.Config.TiedHead {
-		t.Error("the head is not tied")
-	}
-}
-
 // Directories whose files do not all lie there are refused, and the error names what is missing.
 func TestDirectoriesThatAreNotWhole(t *testing.T) {
 	tensor := func(name string) []byte {
-		return safetensors(`{"`+name+`":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
+		return weightstest.Safetensors(`{"`+name+`":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, 24)
 	}
 	const index = "model.safetensors.index.json"
 	two := []byte(`{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}`)
@@ -290,7 +165,7 @@ func TestDirectoriesThatAreNotWhole(t *testing.T) {
 		"empty index":            {map[string][]byte{index: []byte(`{}`)}, "no weight_map"},
 		"one file beside others": {map[string][]byte{index: two, "model.safetensors": tensor("a")}, ""}, // as the reference does
 	} {
-		m, err := weights.OpenFS(directory(config, c.files))
+		m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, c.files))
 		if c.want == "" && (err != nil || !m.Has("a")) {
 			t.Errorf("%s: got error %v", name, err)
 		}

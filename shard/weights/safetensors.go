@@ -18,26 +18,28 @@ import (
 // maxHeaderBytes bounds the JSON header of a safetensors file, as the format's reference implementation does.
 const maxHeaderBytes = 100 << 20
 
-func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error)) error {
-	var err error
-	var eos json.RawMessage
-	if m.Config, eos, err = readHFConfig(dir); err != nil {
+func (f *Files) openDirectory(dir fs.FS, tensors bool, open func(name string) ([]byte, error)) error {
+	eos, err := f.readConfig(dir)
+	if err != nil {
 		return err
 	}
 	if err = noAdapter(dir); err != nil {
 		return err
 	}
-	if m.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); errors.Is(err, fs.ErrNotExist) {
+	if f.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); errors.Is(err, fs.ErrNotExist) {
 		return errors.New("tokenizer.json is not there: fetch it with the model, or make it from the model's other tokenizer files with transformers")
 	} else if err != nil {
 		return err
 	}
-	m.Tokenizer.HuggingFace = bytes.TrimPrefix(m.Tokenizer.HuggingFace, byteOrderMark)
-	if m.Chat, err = chatOfDirectory(dir); err != nil {
+	f.Tokenizer.HuggingFace = bytes.TrimPrefix(f.Tokenizer.HuggingFace, byteOrderMark)
+	if f.Chat, err = chatOfDirectory(dir); err != nil {
 		return err
 	}
-	if err = m.findEnds(dir, eos); err != nil {
+	if f.ends, err = endsOfDirectory(dir, f.Tokenizer.HuggingFace, eos, f.Chat.SpecialTokens); err != nil {
 		return err
+	}
+	if !tensors {
+		return nil
 	}
 	files, err := safetensorsFiles(dir)
 	if err != nil {
@@ -48,15 +50,29 @@ func (m *Model) openDirectory(dir fs.FS, open func(name string) ([]byte, error))
 		if err != nil {
 			return err
 		}
-		if err := m.addSafetensors(data, file.tensors); err != nil {
+		if err := f.addSafetensors(data, file.tensors); err != nil {
 			return fmt.Errorf("%s: %w", file.name, err)
 		}
 	}
-	m.DataType = torchTypes[m.tensors["model.embed_tokens.weight"].Encoding]
-	if m.Config.Architecture == "internlm2" {
-		return m.splitQKV()
-	}
 	return nil
+}
+
+// readConfig reads config.json and returns its eos_token_id.
+func (f *Files) readConfig(dir fs.FS) (eos json.RawMessage, err error) {
+	data, err := regular.ReadFS(dir, "config.json", maxJSONBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("there is no config.json: a directory in Hugging Face format has one")
+	} else if err != nil {
+		return nil, err
+	}
+	f.config = asGoReadsIt(data)
+	var config struct {
+		ModelType string          `json:"model_type"`
+		EOS       json.RawMessage `json:"eos_token_id"`
+	}
+	err = parseJSON("config.json", f.config, &config)
+	f.Architecture = config.ModelType
+	return config.EOS, err
 }
 
 // noAdapter refuses a directory that transformers would serve with an adapter's weights added.
@@ -153,7 +169,7 @@ var torchTypes = map[Encoding]string{F32: "torch.float32", F16: "torch.float16",
 
 // addSafetensors reads the header of a file (8 bytes length, JSON, data; https://github.com/huggingface/safetensors) and
 // adds its tensors, among which the promised ones must be.
-func (m *Model) addSafetensors(data []byte, promised []string) error {
+func (f *Files) addSafetensors(data []byte, promised []string) error {
 	if len(data) < 8 {
 		return errors.New("no safetensors header: fetch the file anew")
 	}
@@ -181,7 +197,7 @@ func (m *Model) addSafetensors(data []byte, promised []string) error {
 			return fmt.Errorf("tensor %s ends at byte %d of the data, of which there are %d: the file was cut off; fetch it anew", name, entry.Offsets[1], len(payload))
 		}
 		tensor, err := entry.tensor(payload[entry.Offsets[0]:entry.Offsets[1]])
-		if err := m.add(m.llamaName(name), tensor, err); err != nil {
+		if err := f.add(name, tensor, err); err != nil {
 			return err
 		}
 	}
@@ -209,7 +225,7 @@ func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
 	default:
 		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(h.Shape))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > maxDimension || t.Columns > maxDimension || len(data) != t.Rows*encoding.RowBytes(t.Columns) {
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension || len(data) != t.Rows*encoding.RowBytes(t.Columns) {
 		return Tensor{}, fmt.Errorf("shape %v does not fit its %d bytes", h.Shape, len(data))
 	}
 	return t, nil

@@ -1,4 +1,4 @@
-package model_test
+package host_test
 
 import (
 	"os"
@@ -7,8 +7,8 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
+	"lockstep/shard/host"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
 	"lockstep/shard/workers"
 )
 
@@ -16,7 +16,6 @@ import (
 type group struct {
 	t         testing.TB
 	steps     []chan []model.Chunk
-	zero      []chan []int32
 	logits    chan [][]float32 // of rank 0, after each step
 	finished  chan error
 	free      []int32
@@ -28,7 +27,7 @@ const (
 	testMaxRows = 512
 )
 
-func newGroup(t testing.TB, source *weights.Model, ranks, threads int, kernels *cpu.Kernels) *group {
+func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cpu.Kernels) *group {
 	t.Helper()
 	memory, err := collective.NewMemory("test")
 	if err != nil {
@@ -40,7 +39,6 @@ func newGroup(t testing.TB, source *weights.Model, ranks, threads int, kernels *
 	}
 	for rank := range ranks {
 		g.steps = append(g.steps, make(chan []model.Chunk))
-		g.zero = append(g.zero, make(chan []int32))
 		go g.rank(source, memory, rank, ranks, threads, kernels)
 	}
 	t.Cleanup(func() {
@@ -57,47 +55,48 @@ func newGroup(t testing.TB, source *weights.Model, ranks, threads int, kernels *
 	return g
 }
 
-func (g *group) rank(source *weights.Model, memory *os.File, rank, ranks, threads int, kernels *cpu.Kernels) {
+func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads int, kernels *cpu.Kernels) {
 	g.finished <- func() error {
 		team := workers.New(threads, nil)
 		defer team.Close()
-		m, err := model.Load(source, rank, ranks, team, kernels, func(float64) {})
+		b, err := load(source, rank, ranks, team, kernels)
 		if err != nil {
 			return err
 		}
-		defer m.Close()
-		shared, err := collective.Open(memory, rank, m.Sizes(testMaxRows, 64))
+		defer b.Close()
+		reduce, gather := b.ExchangeFloats(testMaxRows)
+		shared, err := collective.Open(memory, rank, collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64})
 		if err != nil {
 			return err
 		}
 		defer shared.Close()
-		if err := m.Attach(shared, testBlocks, testMaxRows); err != nil {
+		if err := b.Attach(shared, testBlocks, testMaxRows); err != nil {
 			return err
 		}
-		for {
-			select {
-			case blocks := <-g.zero[rank]:
-				m.ZeroBlocks(blocks)
-			case step, more := <-g.steps[rank]:
-				if !more {
-					return nil
+		for step := range g.steps[rank] {
+			var out [][]float32
+			if err := b.Forward(step, func(scores model.Scores) {
+				for row := range scores.Rows() {
+					out = append(out, slices.Clone(scores.Row(row)))
 				}
-				var out [][]float32
-				err := m.Forward(step, func(logits []float32, rows int) {
-					size := len(logits) / rows
-					for r := range rows {
-						out = append(out, slices.Clone(logits[r*size:][:size]))
-					}
-				})
-				if err != nil {
-					return err
-				}
-				if rank == 0 {
-					g.logits <- out
-				}
+			}); err != nil {
+				return err
+			}
+			if rank == 0 {
+				g.logits <- out
 			}
 		}
+		return nil
 	}()
+}
+
+// load packs one rank's part.
+func load(source *model.Model, rank, ranks int, team *workers.Team, kernels *cpu.Kernels) (*host.Backend, error) {
+	part, err := source.Part(rank, ranks)
+	if err != nil {
+		return nil, err
+	}
+	return host.Load(part, team, kernels, func(float64) {})
 }
 
 // step computes one step on all ranks and returns the wanted rows of logits.
@@ -131,17 +130,14 @@ func (g *group) sequence(promptTokens int) *sequence { return &sequence{g: g, pr
 
 // chunk appends tokens, taking blocks as needed, and returns what a step must compute.
 func (s *sequence) chunk(tokens []int32, logits model.Logits) model.Chunk {
-	start := len(s.tokens)
+	const blockTokens = 16
+	start, fresh := len(s.tokens), 0
 	s.tokens = append(s.tokens, tokens...)
-	for len(s.blocks)*model.BlockTokens < len(s.tokens) {
-		block := s.g.free[len(s.g.free)-1]
+	for ; len(s.blocks)*blockTokens < len(s.tokens); fresh++ {
+		s.blocks = append(s.blocks, s.g.free[len(s.g.free)-1])
 		s.g.free = s.g.free[:len(s.g.free)-1]
-		s.blocks = append(s.blocks, block)
-		for _, zero := range s.g.zero {
-			zero <- []int32{block}
-		}
 	}
-	return model.Chunk{Start: start, PromptTokens: s.prompt, Tokens: tokens, Blocks: s.blocks, Logits: logits}
+	return model.Chunk{Start: start, PromptTokens: s.prompt, Tokens: tokens, Blocks: s.blocks, Fresh: fresh, Logits: logits}
 }
 
 func (s *sequence) compute(tokens []int32, logits model.Logits) [][]float32 {

@@ -1,4 +1,4 @@
-package model_test
+package host_test
 
 import (
 	"fmt"
@@ -7,15 +7,16 @@ import (
 
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
 )
 
 // Windows by layer and norms of heads hold to law 3 too: a prompt in pieces of 7 tokens beside another one gets the logits
 // that it gets whole and alone.
 func TestPieces(t *testing.T) {
 	for _, name := range []string{"internlm2", "qwen2_untied_sliding", "qwen3_5q1kv"} {
-		source, files := fixture(t, name)
+		source, files := modeltest.Open(t, name)
 		var prompts [][]int32
-		for _, c := range cases[golden](t, files["golden.jsonl"].Data) {
+		for _, c := range modeltest.Cases[golden](t, files["golden.jsonl"].Data) {
 			if len(c.Prompt) > 60 && len(prompts) < 2 {
 				prompts = append(prompts, c.Prompt[:60+len(prompts)])
 			}

@@ -1,4 +1,4 @@
-package model_test
+package host_test
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
+	"lockstep/shard/model/modeltest"
 )
 
 // stored is a tensor of a fixture, in BF16.
@@ -107,13 +107,13 @@ func asGGUF(all map[string]stored) []byte {
 	return b.Bytes()
 }
 
-func openGGUF(t *testing.T, data []byte) *weights.Model {
+func openGGUF(t *testing.T, data []byte) *model.Model {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "m.gguf")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	source, err := weights.Open(path)
+	source, err := model.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func openGGUF(t *testing.T, data []byte) *weights.Model {
 }
 
 // logits computes a prompt.
-func logits(t *testing.T, source *weights.Model) [][]float32 {
+func logits(t *testing.T, source *model.Model) [][]float32 {
 	t.Helper()
 	g := newGroup(t, source, 2, 1, cpu.Best())
 	return g.sequence(12).compute([]int32{1, 20, 300, 4, 55, 66, 77, 88, 99, 100, 101, 102}, model.LogitsAll)
@@ -135,7 +135,7 @@ func TestEachBiasAlone(t *testing.T) {
 	projections := []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}
 	seen := map[float32]string{}
 	for _, kept := range append([]string{"all", "none"}, projections...) {
-		_, dir := fixture(t, "llama_headdim_bias_sharded")
+		dir := modeltest.Files(t, "llama_headdim_bias_sharded")
 		all := tensors(t, dir)
 		for name, tensor := range all {
 			if strings.HasSuffix(name, ".bias") && kept != "all" && !strings.Contains(name, kept) {
@@ -143,10 +143,7 @@ func TestEachBiasAlone(t *testing.T) {
 				delete(all, name)
 			}
 		}
-		source, err := weights.OpenFS(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		source := modeltest.OpenFS(t, dir)
 		got, want := logits(t, openGGUF(t, asGGUF(all))), logits(t, source)
 		if !slices.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("%s: the logits of GGUF differ from those of the directory", kept)
@@ -162,25 +159,22 @@ func TestEachBiasAlone(t *testing.T) {
 // In Hugging Face's format the configuration decides, as in transformers: other biases are not computed with, and listed.
 func TestBiasesThatTheConfigurationLacks(t *testing.T) {
 	for change, unused := range map[string]int{`"attention_bias": true`: 12, `"mlp_bias": true`: 9} {
-		_, dir := fixture(t, "llama_headdim_bias_sharded")
+		dir := modeltest.Files(t, "llama_headdim_bias_sharded")
 		all := tensors(t, dir)
-		replace(dir, change, strings.Replace(change, "true", "false", 1))
+		modeltest.Replace(dir, change, strings.Replace(change, "true", "false", 1))
 		kept := map[bool]string{true: "mlp.", false: "self_attn."}[unused == 12]
 		for name := range all {
 			if strings.HasSuffix(name, ".bias") && !strings.Contains(name, kept) {
 				delete(all, name)
 			}
 		}
-		m, err := load(t, dir)
+		source := modeltest.OpenFS(t, dir)
+		part, err := source.Part(0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := m.Unused(); len(got) != unused || !strings.HasSuffix(got[0], ".bias") {
+		if got := part.Unused; len(got) != unused || !strings.HasSuffix(got[0], ".bias") {
 			t.Errorf("%s: %v are not used, want %d biases", change, got, unused)
-		}
-		source, err := weights.OpenFS(dir)
-		if err != nil {
-			t.Fatal(err)
 		}
 		if !slices.EqualFunc(logits(t, source), logits(t, openGGUF(t, asGGUF(all))), slices.Equal) {
 			t.Errorf("%s: the biases are computed with", change)
@@ -190,7 +184,7 @@ func TestBiasesThatTheConfigurationLacks(t *testing.T) {
 
 // llama.cpp takes no file with tensors that its architecture does not have; neither do we serve another model than that.
 func TestForeignTensorsOfGGUF(t *testing.T) {
-	_, dir := fixture(t, "llama_headdim_bias_sharded")
+	dir := modeltest.Files(t, "llama_headdim_bias_sharded")
 	for name, want := range map[string]string{
 		"lm_head.bias": "tensor output.bias", "blk.1.attn_q_norm.weight": "tensor blk.1.attn_q_norm.weight", "blk.0.ffn_gate_inp.weight": "ffn_gate_inp",
 		"blk.0.attn_q.weight.lora_a": "attn_q.weight.lora_a", "blk.0.attn_q.scale": "attn_q.scale", "blk.3.attn_norm.weight": "model.layers.3.input_layernorm.weight",
@@ -201,28 +195,20 @@ func TestForeignTensorsOfGGUF(t *testing.T) {
 		if strings.HasSuffix(name, "attn_qkv.weight") {
 			all[name] = stored{[]int{2, 2}, make([]byte, 8)}
 		}
-		err := loadError(openGGUF(t, asGGUF(all)))
+		_, err := openGGUF(t, asGGUF(all)).Part(0, 1)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want %q", name, err, want)
 		}
 	}
 }
 
-func loadError(source *weights.Model) error {
-	m, err := loadSource(source)
-	if m != nil {
-		m.Close()
-	}
-	return err
-}
-
 // A shape that no projection has is refused before it is used.
 func TestBiasesOfAnotherShape(t *testing.T) {
-	_, dir := fixture(t, "llama_headdim_bias_sharded")
+	dir := modeltest.Files(t, "llama_headdim_bias_sharded")
 	for _, size := range []int{1, 14, 83, 85} {
 		all := tensors(t, dir)
 		all["model.layers.0.self_attn.v_proj.bias"] = stored{[]int{size}, make([]byte, 2*size)}
-		if err := loadError(openGGUF(t, asGGUF(all))); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("v_proj.bias is 1 x %d", size)) {
+		if _, err := openGGUF(t, asGGUF(all)).Part(0, 1); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("v_proj.bias is 1 x %d", size)) {
 			t.Errorf("%d: got error %v", size, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package model_test
+package host_test
 
 import (
 	"crypto/sha256"
@@ -13,12 +13,12 @@ import (
 
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
+	"lockstep/shard/model/modeltest"
 )
 
 // smollm2 opens the real model that scripts/get-model brings, and the folder of its reference cases. Without them the
 // test is skipped; where LOCKSTEP_REQUIRE_SHARED says that they must be there, it fails.
-func smollm2(t testing.TB) (*weights.Model, string) {
+func smollm2(t testing.TB) (*model.Model, string) {
 	t.Helper()
 	absent := func(err error) {
 		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
@@ -56,7 +56,7 @@ func smollm2(t testing.TB) (*weights.Model, string) {
 	if got := hex.EncodeToString(hash.Sum(nil)); got != info.SHA256 {
 		t.Fatalf("%s has SHA-256 %s, want %s", path, got, info.SHA256)
 	}
-	source, err := weights.Open(path)
+	source, err := model.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestGoldenSmolLM2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := cases[golden](t, data)
+	all := modeltest.Cases[golden](t, data)
 	for _, ranks := range []int{1, 2, 3, 4} {
 		if ranks > 2 && os.Getenv("LOCKSTEP_ALL") == "" {
 			continue

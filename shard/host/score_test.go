@@ -1,4 +1,4 @@
-package model_test
+package host_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
 )
 
 // rewardCase is a reference score; scores may differ by 0.002 (1 + |score|), as the data's README says.
@@ -21,8 +22,8 @@ type rewardCase struct {
 // in one batch in pieces of 21 tokens. Both must give the same bits.
 func TestGoldenScores(t *testing.T) {
 	for _, name := range []string{"internlm2_reward", "qwen2_reward"} {
-		source, files := fixture(t, name)
-		all := cases[rewardCase](t, files["golden_reward.jsonl"].Data)
+		source, files := modeltest.Open(t, name)
+		all := modeltest.Cases[rewardCase](t, files["golden_reward.jsonl"].Data)
 		if len(all) < 14 {
 			t.Fatalf("%s: got %d cases", name, len(all))
 		}

@@ -1,22 +1,14 @@
-package model_test
+package host_test
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
-	"testing/fstest"
 
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
+	"lockstep/shard/model/modeltest"
 )
 
 // golden is a reference case; the fields and tolerances are those of the data's own README: logits within 0.002 of the
@@ -31,64 +23,6 @@ type golden struct {
 	Greedy         []int32    `json:"greedy_ids"`
 	GreedyAlt      []int32    `json:"greedy_ids_full_recompute"`
 	Margins        []float64  `json:"greedy_margins"`
-}
-
-func unzip(t testing.TB, path string) []byte {
-	t.Helper()
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	reader, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// fixture opens a model of testdata and returns its files too.
-func fixture(t testing.TB, name string) (*weights.Model, fstest.MapFS) {
-	t.Helper()
-	dir := fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}}
-	files, err := os.ReadDir(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		path := filepath.Join("testdata", name, file.Name())
-		if plain, zipped := strings.CutSuffix(file.Name(), ".gz"); zipped {
-			dir[plain] = &fstest.MapFile{Data: unzip(t, path)}
-		} else if data, err := os.ReadFile(path); err == nil {
-			dir[file.Name()] = &fstest.MapFile{Data: data}
-		}
-	}
-	source, err := weights.OpenFS(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(source.Close)
-	return source, dir
-}
-
-// cases reads the cases, one a line, of a file of reference data.
-func cases[Case any](t testing.TB, data []byte) []Case {
-	t.Helper()
-	var out []Case
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 1<<24)
-	for lines.Scan() {
-		var c Case
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, c)
-	}
-	return out
 }
 
 func logSumExp(logits []float32) float64 {
@@ -155,14 +89,14 @@ func check(t *testing.T, g *group, c golden) float64 {
 
 // Every Llama-family reference case, on every kernel path that this CPU has and, with the best one, on one to four shards.
 func TestGoldenModels(t *testing.T) {
-	models, err := filepath.Glob("testdata/*/golden.jsonl.gz")
-	if err != nil || len(models) < 12 {
-		t.Fatalf("got %d models in testdata, %v", len(models), err)
-	}
-	for _, path := range models {
-		name := filepath.Base(filepath.Dir(path))
-		source, files := fixture(t, name)
-		all := cases[golden](t, files["golden.jsonl"].Data)
+	models := 0
+	for _, name := range modeltest.Names(t) {
+		source, files := modeltest.Open(t, name)
+		if files["golden.jsonl"] == nil {
+			continue
+		}
+		models++
+		all := modeltest.Cases[golden](t, files["golden.jsonl"].Data)
 		for _, kernels := range cpu.Available() {
 			for ranks := 1; ranks <= 4; ranks++ {
 				if kernels != cpu.Best() && ranks > 1 && os.Getenv("LOCKSTEP_ALL") == "" {
@@ -178,5 +112,8 @@ func TestGoldenModels(t *testing.T) {
 				})
 			}
 		}
+	}
+	if models < 12 {
+		t.Errorf("got %d models with cases", models)
 	}
 }

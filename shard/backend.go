@@ -1,0 +1,98 @@
+package shard
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+	"lockstep/shard/host"
+	"lockstep/shard/model"
+	"lockstep/shard/sim"
+)
+
+// backend computes one rank's part of a model on a device. One goroutine owns it. Engine, scheduler, sampler and leader know
+// nothing else of devices.
+type backend interface {
+	Describe() model.Device
+	// ExchangeFloats is what the backend needs of the group's shared memory for steps of maxRows tokens, in float32: the
+	// largest all-reduce, and the area in which logits are gathered. All ranks give the same.
+	ExchangeFloats(maxRows int) (reduce, gather int)
+	// FreeBytes is the memory that the KV caches of all ranks can still take, and whose it is.
+	FreeBytes() (bytes int64, of string, err error)
+	// Attach gives the backend its group and takes the memory for so many KV blocks and for steps of maxRows tokens, so that
+	// nothing that was promised can fail for lack of it.
+	Attach(group *collective.Group, blocks, maxRows int) error
+	// Forward computes a step of at most maxRows tokens. On rank 0 it hands the wanted scores to consume, in order.
+	Forward(chunks []model.Chunk, consume func(model.Scores)) error
+	Close()
+}
+
+var (
+	_ backend = (*host.Backend)(nil)
+	_ backend = (*sim.Backend)(nil)
+)
+
+// backends load a rank's part of the model, by the names that Config.Backend may have. fingerprint tells models apart as far
+// as the backend's results differ.
+var backends = map[string]func(r *rank) (b backend, fingerprint string, err error){
+	"cpu": loadHost,
+	"sim": loadSim,
+}
+
+// DefaultBackend is what an empty Config.Backend means.
+const DefaultBackend = "cpu"
+
+// Backends lists what Config.Backend may be.
+func Backends() (names []string) {
+	for name := range backends {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func backendNamed(name string) (func(r *rank) (backend, string, error), error) {
+	load := backends[name]
+	if load == nil {
+		return nil, fmt.Errorf("backend %q: want one of %s", name, strings.Join(Backends(), ", "))
+	}
+	return load, nil
+}
+
+func loadHost(r *rank) (backend, string, error) {
+	c := r.config
+	kernels := cpu.Best()
+	if c.Kernels != "" {
+		var err error
+		if kernels, err = cpu.Named(c.Kernels); err != nil {
+			return nil, "", err
+		}
+	}
+	part, err := r.model.Part(c.Rank, c.Shards)
+	if err != nil {
+		return nil, "", err
+	}
+	if unused := part.Unused; len(unused) > 0 && c.Rank == 0 {
+		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
+			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
+	}
+	b, err := host.Load(part, r.team, kernels, func(done float64) { r.status(Status{Progress: done}) })
+	if err != nil {
+		return nil, "", err
+	}
+	fingerprint := ""
+	if c.Rank == 0 {
+		if fingerprint, err = r.model.Fingerprint(); err != nil {
+			b.Close()
+			return nil, "", err
+		}
+	}
+	return b, fingerprint, nil
+}
+
+func loadSim(r *rank) (backend, string, error) {
+	fingerprint, err := r.model.FingerprintOfShape()
+	return sim.New(r.model.Config, r.config.Rank, r.config.Sim), fingerprint, err
+}

@@ -1,0 +1,92 @@
+package host
+
+import (
+	"sync/atomic"
+
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+)
+
+// attentionItem is a piece of attention work: rows of one chunk for one KV head.
+type attentionItem struct {
+	blocks        []int32
+	kvHead        int // local
+	head, heads   int // local query heads
+	row, rows     int
+	oneRowPerHead bool
+}
+
+// attentionRows is how many rows of a query head one item takes.
+const attentionRows = 48
+
+// maxGroup is how many query heads of a token share one call of the attention kernel.
+const maxGroup = 16
+
+// attentionItems cuts the attention of a chunk, whose first row is first, into pieces: of one token all query heads of a KV
+// head together, else each query head's rows by themselves.
+func (b *Backend) attentionItems(chunk *model.Chunk, first int) {
+	group := b.config.Heads / b.config.KVHeads
+	for kv := range b.part.KVHeads.Size() {
+		global := b.part.KVHeads.From + kv
+		from := max(global*group, b.part.Heads.From) - b.part.Heads.From
+		to := min((global+1)*group, b.part.Heads.To) - b.part.Heads.From
+		item := attentionItem{blocks: chunk.Blocks, kvHead: kv}
+		if len(chunk.Tokens) == 1 {
+			item.head, item.heads, item.row, item.rows, item.oneRowPerHead = from, to-from, first, 1, true
+			b.items = append(b.items, item)
+			continue
+		}
+		for head := from; head < to; head++ {
+			for at := 0; at < len(chunk.Tokens); at += attentionRows {
+				item.head, item.heads, item.row, item.rows = head, 1, first+at, min(attentionRows, len(chunk.Tokens)-at)
+				b.items = append(b.items, item)
+			}
+		}
+	}
+}
+
+// see notes what the rows see in a layer of this window.
+func (b *Backend) see(window int) {
+	for i, r := range b.rows {
+		b.first[i] = 0
+		if window > 0 {
+			b.first[i] = int32(max(0, r.position+1-window))
+		}
+	}
+}
+
+// compute computes the attention of all rows from the cache.
+func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
+	b.see(s.Window)
+	dim, stride := b.config.HeadDim, b.qkvColumns()
+	dstStride := b.part.AttentionColumns.Size()
+	pad := b.part.Heads.From*dim - b.part.AttentionColumns.From
+	cache, headFloats, keyFloats := b.layerCache(s.Layer), b.headFloats(), cpu.KeyBlockFloats(dim)
+	var next atomic.Int64
+	b.team.Run(func(worker int) {
+		var first, end [maxGroup]int32
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(b.items) {
+				return
+			}
+			item := &b.items[i]
+			query, dst := b.qkv[item.row*stride+item.head*dim:], b.attention[item.row*dstStride+pad+item.head*dim:]
+			key := item.kvHead * headFloats
+			if !item.oneRowPerHead {
+				b.kernels.Attention(dst, dstStride, query, stride, item.rows, b.first[item.row:][:item.rows], b.end[item.row:][:item.rows],
+					cache, b.blockStride(), key, key+keyFloats, item.blocks, dim, s.Scale, b.scratch[worker])
+				continue
+			}
+			for head := 0; head < item.heads; head += maxGroup { // the rows are the query heads of one token
+				count := min(maxGroup, item.heads-head)
+				for j := range count {
+					first[j], end[j] = b.first[item.row], b.end[item.row]
+				}
+				b.kernels.Attention(dst[head*dim:], dim, query[head*dim:], dim, count, first[:count], end[:count],
+					cache, b.blockStride(), key, key+keyFloats, item.blocks, dim, s.Scale, b.scratch[worker])
+			}
+		}
+	})
+	return nil
+}

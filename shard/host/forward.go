@@ -1,0 +1,180 @@
+package host
+
+import (
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/sample"
+)
+
+// run is the working memory of Forward.
+type run struct {
+	group   *collective.Group
+	scratch []*cpu.Scratch
+	blocks  int
+	cache   []float32 // [layer][block][KV head][keys, values]
+	maxRows int
+
+	rows      []row
+	hidden    []float32 // [row][hidden]: the residual stream
+	normed    []float32 // [row][hidden]
+	qkv       []float32 // [row][query heads, KV heads, KV heads][head dimension]
+	attention []float32 // [row][part.AttentionColumns]
+	gate, up  []float32 // [row][MLP columns]
+	cos, sin  []float32 // [rotation][row][half a head]
+	first     []int32   // [row]: first position that it sees in this layer
+	end       []int32   // [row]: position behind the last
+	items     []attentionItem
+	wanted    []int32   // rows whose logits are wanted
+	scored    []float32 // scores of the wanted rows
+}
+
+// row says which token of which chunk a row is.
+type row struct {
+	token        int32
+	position     int
+	promptTokens int
+	block        int32 // where its key and value go
+}
+
+func (b *Backend) headFloats() int {
+	return cpu.KeyBlockFloats(b.config.HeadDim) + cpu.ValueBlockFloats(b.config.HeadDim)
+}
+
+// blockStride is the distance of two blocks of one layer in the cache.
+func (b *Backend) blockStride() int { return b.part.KVHeads.Size() * b.headFloats() }
+
+func (b *Backend) layerCache(layer int) []float32 {
+	size := b.blocks * b.blockStride()
+	return b.cache[layer*size:][:size]
+}
+
+func (b *Backend) qkvColumns() int {
+	return (b.part.Heads.Size() + 2*b.part.KVHeads.Size()) * b.config.HeadDim
+}
+
+// Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the scores that are wanted, in the
+// order of the chunks and their tokens, up to model.LogitRows at a time, those of a reward model all at once. On other
+// ranks consume is not called.
+func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
+	b.begin(chunks)
+	for _, s := range b.stages {
+		if err := s.compute(b, consume); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin clears fresh blocks and lays the rows out.
+func (b *Backend) begin(chunks []model.Chunk) {
+	b.rows, b.items, b.wanted = b.rows[:0], b.items[:0], b.wanted[:0]
+	for i := range chunks {
+		chunk := &chunks[i]
+		b.clearBlocks(chunk.FreshBlocks())
+		first := len(b.rows)
+		for j, token := range chunk.Tokens {
+			position := chunk.Start + j
+			at := len(b.rows)
+			b.end[at] = int32(position + 1)
+			b.rows = append(b.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens, block: chunk.Blocks[position/blockTokens]})
+			if chunk.Logits == model.LogitsAll || chunk.Logits == model.LogitsLast && j == len(chunk.Tokens)-1 {
+				b.wanted = append(b.wanted, int32(at))
+			}
+		}
+		b.attentionItems(chunk, first)
+	}
+}
+
+func (b *Backend) clearBlocks(blocks []int32) {
+	stride := b.blockStride()
+	b.team.Share(len(blocks)*b.config.Layers, 8, func(_, from, to int) {
+		for i := from; i < to; i++ {
+			block, layer := int(blocks[i/b.config.Layers]), i%b.config.Layers
+			clear(b.cache[(layer*b.blocks+block)*stride:][:stride])
+		}
+	})
+}
+
+// product is one matrix of a linear operation and where its result goes.
+type product struct {
+	weight *cpu.Matrix
+	dst    []float32
+	stride int
+}
+
+// panelUnit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
+func panelUnit(rows int) int {
+	if rows == 1 {
+		return 4
+	}
+	return 2
+}
+
+// linear multiplies so many rows of x by one or more matrices.
+func (b *Backend) linear(x []float32, xStride, rows int, products ...product) {
+	total, unit := 0, panelUnit(rows)
+	for _, p := range products {
+		total += (p.weight.Panels() + unit - 1) / unit
+	}
+	for _, scratch := range b.scratch {
+		scratch.Hold()
+		defer scratch.Release()
+	}
+	b.team.Share(total, 1, func(worker, from, to int) {
+		for _, p := range products {
+			units := (p.weight.Panels() + unit - 1) / unit
+			if first, end := max(from, 0), min(to, units); first < end {
+				b.kernels.MatMul(p.dst, p.stride, x, xStride, rows, p.weight, first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
+			}
+			from, to = from-units, to-units
+		}
+	})
+}
+
+// add adds a bias to a row, if there is one: each matrix of a layer has its own, or none.
+func (b *Backend) add(row, bias []float32) {
+	if bias != nil {
+		b.kernels.Add(row, row, bias)
+	}
+}
+
+// norm norms a row.
+func (b *Backend) norm(dst, x []float32, n *model.Norm) {
+	b.kernels.RMSNorm(dst, x, n.Weight, n.Epsilon)
+}
+
+// sumParts adds the ranks' parts from offset on as a binary tree in rank order: the left half of a tree is the largest
+// power of two below its size, so two, four and eight ranks continue the tree of the kernels' chunks.
+func (b *Backend) sumParts(dst []float32, parts [][]float32, offset int) {
+	part := func(rank int) []float32 { return parts[rank][offset:][:len(dst)] }
+	switch len(parts) {
+	case 1:
+		copy(dst, part(0))
+	case 2:
+		b.kernels.Add(dst, part(0), part(1))
+	case 3:
+		b.kernels.Add(dst, part(0), part(1))
+		b.kernels.Add(dst, dst, part(2))
+	default:
+		left := 2
+		for left*2 < len(parts) {
+			left *= 2
+		}
+		b.sumParts(dst, parts[:left], offset)
+		right := make([]float32, len(dst))
+		b.sumParts(right, parts[left:], offset)
+		b.kernels.Add(dst, dst, right)
+	}
+}
+
+// scores are rows of logits, or of one score each.
+type scores struct {
+	values []float32
+	width  int
+}
+
+func (s scores) Rows() int             { return len(s.values) / s.width }
+func (s scores) Row(row int) []float32 { return s.values[row*s.width:][:s.width] }
+
+func (s scores) Best(row int) (token int32, logprob float32) { return sample.Best(s.Row(row)) }

@@ -1,0 +1,205 @@
+// Package host is the backend that computes on the CPU: package cpu's kernels on the threads of a team, float32 activations
+// and KV cache.
+//
+// A row (one token of one sequence) computes the same bits whatever else is in the step (law 3 in docs/architecture.md): every
+// operation here works on rows alone, kernels sum in one order, and sums over ranks continue the kernels' tree.
+package host
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"lockstep/shard/collective"
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+	"lockstep/shard/workers"
+)
+
+// blockTokens is the number of positions in a KV block; the attention kernel is built for it.
+const blockTokens = 16
+
+// Backend computes one rank's part of a model. One goroutine owns it.
+type Backend struct {
+	config  model.Config
+	part    *model.Part
+	team    *workers.Team
+	kernels *cpu.Kernels
+	stages  []stage
+	memory  [][]byte // of weights, cache and buffers
+	mlp     int      // columns of the widest gate
+
+	run
+}
+
+// Load packs this rank's part of the weights. progress gets the share that is done, from 0 to 1, from one goroutine.
+func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, progress func(done float64)) (*Backend, error) {
+	b := &Backend{config: part.Config, part: part, team: team, kernels: kernels}
+	for i, planned := range part.Stages {
+		s, err := b.load(planned)
+		if err != nil {
+			b.Close()
+			return nil, err
+		}
+		b.stages = append(b.stages, s)
+		progress(float64(i+1) / float64(len(part.Stages)))
+	}
+	return b, nil
+}
+
+// Describe says what computes here.
+func (b *Backend) Describe() model.Device {
+	heads := 0
+	for rank := range b.part.Ranks {
+		if part, err := model.Split(&b.config, rank, b.part.Ranks, 1); err == nil {
+			heads += part.KVHeads.Size()
+		}
+	}
+	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: "f32.1", BlockTokens: blockTokens,
+		BlockBytes: 4 * heads * b.headFloats() * b.config.Layers}
+}
+
+// ExchangeFloats returns what the ranks exchange through shared memory in steps of maxRows tokens: the largest all-reduce, and
+// the area of the logits.
+func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
+	if !b.config.Reward {
+		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
+	}
+	return maxRows * b.config.Hidden, gather
+}
+
+// FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is.
+func (b *Backend) FreeBytes() (bytes int64, of string, err error) { return freeMemory(os.DirFS("/")) }
+
+// Attach gives the backend its group, takes the memory of a cache of so many blocks and of the buffers for steps of maxRows
+// tokens, and has the kernel give it now, when something can still be done about a lack of it. Others may have taken what
+// was free when the number of blocks was chosen: then it fails.
+func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
+	b.group, b.blocks, b.maxRows = group, blocks, maxRows
+	for range b.team.Size() {
+		b.scratch = append(b.scratch, cpu.NewScratch())
+	}
+	c := b.config
+	for _, buffer := range []struct {
+		floats *[]float32
+		count  int
+	}{
+		{&b.cache, c.Layers * blocks * b.blockStride()},
+		{&b.hidden, maxRows * c.Hidden},
+		{&b.normed, maxRows * c.Hidden},
+		{&b.qkv, maxRows * b.qkvColumns()},
+		{&b.attention, maxRows * b.part.AttentionColumns.Size()},
+		{&b.gate, maxRows * b.mlp},
+		{&b.up, maxRows * b.mlp},
+		{&b.cos, len(b.part.Rotations) * maxRows * c.HeadDim / 2},
+		{&b.sin, len(b.part.Rotations) * maxRows * c.HeadDim / 2},
+		{&b.scored, maxRows},
+	} {
+		var err error
+		if *buffer.floats, err = b.anonymousFloats(buffer.count); err != nil {
+			return err
+		}
+	}
+	poison(b.cache)
+	b.rows = make([]row, 0, maxRows)
+	b.first, b.end = make([]int32, maxRows), make([]int32, maxRows)
+	return b.populate()
+}
+
+// Close gives the memory of weights, cache and buffers back. The backend must not be used afterwards.
+func (b *Backend) Close() {
+	for _, data := range b.memory {
+		unix.Munmap(data)
+	}
+	b.memory = nil
+}
+
+// formats are the kernels' formats of the forms of rows.
+var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16,
+	weights.FormInt8: cpu.Q8_0, weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
+
+// pack lays this rank's part of a matrix out for the kernels.
+func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
+	format := formats[l.Encoding.Form()]
+	data, err := b.anonymous(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
+	if err != nil {
+		return nil, err
+	}
+	matrix, err := cpu.NewMatrix(format, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
+	}
+	from, size := l.Encoding.RowBytes(l.Columns.From), l.Encoding.RowBytes(l.Columns.Size())
+	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+		var converted []byte
+		for panel := first; panel < end; panel++ {
+			matrix.PackPanel(panel, func(row int) []byte { return l.Encoding.Convert(&converted, l.Row(l.Rows.From + row)[from:from+size]) })
+		}
+	})
+	return matrix, nil
+}
+
+// anonymous returns zeroed memory outside the Go heap, aligned to a page, that Close gives back.
+func (b *Backend) anonymous(bytes int) ([]byte, error) {
+	data, err := unix.Mmap(-1, 0, max(bytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("take %d MiB of memory: %w: the machine, or a limit (ulimit -v), has less", bytes>>20, err)
+	}
+	b.memory = append(b.memory, data)
+	return data, nil
+}
+
+func (b *Backend) anonymousFloats(count int) ([]float32, error) {
+	data, err := b.anonymous(4 * count)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), count), nil
+}
+
+// populatePieceBytes is how much memory populate takes between two looks at what is left.
+const populatePieceBytes = 256 << 20
+
+// populate makes the kernel give the memory of the weights, the KV cache and the buffers, piece by piece.
+func (b *Backend) populate() error {
+	for _, data := range b.memory {
+		unix.Madvise(data, unix.MADV_HUGEPAGE) // where the kernel has them: less time here, and in attention
+		for len(data) > 0 {
+			piece := data[:min(len(data), populatePieceBytes)]
+			data = data[len(piece):]
+			if free, of, err := b.FreeBytes(); err != nil {
+				return err
+			} else if free < int64(len(piece)) {
+				return fmt.Errorf("only %d MiB of memory of %s are left for a KV cache of %d blocks: free some, or lower --max-batch-total-tokens or --cpu-memory-fraction",
+					free>>20, of, b.blocks)
+			}
+			const grain = 4 << 20
+			var failed atomic.Pointer[error]
+			b.team.Share((len(piece)+grain-1)/grain, 1, func(_, from, to int) {
+				if err := populatePages(piece[from*grain : min(to*grain, len(piece))]); err != nil {
+					failed.Store(&err)
+				}
+			})
+			if err := failed.Load(); err != nil {
+				return fmt.Errorf("populate %d bytes: %w", len(piece), *err)
+			}
+		}
+	}
+	return nil
+}
+
+// populatePages takes memory that begins at a page.
+func populatePages(data []byte) error {
+	err := unix.Madvise(data, unix.MADV_POPULATE_WRITE)
+	if err != unix.EINVAL {
+		return err
+	}
+	for i := 0; i < len(data); i += 4096 { // kernels before 5.14
+		atomic.AddUint32((*uint32)(unsafe.Pointer(&data[i])), 0)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+package model
+
+// LogitRows is how many rows of logits a backend hands over at a time.
+const LogitRows = 64
+
+// Logits says for which tokens of a chunk logits are wanted.
+type Logits uint8
+
+const (
+	LogitsNone Logits = iota // the prompt goes on in a later step
+	LogitsLast
+	LogitsAll // prompt log-probabilities are wanted
+)
+
+// Chunk is a run of tokens of one sequence that a step computes.
+type Chunk struct {
+	Start        int     // position of Tokens[0]
+	PromptTokens int     // length of the sequence's prompt, without what was generated
+	Tokens       []int32 // at least one
+	Blocks       []int32 // the sequence's block table, covering Start+len(Tokens) positions
+	// Fresh is how many of the last Blocks the sequence takes with this step: they are cleared first, so that nothing of their
+	// former owner, not even a NaN, can reach it.
+	Fresh  int
+	Logits Logits
+}
+
+// FreshBlocks are the last Fresh of Blocks.
+func (c *Chunk) FreshBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.Fresh:] }
+
+// Scores are the logits of some of a step's wanted rows, in the order of the chunks and their tokens; a reward model has one
+// logit a row, the score. They are valid while they are handed over. Methods may be called from several goroutines at once,
+// for different rows.
+type Scores interface {
+	Rows() int
+	// Row returns a row's logits; they must not be changed.
+	Row(row int) []float32
+	// Best returns the likeliest token (the lowest id of several) and its log-probability, as sample.Sampler chooses it from
+	// Row without any parameter. A backend may know it without the logits.
+	Best(row int) (token int32, logprob float32)
+}
+
+// Device says what a backend computes with, and in which units.
+type Device struct {
+	Type string // as clients know it: "cpu"
+	Name string // of what computes, for people: "avx512 kernels"
+	// Numerics names the arithmetic: groups that are equal in it compute the same bits for the same model.
+	Numerics    string
+	BlockTokens int // positions of a KV block
+	BlockBytes  int // of a KV block on all ranks together
+}

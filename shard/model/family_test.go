@@ -1,0 +1,309 @@
+package model_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
+	"lockstep/shard/weights/weightstest"
+)
+
+func openGGUF(t *testing.T, data []byte) (*model.Model, error) {
+	t.Helper()
+	m, err := model.Open(weightstest.Write(t, data))
+	if err == nil {
+		t.Cleanup(m.Close)
+	}
+	return m, err
+}
+
+// Configurations that are not served get an error that names what is wrong.
+func TestConfigurationErrors(t *testing.T) {
+	files := map[string][]byte{"model.safetensors": weightstest.OneTensor("a")}
+	config, with := weightstest.Config, weightstest.With
+	for name, c := range map[string]struct{ config, want string }{
+		"other architecture":  {strings.Replace(config, "llama", "gpt2", 1), `"gpt2" is not served`},
+		"heads do not divide": {strings.Replace(config, `"num_key_value_heads":1`, `"num_key_value_heads":3`, 1), "do not share"},
+		"absurd dimension":    {strings.Replace(config, `"vocab_size":3`, `"vocab_size":1000000000`, 1), "vocabulary size"},
+		"quantised":           {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":4},"vocab_size"`, 1), "quantised safetensors"},
+		"classifier":          {with("llama", `"architectures":["LlamaForSequenceClassification"]`), `"LlamaForSequenceClassification" of model type "llama" is not served`},
+		"llama reward":        {with("llama", `"architectures":["LlamaForRewardModel"]`), "not served; those for causal"},
+		"process reward":      {with("qwen2", `"architectures":["Qwen2ForProcessRewardModel"]`), `"Qwen2ForProcessRewardModel" of model type "qwen2" is not served`},
+		"window of a llama":   {with("llama", `"use_sliding_window":true`), `use_sliding_window of model type "llama"`},
+		"layer types missing": {with("qwen2", `"use_sliding_window":true,"layer_types":[]`), "layer_types has 0 entries for 1 layers"},
+		"layer type":          {with("qwen2", `"use_sliding_window":true,"layer_types":["linear_attention"]`), `"linear_attention" is not served`},
+		"internlm2 biases":    {with("internlm2", `"bias":true`), "internlm2 with bias"},
+	} {
+		_, err := model.OpenFS(weightstest.Directory(c.config, files))
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "config.json: ") {
+			t.Errorf("%s: got error %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestGGUFArchitectures(t *testing.T) {
+	for architecture, want := range map[string]string{"qwen2": "served from safetensors only", "gemma": "not served yet; from GGUF llama is, and from safetensors internlm2", "": "names no architecture"} {
+		_, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"general.architecture": architecture}, "token_embd.weight"))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", architecture, err, want)
+		}
+	}
+	if _, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"general.type": "adapter"}, "token_embd.weight")); err == nil || !strings.Contains(err.Error(), `holds no model, but (general.type) "adapter"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Metadata that cannot be believed are never taken for none: a file that tells of more than it holds would be served with a
+// tied head, and one whose rotation is a text with the usual one.
+func TestGGUFMetadataThatCannotBe(t *testing.T) {
+	for name, c := range map[string]struct {
+		meta weightstest.Metadata
+		want string // "": it is opened
+	}{
+		"one part, tensors missing": {weightstest.Metadata{"split.count": uint32(1), "split.tensors.count": int32(2)}, "m.gguf has 1 tensors, and its split.tensors.count says 2"},
+		"no parts, tensors missing": {weightstest.Metadata{"split.tensors.count": int32(2)}, "split.tensors.count says 2"},
+		"no parts, none counted":    {weightstest.Metadata{"split.tensors.count": int32(0)}, "split.tensors.count says 0"},
+		"whole":                     {weightstest.Metadata{"split.count": uint32(1), "split.tensors.count": uint64(1)}, ""},
+		"count of parts as a text":  {weightstest.Metadata{"split.count": "2"}, `split.count is the text "2", and a whole number`},
+		"tensors as a text":         {weightstest.Metadata{"split.tensors.count": "2"}, "split.tensors.count is the text"},
+		"number as a fraction":      {weightstest.Metadata{"split.no": float32(0.5)}, "split.no is 0.5, and a whole number"},
+		"negative count of parts":   {weightstest.Metadata{"split.count": int32(-1)}, "split.count is -1"},
+		"a count beyond all":        {weightstest.Metadata{"split.count": uint64(1 << 63)}, "split.count is -"},
+		"another part alone":        {weightstest.Metadata{"split.no": uint32(1)}, "it is part 2 (split.no)"},
+		"rotation as a text":        {weightstest.Metadata{"llama.rope.freq_base": "500000"}, `llama.rope.freq_base is the text "500000", and a number`},
+		"epsilon as a truth":        {weightstest.Metadata{"llama.attention.layer_norm_rms_epsilon": true}, "rms_epsilon is true, and a number"},
+		"experts as a text":         {weightstest.Metadata{"llama.expert_count": "8"}, "llama.expert_count is the text"},
+		"KV heads of each layer":    {weightstest.Metadata{"llama.attention.head_count_kv": []int32{1}}, "head_count_kv is a list of numbers, and a whole number"},
+		"scaling as a number":       {weightstest.Metadata{"llama.rope.scaling.type": uint32(2)}, "rope.scaling.type is 2, and a text"},
+		"BOS as a number":           {weightstest.Metadata{"tokenizer.ggml.add_bos_token": uint32(1)}, "add_bos_token is 1, and true or false"},
+		"end as a text":             {weightstest.Metadata{"tokenizer.ggml.eos_token_id": "</s>"}, `eos_token_id is the text "</s>", and the id of a token`},
+		"types as texts":            {weightstest.Metadata{"tokenizer.ggml.token_type": []string{"3"}}, "token_type is a list of texts, and a list of numbers"},
+		"what is not read":          {weightstest.Metadata{"general.name": uint32(1)}, ""},
+	} {
+		_, err := openGGUF(t, weightstest.TinyGGUF(c.meta, "token_embd.weight"))
+		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want %q", name, err, c.want)
+		}
+	}
+	twice := bytes.Replace(weightstest.TinyGGUF(weightstest.Metadata{"llama.block_bount": uint32(2)}, "token_embd.weight"), []byte("llama.block_bount"), []byte("llama.block_count"), 1)
+	if _, err := openGGUF(t, twice); err == nil || !strings.Contains(err.Error(), "llama.block_count twice") {
+		t.Errorf("got error %v", err)
+	}
+	nested := weightstest.TinyGGUF(weightstest.Metadata{"a": "12345678"}, "token_embd.weight")
+	at := bytes.Index(nested, []byte("12345678")) - 12 // its type, length and bytes become an array of arrays
+	copy(nested[at:], []byte{9, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0})
+	if _, err := openGGUF(t, nested); err == nil || !strings.Contains(err.Error(), "array of arrays") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// A single GGUF file without a head is how that format says that the head is tied.
+func TestGGUFWithoutHead(t *testing.T) {
+	names := []string{"token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight",
+		"blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"}
+	for _, tied := range []bool{true, false} {
+		want := "model.embed_tokens.weight"
+		if !tied {
+			names, want = append(names, "output.weight"), "lm_head.weight"
+		}
+		part := partOf(t, ggufWithNorms(names...))
+		if head := part.Stages[len(part.Stages)-1].(*model.Head); head.Weight.Name != want {
+			t.Errorf("got the head %s, want %s", head.Weight.Name, want)
+		}
+	}
+}
+
+// ggufWithNorms is a whole model of one layer.
+func ggufWithNorms(names ...string) []byte {
+	var tensors []weightstest.GGUFTensor
+	for i, name := range append(names, "output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight") {
+		t := weightstest.GGUFTensor{Name: name, Dimensions: []int{4, 4}}
+		if strings.Contains(name, "norm") {
+			t.Dimensions = t.Dimensions[:1]
+		}
+		for j := range 4 * max(1, 4*(len(t.Dimensions)-1)) {
+			t.Data = binary.LittleEndian.AppendUint32(t.Data, math.Float32bits(float32(16*i+j)))
+		}
+		tensors = append(tensors, t)
+	}
+	return weightstest.GGUF(weightstest.Metadata{"general.architecture": "llama", "llama.embedding_length": uint32(4),
+		"llama.feed_forward_length": uint32(4), "llama.block_count": uint32(1), "llama.attention.head_count": uint32(1),
+		"llama.context_length": uint32(16), "llama.vocab_size": uint32(4)}, tensors)
+}
+
+func partOf(t *testing.T, data []byte) *model.Part {
+	t.Helper()
+	m, err := openGGUF(t, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := m.Part(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return part
+}
+
+// llama.cpp stores the rows of queries and keys as rotation pairs; the model computes with Hugging Face's order.
+func TestGGUFRowOrder(t *testing.T) {
+	part := partOf(t, ggufWithNorms("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight",
+		"blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"))
+	project := part.Stages[1].(*model.Project)
+	for name, c := range map[string]struct {
+		of   *model.Linear
+		want []float32
+	}{
+		"queries": {&project.Query, []float32{16, 24, 20, 28}}, "keys": {&project.Key, []float32{32, 40, 36, 44}},
+		"values": {&project.Value, []float32{48, 52, 56, 60}},
+	} {
+		if got := firsts(c.of); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got rows %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// firsts are the first numbers of a matrix's rows.
+func firsts(l *model.Linear) (firsts []float32) {
+	for row := range l.Rows.Size() {
+		first := make([]float32, 1)
+		l.Encoding.Decode(first, l.Row(l.Rows.From+row))
+		firsts = append(firsts, first[0])
+	}
+	return firsts
+}
+
+// shapes are tensors of float32.
+type shapes map[string][]int
+
+// file writes the tensors, in which each row begins with its number.
+func (s shapes) file() []byte {
+	header, payload := []string{}, []byte{}
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		shape, from := s[name], len(payload)
+		columns, count := shape[len(shape)-1], 1
+		for _, size := range shape {
+			count *= size
+		}
+		for i := range count {
+			payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(float32(i/columns)))
+		}
+		header = append(header, fmt.Sprintf(`%q:{"dtype":"F32","shape":%s,"data_offsets":[%d,%d]}`, name,
+			strings.ReplaceAll(fmt.Sprint(shape), " ", ","), from, len(payload)))
+	}
+	file := weightstest.Safetensors("{"+strings.Join(header, ",")+"}", len(payload))
+	copy(file[len(file)-len(payload):], payload)
+	return file
+}
+
+// decoderShapes are all tensors that any family with Llama's names has, of weightstest.Config's sizes.
+func decoderShapes(layers int) shapes {
+	s := shapes{"model.embed_tokens.weight": {3, 4}, "model.norm.weight": {4}, "lm_head.weight": {3, 4}, "score.0.weight": {4, 4},
+		"score.0.bias": {4}, "score.2.weight": {1, 4}, "score.2.bias": {1}}
+	for layer := range layers {
+		for _, name := range []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"} {
+			s[fmt.Sprintf("model.layers.%d.%s.weight", layer, name)] = []int{4, 4}
+			s[fmt.Sprintf("model.layers.%d.%s.bias", layer, name)] = []int{4}
+		}
+		for _, name := range []string{"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"} {
+			s[fmt.Sprintf("model.layers.%d.%s.weight", layer, name)] = []int{4}
+		}
+	}
+	return s
+}
+
+// The rows of wqkv come by KV head: here two, each with two query heads; a head has two dimensions.
+func TestInternLM2RowOrder(t *testing.T) {
+	config := `{"model_type":"internlm2","hidden_size":4,"head_dim":2,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":4,
+		"num_key_value_heads":2,"vocab_size":3,"max_position_embeddings":16,"rms_norm_eps":1e-5}`
+	files := shapes{"model.layers.0.attention.wqkv.weight": {16, 4}, "model.tok_embeddings.weight": {3, 4}, "model.norm.weight": {4}, "output.weight": {3, 4},
+		"model.layers.0.attention_norm.weight": {4}, "model.layers.0.ffn_norm.weight": {4}, "model.layers.0.attention.wo.weight": {4, 8},
+		"model.layers.0.feed_forward.w1.weight": {4, 4}, "model.layers.0.feed_forward.w2.weight": {4, 4}, "model.layers.0.feed_forward.w3.weight": {4, 4}}
+	m := modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.file()}))
+	part, err := m.Part(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project := part.Stages[1].(*model.Project)
+	for name, c := range map[string]struct {
+		of   *model.Linear
+		want []float32
+	}{
+		"queries": {&project.Query, []float32{0, 1, 2, 3, 8, 9, 10, 11}}, "keys": {&project.Key, []float32{4, 5, 12, 13}},
+		"values": {&project.Value, []float32{6, 7, 14, 15}},
+	} {
+		if got := firsts(c.of); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got rows %v, want %v", name, got, c.want)
+		}
+	}
+	delete(files, "model.layers.0.attention.wqkv.weight")
+	m = modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.file()}))
+	if _, err := m.Part(0, 1); err == nil || !strings.Contains(err.Error(), "model.layers.0.attention.wqkv.weight is missing") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// What a configuration says of windows, biases, norms and heads stands in the stages.
+func TestRecipesFollowConfigurations(t *testing.T) {
+	file := decoderShapes(3).file()
+	for _, c := range []struct {
+		modelType, keys string
+		windows         []int
+		biased          string // which of q o g have biases
+		norms, reward   bool
+	}{
+		{"mistral", `"sliding_window":8`, []int{8, 8, 8}, "", false, false},
+		{"mistral", `"sliding_window":null`, []int{0, 0, 0}, "", false, false},
+		{"llama", `"sliding_window":8`, []int{0, 0, 0}, "", false, false},
+		{"llama", `"attention_bias":true`, []int{0, 0, 0}, "qo", false, false},
+		{"llama", `"mlp_bias":true`, []int{0, 0, 0}, "g", false, false},
+		{"qwen2", `"sliding_window":8,"max_window_layers":1`, []int{0, 0, 0}, "q", false, false},
+		{"qwen2", `"use_sliding_window":true,"sliding_window":8,"max_window_layers":1`, []int{0, 8, 8}, "q", false, false},
+		{"qwen2", `"use_sliding_window":true,"sliding_window":8`, []int{0, 0, 0}, "q", false, false},
+		{"qwen3", `"use_sliding_window":true,"sliding_window":8,"layer_types":["sliding_attention","full_attention","sliding_attention"]`,
+			[]int{8, 0, 8}, "", true, false},
+		{"qwen3", `"attention_bias":true`, []int{0, 0, 0}, "qo", true, false},
+		{"qwen2", `"architectures":["Qwen2ForCausalLM"]`, []int{0, 0, 0}, "q", false, false},
+		{"qwen2", `"architectures":["Qwen2ForRewardModel"]`, []int{0, 0, 0}, "q", false, true},
+	} {
+		config := strings.Replace(weightstest.With(c.modelType, c.keys), `"num_hidden_layers":1`, `"num_hidden_layers":3`, 1)
+		m, err := model.OpenFS(weightstest.Directory(config, map[string][]byte{"model.safetensors": file}))
+		if err != nil {
+			t.Errorf("%s with %s: %v", c.modelType, c.keys, err)
+			continue
+		}
+		part, err := m.Part(0, 1)
+		if err != nil {
+			t.Errorf("%s with %s: %v", c.modelType, c.keys, err)
+			continue
+		}
+		var windows []int
+		biased, norms := "", false
+		for _, stage := range part.Stages[:6] {
+			switch s := stage.(type) {
+			case *model.Project:
+				norms = s.QueryNorm.Weight != nil && s.KeyNorm.Weight != nil
+				biased += map[bool]string{true: "q"}[s.Query.Bias != nil]
+			case *model.Join:
+				biased += map[bool]string{true: "o"}[s.Weight.Bias != nil && strings.Contains(s.Weight.Name, "attn")]
+			case *model.Gate:
+				biased += map[bool]string{true: "g"}[s.Gate.Bias != nil]
+			}
+		}
+		for _, stage := range part.Stages {
+			if s, ok := stage.(*model.Attend); ok {
+				windows = append(windows, s.Window)
+			}
+		}
+		_, reward := part.Stages[len(part.Stages)-1].(*model.Score)
+		if !slices.Equal(windows, c.windows) || biased != c.biased || norms != c.norms || reward != c.reward || m.Config.Reward != reward {
+			t.Errorf("%s with %s: got windows %v, biases %q, norms %v, reward %v", c.modelType, c.keys, windows, biased, norms, reward)
+		}
+	}
+}
