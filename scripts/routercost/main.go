@@ -1,5 +1,5 @@
 // Command routercost measures what a router costs for each token: it runs bin/lockstep router over a broker of its own and
-// a group that computes nothing, with many streams at once, and reads the router's CPU time from the kernel. Broker, group
+// a shard group on the simulated backend, with many streams at once, and reads the router's CPU time from the kernel. Broker, group
 // and clients run in this process and are not counted.
 //
 //	make build
@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"lockstep/shard/sim"
 )
 
 func main() {
@@ -236,6 +238,6 @@ func (r *router) stream(number, tokens int) ([]time.Duration, error) {
 		if err != nil {
 			return nil, err
 		}
-		delays = append(delays, sinceStamp(sent))
+		delays = append(delays, sim.SinceStamp(sent))
 	}
 }
