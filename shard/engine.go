@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"errors"
 	"slices"
 
 	"lockstep/protocol"
@@ -45,6 +44,38 @@ type output struct {
 	begun     bool // its computation has begun, or found more in the prefix cache; then known and cached tokens count
 	known     int
 	cached    int
+}
+
+// addTo adds what was produced to a frame.
+func (out *output) addTo(frame *protocol.Frame) {
+	s := out.sequence
+	if out.begun {
+		frame.Begun = append(frame.Begun, protocol.Begun{Request: s.origin.id, Tokens: uint32(out.known), Cached: uint32(out.cached)})
+	}
+	if len(out.prompt) > 0 {
+		frame.Prompt = append(frame.Prompt, out.promptPart())
+	}
+	if out.yields {
+		frame.Add(s.origin.id, len(s.tokens)-len(s.request.Prompt)-1, out.token, out.logprob, out.finish)
+		for _, alternative := range out.top {
+			frame.AddAlternative(alternative.Token, alternative.Logprob)
+		}
+	}
+}
+
+// promptPart is what a step found of a prompt's log-probabilities.
+func (out *output) promptPart() protocol.PromptPart {
+	part := protocol.PromptPart{Request: out.sequence.origin.id, Start: uint32(out.start), Logprob: out.prompt}
+	if out.sequence.request.TopLogprobs == 0 {
+		return part
+	}
+	for _, top := range out.promptTop {
+		part.Alternatives = append(part.Alternatives, uint8(len(top)))
+		for _, alternative := range top {
+			part.TopToken, part.TopLogprob = append(part.TopToken, alternative.Token), append(part.TopLogprob, alternative.Logprob)
+		}
+	}
+	return part
 }
 
 // newEngine returns the engine of a model whose backend is attached to its group. broadcast sends a plan to the other ranks.
@@ -103,17 +134,6 @@ type engine struct {
 type wanted struct {
 	output int   // index into outputs
 	next   int32 // the prompt token whose log-probability is wanted; -1: choose a token
-}
-
-// check says why no group of this model can compute a request; nil: it can, if there is room.
-func (e *engine) check(request *protocol.Request) error {
-	switch {
-	case request.Score && !e.shape.Reward:
-		return errors.New("the model has no score head")
-	case !request.Score && e.shape.Reward:
-		return errors.New("the model has a score head and generates no text")
-	}
-	return request.Validate(e.shape.Vocabulary)
 }
 
 // add takes a request, and reports whether it is new. The caller has checked that it fits.

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +13,8 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/repeat"
+	"lockstep/shard/model"
+	"lockstep/shard/outbox"
 )
 
 // eventQueue bounds what NATS has delivered and the loop has not handled; a dispatch that finds it full is refused.
@@ -38,11 +39,12 @@ type leader struct {
 	control *nats.Conn // requests
 	frames  *nats.Conn // tokens, which must not queue behind long prompts
 	events  chan event
-	routers map[string]*routerState
+	outbox  *outbox.Outbox
 	steps   *stepLog
 	ended   time.Time // of the last step; zero when nothing was left to compute
 
 	said      repeat.Filter
+	shape     model.Config
 	base      protocol.Announcement // without state and load
 	held      atomic.Int64          // requests accepted and not ended
 	draining  atomic.Bool
@@ -53,7 +55,7 @@ type leader struct {
 }
 
 func newLeader(config Config, e *engine, card []byte, digest string, blocks int, log zerolog.Logger) (*leader, error) {
-	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), routers: make(map[string]*routerState),
+	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group), shape: e.shape,
 		announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
@@ -144,123 +146,6 @@ func (l *leader) close() {
 	l.steps.close()
 }
 
-func (l *leader) onCard(msg *nats.Msg) {
-	var request protocol.CardRequest
-	if !l.answerable(msg) || json.Unmarshal(msg.Data, &request) != nil || request.Offset < 0 || request.Offset > len(l.card) {
-		return // the asker times out; a well-behaved one never gets here
-	}
-	msg.Respond(l.card[request.Offset:min(request.Offset+protocol.CardChunkBytes, len(l.card))])
-}
-
-// answerable reports whether a message asks for an answer where its sender, and he only, gets ours.
-func (l *leader) answerable(msg *nats.Msg) bool {
-	_, ok := protocol.ReplyNumber(msg.Reply, sender(msg), l.config.Group.Group)
-	return ok
-}
-
-func (l *leader) onDispatch(msg *nats.Msg) {
-	if !l.answerable(msg) {
-		return
-	}
-	var dispatch protocol.Dispatch
-	refuse := func(code protocol.Code, format string, args ...any) {
-		respond(msg, protocol.DispatchReply{Error: &protocol.Error{Code: code, Message: fmt.Sprintf(format, args...)}})
-	}
-	if err := json.Unmarshal(msg.Data, &dispatch); err != nil {
-		refuse(protocol.CodeInvalid, "dispatch: %v", err)
-		return
-	}
-	switch {
-	case dispatch.Version != protocol.Version:
-		refuse(protocol.CodeVersion, "version %d, want %d", dispatch.Version, protocol.Version)
-	case !protocol.ValidRouter(dispatch.Router) || dispatch.Router != sender(msg):
-		refuse(protocol.CodeInvalid, "router %q on the subject of %q", dispatch.Router, sender(msg))
-	case len(dispatch.Requests) > protocol.MaxDispatchRequests:
-		refuse(protocol.CodeInvalid, "%d requests, at most %d", len(dispatch.Requests), protocol.MaxDispatchRequests)
-	default:
-		reply := l.accept(&dispatch)
-		select {
-		case l.events <- event{dispatch: &dispatch}:
-			respond(msg, reply)
-		default:
-			l.held.Add(-int64(len(dispatch.Requests)))
-			refuse(protocol.CodeFull, "too many messages wait")
-		}
-	}
-}
-
-// accept checks the requests of a dispatch and leaves in it those that the group takes.
-func (l *leader) accept(dispatch *protocol.Dispatch) protocol.DispatchReply {
-	var reply protocol.DispatchReply
-	taken := dispatch.Requests[:0]
-	for i := range dispatch.Requests {
-		if err := l.refuses(&dispatch.Requests[i]); err != nil {
-			reply.Refused = append(reply.Refused, protocol.Refusal{ID: dispatch.Requests[i].ID, Error: *err})
-			continue
-		}
-		taken = append(taken, dispatch.Requests[i])
-	}
-	dispatch.Requests = taken
-	return reply
-}
-
-// refuses says why a request is not taken; nil counts it as held.
-func (l *leader) refuses(request *protocol.Request) *protocol.Error {
-	limits := l.base.Limits
-	if err := l.engine.check(request); err != nil {
-		return &protocol.Error{Code: protocol.CodeInvalid, Message: err.Error()}
-	}
-	known := len(request.Prompt) + len(request.Generated)
-	switch {
-	case l.draining.Load():
-		return &protocol.Error{Code: protocol.CodeDraining, Message: "the group is draining"}
-	case known >= limits.MaxSequenceTokens:
-		return &protocol.Error{Code: protocol.CodeTooLong, Message: fmt.Sprintf("%d tokens leave no room to generate in sequences of %d", known, limits.MaxSequenceTokens)}
-	case l.held.Add(1) > int64(limits.MaxRequests):
-		l.held.Add(-1)
-		return &protocol.Error{Code: protocol.CodeFull, Message: fmt.Sprintf("%d requests are here", limits.MaxRequests)}
-	}
-	return nil
-}
-
-// sender is the router that a message came from.
-func sender(msg *nats.Msg) string { return protocol.Sender(msg.Subject, protocol.RouterTokens) }
-
-func (l *leader) onCancel(msg *nats.Msg) {
-	var cancel protocol.Cancel
-	if json.Unmarshal(msg.Data, &cancel) == nil && cancel.Router == sender(msg) {
-		l.hand(event{cancel: &cancel}) // cancels must not be lost
-	}
-}
-
-func (l *leader) onReplay(msg *nats.Msg) {
-	var replay protocol.Replay
-	if json.Unmarshal(msg.Data, &replay) == nil && replay.Router == sender(msg) {
-		l.hand(event{replay: &replay})
-	}
-}
-
-// hand gives the loop an event, and blocks the control connection while the queue is full.
-func (l *leader) hand(e event) {
-	select {
-	case l.events <- e:
-	case <-l.stop:
-	}
-}
-
-func (l *leader) onAlive(msg *nats.Msg) {
-	select {
-	case l.events <- event{alive: sender(msg)}:
-	default: // the next one will do
-	}
-}
-
-func respond(msg *nats.Msg, reply protocol.DispatchReply) {
-	if data, err := json.Marshal(reply); err == nil {
-		msg.Respond(data)
-	}
-}
-
 // serve runs the step loop until ctx has ended and no request is left.
 func (l *leader) serve(ctx context.Context) error {
 	ticker := time.NewTicker(protocol.AnnounceInterval)
@@ -276,7 +161,7 @@ func (l *leader) serve(ctx context.Context) error {
 			case e := <-l.events:
 				l.handle(e)
 			case <-ticker.C:
-				l.expireRouters()
+				l.expire()
 			case err := <-l.refused:
 				return err
 			case <-done:
@@ -290,7 +175,7 @@ func (l *leader) serve(ctx context.Context) error {
 			case e := <-l.events:
 				l.handle(e)
 			case <-ticker.C:
-				l.expireRouters()
+				l.expire()
 			case err := <-l.refused:
 				return err
 			case <-done:
@@ -345,36 +230,50 @@ func (l *leader) drain() {
 }
 
 func (l *leader) handle(e event) {
+	now := time.Now()
 	switch {
 	case e.dispatch != nil:
-		router := l.routers[e.dispatch.Router]
-		if router == nil {
-			l.makeRoomFor(e.dispatch.Router)
+		if dropped := l.outbox.Dispatched(e.dispatch.Router, now); dropped != "" {
+			l.complain("a router has too many sessions, and this is dropped: "+dropped, nil)
+			l.drop(dropped)
 		}
-		if router == nil {
-			router = &routerState{}
-			l.routers[e.dispatch.Router] = router
-		}
-		router.heard = time.Now()
 		for _, request := range e.dispatch.Requests {
 			if !l.engine.add(e.dispatch.Router, request) {
 				l.held.Add(-1) // it is here already: its tokens go on
 			}
 		}
 	case e.cancel != nil:
-		if router := l.routers[e.cancel.Router]; router != nil {
-			router.cancels = max(router.cancels, e.cancel.Number)
-		}
+		l.outbox.Cancelled(e.cancel.Router, e.cancel.Number)
 		for _, id := range e.cancel.IDs {
 			l.remove(origin{e.cancel.Router, id})
 		}
 	case e.replay != nil:
-		l.replay(e.replay)
+		l.outbox.Replay(e.replay, now, func(data []byte) { l.sendFrame(e.replay.Router, data) })
 	default:
-		if r := l.routers[e.alive]; r != nil {
-			r.heard = time.Now()
+		l.outbox.Alive(e.alive, now)
+	}
+}
+
+// expire drops the requests of routers that went silent. Signs of life that came during a long step count first.
+func (l *leader) expire() {
+	for range len(l.events) {
+		l.handle(<-l.events)
+	}
+	for _, name := range l.outbox.Expire(time.Now()) {
+		l.log.Info().Str("router", name).Int("requests", l.drop(name)).Msg("a router went silent")
+	}
+}
+
+// drop forgets a router's requests and returns how many were here.
+func (l *leader) drop(name string) (requests int) {
+	for o := range l.engine.byOrigin {
+		if o.router == name {
+			l.remove(o)
+			requests++
 		}
 	}
+	delete(l.engine.accounts, name)
+	return requests
 }
 
 func (l *leader) remove(o origin) {
@@ -383,37 +282,28 @@ func (l *leader) remove(o origin) {
 	}
 }
 
-// announce tells routers about the group until close.
-func (l *leader) announce() {
-	defer close(l.announced)
-	ticker := time.NewTicker(protocol.AnnounceInterval)
-	defer ticker.Stop()
-	for {
-		l.sendAnnouncement()
-		select {
-		case <-ticker.C:
-		case <-l.stop:
-			return
+// send puts a step's outputs into one frame for each router.
+func (l *leader) send(outputs []output) {
+	for i := range outputs {
+		out := &outputs[i]
+		if out.finish != protocol.FinishNone {
+			l.held.Add(-1)
+		}
+		if frame := l.outbox.Frame(out.sequence.router); frame != nil {
+			out.addTo(frame)
 		}
 	}
+	account := func(name string) protocol.Account {
+		if a := l.engine.accounts[name]; a != nil {
+			return *a
+		}
+		return protocol.Account{}
+	}
+	l.outbox.Flush(l.engine.steps, l.engine.load(), account, l.sendFrame)
 }
 
-func (l *leader) sendAnnouncement() {
-	message := l.base
-	switch {
-	case l.draining.Load():
-		message.State = protocol.StateDraining
-	case l.engine.pace.stalled():
-		message.State = protocol.StateStalled
-	default:
-		message.State = protocol.StateReady
-	}
-	message.Load = *l.load.Load()
-	data, err := json.Marshal(message)
-	if err == nil {
-		err = l.control.Publish(protocol.AnnounceSubject(l.config.Group.Group), data)
-	}
-	if err != nil {
-		l.log.Warn().Err(err).Msg("announce")
+func (l *leader) sendFrame(router string, data []byte) {
+	if err := l.frames.Publish(protocol.FrameSubject(router, l.config.Group.Group), data); err != nil {
+		l.complain("a frame was not sent", err) // the router notices the gap
 	}
 }

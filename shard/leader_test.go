@@ -2,9 +2,7 @@ package shard
 
 import (
 	"encoding/json"
-	"fmt"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -50,19 +48,5 @@ func TestRoutersSpeakForThemselves(t *testing.T) {
 		if heard := len(l.events) == 1; heard != c.heard {
 			t.Errorf("%s: heard %v, want %v", name, heard, c.heard)
 		}
-	}
-}
-
-// Sessions of one router make room for each other, the one heard longest ago first, and never for another router's.
-func TestSessionsMakeRoom(t *testing.T) {
-	l := &leader{routers: map[string]*routerState{}, engine: &engine{byOrigin: map[origin]*sequence{}, accounts: map[string]*protocol.Account{}}, log: zerolog.Nop()}
-	l.routers["quiet.s0"] = &routerState{}
-	for i := range 10 * maxSessions {
-		name := fmt.Sprintf("busy.s%d", i)
-		l.makeRoomFor(name)
-		l.routers[name] = &routerState{heard: time.Unix(int64(i), 0)}
-	}
-	if len(l.routers) != maxSessions+1 || l.routers["quiet.s0"] == nil || l.routers[fmt.Sprintf("busy.s%d", 10*maxSessions-1)] == nil {
-		t.Errorf("left are %v", l.routers)
 	}
 }

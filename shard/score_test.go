@@ -240,11 +240,11 @@ func TestScoreHeadDecides(t *testing.T) {
 		if err := warmUp(g.engine, g.leader.config); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.check(&c.taken); err != nil {
+		if err := check(&c.taken, &g.shape); err != nil {
 			t.Errorf("got %v", err)
 		}
-		l := &leader{engine: g.engine, base: protocol.Announcement{Limits: protocol.Limits{MaxSequenceTokens: 100, MaxRequests: 10}}}
-		if err := l.refuses(&c.refused); err == nil || err.Code != protocol.CodeInvalid || err.Message != c.want {
+		l := &leader{shape: g.shape, base: protocol.Announcement{Limits: protocol.Limits{MaxSequenceTokens: 100, MaxRequests: 10}}}
+		if err := l.refusal(&c.refused); err == nil || err.Code != protocol.CodeInvalid || err.Message != c.want {
 			t.Errorf("got %v, want %q", err, c.want)
 		}
 		data, _, err := g.leader.card()
