@@ -32,13 +32,22 @@ func (k *Kernels) StoreKV(cache []float32, keyBase, valueBase int, slot int, key
 	}
 }
 
-// Attention computes `rows` query rows of one key-value head over a paged
-// cache in blocks of 16 positions. blocks[i] holds positions 16i..16i+15; its
-// keys start at cache[blocks[i]*blockStride+keyOffset] and its values at
-// ...+valueOffset, laid out as KeyBlockFloats and ValueBlockFloats say. Row r
-// is q[r*qStride:][:headDim], sees the positions first[r] <= p < end[r], and
-// is written to dst[r*dstStride:][:headDim]; a row that sees none gets zeros.
-// scale is positive. dst may be q.
+// Spans says which positions First[r] <= p < End[r] row r sees.
+type Spans struct{ First, End []int32 }
+
+// HeadCache is what one key-value head of one sequence has in a paged cache in
+// blocks of 16 positions. Blocks[i] holds positions 16i..16i+15; its keys start
+// at Data[Blocks[i]*Stride+Keys] and its values at ...+Values, laid out as
+// KeyBlockFloats and ValueBlockFloats say.
+type HeadCache struct {
+	Data                          []float32
+	Stride, Keys, Values, HeadDim int
+	Blocks                        []int32
+}
+
+// Attention computes query rows of one key-value head over its cache. Row r is
+// the first HeadDim numbers of query[r], and is written to dst[r]; a row that
+// sees no position gets zeros. scale is positive. dst may be query.
 //
 // A score is one chain over the dims, times scale; a probability is
 // exp(score - max), and 0 at a position that the row does not see; their sum
@@ -47,32 +56,29 @@ func (k *Kernels) StoreKV(cache []float32, keyBase, valueBase int, slot int, key
 // an output, because the sign of a zero is dropped at the end; so a row's bits
 // do not depend on the other rows or on how many blocks the call covers. All
 // of the 16 positions of a block that any row sees must hold finite numbers.
-func (k *Kernels) Attention(dst []float32, dstStride int, q []float32, qStride, rows int, first, end []int32, cache []float32, blockStride, keyOffset, valueOffset int, blocks []int32, headDim int, scale float32, s *Scratch) {
+func (k *Kernels) Attention(dst, query Rows, seen Spans, cache HeadCache, scale float32, s *Scratch) {
+	rows := query.N
 	if rows < 1 {
 		return
 	}
-	a := attention{Kernels: k, cache: cache, stride: blockStride, keys: keyOffset, values: valueOffset,
-		blocks: blocks, headDim: headDim, scale: scale, scratch: s}
+	a := attention{Kernels: k, HeadCache: cache, scale: scale, scratch: s}
 	limit := attentionGroups * k.tileRows
 	passes := (rows + limit - 1) / limit
 	for i := range passes {
 		row0, row1 := rows*i/passes, rows*(i+1)/passes
-		a.first, a.end = first[row0:row1], end[row0:row1]
-		a.pass(dst[row0*dstStride:], dstStride, q[row0*qStride:], qStride, row1-row0)
+		a.first, a.end = seen.First[row0:row1], seen.End[row0:row1]
+		a.pass(dst.Data[row0*dst.Stride:], dst.Stride, query.Data[row0*query.Stride:], query.Stride, row1-row0)
 	}
 }
 
 // attention is one call of Attention.
 type attention struct {
 	*Kernels
-	cache                []float32
-	stride, keys, values int
-	blocks               []int32
-	headDim              int
-	scale                float32
-	scratch              *Scratch
-	first, end           []int32 // of the rows of this pass
-	groups               [attentionGroups]attentionGroup
+	HeadCache
+	scale      float32
+	scratch    *Scratch
+	first, end []int32 // of the rows of this pass
+	groups     [attentionGroups]attentionGroup
 }
 
 // attentionGroup is the rows of one tile.
@@ -90,7 +96,7 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 	a.plan(groups, rows)
 	for i := range groups {
 		g := &groups[i]
-		packRows(g.query, q[g.row*qStride:], qStride, g.rows, a.headDim)
+		packRows(g.query, q[g.row*qStride:], qStride, g.rows, a.HeadDim)
 	}
 	low, high := span(groups)
 	for from := low; from < high; from += attentionBlocks {
@@ -113,7 +119,7 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 	for i := range groups {
 		g := &groups[i]
 		for r := range g.rows {
-			a.store(dst[(g.row+r)*dstStride:][:a.headDim], g, r, sums[g.row+r])
+			a.store(dst[(g.row+r)*dstStride:][:a.HeadDim], g, r, sums[g.row+r])
 		}
 	}
 }
@@ -121,7 +127,7 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 // plan cuts the rows into groups, finds the blocks that each needs, and gives
 // each its part of the scratch memory.
 func (a *attention) plan(groups []attentionGroup, rows int) {
-	dims := (a.headDim + lanes - 1) / lanes * lanes
+	dims := (a.HeadDim + lanes - 1) / lanes * lanes
 	packed := grow(&a.scratch.packed, rows*dims)
 	out := grow(&a.scratch.sums, rows*dims)
 	clear(out)
@@ -178,8 +184,8 @@ func (a *attention) score(g *attentionGroup, from, to int) {
 	if from >= to {
 		return
 	}
-	a.Kernels.scores[g.rows](&g.scores[(from-g.low)*g.rows*lanes], &g.query[0], &a.cache[a.keys],
-		&a.blocks[from], to-from, a.stride*4, a.headDim)
+	a.Kernels.scores[g.rows](&g.scores[(from-g.low)*g.rows*lanes], &g.query[0], &a.Data[a.Keys],
+		&a.Blocks[from], to-from, a.Stride*4, a.HeadDim)
 }
 
 // weigh adds the values of the blocks [from, to), times their probabilities,
@@ -190,9 +196,9 @@ func (a *attention) weigh(g *attentionGroup, from, to int) {
 		return
 	}
 	kernel := a.Kernels.values[g.rows]
-	for panel := 0; panel*lanes < a.headDim; panel++ {
+	for panel := 0; panel*lanes < a.HeadDim; panel++ {
 		kernel(&g.out[panel*g.rows*lanes], &g.scores[(from-g.low)*g.rows*lanes],
-			&a.cache[a.values+panel*lanes*lanes], &a.blocks[from], to-from, a.stride*4)
+			&a.Data[a.Values+panel*lanes*lanes], &a.Blocks[from], to-from, a.Stride*4)
 	}
 }
 

@@ -39,8 +39,8 @@ func newHeadCache(rng *rand.Rand, k *cpu.Kernels, headDim, positions, spare int)
 func (h *headCache) run(k *cpu.Kernels, q []float32, first, end []int32, blocks int, s *cpu.Scratch) []float32 {
 	rows := len(first)
 	dst := guarded(rows*(h.headDim+3) + 16)
-	k.Attention(dst, h.headDim+3, q, h.headDim+2, rows, first, end, h.cache, h.stride, h.keyBase, h.valueBase,
-		h.blocks[:blocks], h.headDim, 0.125, s)
+	k.Attention(cpu.Rows{dst, h.headDim + 3, rows}, cpu.Rows{q, h.headDim + 2, rows}, cpu.Spans{first, end},
+		cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, h.headDim, h.blocks[:blocks]}, 0.125, s)
 	return dst
 }
 
@@ -173,9 +173,10 @@ func TestNoAllocations(t *testing.T) {
 		first, end := []int32{0, 0}, []int32{99, 100}
 		step := func() {
 			k.RMSNorm(dst[:64], x[:64], x[64:128], 1e-5)
-			k.MatMul(dst, 64, x, 64, 1, m, 0, 4, s)
-			k.MatMul(dst, 64, x, 64, 8, m, 0, 4, s)
-			k.Attention(dst, 64, x, 64, 2, first, end, h.cache, h.stride, h.keyBase, h.valueBase, h.blocks, 64, 1, s)
+			k.MatMul(cpu.Rows{dst, 64, 1}, cpu.Rows{x, 64, 1}, m, 0, 4, s)
+			k.MatMul(cpu.Rows{dst, 64, 8}, cpu.Rows{x, 64, 8}, m, 0, 4, s)
+			k.Attention(cpu.Rows{dst, 64, 2}, cpu.Rows{x, 64, 2}, cpu.Spans{first, end},
+				cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, 64, h.blocks}, 1, s)
 		}
 		step()
 		if n := testing.AllocsPerRun(10, step); n != 0 {

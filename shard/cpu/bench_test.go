@@ -60,7 +60,7 @@ func BenchmarkMatMul(b *testing.B) {
 			for _, k := range fast(b) {
 				b.Run(fmt.Sprintf("%v/%d/%s", f, count, k.Name()), func(b *testing.B) {
 					for b.Loop() {
-						k.MatMul(dst, outputs, x, columns, count, m, 0, m.Panels(), s)
+						k.MatMul(cpu.Rows{dst, outputs, count}, cpu.Rows{x, columns, count}, m, 0, m.Panels(), s)
 					}
 					rate(b, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
 					rate(b, float64(len(m.Data)), "GB/s")
@@ -94,7 +94,8 @@ func BenchmarkAttention(b *testing.B) {
 			b.Run(fmt.Sprintf("%d/%s", rows, k.Name()), func(b *testing.B) {
 				s := cpu.NewScratch()
 				for b.Loop() {
-					k.Attention(dst, headDim, q, headDim, rows, first, end, h.cache, h.stride, h.keyBase, h.valueBase, h.blocks, headDim, 0.125, s)
+					k.Attention(cpu.Rows{dst, headDim, rows}, cpu.Rows{q, headDim, rows}, cpu.Spans{first, end},
+						cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, headDim, h.blocks}, 0.125, s)
 				}
 				rate(b, 4*headDim*positions*float64(rows), "GFLOP/s")
 			})

@@ -271,7 +271,7 @@ func checkMatMul(t *testing.T, name string, kernels []*cpu.Kernels, m *cpu.Matri
 	x := normals(rng, most*xStride)
 	want := guarded(most * stride)
 	for r := range most {
-		ref.MatMul(want[r*stride:], stride, x[r*xStride:], xStride, 1, m, 0, m.Panels(), s)
+		ref.MatMul(cpu.Rows{want[r*stride:], stride, 1}, cpu.Rows{x[r*xStride:], xStride, 1}, m, 0, m.Panels(), s)
 	}
 	for _, r := range []int{0, most - 1} {
 		n := rng.IntN(m.Rows)
@@ -286,8 +286,8 @@ func checkMatMul(t *testing.T, name string, kernels []*cpu.Kernels, m *cpu.Matri
 			}
 			dst := guarded(most * stride)
 			cut := rng.IntN(m.Panels() + 1)
-			k.MatMul(dst, stride, x, xStride, rows, m, cut, m.Panels(), s)
-			k.MatMul(dst, stride, x, xStride, rows, m, 0, cut, s)
+			k.MatMul(cpu.Rows{dst, stride, rows}, cpu.Rows{x, xStride, rows}, m, cut, m.Panels(), s)
+			k.MatMul(cpu.Rows{dst, stride, rows}, cpu.Rows{x, xStride, rows}, m, 0, cut, s)
 			for i := range dst {
 				expect := want[i]
 				if i >= rows*stride {

@@ -106,7 +106,7 @@ func TestFMA32Hardware(t *testing.T) {
 			var got [16]float32
 			for lane := range got {
 				var out [16]float32
-				k.MatMul(out[:], 16, []float32{1, a[i+lane]}, 2, 1, m, 0, 1, s)
+				k.MatMul(cpu.Rows{out[:], 16, 1}, cpu.Rows{[]float32{1, a[i+lane]}, 2, 1}, m, 0, 1, s)
 				got[lane] = out[lane]
 			}
 			for lane, v := range got {
@@ -139,7 +139,7 @@ func TestHalf(t *testing.T) {
 			return rows
 		}())
 		got := make([]float32, 1<<16)
-		k.MatMul(got, 0, []float32{1}, 0, 1, m, 0, m.Panels(), s)
+		k.MatMul(cpu.Rows{got, 0, 1}, cpu.Rows{[]float32{1}, 0, 1}, m, 0, m.Panels(), s)
 		for i, v := range got {
 			if i>>10&31 == 31 {
 				continue

@@ -17,13 +17,20 @@ const (
 	aheadBytes = 128
 )
 
-// MatMul sets dst[r*dstStride+n] to the sum over k of x[r*xStride+k] * w[n][k]
-// for every r < rows and every output n of the panels [panel0, panel1). It
-// writes no output n >= w.Rows, and nothing between the rows of dst. Workers
-// share a product by taking disjoint panel ranges. x and dst do not overlap.
-func (k *Kernels) MatMul(dst []float32, dstStride int, x []float32, xStride, rows int, w *Matrix, panel0, panel1 int, s *Scratch) {
+// Rows are N rows in memory, each Stride floats behind the one before.
+type Rows struct {
+	Data      []float32
+	Stride, N int
+}
+
+// MatMul sets dst[r][n] to the sum over k of x[r][k] * w[n][k] for every row r
+// and every output n of the panels [panel0, panel1). It writes no output
+// n >= w.Rows, and nothing between the rows of dst. Workers share a product by
+// taking disjoint panel ranges. x and dst do not overlap.
+func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch) {
+	rows := x.N
 	if rows == 1 {
-		k.gemvPanels(dst, x[:w.Columns], w, panel0, panel1, s)
+		k.gemvPanels(dst.Data, x.Data[:w.Columns], w, panel0, panel1, s)
 		return
 	}
 	if rows < 1 {
@@ -31,7 +38,7 @@ func (k *Kernels) MatMul(dst []float32, dstStride int, x []float32, xStride, row
 	}
 	passes := (rows + blockRows - 1) / blockRows
 	columns := w.Chunks * round4(w.Columns/w.Chunks)
-	input := packedInput{&x[0], xStride, rows, w.Columns, w.Chunks}
+	input := packedInput{&x.Data[0], x.Stride, rows, w.Columns, w.Chunks}
 	held := s.holding && s.input == input
 	s.input = input
 	packed := grow(&s.packed, rows*columns)
@@ -40,11 +47,11 @@ func (k *Kernels) MatMul(dst []float32, dstStride int, x []float32, xStride, row
 		p := pass{Kernels: k, w: w, rows: row1 - row0, columns: columns, scratch: s, packed: packed[row0*columns : row1*columns]}
 		p.groups = (p.rows + p.tileRows - 1) / p.tileRows
 		if !held {
-			p.pack(x[row0*xStride:], xStride)
+			p.pack(x.Data[row0*x.Stride:], x.Stride)
 		}
 		for panel := panel0; panel < panel1; panel += blockPanels {
 			p.block(panel, min(panel+blockPanels, panel1))
-			p.store(dst[row0*dstStride:], dstStride, panel, min(panel+blockPanels, panel1))
+			p.store(dst.Data[row0*dst.Stride:], dst.Stride, panel, min(panel+blockPanels, panel1))
 		}
 	}
 }

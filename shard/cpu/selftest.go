@@ -56,8 +56,8 @@ func selfTestMatrix(k *Kernels, f Format, rows, outputs, columns int, seed *uint
 	}
 	x := noise(make([]float32, rows*columns), seed)
 	got, want := make([]float32, rows*outputs), make([]float32, rows*outputs)
-	k.MatMul(got, outputs, x, columns, rows, w, 0, w.Panels(), s)
-	plain.MatMul(want, outputs, x, columns, rows, w, 0, w.Panels(), s)
+	k.MatMul(Rows{got, outputs, rows}, Rows{x, columns, rows}, w, 0, w.Panels(), s)
+	plain.MatMul(Rows{want, outputs, rows}, Rows{x, columns, rows}, w, 0, w.Panels(), s)
 	return sameBits(got, want)
 }
 
@@ -72,8 +72,10 @@ func selfTestAttention(k *Kernels, rows int, seed *uint32, s *Scratch) bool {
 	}
 	blocks := []int32{2, 0, 1}
 	got, want := make([]float32, len(q)), make([]float32, len(q))
-	k.Attention(got, headDim, q, headDim, rows, first, end, cache, stride, 0, KeyBlockFloats(headDim), blocks, headDim, 0.5, s)
-	plain.Attention(want, headDim, q, headDim, rows, first, end, cache, stride, 0, KeyBlockFloats(headDim), blocks, headDim, 0.5, s)
+	k.Attention(Rows{got, headDim, rows}, Rows{q, headDim, rows}, Spans{first, end},
+		HeadCache{cache, stride, 0, KeyBlockFloats(headDim), headDim, blocks}, 0.5, s)
+	plain.Attention(Rows{want, headDim, rows}, Rows{q, headDim, rows}, Spans{first, end},
+		HeadCache{cache, stride, 0, KeyBlockFloats(headDim), headDim, blocks}, 0.5, s)
 	return sameBits(got, want)
 }
 

@@ -72,19 +72,20 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 			}
 			item := &b.items[i]
 			query, dst := b.qkv[item.row*stride+item.head*dim:], b.attention[item.row*dstStride+pad+item.head*dim:]
-			key := item.kvHead * headFloats
+			keys := item.kvHead * headFloats
+			head := cpu.HeadCache{Data: cache, Stride: b.blockStride(), Keys: keys, Values: keys + keyFloats, HeadDim: dim, Blocks: item.blocks}
 			if !item.oneRowPerHead {
-				b.kernels.Attention(dst, dstStride, query, stride, item.rows, b.first[item.row:][:item.rows], b.end[item.row:][:item.rows],
-					cache, b.blockStride(), key, key+keyFloats, item.blocks, dim, s.Scale, b.scratch[worker])
+				b.kernels.Attention(cpu.Rows{Data: dst, Stride: dstStride, N: item.rows}, cpu.Rows{Data: query, Stride: stride, N: item.rows},
+					cpu.Spans{First: b.first[item.row:][:item.rows], End: b.end[item.row:][:item.rows]}, head, s.Scale, b.scratch[worker])
 				continue
 			}
-			for head := 0; head < item.heads; head += maxGroup { // the rows are the query heads of one token
-				count := min(maxGroup, item.heads-head)
+			for at := 0; at < item.heads; at += maxGroup { // the rows are the query heads of one token
+				count := min(maxGroup, item.heads-at)
 				for j := range count {
 					first[j], end[j] = b.first[item.row], b.end[item.row]
 				}
-				b.kernels.Attention(dst[head*dim:], dim, query[head*dim:], dim, count, first[:count], end[:count],
-					cache, b.blockStride(), key, key+keyFloats, item.blocks, dim, s.Scale, b.scratch[worker])
+				b.kernels.Attention(cpu.Rows{Data: dst[at*dim:], Stride: dim, N: count}, cpu.Rows{Data: query[at*dim:], Stride: dim, N: count},
+					cpu.Spans{First: first[:count], End: end[:count]}, head, s.Scale, b.scratch[worker])
 			}
 		}
 	})

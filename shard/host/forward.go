@@ -111,8 +111,9 @@ func panelUnit(rows int) int {
 	return 2
 }
 
-// linear multiplies so many rows of x by one or more matrices.
-func (b *Backend) linear(x []float32, xStride, rows int, products ...product) {
+// linear multiplies rows by one or more matrices.
+func (b *Backend) linear(x cpu.Rows, products ...product) {
+	rows := x.N
 	total, unit := 0, panelUnit(rows)
 	for _, p := range products {
 		total += (p.weight.Panels() + unit - 1) / unit
@@ -125,7 +126,8 @@ func (b *Backend) linear(x []float32, xStride, rows int, products ...product) {
 		for _, p := range products {
 			units := (p.weight.Panels() + unit - 1) / unit
 			if first, end := max(from, 0), min(to, units); first < end {
-				b.kernels.MatMul(p.dst, p.stride, x, xStride, rows, p.weight, first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
+				b.kernels.MatMul(cpu.Rows{Data: p.dst, Stride: p.stride, N: rows}, x, p.weight,
+					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
 			}
 			from, to = from-units, to-units
 		}

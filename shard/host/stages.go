@@ -103,7 +103,7 @@ func (s *project) compute(b *Backend, _ func(model.Scores)) error {
 	n, dim, half, stride := len(b.rows), b.config.HeadDim, b.config.HeadDim/2, b.qkvColumns()
 	heads, kvHeads := b.part.Heads.Size(), b.part.KVHeads.Size()
 	queries, keys := heads*dim, kvHeads*dim
-	b.linear(b.normed, b.config.Hidden, n,
+	b.linear(cpu.Rows{Data: b.normed, Stride: b.config.Hidden, N: n},
 		product{s.query, b.qkv, stride}, product{s.key, b.qkv[queries:], stride}, product{s.value, b.qkv[queries+keys:], stride})
 	keyFloats, headFloats := cpu.KeyBlockFloats(dim), b.headFloats()
 	cache, rotations := b.layerCache(s.Layer), s.Rotation*b.maxRows*half
@@ -139,7 +139,7 @@ func (b *Backend) turn(head []float32, norm *model.Norm, cos, sin []float32) {
 
 func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 	n, columns := len(b.rows), s.Gate.Gate.Rows.Size()
-	b.linear(b.normed, b.config.Hidden, n, product{s.gate, b.gate, columns}, product{s.up, b.up, columns})
+	b.linear(cpu.Rows{Data: b.normed, Stride: b.config.Hidden, N: n}, product{s.gate, b.gate, columns}, product{s.up, b.up, columns})
 	b.team.Share(n, 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			gate, up := b.gate[r*columns:][:columns], b.up[r*columns:][:columns]
@@ -157,7 +157,7 @@ func (s *join) compute(b *Backend, _ func(model.Scores)) error {
 	if s.ofMLP {
 		input = b.gate
 	}
-	b.linear(input, s.Weight.Columns.Size(), n, product{s.weight, b.group.Partial(), hidden})
+	b.linear(cpu.Rows{Data: input, Stride: s.Weight.Columns.Size(), N: n}, product{s.weight, b.group.Partial(), hidden})
 	parts, err := b.group.Exchange()
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func (s *head) compute(b *Backend, consume func(model.Scores)) error {
 			return err
 		}
 		area := b.group.GatherArea()
-		b.linear(b.hidden, hidden, len(wanted), product{s.weight, area[s.Weight.Rows.From:], vocabulary})
+		b.linear(cpu.Rows{Data: b.hidden, Stride: hidden, N: len(wanted)}, product{s.weight, area[s.Weight.Rows.From:], vocabulary})
 		if err := b.group.Gather(); err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 	x := b.hidden
 	if s.inner != nil {
 		x = b.normed
-		b.linear(b.hidden, hidden, count, product{s.inner, x, hidden})
+		b.linear(cpu.Rows{Data: b.hidden, Stride: hidden, N: count}, product{s.inner, x, hidden})
 		b.team.Share(count, 1, func(_, from, to int) {
 			for i := from; i < to; i++ {
 				row := x[i*hidden:][:hidden]
@@ -225,7 +225,7 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 			}
 		})
 	}
-	b.linear(x, hidden, count, product{s.outer, b.scored, 1})
+	b.linear(cpu.Rows{Data: x, Stride: hidden, N: count}, product{s.outer, b.scored, 1})
 	scored := b.scored[:count]
 	if s.Outer.Bias != nil {
 		for i := range scored {
