@@ -16,13 +16,20 @@ type decoder struct {
 	headNorms bool  // each head's queries and keys are normed before they are rotated
 	windows   []int // see Attend.Window, by layer; nil: 0 for all
 	tied      bool  // the head is the embedding
+	// normPlusOne says that norms multiply by 1 + their weight.
+	normPlusOne bool
+	// embeddingScale multiplies the embeddings; attentionScale queries' products with keys. 0: 1, and 1/sqrt(head dimension).
+	embeddingScale, attentionScale float32
+	// ropes are the kinds of rotations and ropeOf tells a layer's; without them it is Config.Rope for all.
+	ropes  []Rope
+	ropeOf func(layer int) int
 	// queryOrder, keyOrder and valueOrder say where the rows lie in their tensors.
 	queryOrder, keyOrder, valueOrder Order
 	score                            func(r *recipe) // writes a score head in place of the head; nil: there is none
 }
 
-// tensorNames are the names of a family's tensors: whole ones without a layer's, and those of a layer behind "model.layers.N.",
-// without .weight and .bias.
+// tensorNames are the names of a family's tensors: whole ones without a layer's, and those of a layer behind
+// "model.layers.N.", without .weight and .bias.
 type tensorNames struct {
 	embedding, finalNorm, head string
 
@@ -30,6 +37,8 @@ type tensorNames struct {
 	queryNorm, keyNorm        string
 	query, key, value, output string
 	gate, up, down            string
+	// What attention and MLP give is normed by these before it is added to the residual stream; "": it is not.
+	attentionPartNorm, mlpPartNorm string
 }
 
 // llamaNames are Llama's, and those that package weights gives the tensors of GGUF files.
@@ -42,45 +51,86 @@ var llamaNames = tensorNames{
 
 func (d *decoder) write(r *recipe) {
 	c, n := &r.Config, d.names
-	layer := func(number int, name string) string { return fmt.Sprintf("model.layers.%d.%s", number, name) }
-	norm := func(number int) Norm { // of the input of a layer's attention, behind the last layer the final norm
-		if number == c.Layers {
-			return r.norm(n.finalNorm, c.Hidden)
-		}
-		return r.norm(layer(number, n.attentionNorm)+".weight", c.Hidden)
-	}
-	if r.split(layer(0, n.down) + ".weight"); r.err != nil {
+	if r.split(layerTensor(0, n.down) + ".weight"); r.err != nil {
 		return
 	}
-	rotation := r.rotation(c.Rope)
-	embedding := r.matrix(n.embedding, c.Vocabulary, c.Hidden, Order{})
-	r.add(&Embed{Table: embedding, Norm: norm(0)})
+	if d.ropes == nil {
+		d.ropes, d.ropeOf = []Rope{c.Rope}, func(int) int { return 0 }
+	}
+	r.rotations(d.ropes)
+	r.add(&Embed{Table: r.matrix(n.embedding, c.Vocabulary, c.Hidden, Order{}), Scale: d.embeddingScale, Norm: d.layerNorm(r, 0, n.attentionNorm)})
 	for i := range c.Layers {
-		rows := func(name string, all int, span Span, order Order) Linear {
-			return r.outputs(layer(i, name), d.hasBias(r, layer(i, name), name), all, c.Hidden, span, order)
-		}
-		project := &Project{Layer: i, Rotation: rotation,
-			Query: rows(n.query, c.Heads*c.HeadDim, r.Heads.times(c.HeadDim), d.queryOrder),
-			Key:   rows(n.key, c.KVHeads*c.HeadDim, r.KVHeads.times(c.HeadDim), d.keyOrder),
-			Value: rows(n.value, c.KVHeads*c.HeadDim, r.KVHeads.times(c.HeadDim), d.valueOrder)}
-		if d.headNorms {
-			project.QueryNorm = r.norm(layer(i, n.queryNorm)+".weight", c.HeadDim)
-			project.KeyNorm = r.norm(layer(i, n.keyNorm)+".weight", c.HeadDim)
-		}
-		attend := &Attend{Layer: i, Scale: float32(1 / math.Sqrt(float64(c.HeadDim)))}
-		if d.windows != nil {
-			attend.Window = d.windows[i]
-		}
-		output := r.inputs(layer(i, n.output), d.hasBias(r, layer(i, n.output), n.output), c.Hidden, c.Heads*c.HeadDim, c.Heads, r.Heads.times(c.HeadDim))
-		r.attentionColumns(i, output.Columns)
-		gate := &Gate{Activation: SiLU, Gate: rows(n.gate, c.Intermediate, r.Columns, Order{}), Up: rows(n.up, c.Intermediate, r.Columns, Order{})}
-		down := r.inputs(layer(i, n.down), d.hasBias(r, layer(i, n.down), n.down), c.Hidden, c.Intermediate, c.Intermediate, r.Columns)
-		if down.Columns != r.Columns {
-			r.fail(fmt.Errorf("layer %d: %s has another format than layer 0; such mixtures cannot be split at column %d yet", i, n.down, r.Columns.From))
-		}
-		r.add(project, attend, &Join{Weight: output, Norm: r.norm(layer(i, n.mlpNorm)+".weight", c.Hidden)}, gate, &Join{Weight: down, Norm: norm(i + 1)})
+		d.attention(r, i)
+		d.mlp(r, i)
 	}
 	d.head(r)
+}
+
+// layerTensor is a tensor's name without .weight or .bias.
+func layerTensor(layer int, name string) string {
+	return fmt.Sprintf("model.layers.%d.%s", layer, name)
+}
+
+// norm is a norm over so many columns.
+func (d *decoder) norm(r *recipe, name string, columns int) Norm {
+	if d.normPlusOne {
+		return r.normPlusOne(name, columns)
+	}
+	return r.norm(name, columns)
+}
+
+// layerNorm is a norm of a layer; without a name none.
+func (d *decoder) layerNorm(r *recipe, layer int, name string) Norm {
+	if name == "" {
+		return Norm{}
+	}
+	return d.norm(r, layerTensor(layer, name)+".weight", r.Config.Hidden)
+}
+
+// outputs is a column-parallel projection of the hidden state.
+func (d *decoder) outputs(r *recipe, layer int, name string, all int, local Span, order Order) Linear {
+	projection := layerTensor(layer, name)
+	return r.outputs(projection, d.hasBias(r, projection, name), all, r.Config.Hidden, local, order)
+}
+
+func (d *decoder) attention(r *recipe, layer int) {
+	c, n := &r.Config, d.names
+	project := &Project{Layer: layer, Rotation: d.ropeOf(layer),
+		Query: d.outputs(r, layer, n.query, c.Heads*c.HeadDim, r.Heads.times(c.HeadDim), d.queryOrder),
+		Key:   d.outputs(r, layer, n.key, c.KVHeads*c.HeadDim, r.KVHeads.times(c.HeadDim), d.keyOrder),
+		Value: d.outputs(r, layer, n.value, c.KVHeads*c.HeadDim, r.KVHeads.times(c.HeadDim), d.valueOrder)}
+	if d.headNorms {
+		project.QueryNorm = d.norm(r, layerTensor(layer, n.queryNorm)+".weight", c.HeadDim)
+		project.KeyNorm = d.norm(r, layerTensor(layer, n.keyNorm)+".weight", c.HeadDim)
+	}
+	attend := &Attend{Layer: layer, Scale: d.attentionScale}
+	if attend.Scale == 0 {
+		attend.Scale = float32(1 / math.Sqrt(float64(c.HeadDim)))
+	}
+	if d.windows != nil {
+		attend.Window = d.windows[layer]
+	}
+	projection := layerTensor(layer, n.output)
+	output := r.inputs(projection, d.hasBias(r, projection, n.output), c.Hidden, c.Heads*c.HeadDim, c.Heads, r.Heads.times(c.HeadDim))
+	r.attentionColumns(layer, output.Columns)
+	r.add(project, attend, &Join{Weight: output, PartNorm: d.layerNorm(r, layer, n.attentionPartNorm), Norm: d.layerNorm(r, layer, n.mlpNorm)})
+}
+
+func (d *decoder) mlp(r *recipe, layer int) {
+	c, n := &r.Config, d.names
+	gate := &Gate{Activation: SiLU, Gate: d.outputs(r, layer, n.gate, c.Intermediate, r.Columns, Order{}),
+		Up: d.outputs(r, layer, n.up, c.Intermediate, r.Columns, Order{})}
+	projection := layerTensor(layer, n.down)
+	down := r.inputs(projection, d.hasBias(r, projection, n.down), c.Hidden, c.Intermediate, c.Intermediate, r.Columns)
+	if down.Columns != r.Columns {
+		r.fail(fmt.Errorf("layer %d: %s has another format than layer 0; such mixtures cannot be split at column %d yet",
+			layer, n.down, r.Columns.From))
+	}
+	next := d.norm(r, n.finalNorm, c.Hidden)
+	if layer+1 < c.Layers {
+		next = d.layerNorm(r, layer+1, n.attentionNorm)
+	}
+	r.add(gate, &Join{Weight: down, PartNorm: d.layerNorm(r, layer, n.mlpPartNorm), Norm: next})
 }
 
 // hasBias reports whether a projection of a layer has a bias. In Hugging Face's format the configuration decides, and others
@@ -104,8 +154,10 @@ func (d *decoder) head(r *recipe) {
 		r.used[name] = true // says nothing new
 		name = d.names.embedding
 	case !r.files.Has(name):
-		r.fail(fmt.Errorf("the model's files have no head (%s), and config.json does not say that it is tied to the embedding (tie_word_embeddings): see whether all files are there", name))
+		r.fail(fmt.Errorf("the model's files have no head (%s), and config.json does not say that it is tied to the embedding "+
+			"(tie_word_embeddings): see whether all files are there", name))
 		return
 	}
-	r.add(&Head{Weight: Linear{Matrix: r.matrix(name, c.Vocabulary, c.Hidden, Order{}), Rows: r.Vocabulary, Columns: Span{0, c.Hidden}, Chunks: 1}})
+	matrix := r.matrix(name, c.Vocabulary, c.Hidden, Order{})
+	r.add(&Head{Weight: Linear{Matrix: matrix, Rows: r.Vocabulary, Columns: Span{0, c.Hidden}, Chunks: 1}})
 }

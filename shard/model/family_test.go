@@ -3,8 +3,6 @@ package model_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -179,53 +177,14 @@ func firsts(l *model.Linear) (firsts []float32) {
 	return firsts
 }
 
-// shapes are tensors of float32.
-type shapes map[string][]int
-
-// file writes the tensors, in which each row begins with its number.
-func (s shapes) file() []byte {
-	header, payload := []string{}, []byte{}
-	for _, name := range slices.Sorted(maps.Keys(s)) {
-		shape, from := s[name], len(payload)
-		columns, count := shape[len(shape)-1], 1
-		for _, size := range shape {
-			count *= size
-		}
-		for i := range count {
-			payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(float32(i/columns)))
-		}
-		header = append(header, fmt.Sprintf(`%q:{"dtype":"F32","shape":%s,"data_offsets":[%d,%d]}`, name,
-			strings.ReplaceAll(fmt.Sprint(shape), " ", ","), from, len(payload)))
-	}
-	file := weightstest.Safetensors("{"+strings.Join(header, ",")+"}", len(payload))
-	copy(file[len(file)-len(payload):], payload)
-	return file
-}
-
-// decoderShapes are all tensors that any family with Llama's names has, of weightstest.Config's sizes.
-func decoderShapes(layers int) shapes {
-	s := shapes{"model.embed_tokens.weight": {3, 4}, "model.norm.weight": {4}, "lm_head.weight": {3, 4}, "score.0.weight": {4, 4},
-		"score.0.bias": {4}, "score.2.weight": {1, 4}, "score.2.bias": {1}}
-	for layer := range layers {
-		for _, name := range []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"} {
-			s[fmt.Sprintf("model.layers.%d.%s.weight", layer, name)] = []int{4, 4}
-			s[fmt.Sprintf("model.layers.%d.%s.bias", layer, name)] = []int{4}
-		}
-		for _, name := range []string{"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"} {
-			s[fmt.Sprintf("model.layers.%d.%s.weight", layer, name)] = []int{4}
-		}
-	}
-	return s
-}
-
 // The rows of wqkv come by KV head: here two, each with two query heads; a head has two dimensions.
 func TestInternLM2RowOrder(t *testing.T) {
 	config := `{"model_type":"internlm2","hidden_size":4,"head_dim":2,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":4,
 		"num_key_value_heads":2,"vocab_size":3,"max_position_embeddings":16,"rms_norm_eps":1e-5}`
-	files := shapes{"model.layers.0.attention.wqkv.weight": {16, 4}, "model.tok_embeddings.weight": {3, 4}, "model.norm.weight": {4}, "output.weight": {3, 4},
+	files := weightstest.Tensors{"model.layers.0.attention.wqkv.weight": {16, 4}, "model.tok_embeddings.weight": {3, 4}, "model.norm.weight": {4}, "output.weight": {3, 4},
 		"model.layers.0.attention_norm.weight": {4}, "model.layers.0.ffn_norm.weight": {4}, "model.layers.0.attention.wo.weight": {4, 8},
 		"model.layers.0.feed_forward.w1.weight": {4, 4}, "model.layers.0.feed_forward.w2.weight": {4, 4}, "model.layers.0.feed_forward.w3.weight": {4, 4}}
-	m := modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.file()}))
+	m := modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.File()}))
 	part, err := m.Part(0, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +202,7 @@ func TestInternLM2RowOrder(t *testing.T) {
 		}
 	}
 	delete(files, "model.layers.0.attention.wqkv.weight")
-	m = modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.file()}))
+	m = modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.File()}))
 	if _, err := m.Part(0, 1); err == nil || !strings.Contains(err.Error(), "model.layers.0.attention.wqkv.weight is missing") {
 		t.Errorf("got error %v", err)
 	}
@@ -251,7 +210,7 @@ func TestInternLM2RowOrder(t *testing.T) {
 
 // What a configuration says of windows, biases, norms and heads stands in the stages.
 func TestRecipesFollowConfigurations(t *testing.T) {
-	file := decoderShapes(3).file()
+	file := weightstest.DecoderTensors(3).File()
 	for _, c := range []struct {
 		modelType, keys string
 		windows         []int

@@ -40,11 +40,12 @@ func (r *recipe) split(down string) {
 	}
 }
 
-// rotation returns the index of a kind of rotation.
-func (r *recipe) rotation(rope Rope) int {
+// rotations sets the kinds of rotations.
+func (r *recipe) rotations(ropes []Rope) {
 	r.used[ropeDivisors] = true
-	r.Rotations = append(r.Rotations, NewRotation(rope, r.Config.HeadDim, r.Config.MaxPositions))
-	return len(r.Rotations) - 1
+	for _, rope := range ropes {
+		r.Rotations = append(r.Rotations, NewRotation(rope, r.Config.HeadDim, r.Config.MaxPositions))
+	}
 }
 
 // attentionColumns notes which columns of the attention's output matrix the rank computes.
@@ -72,6 +73,16 @@ func (r *recipe) vector(name string, columns int) []float32 {
 // norm is a norm over so many columns, with the model's epsilon.
 func (r *recipe) norm(name string, columns int) Norm {
 	return Norm{Tensor: name, Epsilon: r.Config.NormEpsilon, Weight: r.vector(name, columns)}
+}
+
+// normPlusOne is a norm that multiplies by 1 + its weight.
+func (r *recipe) normPlusOne(name string, columns int) Norm {
+	norm := r.norm(name, columns)
+	norm.PlusOne = true
+	for i := range norm.Weight {
+		norm.Weight[i]++
+	}
+	return norm
 }
 
 // matrix finds a tensor of so many rows, or, where order says that it holds others too, of as many as that makes.

@@ -80,6 +80,7 @@ const SiLU Activation = "silu"
 type Norm struct {
 	Tensor  string
 	Epsilon float32
+	PlusOne bool      `json:",omitempty"` // the tensor holds the weight less 1
 	Weight  []float32 `json:"-"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,4 +140,44 @@ func Write(t testing.TB, data []byte) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// Tensors are shapes of tensors of float32, by name.
+type Tensors map[string][]int
+
+// File is a safetensors file of them, in which each number is that of its row.
+func (s Tensors) File() []byte {
+	header, payload := []string{}, []byte{}
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		shape, from := s[name], len(payload)
+		columns, count := shape[len(shape)-1], 1
+		for _, size := range shape {
+			count *= size
+		}
+		for i := range count {
+			payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(float32(i/columns)))
+		}
+		header = append(header, fmt.Sprintf(`%q:{"dtype":"F32","shape":%s,"data_offsets":[%d,%d]}`, name,
+			strings.ReplaceAll(fmt.Sprint(shape), " ", ","), from, len(payload)))
+	}
+	file := Safetensors("{"+strings.Join(header, ",")+"}", len(payload))
+	copy(file[len(file)-len(payload):], payload)
+	return file
+}
+
+// DecoderTensors are all tensors that any family with Llama's names has, of Config's sizes.
+func DecoderTensors(layers int) Tensors {
+	s := Tensors{"model.embed_tokens.weight": {3, 4}, "model.norm.weight": {4}, "lm_head.weight": {3, 4}, "score.0.weight": {4, 4},
+		"score.0.bias": {4}, "score.2.weight": {1, 4}, "score.2.bias": {1}}
+	for layer := range layers {
+		for _, name := range []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+			"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"} {
+			s[fmt.Sprintf("model.layers.%d.%s.weight", layer, name)] = []int{4, 4}
+			s[fmt.Sprintf("model.layers.%d.%s.bias", layer, name)] = []int{4}
+		}
+		for _, name := range []string{"input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"} {
+			s[fmt.Sprintf("model.layers.%d.%s.weight", layer, name)] = []int{4}
+		}
+	}
+	return s
 }
