@@ -106,6 +106,7 @@ func (g *group) step(chunks []model.Chunk) [][]float32 {
 		select {
 		case steps <- chunks:
 		case err := <-g.finished:
+			g.finished <- err // the cleanup counts
 			g.t.Fatalf("a rank ended: %v", err)
 		}
 	}
@@ -113,6 +114,7 @@ func (g *group) step(chunks []model.Chunk) [][]float32 {
 	case out := <-g.logits:
 		return out
 	case err := <-g.finished:
+		g.finished <- err
 		g.t.Fatalf("a rank ended: %v", err)
 		return nil
 	}
