@@ -12,34 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/protocol/outside"
 	"lockstep/router/secure"
 )
-
-// required skips, or fails where the environment variable says that what is missing must be there.
-func required(t *testing.T, variable, what string, err error) {
-	t.Helper()
-	if os.Getenv(variable) == "1" {
-		t.Fatalf("%s: %v", what, err)
-	}
-	t.Skipf("%s is not here: %v", what, err)
-}
 
 // broughtClients is the path of something that scripts/get-clients brings.
 func broughtClients(t *testing.T, path string) string {
 	t.Helper()
-	cache := os.Getenv("LOCKSTEP_CACHE")
-	if cache == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(home, ".cache/lockstep")
-	}
-	path = filepath.Join(cache, "clients", path)
-	if _, err := os.Stat(path); err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "what scripts/get-clients brings", err)
-	}
-	return path
+	return outside.Cached(t, "get-clients", "clients", path)
 }
 
 // runClient runs a program of scripts/clients and shows what it printed when it fails.
@@ -62,24 +42,21 @@ func client(t *testing.T, arguments ...string) {
 
 // The replaced servers' own clients, unchanged: they stream, read details, hit errors and leave.
 func TestRealClients(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	s := serve(t, "--num-shard", "2")
 	client(t, "tgi", s.url)
 }
 
 // OpenAI's clients of Python and Node, and those of frameworks, unchanged: whole answers, streams, leaving, errors, retries.
 func TestOpenAIClients(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	s := serve(t, "--num-shard", "2", "--max-concurrent-requests", "2")
 	for _, name := range []string{"openai", "hub", "langchain", "litellm", "llamaindex"} {
 		t.Run(name, func(t *testing.T) {
 			runClient(t, broughtClients(t, "openai/bin/python"), "../scripts/clients/openai_clients.py", name, s.url)
 		})
 	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "node", err)
-	}
+	node := outside.Tool(t, "node")
 	for _, name := range []string{"openai", "ai"} {
 		t.Run("node "+name, func(t *testing.T) { runClient(t, node, "../scripts/clients/openai_clients.mjs", name, s.url) })
 	}
@@ -87,18 +64,15 @@ func TestOpenAIClients(t *testing.T) {
 
 // A real model answers two turns, of which the second needs the first.
 func TestSensibleChat(t *testing.T) {
-	requireAll(t)
-	model := filepath.Join(filepath.Dir(broughtClients(t, "")), "SmolLM2-135M-Instruct.Q4_1.gguf")
-	if _, err := os.Stat(model); err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "the model (scripts/get-model smollm2)", err)
-	}
+	outside.Slow(t)
+	model := outside.Cached(t, "get-model", "SmolLM2-135M-Instruct.Q4_1.gguf")
 	s := serve(t, "--num-shard", "2", "--model-id", model)
 	t.Log(runClient(t, broughtClients(t, "openai/bin/python"), "../scripts/clients/openai_clients.py", "sensible", s.url))
 }
 
 // AIPerf drives the server and prints its table.
 func TestAIPerf(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	s := serve(t, "--num-shard", "1", "--threads", "1")
 	folder := t.TempDir()
 	output := runClient(t, broughtClients(t, "aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url, "--endpoint-type", "chat", "--streaming",
@@ -124,20 +98,16 @@ func TestAIPerf(t *testing.T) {
 
 // The script of LightLLM's manual asks reward models for scores.
 func TestRealClientOfScores(t *testing.T) {
-	requireAll(t)
-	shared := os.Getenv("LOCKSTEP_SHARED")
-	if shared == "" {
-		shared = "../../shared"
-	}
+	outside.Slow(t)
 	for _, name := range []string{"qwen2_reward", "internlm2_reward"} {
-		t.Run(name, func(t *testing.T) { askForScores(t, filepath.Join(shared, "golden/models", name)) })
+		t.Run(name, func(t *testing.T) { askForScores(t, outside.Shared(t, "golden", "models", name)) })
 	}
 }
 
 func askForScores(t *testing.T, model string) {
 	file, err := os.Open(filepath.Join(model, "golden_reward.jsonl"))
 	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_SHARED", "the reference data", err)
+		t.Fatal(err)
 	}
 	defer file.Close()
 	s := serve(t, "--num-shard", "2", "--model-id", model)
@@ -162,11 +132,8 @@ func askForScores(t *testing.T, model string) {
 
 // The lines of MindIE's manual, over mutual TLS, with certificates of lockstep certs.
 func TestCurlOverMutualTLS(t *testing.T) {
-	requireAll(t)
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "curl", err)
-	}
+	outside.Slow(t)
+	curl := outside.Tool(t, "curl")
 	folder := filepath.Join(t.TempDir(), "certs")
 	if err := secure.Make(folder, []string{"127.0.0.1"}, time.Hour, "a password"); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"lockstep/protocol/outside"
 )
 
 // blocks are the commands of a document's code blocks, with continued lines joined and comments cut.
@@ -70,10 +72,8 @@ func background(t *testing.T, command, port string) (stop func()) {
 
 // What README.md tells a newcomer to type works, word by word but for the port.
 func TestReadmeCommandsRun(t *testing.T) {
-	requireAll(t)
-	if _, err := exec.LookPath("curl"); err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "curl", err)
-	}
+	outside.Slow(t)
+	outside.Tool(t, "curl")
 	port := strconv.Itoa(freePort(t))
 	var stop func()
 	ran := 0
@@ -115,7 +115,7 @@ func TestReadmeCommandsRun(t *testing.T) {
 
 // The simulator's commands work one after the other: record, fit, simulate.
 func TestSimulatorCommandsRun(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

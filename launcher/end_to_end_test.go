@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lockstep/protocol/outside"
 )
 
 // The tests in this file run the real program: build, start, ask over HTTP, break, stop.
@@ -47,13 +49,6 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
-}
-
-// requireAll skips what only `make test-all` runs.
-func requireAll(t *testing.T) {
-	if os.Getenv("LOCKSTEP_ALL") == "" {
-		t.Skip("runs in make test-all")
-	}
 }
 
 // server is a running launcher.
@@ -419,7 +414,7 @@ func TestExitCodes(t *testing.T) {
 
 // 100 rounds of start, random kill, stop: every round must answer a request after the kill, end well and leave nothing.
 func TestRoundsOfRandomKills(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lockstep/protocol/outside"
 )
 
 // pipe returns a pipe that is full after one page.
@@ -33,7 +35,7 @@ func stoppedTerminal(t *testing.T) *os.File {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "a terminal", err)
+		outside.Missing(t, "a terminal", err)
 	}
 	t.Cleanup(func() { master.Close() })
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
@@ -45,7 +47,7 @@ func stoppedTerminal(t *testing.T) *os.File {
 	}
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "a terminal", err)
+		outside.Missing(t, "a terminal", err)
 	}
 	t.Cleanup(func() { slave.Close() })
 	if err := unix.IoctlSetInt(int(slave.Fd()), unix.TCXONC, unix.TCOOFF); err != nil {
@@ -83,7 +85,7 @@ func TestServesWhateverBecomesOfTheLog(t *testing.T) {
 		"full disk": func(t *testing.T, command *exec.Cmd) {
 			full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 			if err != nil {
-				required(t, "LOCKSTEP_REQUIRE_CLIENTS", "/dev/full", err)
+				outside.Missing(t, "/dev/full", err)
 			}
 			t.Cleanup(func() { full.Close() })
 			command.Stderr, command.Stdout = full, full

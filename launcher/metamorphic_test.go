@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
 )
 
@@ -296,7 +296,7 @@ func TestMetamorphic(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	slow := *metamorphicTime > 0 || os.Getenv("LOCKSTEP_ALL") != ""
+	slow := *metamorphicTime > 0 || outside.All()
 	switch {
 	case *metamorphicTime > 0:
 		end, most = time.Now().Add(*metamorphicTime), 9

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lockstep/protocol/outside"
 )
 
 // cluster starts nodes and a router on loopback addresses of their own; they all join the one on 127.0.0.2.
@@ -75,7 +77,7 @@ func TestNodeComesBack(t *testing.T) {
 // Three nodes and a router: one node is killed under load, the rest serve on without a lost token, it comes back and is
 // used again.
 func TestThreeNodes(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	c := newCluster(t)
 	nodes := map[string]*server{}
 	for _, host := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.4"} {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"lockstep/protocol/outside"
 )
 
 // schemathesis asks a server whatever its document allows, and much that it does not, and fails for what it finds wrong. It has
@@ -79,7 +81,7 @@ const strict = "^/(v1|mindie|lightllm)/|^/detokenize$"
 
 // Whatever is asked in whatever dialect, no answer is an error of the server or breaks its schema.
 func TestSchemathesis(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	broughtClients(t, "schemathesis/bin/schemathesis")
 	for _, c := range []struct {
 		name  string
@@ -98,15 +100,9 @@ func TestSchemathesis(t *testing.T) {
 
 // A browser opens the page with all routes and asks the server from it: no error, nothing from elsewhere.
 func TestDocsInABrowser(t *testing.T) {
-	requireAll(t)
-	node, err := exec.LookPath("node")
-	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "node", err)
-	}
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		required(t, "LOCKSTEP_REQUIRE_CLIENTS", "chromium (scripts/get-clients)", err)
-	}
+	outside.Slow(t)
+	node := outside.Tool(t, "node")
+	chromium := outside.Tool(t, "chromium")
 	s := serveDemo(t)
 	runClient(t, node, "../scripts/clients/docs_page.mjs", s.url, chromium)
 }

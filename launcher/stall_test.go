@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lockstep/protocol/outside"
 )
 
 // stallPatience is how long a stream may pause in these tests, on machines that do much else. What a pause is on a quiet
@@ -72,7 +74,7 @@ func TestStalledRankAtRest(t *testing.T) {
 
 // One of two nodes stands still, all of it or one of its ranks: streams go on at the other, and no new request waits for it.
 func TestStalledNode(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	for _, what := range []string{"node", "rank"} {
 		t.Run(what, func(t *testing.T) {
 			c := newCluster(t)
@@ -134,7 +136,7 @@ func TestStallWhileDraining(t *testing.T) {
 // A rank that hangs while its group is started again is not waited for without end, and a stream is still there when the
 // group comes up at last.
 func TestHungRestart(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	s := serveDemo(t)
 	want, _ := longest(s.stream("Once upon a time", 1000))
 	next := s.stream("Once upon a time", 1000)
@@ -164,7 +166,7 @@ func TestHungRestart(t *testing.T) {
 
 // A router that stands still is started again; its clients lose their connections, as when it dies.
 func TestStalledRouter(t *testing.T) {
-	requireAll(t)
+	outside.Slow(t)
 	s := serveDemo(t)
 	victim := s.children()["lockstep router"]
 	syscall.Kill(victim, syscall.SIGSTOP)

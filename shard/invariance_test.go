@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/outside"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 )
@@ -163,11 +164,11 @@ func TestRowInvariance(t *testing.T) {
 	}
 	for _, kernels := range cpu.Available() {
 		for _, shards := range []int{1, 2, 4} {
-			if kernels.Name() == "go" && shards != 2 && os.Getenv("LOCKSTEP_ALL") == "" {
+			if kernels.Name() == "go" && shards != 2 && !outside.All() {
 				continue
 			}
 			for _, stepTokens := range []int{1, 7, 64, 512} {
-				if kernels.Name() == "go" && stepTokens != 64 && os.Getenv("LOCKSTEP_ALL") == "" {
+				if kernels.Name() == "go" && stepTokens != 64 && !outside.All() {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%d shards/%d tokens a step", kernels.Name(), shards, stepTokens), func(t *testing.T) {

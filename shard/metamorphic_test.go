@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lockstep/protocol"
+	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
 )
 
@@ -231,7 +232,7 @@ func TestMetamorphic(t *testing.T) {
 	switch {
 	case *metamorphicTime > 0:
 		deadline = time.Now().Add(*metamorphicTime)
-	case os.Getenv("LOCKSTEP_ALL") != "":
+	case outside.All():
 		deadline = time.Now().Add(3 * time.Minute)
 	}
 	demo := os.DirFS("../launcher/demo/model")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ulikunitz/xz"
 
+	"lockstep/protocol/outside"
 	"lockstep/router/admission"
 	"lockstep/shard"
 	"lockstep/shard/schedule"
@@ -83,19 +84,8 @@ func TestStretch(t *testing.T) {
 
 // The traces of the reference data are read whole.
 func TestRealTraces(t *testing.T) {
-	dir := os.Getenv("LOCKSTEP_SHARED")
-	if dir == "" {
-		dir = "../../../shared"
-	}
 	for name, want := range map[string]int{"azure_conv_2023.csv.xz": 19366, "mooncake_conversation_trace.jsonl.xz": 12031} {
-		path := filepath.Join(dir, "traces", name)
-		if _, err := os.Stat(path); err != nil {
-			if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-				t.Fatal(err)
-			}
-			t.Skip("the reference data is not here")
-		}
-		if trace, err := ReadTrace(path, 0, 0); err != nil || len(trace) != want {
+		if trace, err := ReadTrace(outside.Shared(t, "traces", name), 0, 0); err != nil || len(trace) != want {
 			t.Errorf("%s: %d requests, want %d; %v", name, len(trace), want, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"lockstep/protocol"
+	"lockstep/protocol/outside"
 	"lockstep/protocol/text"
 )
 
@@ -49,9 +50,9 @@ func BenchmarkNew(b *testing.B) {
 }
 
 func BenchmarkStream(b *testing.B) {
-	data, err := os.ReadFile(sharedPath("demo_model", "model", "tokenizer.json"))
+	data, err := os.ReadFile(outside.Shared(b, "demo_model", "model", "tokenizer.json"))
 	if err != nil {
-		unavailable(b, err)
+		b.Fatal(err)
 	}
 	tokenizer := newTokenizer(b, data)
 	ids, err := tokenizer.Encode(benchText(4000), false)

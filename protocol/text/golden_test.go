@@ -10,58 +10,27 @@ import (
 	"testing"
 
 	"lockstep/protocol"
+	"lockstep/protocol/outside"
 	"lockstep/protocol/text"
 )
 
-// The golden tests compare with what the reference implementation answered. They read the shared folder
-// (LOCKSTEP_SHARED) and the cache that scripts/get-tokenizers fills; where either is absent they skip, unless
-// LOCKSTEP_REQUIRE_SHARED=1 makes that a failure.
+// The golden tests compare with what the reference implementation answered.
 
 func goldenNames() []string { return []string{"gpt2", "llama2", "llama3", "qwen3", "smollm2"} }
 
-// unavailable skips the test, or fails it where the shared folder is promised.
-func unavailable(t testing.TB, err error) {
-	t.Helper()
-	if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-		t.Fatalf("required: %v", err)
-	}
-	t.Skipf("not here: %v", err)
-}
-
-func sharedPath(elements ...string) string {
-	root := os.Getenv("LOCKSTEP_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	return filepath.Join(append([]string{root}, elements...)...)
-}
-
-func cachePath(t testing.TB, name string) string {
-	t.Helper()
-	folder := os.Getenv("LOCKSTEP_TOKENIZERS")
-	if folder == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			unavailable(t, err)
-		}
-		folder = filepath.Join(cache, "lockstep", "tokenizers")
-	}
-	return filepath.Join(folder, name+".json")
-}
-
-// goldenJSON returns the tokenizer.json of a golden set.
+// goldenJSON returns the tokenizer.json of a golden set: of the reference data, or what scripts/get-tokenizers brings.
 func goldenJSON(t testing.TB, name string) []byte {
 	t.Helper()
-	packed := sharedPath("golden", "tokenizers", name, "tokenizer.json.xz")
+	packed := filepath.Join(outside.Shared(t, "golden", "tokenizers", name), "tokenizer.json.xz")
 	var data []byte
 	var err error
 	if _, statErr := os.Stat(packed); statErr == nil {
-		data, err = exec.Command("xz", "-dc", packed).Output()
+		data, err = exec.Command(outside.Tool(t, "xz"), "-dc", packed).Output()
 	} else {
-		data, err = os.ReadFile(cachePath(t, name))
+		data, err = os.ReadFile(outside.Cached(t, "get-tokenizers", "tokenizers", name+".json"))
 	}
 	if err != nil {
-		unavailable(t, err)
+		t.Fatal(err)
 	}
 	return data
 }
@@ -91,9 +60,9 @@ type goldenCase struct {
 
 func goldenCases(t testing.TB, name, kind string) []goldenCase {
 	t.Helper()
-	file, err := os.Open(sharedPath("golden", "tokenizers", name, kind+".jsonl"))
+	file, err := os.Open(outside.Shared(t, "golden", "tokenizers", name, kind+".jsonl"))
 	if err != nil {
-		unavailable(t, err)
+		t.Fatal(err)
 	}
 	defer file.Close()
 	var cases []goldenCase
@@ -176,9 +145,9 @@ func checkStream(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
 
 // TestGoldenModels loads the tiny models' tokenizers and encodes the chats that the reference has the ids of.
 func TestGoldenModels(t *testing.T) {
-	paths, err := filepath.Glob(sharedPath("golden", "models", "*", "tokenizer.json"))
+	paths, err := filepath.Glob(filepath.Join(outside.Shared(t, "golden", "models"), "*", "tokenizer.json"))
 	if err != nil || len(paths) == 0 {
-		unavailable(t, os.ErrNotExist)
+		t.Fatal(os.ErrNotExist)
 	}
 	passed := 0
 	for _, path := range paths {

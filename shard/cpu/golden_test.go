@@ -7,23 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// sharedFolder returns the folder with golden files, which is not part of the
-// repository.
-func sharedFolder(t *testing.T) string {
-	folder := os.Getenv("LOCKSTEP_SHARED")
-	if folder == "" {
-		folder = filepath.Join("..", "..", "..", "shared")
-	}
-	if _, err := os.Stat(filepath.Join(folder, "golden", "gguf")); err != nil {
-		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("no golden files; set LOCKSTEP_SHARED")
-	}
-	return filepath.Join(folder, "golden", "gguf")
-}
+	"lockstep/protocol/outside"
+)
 
 // ggufTensor is one tensor of a GGUF file: data is everything from its start.
 type ggufTensor struct {
@@ -86,7 +72,7 @@ func ggufTensors(file []byte) map[string]ggufTensor {
 // TestGolden compares packed weights with values that the reference decoder of
 // GGUF gave.
 func TestGolden(t *testing.T) {
-	folder := sharedFolder(t)
+	folder := outside.Shared(t, "golden", "gguf")
 	for _, f := range allFormats {
 		prefix := "type_" + strings.ToLower(f.String())
 		file, err := os.ReadFile(filepath.Join(folder, prefix+".gguf"))

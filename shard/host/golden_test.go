@@ -3,9 +3,9 @@ package host_test
 import (
 	"fmt"
 	"math"
-	"os"
 	"testing"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -99,7 +99,7 @@ func TestGoldenModels(t *testing.T) {
 		all := modeltest.Cases[golden](t, files["golden.jsonl"].Data)
 		for _, kernels := range cpu.Available() {
 			for ranks := 1; ranks <= 4; ranks++ {
-				if kernels != cpu.Best() && ranks > 1 && os.Getenv("LOCKSTEP_ALL") == "" {
+				if kernels != cpu.Best() && ranks > 1 && !outside.All() {
 					continue // slow; their bits are compared in shard/cpu
 				}
 				t.Run(fmt.Sprintf("%s/%s/%d", name, kernels.Name(), ranks), func(t *testing.T) {

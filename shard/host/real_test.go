@@ -11,42 +11,28 @@ import (
 	"path/filepath"
 	"testing"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
 )
 
-// smollm2 opens the real model that scripts/get-model brings, and the folder of its reference cases. Without them the
-// test is skipped; where LOCKSTEP_REQUIRE_SHARED says that they must be there, it fails.
+// smollm2 opens the real model that scripts/get-model brings, and the folder of its reference cases.
 func smollm2(t testing.TB) (*model.Model, string) {
 	t.Helper()
-	absent := func(err error) {
-		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("%v (scripts/get-model smollm2 brings the model)", err)
-	}
-	shared := os.Getenv("LOCKSTEP_SHARED")
-	if shared == "" {
-		shared = "../../../shared"
-	}
-	dir := filepath.Join(shared, "golden/models/real_smollm2_135m")
+	dir := outside.Shared(t, "golden", "models", "real_smollm2_135m")
 	data, err := os.ReadFile(filepath.Join(dir, "model.json"))
 	if err != nil {
-		absent(err)
+		t.Fatal(err)
 	}
 	var info struct{ GGUF, SHA256 string }
 	if err := json.Unmarshal(data, &info); err != nil {
 		t.Fatal(err)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		absent(err)
-	}
-	path := filepath.Join(cache, "lockstep", info.GGUF)
+	path := outside.Cached(t, "get-model", info.GGUF)
 	file, err := os.Open(path)
 	if err != nil {
-		absent(err)
+		t.Fatal(err)
 	}
 	defer file.Close()
 	hash := sha256.New()
@@ -73,7 +59,7 @@ func TestGoldenSmolLM2(t *testing.T) {
 	}
 	all := modeltest.Cases[golden](t, data)
 	for _, ranks := range []int{1, 2, 3, 4} {
-		if ranks > 2 && os.Getenv("LOCKSTEP_ALL") == "" {
+		if ranks > 2 && !outside.All() {
 			continue
 		}
 		t.Run(fmt.Sprint(ranks), func(t *testing.T) {

@@ -11,23 +11,9 @@ import (
 	"testing"
 
 	"lockstep/protocol"
+	"lockstep/protocol/outside"
 	"lockstep/shard/sample"
 )
-
-func sharedFolder(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("LOCKSTEP_SHARED")
-	if dir == "" {
-		dir = "../../../shared"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("the reference data is not here")
-	}
-	return dir
-}
 
 func lines(t *testing.T, path string, each func(line []byte)) {
 	t.Helper()
@@ -59,7 +45,7 @@ type goldenCase struct {
 }
 
 func goldenCases(t *testing.T) (cases []goldenCase) {
-	dir := filepath.Join(sharedFolder(t), "golden/sampling")
+	dir := filepath.Join(outside.Shared(t), "golden/sampling")
 	vectors := map[string][]float32{}
 	lines(t, filepath.Join(dir, "vectors.jsonl"), func(line []byte) {
 		var v struct {

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard/weights"
 )
 
 // Every encoding of a GGUF file that is served decodes to the values that the reference decoder gives.
 func TestDecodeGolden(t *testing.T) {
-	folder := filepath.Join(shared(t), "golden", "gguf")
+	folder := outside.Shared(t, "golden", "gguf")
 	files, err := filepath.Glob(filepath.Join(folder, "type_*.gguf"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got %d files, %v", len(files), err)
@@ -49,19 +50,4 @@ func TestDecodeGolden(t *testing.T) {
 		}
 		t.Logf("%v: %d numbers", e, decoded[e])
 	}
-}
-
-func shared(t *testing.T) string {
-	t.Helper()
-	folder := os.Getenv("LOCKSTEP_SHARED")
-	if folder == "" {
-		folder = filepath.Join("..", "..", "..", "shared")
-	}
-	if _, err := os.Stat(folder); err != nil {
-		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("no golden files; set LOCKSTEP_SHARED")
-	}
-	return folder
 }

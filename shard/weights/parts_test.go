@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard/weights"
 	"lockstep/shard/weights/weightstest"
 )
@@ -74,13 +75,9 @@ func TestGGUFPartsAreTheWhole(t *testing.T) {
 
 // The same for the real model, where scripts/get-model has brought it.
 func TestGGUFPartsOfTheRealModel(t *testing.T) {
-	cache, err := os.UserCacheDir()
+	data, err := os.ReadFile(outside.Cached(t, "get-model", "SmolLM2-135M-Instruct.Q4_1.gguf"))
 	if err != nil {
-		t.Skip(err)
-	}
-	data, err := os.ReadFile(filepath.Join(cache, "lockstep", "SmolLM2-135M-Instruct.Q4_1.gguf"))
-	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	want, err := openGGUF(t, data)
 	if err != nil {

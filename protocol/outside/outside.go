@@ -1,0 +1,89 @@
+// Package outside finds for tests what does not lie in the repository: the reference data beside it, what scripts/get-* bring,
+// and tools of the machine. A test for which something is missing skips, and says how to get it; where all is asked for, as
+// .ci/run does, it fails.
+package outside
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Environment variables.
+const (
+	sharedFolder   = "LOCKSTEP_SHARED"          // the reference data; unset: ../shared
+	requireShared  = "LOCKSTEP_REQUIRE_SHARED"  // 1: it must be there
+	requireClients = "LOCKSTEP_REQUIRE_CLIENTS" // 1: tools and what scripts/get-* bring must be there
+	all            = "LOCKSTEP_ALL"             // not empty: slow tests run too
+	cacheFolder    = "LOCKSTEP_CACHE"           // where scripts/get-* put things; unset: lockstep in the user's cache
+)
+
+// All reports whether slow tests are to run: make test-all asks for them.
+func All() bool { return os.Getenv(all) != "" }
+
+// Slow skips a test that only runs with all.
+func Slow(t testing.TB) {
+	t.Helper()
+	if !All() {
+		t.Skip("runs in make test-all")
+	}
+}
+
+// Shared returns the path of a file or folder of the reference data.
+func Shared(t testing.TB, elements ...string) string {
+	t.Helper()
+	root := os.Getenv(sharedFolder)
+	if root == "" {
+		_, file, _, _ := runtime.Caller(0)
+		root = filepath.Join(filepath.Dir(file), "..", "..", "..", "shared")
+	}
+	path := filepath.Join(append([]string{root}, elements...)...)
+	if _, err := os.Stat(path); err != nil {
+		missing(t, requireShared, "the reference data ("+sharedFolder+" says where it is)", err)
+	}
+	return path
+}
+
+// Cached returns the path of a file or folder that the script named brings.
+func Cached(t testing.TB, script string, elements ...string) string {
+	t.Helper()
+	root := os.Getenv(cacheFolder)
+	if root == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		root = filepath.Join(cache, "lockstep")
+	}
+	path := filepath.Join(append([]string{root}, elements...)...)
+	if _, err := os.Stat(path); err != nil {
+		Missing(t, "what scripts/"+script+" brings", err)
+	}
+	return path
+}
+
+// Tool returns the path of a program of the machine.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, name, err)
+	}
+	return path
+}
+
+// Missing ends a test for which the machine lacks something.
+func Missing(t testing.TB, what string, err error) {
+	t.Helper()
+	missing(t, requireClients, what, err)
+}
+
+func missing(t testing.TB, required, what string, err error) {
+	t.Helper()
+	if os.Getenv(required) == "1" {
+		t.Fatalf("%s is not here, and %s=1 asks for it: %v", what, required, err)
+	}
+	t.Skipf("%s is not here: %v", what, err)
+}
