@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
+
+	"lockstep/protocol/ordered"
 )
 
 // component is any part of a tokenizer.json that has a type, with the fields of all the types that are supported.
@@ -51,8 +54,8 @@ func isTrue(flag *bool) bool { return flag == nil || *flag }
 
 // newFromJSON builds the tokenizer of a tokenizer.json.
 func newFromJSON(data string) (*Tokenizer, error) {
-	if !json.Valid([]byte(data)) {
-		return nil, errors.New("text: tokenizer.json is not JSON")
+	if !utf8.ValidString(data) {
+		return nil, errors.New("text: tokenizer.json: not UTF-8")
 	}
 	t, err := readTokenizer(data)
 	if err != nil {
@@ -62,12 +65,15 @@ func newFromJSON(data string) (*Tokenizer, error) {
 }
 
 func readTokenizer(data string) (*Tokenizer, error) {
-	reader := jsonReader{data: data}
+	reader := ordered.NewReader(data, maxJSONDepth)
 	sections := map[string]string{}
-	err := reader.object(func(key string) (err error) {
-		sections[key], err = reader.skip()
+	err := reader.Object(func(key string) (err error) {
+		sections[key], err = reader.Raw()
 		return err
 	})
+	if err == nil {
+		err = reader.End()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +187,7 @@ func (s *settings) readModel(data string) error {
 	if data == "" {
 		return errors.New("missing")
 	}
-	reader := jsonReader{data: data}
+	reader := ordered.NewReader(data, maxJSONDepth)
 	var vocabulary, merges string
 	var model struct {
 		Type                    *string
@@ -194,8 +200,8 @@ func (s *settings) readModel(data string) error {
 		IgnoreMerges            bool    `json:"ignore_merges"`
 	}
 	var rest strings.Builder // the model without its two large parts
-	err := reader.object(func(key string) error {
-		value, err := reader.skip()
+	err := reader.Object(func(key string) error {
+		value, err := reader.Raw()
 		switch key {
 		case "vocab":
 			vocabulary = value
@@ -235,9 +241,9 @@ func (s *settings) readModel(data string) error {
 // readLists reads the vocabulary and prepares the merges.
 func (s *settings) readLists(vocabulary, merges string) error {
 	s.vocabulary = make(map[string]int32, min(strings.Count(vocabulary, ":"), 1<<18))
-	reader := jsonReader{data: vocabulary}
-	err := reader.object(func(token string) error {
-		id, err := reader.tokenID()
+	reader := ordered.NewReader(vocabulary, maxJSONDepth)
+	err := reader.Object(func(token string) error {
+		id, err := readTokenID(reader)
 		if err != nil {
 			return fmt.Errorf("%q: %w", token, err)
 		}
@@ -251,12 +257,32 @@ func (s *settings) readLists(vocabulary, merges string) error {
 	return nil
 }
 
+var errJSONType = errors.New("value has the wrong type")
+
+func readTokenID(reader *ordered.Reader) (int32, error) {
+	spelled, err := reader.Raw()
+	if err != nil {
+		return 0, err
+	}
+	id := int32(0)
+	for i := range len(spelled) {
+		digit := spelled[i] - '0'
+		if digit > 9 {
+			return 0, errJSONType
+		}
+		if id = id*10 + int32(digit); id > maxTokenID {
+			return 0, fmt.Errorf("token id is above %d", maxTokenID)
+		}
+	}
+	return id, nil
+}
+
 // readMerges reads a list of merges, each of which is either a string with a space or a pair of strings.
 func readMerges(merges string, each func(left, right string) error) error {
-	reader := jsonReader{data: merges}
-	return reader.array(func() error {
-		if reader.peek() != '[' {
-			merge, err := reader.text()
+	reader := ordered.NewReader(merges, maxJSONDepth)
+	return reader.Array(func() error {
+		if reader.Next() != '[' {
+			merge, err := reader.Text()
 			if err != nil {
 				return err
 			}
@@ -270,8 +296,8 @@ func readMerges(merges string, each func(left, right string) error) error {
 			return each(left, right)
 		}
 		pair := make([]string, 0, 2)
-		err := reader.array(func() error {
-			token, err := reader.text()
+		err := reader.Array(func() error {
+			token, err := reader.Text()
 			pair = append(pair, token)
 			return err
 		})

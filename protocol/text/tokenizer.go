@@ -17,6 +17,8 @@ const (
 	maxSparseness = 4
 	// maxNesting bounds how deep Sequence components may nest.
 	maxNesting = 16
+	// maxJSONDepth bounds how deep arrays and objects of a tokenizer.json may nest.
+	maxJSONDepth = 100
 )
 
 // ErrNoTokenizer says that a source holds no tokenizer.

@@ -182,10 +182,12 @@ func TestGGUFEnds(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	model := func(fields string) string { return `{"model":{"vocab":{"a":0,"b":1,"ab":2},` + fields + `}}` }
 	for source, want := range map[string]string{
-		``:   "neither",
-		`{`:  "not JSON",
-		`[]`: "wrong type",
-		`{}`: "model: missing",
+		``:             "neither",
+		`{`:            "byte 1: a name is due",
+		`[]`:           "an object is due",
+		`{}]`:          "byte 2: the end is due",
+		"{\"\xff\":0}": "not UTF-8",
+		`{}`:           "model: missing",
 		`{"model":{"type":"Unigram","vocab":[]}}`:             `"Unigram"`,
 		`{"model":{"type":"WordPiece","vocab":{}}}`:           `"WordPiece"`,
 		model(`"dropout":0.1,"merges":[]`):                    "dropout",
@@ -195,7 +197,8 @@ func TestNewRefuses(t *testing.T) {
 		`{"model":{"vocab":{"a":4194304},"merges":[]}}`:       "above",
 		`{"model":{"vocab":{"a":-1},"merges":[]}}`:            "wrong type",
 		`{"model":{"vocab":{"a":1e3},"merges":[]}}`:           "wrong type",
-		strings.Repeat("[", 5000) + strings.Repeat("]", 5000): "wrong type",
+		strings.Repeat("[", 5000) + strings.Repeat("]", 5000): "an object is due",
+		`{"x":` + strings.Repeat("[", 5000):                   "nests too deep",
 	} {
 		checkRefused(t, protocol.TokenizerSource{HuggingFace: json.RawMessage(source)}, want)
 	}
@@ -216,7 +219,7 @@ func TestNewRefuses(t *testing.T) {
 
 // TestNewRefusesSections is TestNewRefuses for the sections besides the model.
 func TestNewRefusesSections(t *testing.T) {
-	nested := strings.Repeat(`{"type":"Sequence","normalizers":[`, 50) + strings.Repeat("]}", 50)
+	nested := strings.Repeat(`{"type":"Sequence","normalizers":[`, 30) + strings.Repeat("]}", 30)
 	split := `{"type":"Split","behavior":"Isolated","pattern":{"Regex":`
 	metaspace := `{"type":"Metaspace","replacement":"▁"`
 	decoders := func(list string) string { return `{"type":"Sequence","decoders":[` + list + `]}` }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+
+	"lockstep/protocol/ordered"
 )
 
 // object is a JSON object that keeps the order of its members. The other values are those of encoding/json with numbers as
@@ -14,6 +16,8 @@ type object struct {
 }
 
 type number = json.Number
+
+const maxDepth = 100 // of the files
 
 func newObject() *object { return &object{values: map[string]any{}} }
 
@@ -57,49 +61,41 @@ func readFile(name string) *object {
 	if err != nil {
 		panic(err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	value, err := readValue(decoder)
+	value, err := readValue(ordered.NewReader(string(data), maxDepth))
 	if err != nil {
 		panic(name + ": " + err.Error())
 	}
 	return value.(*object)
 }
 
-func readValue(decoder *json.Decoder) (any, error) {
-	token, err := decoder.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch token {
-	case json.Delim('{'):
+func readValue(r *ordered.Reader) (value any, err error) {
+	switch r.Next() {
+	case '{':
 		o := newObject()
-		for decoder.More() {
-			name, err := decoder.Token()
-			if err != nil {
-				return nil, err
-			}
-			value, err := readValue(decoder)
-			if err != nil {
-				return nil, err
-			}
-			o.set(name.(string), value)
-		}
-		_, err := decoder.Token()
-		return o, err
-	case json.Delim('['):
+		return o, r.Object(func(name string) error {
+			value, err := readValue(r)
+			o.set(name, value)
+			return err
+		})
+	case '[':
 		list := []any{}
-		for decoder.More() {
-			value, err := readValue(decoder)
-			if err != nil {
-				return nil, err
-			}
+		err = r.Array(func() error {
+			value, err := readValue(r)
 			list = append(list, value)
-		}
-		_, err := decoder.Token()
+			return err
+		})
 		return list, err
+	case '"':
+		return r.Text()
 	}
-	return token, nil
+	raw, err := r.Raw()
+	switch raw {
+	case "null":
+		return nil, err
+	case "true", "false":
+		return raw == "true", err
+	}
+	return number(raw), err
 }
 
 // MarshalJSON writes the members in their order.
