@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,7 @@ func newBackend(config *Config) *backend {
 	return &backend{config: config, known: make(chan struct{}), models: map[string]*api.Model{}}
 }
 
-var errTooManyModels = &request.Error{Class: request.Generation, Message: "too many different models"}
+var errTooManyModels = &request.Refusal{Class: request.Generation, Message: "too many different models"}
 
 // knows reports whether a model's tokenizer is kept.
 func (b *backend) knows(digest string) bool {
@@ -134,8 +135,13 @@ func (b *backend) Cancel(id uint64)            { b.fleet.Cancel(id) }
 func (b *backend) Done(id uint64)              { b.fleet.Done(id) }
 func (b *backend) Load() request.Load          { return b.fleet.Snapshot().Load }
 
-func (b *backend) Submit(r *request.Request) (uint64, *request.Events, error) {
-	return b.fleet.Submit(r)
+func (b *backend) Submit(r *request.Request) (uint64, *request.Events, *request.Refusal) {
+	id, events, err := b.fleet.Submit(r)
+	var refusal *request.Refusal
+	if err != nil && !errors.As(err, &refusal) {
+		refusal = &request.Refusal{Class: request.Unavailable, Message: err.Error()} // the router is closed
+	}
+	return id, events, refusal
 }
 
 // Healthy reports whether all ready groups of the served model compute.

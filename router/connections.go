@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lockstep/router/api"
+	"lockstep/router/api/wire"
 )
 
 // clientGrace is how long a connection is spared, when a place is needed, that has sent no request yet or sends a body.
@@ -190,7 +190,7 @@ func beneath(conn net.Conn) *connection {
 // withConnection is for http.Server.ConnContext.
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	if c := beneath(conn); c != nil {
-		return context.WithValue(ctx, api.ConnectionKey{}, api.Connection(c))
+		return context.WithValue(ctx, wire.ConnectionKey{}, wire.Connection(c))
 	}
 	return ctx
 }
@@ -285,5 +285,5 @@ func clientAddress(conn net.Conn) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	return api.Client(remote.AddrPort().Addr())
+	return wire.Client(remote.AddrPort().Addr())
 }

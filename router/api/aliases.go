@@ -7,6 +7,8 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+
+	"lockstep/router/api/wire"
 )
 
 // alias gives a measurement the name that another server's dashboards know. The sums of its labels' values count.
@@ -88,7 +90,7 @@ func (s *Server) serveAliases(aliases []alias) http.HandlerFunc {
 				expfmt.MetricFamilyToText(&out, family)
 			}
 		}
-		respond(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", out.Bytes())
+		wire.Respond(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", out.Bytes())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"lockstep/router/api/wire"
 )
 
 // No body makes a decoder panic, whatever dialect it is taken for; what is accepted is within the dialect's ranges.
@@ -33,7 +35,7 @@ func FuzzDialectBodies(f *testing.F) {
 				}
 				b.resolveSampling(0, 1)
 			}
-			top, err := decodeObject(data)
+			top, err := wire.Object(data)
 			if err != nil {
 				continue
 			}

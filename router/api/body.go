@@ -2,10 +2,9 @@ package api
 
 import (
 	"math"
-	"mime"
-	"net/http"
 	"slices"
-	"strings"
+
+	"lockstep/router/request"
 )
 
 // parameters are the generation parameters of TGI as they stand in a body; nil is null or absent.
@@ -85,7 +84,7 @@ func tgiParameters(p *parameters, three bool) structure {
 const defaultMaxNewTokens = 20
 
 // decodeTGI reads a body of a generate route.
-func decodeTGI(data []byte, f form) (*generateBody, error) {
+func decodeTGI(data []byte, f form) (*generateBody, *request.Refusal) {
 	body := &generateBody{}
 	p := &body.Parameters
 	if p.DoSample = f.three; !f.three { // TGI 3 samples where there are no parameters at all
@@ -112,36 +111,15 @@ func decodeTGI(data []byte, f form) (*generateBody, error) {
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, refusalOf(err)
 	}
 	return body, nil
 }
 
-// plainError is an error whose body is plain text: the framework of the original answers it before the dialect's code.
-type plainError struct {
-	status int
-	text   string
-}
-
-func (e *plainError) Error() string { return e.text }
-
-// isJSON reports whether a content type is application/json or application/*+json.
-func isJSON(contentType string) bool {
-	media, _, err := mime.ParseMediaType(contentType)
-	if err != nil && media == "" {
-		return false
-	}
-	kind, subtype, _ := strings.Cut(media, "/")
-	return kind == "application" && (subtype == "json" || strings.HasSuffix(subtype, "+json"))
-}
-
-// decodeFailure puts a refused body into the framework's words; none stays none.
-func decodeFailure(err error) error {
-	if err == nil {
-		return nil
-	}
+// refusalOf tells what the framework of the original takes for malformed from what does not fit.
+func refusalOf(err error) *request.Refusal {
 	if refusal, ok := err.(*bodyError); ok && !refusal.syntax {
-		return &plainError{http.StatusUnprocessableEntity, "Failed to deserialize the JSON body into the target type: " + err.Error()}
+		return &request.Refusal{Class: request.Misfit, Message: err.Error()}
 	}
-	return &plainError{http.StatusBadRequest, "Failed to parse the request body as JSON: " + err.Error()}
+	return &request.Refusal{Class: request.Malformed, Message: err.Error()}
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 )
@@ -57,25 +56,6 @@ func FuzzBody(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestFloats(t *testing.T) {
-	for value, want := range map[float32]string{
-		0: "0.0", 1: "1.0", -0.34: "-0.34", 1e-6: "0.000001", 1e-7: "1e-7", 1.5e-10: "1.5e-10", 1e12: "1000000000000.0",
-		1e13: "1e13", 3.4e38: "3.4e38", 16777216: "16777216.0", float32(math.Inf(1)): "null", 0.1: "0.1",
-	} {
-		if got := string(appendFloat(nil, value)); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-}
-
-func TestTexts(t *testing.T) {
-	in := "a\"\\\b\f\n\r\t\x00\x1f\x7fé😀</script>"
-	want := `"a\"\\\b\f\n\r\t\u0000\u001f` + "\x7fé😀</script>\""
-	if got := string(appendText(nil, in)); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
 }
 
 func TestEventsAllocateLittle(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
 // Dialect names the server whose clients are answered.
@@ -80,7 +82,7 @@ func (f *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !f.knows(r.URL.Path, r.Method):
 	case f.locked(r):
-		serve = unread(f.refuse)
+		serve = wire.Unanswered(f.refuse)
 	default:
 		serve = f.echo.ServeHTTP
 	}
@@ -96,16 +98,18 @@ func (s *Server) Handler(dialect Dialect) http.Handler {
 }
 
 func (s *Server) serve(dialect Dialect, w http.ResponseWriter, r *http.Request) {
-	answer := identify(w, r)
-	r = withClient(r)
-	if r.ContentLength != 0 {
-		// What no handler reads, net/http passes over, within this time.
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+	x, r := wire.Begin(w, r)
+	wire.BoundDrain(w, r)
+	defer s.bodies.Release(x)
+	s.answer(dialect, x, r)
+	if x.Cut(r.Context()) {
+		s.log.Info().Str("request", x.ID).Int("status", statusClientLeft).Msg("client left")
+		panic(http.ErrAbortHandler)
 	}
-	defer s.bodies.release(clientOf(r.Context()), answer)
-	s.answer(dialect, answer, r)
-	s.cut(answer, r)
 }
+
+// statusClientLeft is what logs call a request whose client did not wait for the answer; nginx has made it known.
+const statusClientLeft = 499
 
 func (s *Server) answer(dialect Dialect, w http.ResponseWriter, r *http.Request) {
 	first, rest, more := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -146,9 +150,9 @@ func (s *Server) detect(w http.ResponseWriter, r *http.Request) Dialect {
 		return s.config.DefaultDialect
 	}
 	// A body that is too long or does not come is the handler's to refuse.
-	data, _ := s.readAll(w, r)
+	data, _ := s.bodies.Read(w, r)
 	var dialect Dialect
-	s.decode(r.Context(), func() error {
+	s.bodies.Decode(r.Context(), func() *request.Refusal {
 		dialect = s.detectBody(data)
 		return nil
 	})
@@ -244,7 +248,7 @@ func (d *bodyDecoder) eachMember(member func(key string, first byte) error) erro
 		if err != nil {
 			return err
 		}
-		d.push("." + quoted(key))
+		d.push("." + wire.Quoted(key))
 		if err := d.colon(); err != nil {
 			return err
 		}

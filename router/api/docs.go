@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"lockstep/router/api/wire"
 	"lockstep/router/openapi"
 )
 
@@ -34,7 +35,7 @@ func (s *Server) describedBy(dialect Dialect) []route {
 // serveDocsRedirect answers as TGI does.
 func serveDocsRedirect(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Location"] = []string{prefixOf(r) + "/docs/"}
-	respond(w, http.StatusSeeOther, "", nil)
+	wire.Respond(w, http.StatusSeeOther, "", nil)
 }
 
 // prefixOf returns the dialect's prefix with which a request came, "" for none.
@@ -48,13 +49,13 @@ func prefixOf(r *http.Request) string {
 
 func servePage(w http.ResponseWriter, r *http.Request) {
 	prefix := prefixOf(r)
-	respond(w, http.StatusOK, "text/html", openapi.Page(prefix+"/openapi.json", prefix+assets))
+	wire.Respond(w, http.StatusOK, "text/html", openapi.Page(prefix+"/openapi.json", prefix+assets))
 }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) {
 	data, contentType, ok := openapi.Asset(strings.TrimPrefix(r.URL.Path, assets+"/"))
 	if !ok {
-		respond(w, http.StatusNotFound, "", nil)
+		wire.Respond(w, http.StatusNotFound, "", nil)
 		return
 	}
 	h := w.Header()
@@ -65,7 +66,7 @@ func serveAsset(w http.ResponseWriter, r *http.Request) {
 	} else if plain, err := gzip.NewReader(bytes.NewReader(data)); err == nil {
 		data, _ = io.ReadAll(plain)
 	}
-	respond(w, http.StatusOK, contentType, data)
+	wire.Respond(w, http.StatusOK, contentType, data)
 }
 
 // documents keeps the documents that were made last, until what they tell has changed.
@@ -89,7 +90,7 @@ func (d *documents) get(options openapi.Options, name string, make func() []byte
 }
 
 func serveTGIForm(w http.ResponseWriter, _ *http.Request) {
-	respond(w, http.StatusOK, jsonType, openapi.TGIForm)
+	wire.Respond(w, http.StatusOK, wire.JSONType, openapi.TGIForm)
 }
 
 // serveDocument returns the handler of a dialect's document; "" is that of all dialects. Without a prefix a dialect's
@@ -97,7 +98,7 @@ func serveTGIForm(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) serveDocument(dialect Dialect) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		options, prefix := s.openAPIOptions(), prefixOf(r)
-		respond(w, http.StatusOK, jsonType, s.documents.get(options, string(dialect)+prefix, func() []byte {
+		wire.Respond(w, http.StatusOK, wire.JSONType, s.documents.get(options, string(dialect)+prefix, func() []byte {
 			if dialect == "" {
 				return options.All()
 			}

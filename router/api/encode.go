@@ -1,113 +1,11 @@
 package api
 
 import (
-	"fmt"
-	"math"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"lockstep/protocol"
+	"lockstep/router/api/wire"
 )
-
-const hexDigits = "0123456789abcdef"
-
-// appendText appends a JSON string for any reader: what readers of lines take for the end of one (Python's splitlines, Node's
-// readline) is escaped too.
-func appendText(b []byte, s string) []byte { return appendString(b, s, lineEndSize) }
-
-// appendExactText appends a JSON string in its shortest spelling, which is TGI's: only quote, backslash and controls are
-// escaped.
-func appendExactText(b []byte, s string) []byte {
-	return appendString(b, s, func(string) int { return 0 })
-}
-
-// lineEndSize is the size of the character U+0085, U+2028 or U+2029 at the beginning of s, else 0.
-func lineEndSize(s string) int {
-	switch {
-	case strings.HasPrefix(s, "\u0085"):
-		return len("\u0085")
-	case strings.HasPrefix(s, "\u2028"), strings.HasPrefix(s, "\u2029"):
-		return len("\u2028")
-	}
-	return 0
-}
-
-// appendString appends a JSON string; more tells the size of a character beyond ASCII that is to be escaped, else 0.
-func appendString(b []byte, s string, more func(string) int) []byte {
-	b = append(b, '"')
-	start := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == 0xc2 || c == 0xe2 {
-			if size := more(s[i:]); size > 0 {
-				r, _ := utf8.DecodeRuneInString(s[i:])
-				b = fmt.Appendf(append(b, s[start:i]...), `\u%04x`, r)
-				i += size - 1
-				start = i + 1
-			}
-			continue
-		}
-		if c >= 0x20 && c != '"' && c != '\\' {
-			continue
-		}
-		b = append(b, s[start:i]...)
-		start = i + 1
-		switch c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\b':
-			b = append(b, `\b`...)
-		case '\f':
-			b = append(b, `\f`...)
-		case '\n':
-			b = append(b, `\n`...)
-		case '\r':
-			b = append(b, `\r`...)
-		case '\t':
-			b = append(b, `\t`...)
-		default:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-	}
-	b = append(b, s[start:]...)
-	return append(b, '"')
-}
-
-// appendFloat appends the shortest decimal that reads back as the same single-precision number, with a point or an
-// exponent, as serde_json spells it; null for what JSON cannot hold.
-func appendFloat(b []byte, value float32) []byte {
-	if value != value || math.IsInf(float64(value), 0) {
-		return append(b, "null"...)
-	}
-	if value == 0 {
-		if math.Signbit(float64(value)) {
-			return append(b, "-0.0"...)
-		}
-		return append(b, "0.0"...)
-	}
-	if magnitude := max(value, -value); magnitude >= 1e-6 && magnitude < 1e13 {
-		before := len(b)
-		b = strconv.AppendFloat(b, float64(value), 'f', -1, 32)
-		for _, c := range b[before:] {
-			if c == '.' {
-				return b
-			}
-		}
-		return append(b, ".0"...)
-	}
-	var scratch [32]byte
-	text := strconv.AppendFloat(scratch[:0], float64(value), 'e', -1, 32)
-	for i, c := range text {
-		if c != 'e' {
-			continue
-		}
-		b = append(append(b, text[:i]...), 'e')
-		exponent, _ := strconv.Atoi(string(text[i+1:]))
-		return strconv.AppendInt(b, int64(exponent), 10)
-	}
-	return append(b, text...)
-}
 
 // token is one generated token as a client sees it.
 type token struct {
@@ -123,9 +21,9 @@ func appendToken(b []byte, t *token) []byte {
 	b = append(b, `{"id":`...)
 	b = strconv.AppendInt(b, int64(t.id), 10)
 	b = append(b, `,"text":`...)
-	b = appendExactText(b, t.text)
+	b = wire.AppendExactText(b, t.text)
 	b = append(b, `,"logprob":`...)
-	b = appendFloat(b, t.logprob)
+	b = wire.AppendFloat(b, t.logprob)
 	b = append(b, `,"special":`...)
 	b = strconv.AppendBool(b, t.special)
 	return append(b, '}')
@@ -185,12 +83,12 @@ func (g *generation) appendLists(b []byte) []byte {
 		b = append(b, `{"id":`...)
 		b = strconv.AppendInt(b, int64(t.id), 10)
 		b = append(b, `,"text":`...)
-		b = appendExactText(b, t.text)
+		b = wire.AppendExactText(b, t.text)
 		b = append(b, `,"logprob":`...)
 		if i == 0 {
 			b = append(b, "null"...)
 		} else {
-			b = appendFloat(b, t.logprob)
+			b = wire.AppendFloat(b, t.logprob)
 		}
 		b = append(b, '}')
 	}
@@ -233,7 +131,7 @@ func appendAlternatives(b []byte, top []token) []byte {
 // appendGeneration appends a whole answer; others are the copies of best_of that lost.
 func appendGeneration(b []byte, g *generation, others []*generation, details bool) []byte {
 	b = append(b, `{"generated_text":`...)
-	b = appendExactText(b, g.text)
+	b = wire.AppendExactText(b, g.text)
 	if !details {
 		return append(b, '}')
 	}
@@ -247,7 +145,7 @@ func appendGeneration(b []byte, g *generation, others []*generation, details boo
 				b = append(b, ',')
 			}
 			b = append(b, `{"generated_text":`...)
-			b = appendExactText(b, other.text)
+			b = wire.AppendExactText(b, other.text)
 			b = append(b, ',')
 			b = other.appendOutcome(b, len(other.tokens))
 			b = append(other.appendTop(other.appendLists(b)), '}')
@@ -275,7 +173,7 @@ func appendEvent(b []byte, t *token, last *generation, index int, f form, detail
 		return append(b, `,"generated_text":null,"details":null}`+"\n\n"...)
 	}
 	b = append(b, `,"generated_text":`...)
-	b = appendExactText(b, last.text)
+	b = wire.AppendExactText(b, last.text)
 	if !details {
 		return append(b, `,"details":null}`+"\n\n"...)
 	}
@@ -291,7 +189,7 @@ func appendEvent(b []byte, t *token, last *generation, index int, f form, detail
 // appendError appends TGI's error object.
 func appendError(b []byte, message, kind string) []byte {
 	b = append(b, `{"error":`...)
-	b = appendExactText(b, message)
+	b = wire.AppendExactText(b, message)
 	b = append(b, `,"error_type":"`...)
 	b = append(b, kind...)
 	return append(b, `"}`...)

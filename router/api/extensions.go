@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"lockstep/protocol"
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -38,20 +39,20 @@ func (e *extensions) fields() []field {
 
 // validate checks what the original has no checks for, for a request of so many new tokens. TGI 3 has one for
 // frequency_penalty, which validateParameters does for all.
-func (e *extensions) validate(vocabularySize int, maxNewTokens uint64) *request.Error {
+func (e *extensions) validate(vocabularySize int, maxNewTokens uint64) *request.Refusal {
 	s := &e.sampling
 	switch {
 	case !(math.Abs(float64(s.PresencePenalty)) <= 2):
-		return invalid("`presence_penalty` must be >= -2.0 and <= 2.0")
+		return request.Invalid("`presence_penalty` must be >= -2.0 and <= 2.0")
 	case !(s.MinP >= 0 && s.MinP <= 1):
-		return invalid("`min_p` must be >= 0.0 and <= 1.0")
+		return request.Invalid("`min_p` must be >= 0.0 and <= 1.0")
 	case uint64(s.MinNewTokens) > maxNewTokens:
-		return invalid("`min_new_tokens` must be <= `max_new_tokens`. Given: %d `min_new_tokens` and %d `max_new_tokens`", s.MinNewTokens, maxNewTokens)
+		return request.Invalid("`min_new_tokens` must be <= `max_new_tokens`. Given: %d `min_new_tokens` and %d `max_new_tokens`", s.MinNewTokens, maxNewTokens)
 	case s.LengthPenaltyFactor != 0 && !(s.LengthPenaltyFactor >= 1 && s.LengthPenaltyFactor <= math.MaxFloat32):
-		return invalid("`exponential_decay_length_penalty` must have a factor >= 1.0")
+		return request.Invalid("`exponential_decay_length_penalty` must have a factor >= 1.0")
 	}
 	if err := s.Validate(vocabularySize); err != nil {
-		return invalid("%v", err)
+		return request.Invalid("%v", err)
 	}
 	return nil
 }
@@ -84,7 +85,7 @@ func intoBiases(target *[]protocol.TokenBias) func(*bodyDecoder) error {
 		return d.eachMember(func(key string, _ byte) error {
 			id, err := strconv.ParseInt(key, 10, 32)
 			if err != nil {
-				return d.misfit("invalid value: string " + rustQuote(quoted(key)) + ", expected a token id")
+				return d.misfit("invalid value: string " + rustQuote(wire.Quoted(key)) + ", expected a token id")
 			}
 			bias := protocol.TokenBias{ID: int32(id)}
 			if err := intoFloat(&bias.Bias)(d); err != nil {

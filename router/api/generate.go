@@ -8,18 +8,15 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/text"
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
 // keepAliveInterval is how long a stream is silent before it sends a comment.
 const keepAliveInterval = 15 * time.Second
 
-const (
-	// writeTimeout bounds how long a client may leave what was written unread; then it counts as gone.
-	writeTimeout = 2 * time.Minute
-	// deadlineStep is how old a write deadline may get before it is moved: moving it has a cost.
-	deadlineStep = 10 * time.Second
-)
+// deadlineStep is how old a write deadline may get before it is moved: moving it has a cost.
+const deadlineStep = 10 * time.Second
 
 // run follows one generation: ids become text, and the end is found as TGI finds it.
 type run struct {
@@ -65,22 +62,19 @@ func (o *runOptions) stream(model *Model, prompt []int32) *text.Stream {
 }
 
 // begin submits a request.
-func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *request.Error) {
+func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *request.Refusal) {
 	if model.Card.Reward && !r.Score {
-		return nil, invalid("the model %s has a score head and generates no text", model.Card.ModelID)
+		return nil, request.Invalid("the model %s has a score head and generates no text", model.Card.ModelID)
 	}
 	for _, id := range r.Prompt { // a tokenizer may have tokens that the model lacks, and its group would refuse them one by one
 		if int(id) >= model.Card.VocabularySize {
-			return nil, invalid("the prompt's token id %d (%q) is outside the vocabulary of %d",
+			return nil, request.Invalid("the prompt's token id %d (%q) is outside the vocabulary of %d",
 				id, model.Tokenizer.Decode([]int32{id}, false), model.Card.VocabularySize)
 		}
 	}
-	id, events, err := s.backend.Submit(r)
-	if err != nil {
-		if refusal, ok := err.(*request.Error); ok {
-			return nil, refusal
-		}
-		return nil, &request.Error{Class: request.Unavailable, Message: err.Error()}
+	id, events, refusal := s.backend.Submit(r)
+	if refusal != nil {
+		return nil, refusal
 	}
 	one := &run{id: id, events: events, request: r, model: model, stream: o.stream(model, r.Prompt), keep: o.keep, prefix: o.prefix,
 		stopFirst: o.stopFirst, follows: o.follows, metrics: s.metrics, began: time.Now()}
@@ -91,7 +85,7 @@ func (s *Server) begin(model *Model, r *request.Request, o runOptions) (*run, *r
 }
 
 // next waits for tokens and returns those that are new, valid until the next call; after the last one, last is set.
-func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *request.Error, request.Outcome) {
+func (o *run) next(done <-chan struct{}, idle <-chan time.Time) ([]token, *request.Refusal, request.Outcome) {
 	taken, err, outcome := o.events.Take(done, idle, o.taken[:0])
 	o.taken, o.fresh = taken, o.fresh[:0]
 	if err != nil || outcome != request.Got {
@@ -235,7 +229,7 @@ func (s *Server) finished(c *clock, g *generation, events *request.Events, token
 // stream answers a generate request with server-sent events. The status is 200 whatever comes: errors are events.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	h := w.Header()
-	h["Content-Type"] = []string{eventsType}
+	h["Content-Type"] = []string{wire.EventsType}
 	h["Cache-Control"] = []string{"no-cache"}
 	h["X-Compute-Type"] = []string{computeType}
 	h["X-Compute-Characters"] = []string{itoa(job.characters)}
@@ -245,7 +239,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	out.Flush()
 	err := s.streamEvents(w, r, job)
 	if err != nil && r.Context().Err() == nil {
-		_, body := s.describe(job.id, err, job.form)
+		_, _, body := s.describe(job.id, err, job.form)
 		b := append([]byte(job.eventPrefix()), body...)
 		w.Write(append(b, "\n\n"...))
 		out.Flush()
@@ -253,12 +247,12 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, job *work) {
 }
 
 // streamEvents writes the events of a generation.
-func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work) *request.Error {
+func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work) *request.Refusal {
 	if err := validateStream(&job.body.Parameters); err != nil {
 		return err
 	}
 	if !s.acquire(1) {
-		return overloaded
+		return request.NoRoom
 	}
 	defer s.permits.Add(-1)
 	resolved, model, err := s.validate(r.Context(), job.body, 1)
@@ -280,8 +274,8 @@ func (s *Server) streamEvents(w http.ResponseWriter, r *http.Request, job *work)
 
 // pump writes what a run yields as events until its end. event appends that of a token; last is set with the last one. idle
 // is what a silent stream sends from time to time. The client's leaving is no error.
-func (s *Server) pump(w http.ResponseWriter, r *http.Request, one *run, c *clock, idle string, event func(b []byte, t *token, last *generation) []byte) *request.Error {
-	pumped, err := pump(w, r, idle, func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Error, request.Outcome) {
+func (s *Server) pump(w http.ResponseWriter, r *http.Request, one *run, c *clock, idle string, event func(b []byte, t *token, last *generation) []byte) *request.Refusal {
+	pumped, err := pump(w, r, idle, func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Refusal, request.Outcome) {
 		tokens, err, outcome := one.next(r.Context().Done(), idle)
 		return one.appendEvents(b, tokens, event), one.last != nil, err, outcome
 	})
@@ -310,11 +304,11 @@ type pumped struct {
 }
 
 // takeEvents waits for events, until idle fires, and appends them; last tells that there are no more.
-type takeEvents func(b []byte, idle <-chan time.Time) (events []byte, last bool, err *request.Error, outcome request.Outcome)
+type takeEvents func(b []byte, idle <-chan time.Time) (events []byte, last bool, err *request.Refusal, outcome request.Outcome)
 
 // pump writes a stream of events, one write and flush for all that have come at once. Nothing is written before the first events or idle, so that what fails before
 // can still be answered by a status.
-func pump(w http.ResponseWriter, r *http.Request, idle string, take takeEvents) (p pumped, err *request.Error) {
+func pump(w http.ResponseWriter, r *http.Request, idle string, take takeEvents) (p pumped, err *request.Refusal) {
 	out := http.NewResponseController(w)
 	timer := time.NewTimer(keepAliveInterval)
 	defer timer.Stop()
@@ -334,7 +328,7 @@ func pump(w http.ResponseWriter, r *http.Request, idle string, take takeEvents) 
 		if buffer = events; len(buffer) > 0 || last {
 			if now := time.Now(); now.Sub(deadlineSet) > deadlineStep {
 				deadlineSet = now
-				out.SetWriteDeadline(now.Add(writeTimeout))
+				out.SetWriteDeadline(now.Add(wire.WriteTimeout))
 			}
 			p.begun = true
 			if _, err := w.Write(buffer); err != nil || out.Flush() != nil {
@@ -343,7 +337,7 @@ func pump(w http.ResponseWriter, r *http.Request, idle string, take takeEvents) 
 		}
 		timer.Reset(keepAliveInterval)
 		if last {
-			completed(w)
+			wire.Of(w).Complete()
 			p.complete = true
 			return p, nil
 		}

@@ -5,6 +5,9 @@ import (
 	"crypto/subtle"
 	"net/http"
 	"strings"
+
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
 // locked reports whether a request needs a key and has none that fits. Whatever does work needs one: all that has a body.
@@ -28,13 +31,13 @@ func (s *Server) locked(r *http.Request) bool {
 
 // refuseTGI answers a request without a key as TGI does.
 func refuseTGI(w http.ResponseWriter, _ *http.Request) {
-	respond(w, http.StatusUnauthorized, "", nil)
+	wire.Respond(w, http.StatusUnauthorized, "", nil)
 }
 
-func refuseMindIE(w http.ResponseWriter, _ *http.Request) {
-	respondMindIE(w, http.StatusUnauthorized, "The API key is missing or wrong.", "Unauthorized")
+func (s *Server) refuseMindIE(w http.ResponseWriter, _ *http.Request) {
+	s.mindieRespond(w, &request.Refusal{Class: request.Unauthorized})
 }
 
 func (s *Server) refuseLightLLM(w http.ResponseWriter, _ *http.Request) {
-	s.lightLLMRefuse(w, &lightLLMError{text: "the API key is missing or wrong", status: http.StatusUnauthorized})
+	s.lightLLMRefuse(w, &request.Refusal{Class: request.Unauthorized, Message: "the API key is missing or wrong"})
 }

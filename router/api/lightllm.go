@@ -1,13 +1,14 @@
 package api
 
 import (
-	"errors"
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -15,7 +16,7 @@ import (
 func (s *Server) lightLLM() []route {
 	both := []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	ok := func(w http.ResponseWriter, r *http.Request) {
-		respond(w, http.StatusOK, jsonType, []byte(`{"status":"ok"}`))
+		wire.Respond(w, http.StatusOK, wire.JSONType, []byte(`{"status":"ok"}`))
 	}
 	return []route{
 		{post, "/generate", s.lightLLMRoute(false, false)},
@@ -35,15 +36,15 @@ func (s *Server) lightLLM() []route {
 
 // frameLightLLM answers unknown paths and methods as FastAPI does.
 func (s *Server) frameLightLLM(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
-	w.Header()[requestIDHeader] = []string{requestID(w)}
+	w.Header()[wire.RequestIDHeader] = []string{wire.Of(w).ID}
 	switch {
 	case serve != nil:
 		serve(w, r)
 	case len(methods) == 0:
-		respond(w, http.StatusNotFound, jsonType, []byte(`{"detail":"Not Found"}`))
+		wire.Respond(w, http.StatusNotFound, wire.JSONType, []byte(`{"detail":"Not Found"}`))
 	default:
 		w.Header()["Allow"] = []string{strings.Join(methods, ", ")}
-		respond(w, http.StatusMethodNotAllowed, jsonType, []byte(`{"detail":"Method Not Allowed"}`))
+		wire.Respond(w, http.StatusMethodNotAllowed, wire.JSONType, []byte(`{"detail":"Method Not Allowed"}`))
 	}
 }
 
@@ -60,63 +61,51 @@ func lightLLMKind(status int) string {
 	return "BadRequestError"
 }
 
-// lightLLMRefuse answers an error in the envelope of the version that is configured.
-func (s *Server) lightLLMRefuse(w http.ResponseWriter, err error) {
-	if err == error(clientLeft) {
+// lightLLMOutcomes maps the classes of refusals to LightLLM's status, and to that of versions before 2026; where there is none
+// it is 417.
+var lightLLMOutcomes = map[request.Class]struct{ status, old int }{
+	request.Validation:   {http.StatusBadRequest, http.StatusExpectationFailed},
+	request.Unauthorized: {http.StatusUnauthorized, http.StatusUnauthorized},
+	request.Overloaded:   {http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	request.Unavailable:  {http.StatusServiceUnavailable, http.StatusServiceUnavailable},
+	request.Generation:   {http.StatusInternalServerError, http.StatusInternalServerError},
+	request.Incomplete:   {http.StatusInternalServerError, http.StatusInternalServerError},
+}
+
+// lightLLMRefuse answers a refusal in the envelope of the version that is configured.
+func (s *Server) lightLLMRefuse(w http.ResponseWriter, refusal *request.Refusal) {
+	if refusal.Class == request.Left {
 		return
 	}
-	status, label := http.StatusExpectationFailed, "validation"
-	switch e := err.(type) {
-	case *lightLLMError:
-		switch {
-		case e.status != 0:
-			status = e.status
-		case e.value && !s.config.OldLightLLMErrors:
-			status = http.StatusBadRequest
-		}
-	case *request.Error:
-		switch e.Class {
-		case request.Validation:
-			if !s.config.OldLightLLMErrors {
-				status = http.StatusBadRequest
-			}
-		case request.Overloaded:
-			label, status = "overloaded", http.StatusTooManyRequests
-			if s.config.OldLightLLMErrors {
-				status = http.StatusServiceUnavailable
-			}
-		case request.Unavailable:
-			label, status = "unavailable", http.StatusServiceUnavailable
-		default:
-			label, status = "generation", http.StatusInternalServerError
-		}
-	}
-	message := bounded(err.Error())
-	s.metrics.failures.WithLabelValues(label).Inc()
-	s.log.Info().Str("request", requestID(w)).Int("status", status).Str("error", message).Msg("request failed")
+	outcome := lightLLMOutcomes[refusal.Class]
+	status := outcome.status
 	if s.config.OldLightLLMErrors {
-		respond(w, status, jsonType, append(appendText([]byte(`{"message":`), message), '}'))
+		status = outcome.old
+	}
+	status = cmp.Or(status, http.StatusExpectationFailed)
+	message := wire.Bounded(refusal.Message)
+	s.metrics.failed(refusal.Class)
+	s.log.Info().Str("request", wire.Of(w).ID).Int("status", status).Str("error", message).Msg("request failed")
+	if s.config.OldLightLLMErrors {
+		wire.Respond(w, status, wire.JSONType, append(wire.AppendText([]byte(`{"message":`), message), '}'))
 		return
 	}
-	b := appendText([]byte(`{"error":{"message":`), message)
+	b := wire.AppendText([]byte(`{"error":{"message":`), message)
 	b = append(append(b, `,"type":"`...), lightLLMKind(status)...)
 	b = strconv.AppendInt(append(b, `","param":null,"code":`...), int64(status), 10)
-	respond(w, status, jsonType, append(b, "}}"...))
+	wire.Respond(w, status, wire.JSONType, append(b, "}}"...))
 }
 
 // lightLLMObject reads a body, whatever its content type, and has read take of it what it needs.
-func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request, read func(top object) error) error {
-	data, err := s.readAll(w, r)
-	switch {
-	case errors.Is(err, errBodiesFull):
-		return overloaded
-	case err != nil:
-		return &lightLLMError{text: err.Error()}
+func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request, read func(top object) *request.Refusal) *request.Refusal {
+	data, refusal := s.bodies.Read(w, r)
+	if refusal != nil {
+		return refusal
 	}
-	return s.decode(r.Context(), func() error {
-		top, err := decodeObject(data)
-		if err != nil {
-			return &lightLLMError{text: err.Error()}
+	return s.bodies.Decode(r.Context(), func() *request.Refusal {
+		top, refusal := wire.Object(data)
+		if refusal != nil {
+			return refusal
 		}
 		return read(top)
 	})
@@ -125,10 +114,10 @@ func (s *Server) lightLLMObject(w http.ResponseWriter, r *http.Request, read fun
 // lightLLMRoute returns the handler of a generate route; on the root the body says whether to stream.
 func (s *Server) lightLLMRoute(stream, onRoot bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c := clock{started: time.Now(), id: requestID(w)}
+		c := clock{started: time.Now(), id: wire.Of(w).ID}
 		stream := stream
 		var body *lightLLMBody
-		err := s.lightLLMObject(w, r, func(top object) (err error) {
+		err := s.lightLLMObject(w, r, func(top object) (err *request.Refusal) {
 			s.metrics.requests.Inc()
 			if flag, ok := top["stream"].(bool); ok && onRoot {
 				stream = flag
@@ -141,7 +130,7 @@ func (s *Server) lightLLMRoute(stream, onRoot bool) http.HandlerFunc {
 			return
 		}
 		if !s.acquire(int64(body.bestOf)) {
-			s.lightLLMRefuse(w, overloaded)
+			s.lightLLMRefuse(w, request.NoRoom)
 			return
 		}
 		defer s.permits.Add(-int64(body.bestOf))
@@ -172,13 +161,13 @@ type lightLLMRun struct {
 }
 
 // lightLLMBegin submits all answers of a body; those that were submitted are returned even with an error.
-func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (runs []*lightLLMRun, err *request.Error) {
+func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (runs []*lightLLMRun, err *request.Refusal) {
 	model, err := s.waitModel(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	if ids, room := lightLLMMaxTextRunes*model.MaxTotalTokens, utf8.RuneCountInString(body.text); room > ids {
-		return nil, invalid("prompt text length %d exceeds the limit of %d characters", room, ids)
+		return nil, request.Invalid("prompt text length %d exceeds the limit of %d characters", room, ids)
 	}
 	ids := body.ids
 	if ids == nil {
@@ -190,16 +179,16 @@ func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (r
 		for _, id := range list {
 			if id < 0 || int(id) >= model.Card.VocabularySize {
 				name := map[bool]string{true: "inputs", false: "stop_sequences"}[i == 0]
-				return nil, invalid("%s: token id %d is outside the vocabulary of %d", name, id, model.Card.VocabularySize)
+				return nil, request.Invalid("%s: token id %d is outside the vocabulary of %d", name, id, model.Card.VocabularySize)
 			}
 		}
 	}
 	room := model.MaxTotalTokens - len(ids)
 	switch {
 	case len(ids) == 0:
-		return nil, invalid("inputs have no tokens")
+		return nil, request.Invalid("inputs have no tokens")
 	case len(ids) > model.MaxInputLength || room < 1:
-		return nil, invalid("the input prompt has %d tokens, at most %d are possible", len(ids), model.MaxInputLength)
+		return nil, request.Invalid("the input prompt has %d tokens, at most %d are possible", len(ids), model.MaxInputLength)
 	}
 	c.validated = time.Now()
 	for i := range body.bestOf {
@@ -207,7 +196,7 @@ func (s *Server) lightLLMBegin(r *http.Request, body *lightLLMBody, c *clock) (r
 			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}
 		resolved.Sampling.MinNewTokens = min(resolved.Sampling.MinNewTokens, resolved.MaxNewTokens)
 		if err := resolved.Sampling.Validate(model.Card.VocabularySize); err != nil {
-			return runs, invalid("%v", err)
+			return runs, request.Invalid("%v", err)
 		}
 		s.metrics.inputLength.Observe(float64(len(ids)))
 		s.metrics.maxNewTokens.Observe(float64(resolved.MaxNewTokens))
@@ -243,28 +232,16 @@ func (l *lightLLMRun) finishReason() string {
 	return "stop"
 }
 
-// appendPythonFloat spells a single-precision number as Python prints its double.
-func appendPythonFloat(b []byte, value float64) []byte {
-	text := strconv.FormatFloat(value, 'g', -1, 64)
-	if magnitude := max(value, -value); value == 0 || magnitude >= 1e-4 && magnitude < 1e16 {
-		text = strconv.FormatFloat(value, 'f', -1, 64)
-		if !strings.Contains(text, ".") {
-			text += ".0"
-		}
-	}
-	return append(b, text...)
-}
-
 func (s *Server) lightLLMStream(w http.ResponseWriter, r *http.Request, l *lightLLMRun, c *clock) {
-	w.Header()["Content-Type"] = []string{eventsTypeUTF8}
+	w.Header()["Content-Type"] = []string{wire.EventsTypeUTF8}
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush()
 	count := 0
 	err := s.pump(w, r, l.run, c, "", func(b []byte, t *token, last *generation) []byte {
 		count++
 		b = strconv.AppendInt(append(b, `data:{"token": {"id": `...), int64(t.id), 10)
-		b = appendText(append(b, `, "text": `...), l.take(t))
-		b = appendPythonFloat(append(b, `, "logprob": `...), float64(t.logprob))
+		b = wire.AppendText(append(b, `, "text": `...), l.take(t))
+		b = wire.AppendPythonFloat(append(b, `, "logprob": `...), float64(t.logprob))
 		b = strconv.AppendBool(append(b, `, "special": `...), t.special)
 		b = strconv.AppendInt(append(b, `, "count_output_tokens": `...), int64(count), 10)
 		b = strconv.AppendInt(append(b, `, "prompt_tokens": `...), int64(len(l.request.Prompt)), 10)
@@ -277,8 +254,8 @@ func (s *Server) lightLLMStream(w http.ResponseWriter, r *http.Request, l *light
 	if err == nil || r.Context().Err() != nil {
 		return
 	}
-	s.metrics.failures.WithLabelValues("generation").Inc()
-	b := appendText([]byte(`data: {"error":{"message":`), bounded(err.Message))
+	s.metrics.failed(err.Class)
+	b := wire.AppendText([]byte(`data: {"error":{"message":`), wire.Bounded(err.Message))
 	w.Write(append(b, `,"type":"server_error","code":"stream_error"}}`+"\n\n"...))
 	http.NewResponseController(w).Flush()
 }
@@ -310,19 +287,19 @@ func (s *Server) lightLLMWhole(w http.ResponseWriter, r *http.Request, runs []*l
 		}
 		return b
 	}
-	b := list([]byte(`{"generated_text": `), true, func(b []byte, l *lightLLMRun) []byte { return appendText(b, l.text.String()) })
+	b := list([]byte(`{"generated_text": `), true, func(b []byte, l *lightLLMRun) []byte { return wire.AppendText(b, l.text.String()) })
 	b = list(append(b, `, "count_output_tokens": `...), false, func(b []byte, l *lightLLMRun) []byte { return strconv.AppendInt(b, int64(len(l.ids)), 10) })
-	b = list(append(b, `, "finish_reason": `...), false, func(b []byte, l *lightLLMRun) []byte { return appendText(b, l.finishReason()) })
+	b = list(append(b, `, "finish_reason": `...), false, func(b []byte, l *lightLLMRun) []byte { return wire.AppendText(b, l.finishReason()) })
 	b = strconv.AppendInt(append(b, `, "prompt_tokens": `...), int64(len(runs[0].request.Prompt)), 10)
 	if runs[0].body.returnDetails {
 		b = list(append(b, `, "tokens": `...), false, func(b []byte, l *lightLLMRun) []byte { return append(append(append(b, '['), l.tokens...), ']') })
 	}
 	w.Header()["Content-Type"] = nil // as the original
-	respond(w, http.StatusOK, "", append(b, '}'))
+	wire.Respond(w, http.StatusOK, "", append(b, '}'))
 }
 
 // finishAll waits for the end of a run and keeps its records.
-func (l *lightLLMRun) finishAll(r *http.Request) (err error, gone bool) {
+func (l *lightLLMRun) finishAll(r *http.Request) (err *request.Refusal, gone bool) {
 	for count := 0; l.last == nil; {
 		fresh, refusal, outcome := l.next(r.Context().Done(), nil)
 		switch {
@@ -340,14 +317,14 @@ func (l *lightLLMRun) finishAll(r *http.Request) (err error, gone bool) {
 				b = append(b, ", "...)
 			}
 			b = strconv.AppendInt(append(b, `{"id": `...), int64(t.id), 10)
-			b = appendPythonFloat(append(b, `, "logprob": `...), float64(t.logprob))
-			b = appendPythonFloat(append(b, `, "cumlogprob": `...), l.sum/float64(count))
+			b = wire.AppendPythonFloat(append(b, `, "logprob": `...), float64(t.logprob))
+			b = wire.AppendPythonFloat(append(b, `, "cumlogprob": `...), l.sum/float64(count))
 			b = strconv.AppendBool(append(b, `, "special": `...), t.special)
 			b = strconv.AppendInt(append(b, `, "count_output_tokens": `...), int64(count), 10)
 			b = strconv.AppendInt(append(b, `, "prompt_cache_len": `...), int64(l.events.Cached()), 10)
 			b = append(b, `, "cpu_prompt_cache_len": 0, "disk_prompt_cache_len": 0, "mtp_accepted_token_num": 0, "prompt_tokens": `...)
 			b = strconv.AppendInt(b, int64(len(l.request.Prompt)), 10)
-			l.tokens = append(appendText(append(b, `, "text": `...), shown), '}')
+			l.tokens = append(wire.AppendText(append(b, `, "text": `...), shown), '}')
 		}
 	}
 	return nil, false
@@ -357,7 +334,7 @@ func (l *lightLLMRun) finishAll(r *http.Request) (err error, gone bool) {
 func (s *Server) lightLLMTokens(w http.ResponseWriter, r *http.Request) {
 	var text string
 	special := true
-	err := s.lightLLMObject(w, r, func(top object) error {
+	err := s.lightLLMObject(w, r, func(top object) *request.Refusal {
 		parameters, ok := top["parameters"].(map[string]any)
 		special = !ok || parameters["add_special_tokens"] != false
 		if text, ok = top["text"].(string); !ok {
@@ -366,32 +343,32 @@ func (s *Server) lightLLMTokens(w http.ResponseWriter, r *http.Request) {
 		return nil
 	})
 	var ids []int32
+	var model *Model
 	if err == nil {
-		model, refusal := s.waitModel(r.Context())
-		if refusal == nil {
-			ids, refusal = s.encodeWith(r.Context(), model, text, special)
-		}
-		if refusal != nil {
-			err = refusal
-		}
+		model, err = s.waitModel(r.Context())
 	}
-	if err != nil && err != error(clientLeft) && err != error(overloaded) {
-		err = &lightLLMError{text: "error: " + err.Error()}
+	if err == nil {
+		ids, err = s.encodeWith(r.Context(), model, text, special)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case err.Class == request.Left, err.Class == request.Overloaded:
 		s.lightLLMRefuse(w, err)
 		return
+	default:
+		s.lightLLMRefuse(w, &request.Refusal{Class: request.Misfit, Message: "error: " + err.Message})
+		return
 	}
-	respond(w, http.StatusOK, jsonType, append(strconv.AppendInt([]byte(`{"ntokens":`), int64(len(ids)), 10), '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(strconv.AppendInt([]byte(`{"ntokens":`), int64(len(ids)), 10), '}'))
 }
 
 // lightLLMHealth answers the health routes.
 func (s *Server) lightLLMHealth(w http.ResponseWriter, r *http.Request) {
 	if s.healthy(r) {
-		respond(w, http.StatusOK, jsonType, []byte(`{"message":"Ok"}`))
+		wire.Respond(w, http.StatusOK, wire.JSONType, []byte(`{"message":"Ok"}`))
 		return
 	}
-	respond(w, http.StatusServiceUnavailable, jsonType, []byte(`{"message":"Error"}`))
+	wire.Respond(w, http.StatusServiceUnavailable, wire.JSONType, []byte(`{"message":"Error"}`))
 }
 
 func (s *Server) lightLLMModelName(w http.ResponseWriter, r *http.Request) {
@@ -399,17 +376,17 @@ func (s *Server) lightLLMModelName(w http.ResponseWriter, r *http.Request) {
 	if model := s.backend.Model(); model != nil {
 		name = model.Card.ModelID
 	}
-	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"model_name":`), name), '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(wire.AppendText([]byte(`{"model_name":`), name), '}'))
 }
 
 // lightLLMScore answers POST /get_score: a finished prompt is scored by a reward model.
 func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
-	c := clock{started: time.Now(), id: requestID(w)}
+	c := clock{started: time.Now(), id: wire.Of(w).ID}
 	var chat string
-	err := s.lightLLMObject(w, r, func(top object) (err error) {
+	err := s.lightLLMObject(w, r, func(top object) (err *request.Refusal) {
 		switch text, ok := top["chat"].(string); {
 		case top["chat"] == nil:
-			return &lightLLMError{text: "'chat'"}
+			return &request.Refusal{Class: request.Misfit, Message: "'chat'"}
 		case !ok:
 			return badType("chat", "a string")
 		default:
@@ -423,7 +400,7 @@ func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
 	}
 	s.metrics.requests.Inc()
 	if !s.acquire(1) {
-		s.lightLLMRefuse(w, overloaded)
+		s.lightLLMRefuse(w, request.NoRoom)
 		return
 	}
 	defer s.permits.Add(-1)
@@ -438,34 +415,34 @@ func (s *Server) lightLLMScore(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
-	case refusal == clientLeft:
+	case refusal != nil && refusal.Class == request.Left:
 		return
 	case refusal != nil:
 		// All failures of this route are 417 in the original.
-		s.lightLLMRefuse(w, &lightLLMError{text: refusal.Message})
+		s.lightLLMRefuse(w, &request.Refusal{Class: request.Misfit, Message: refusal.Message})
 		return
 	}
 	s.finished(&c, one.last, one.events, 1)
-	b := appendPythonFloat([]byte(`{"score":`), float64(one.last.tokens[0].logprob))
+	b := wire.AppendPythonFloat([]byte(`{"score":`), float64(one.last.tokens[0].logprob))
 	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), int64(len(one.request.Prompt)), 10)
 	w.Header()["Content-Type"] = nil // as the original
-	respond(w, http.StatusOK, "", append(b, `,"finish_reason":"stop"}`...))
+	wire.Respond(w, http.StatusOK, "", append(b, `,"finish_reason":"stop"}`...))
 }
 
-func (s *Server) lightLLMBeginScore(r *http.Request, chat string, c *clock) (*run, *request.Error) {
+func (s *Server) lightLLMBeginScore(r *http.Request, chat string, c *clock) (*run, *request.Refusal) {
 	model, err := s.waitModel(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	if !model.Card.Reward {
-		return nil, invalid("'score': the model %s has no score head", model.Card.ModelID)
+		return nil, request.Invalid("'score': the model %s has no score head", model.Card.ModelID)
 	}
 	ids, err := s.encode(r.Context(), model, chat)
 	if err != nil {
 		return nil, err
 	}
 	if len(ids) == 0 || len(ids) > model.MaxInputLength {
-		return nil, invalid("the input prompt has %d tokens, possible are 1 to %d", len(ids), model.MaxInputLength)
+		return nil, request.Invalid("the input prompt has %d tokens, possible are 1 to %d", len(ids), model.MaxInputLength)
 	}
 	c.validated = time.Now()
 	return s.begin(model, &request.Request{Prompt: ids, MaxNewTokens: 1, Score: true, CardDigest: model.Digest}, runOptions{keep: true})

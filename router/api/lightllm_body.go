@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"lockstep/protocol"
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
 // LightLLM's limits of a request.
@@ -25,22 +27,10 @@ const (
 	lightLLMGreedyTemperate = 1e-5
 )
 
-// lightLLMError is a refusal. value says that the original raises a ValueError, which newer versions answer by 400; all
-// else is 417.
-type lightLLMError struct {
-	value  bool
-	text   string
-	status int // 0: by value
-}
-
-func (e *lightLLMError) Error() string { return e.text }
-
-func badValue(format string, args ...any) error {
-	return &lightLLMError{value: true, text: fmt.Sprintf(format, args...)}
-}
-
-func badType(key, want string) error {
-	return &lightLLMError{text: fmt.Sprintf("%s must be %s", key, want)}
+// badType refuses a value of another type. The original raises a ValueError only for values out of range, and answers these
+// by another status.
+func badType(key, want string) *request.Refusal {
+	return &request.Refusal{Class: request.Misfit, Message: fmt.Sprintf("%s must be %s", key, want)}
 }
 
 // lightLLMBody is a checked body of LightLLM.
@@ -63,11 +53,11 @@ type lightLLMBody struct {
 }
 
 // decodeLightLLM reads a body and checks it; stream forbids several answers.
-func decodeLightLLM(top object, stream bool) (*lightLLMBody, error) {
+func decodeLightLLM(top object, stream bool) (*lightLLMBody, *request.Refusal) {
 	b := &lightLLMBody{bestOf: 1, seed: -1, maxNewTokens: lightLLMDefaultTokens, skipSpecialTokens: true, addSpecialTokens: true}
 	for _, key := range []string{"inputs", "parameters"} {
 		if _, ok := top[key]; !ok {
-			return nil, &lightLLMError{text: "'" + key + "'"}
+			return nil, &request.Refusal{Class: request.Misfit, Message: "'" + key + "'"}
 		}
 	}
 	parameters, ok := top["parameters"].(map[string]any)
@@ -95,13 +85,13 @@ func decodeLightLLM(top object, stream bool) (*lightLLMBody, error) {
 		return nil, err
 	}
 	if stream && b.bestOf != 1 {
-		return nil, &lightLLMError{text: "stream api only support best_of == 1"}
+		return nil, &request.Refusal{Class: request.Misfit, Message: "stream api only support best_of == 1"}
 	}
 	return b, b.verify()
 }
 
 // checkMultimodal refuses content: an empty object is fine.
-func checkMultimodal(value any) error {
+func checkMultimodal(value any) *request.Refusal {
 	if value == nil {
 		return nil
 	}
@@ -111,38 +101,38 @@ func checkMultimodal(value any) error {
 	}
 	for _, key := range []string{"images", "audios"} {
 		if list, ok := o[key].([]any); o[key] != nil && !ok || len(list) > 0 {
-			return badValue("multimodal_params: this model takes no %s", key)
+			return request.Invalid("multimodal_params: this model takes no %s", key)
 		}
 	}
 	return nil
 }
 
-func wholeNumber(key string, value any) (int64, error) {
+func wholeNumber(key string, value any) (int64, *request.Refusal) {
 	number, ok := value.(json.Number)
 	if !ok || strings.ContainsAny(string(number), ".eE") {
 		return 0, badType(key, "an integer")
 	}
 	v, err := strconv.ParseInt(string(number), 10, 64)
 	if err != nil {
-		return 0, badValue("%s is out of range: %s", key, quoted(number))
+		return 0, request.Invalid("%s is out of range: %s", key, wire.Quoted(number))
 	}
 	return v, nil
 }
 
-func realNumber(key string, value any) (float32, error) {
+func realNumber(key string, value any) (float32, *request.Refusal) {
 	number, ok := value.(json.Number)
 	if !ok {
 		return 0, badType(key, "a number")
 	}
 	v, err := number.Float64()
 	if err != nil {
-		return 0, badValue("%s is out of range: %s", key, quoted(number))
+		return 0, request.Invalid("%s is out of range: %s", key, wire.Quoted(number))
 	}
 	return float32(min(max(v, -math.MaxFloat32), math.MaxFloat32)), nil
 }
 
 // lightLLMReaders read one parameter each. Unknown ones are ignored.
-var lightLLMReaders = map[string]func(b *lightLLMBody, key string, value any) error{
+var lightLLMReaders = map[string]func(b *lightLLMBody, key string, value any) *request.Refusal{
 	"best_of":            intoWhole(func(b *lightLLMBody) *int { return &b.bestOf }),
 	"max_new_tokens":     intoWhole(func(b *lightLLMBody) *int { return &b.maxNewTokens }),
 	"min_new_tokens":     intoWhole(func(b *lightLLMBody) *int { return &b.sampling.MinNewTokens }),
@@ -162,7 +152,7 @@ var lightLLMReaders = map[string]func(b *lightLLMBody, key string, value any) er
 	"return_details":       intoFlag(func(b *lightLLMBody) *bool { return &b.returnDetails }),
 	"disable_prompt_cache": intoFlag(func(b *lightLLMBody) *bool { return &b.disableCache }),
 
-	"seed": func(b *lightLLMBody, key string, value any) (err error) {
+	"seed": func(b *lightLLMBody, key string, value any) (err *request.Refusal) {
 		if value != nil {
 			b.seed, err = wholeNumber(key, value)
 		}
@@ -175,34 +165,34 @@ var lightLLMReaders = map[string]func(b *lightLLMBody, key string, value any) er
 	"regular_constraint":               refuseText,
 	"guided_grammar":                   refuseText,
 	"guided_json":                      refuseText,
-	"prompt_logprobs": func(_ *lightLLMBody, key string, value any) error {
+	"prompt_logprobs": func(_ *lightLLMBody, key string, value any) *request.Refusal {
 		if value == nil {
 			return nil
 		}
 		if v, err := wholeNumber(key, value); err != nil || v == -1 {
 			return err
 		}
-		return badValue("prompt_logprobs is not enabled")
+		return request.Invalid("prompt_logprobs is not enabled")
 	},
 }
 
-func intoWhole(target func(*lightLLMBody) *int) func(*lightLLMBody, string, any) error {
-	return func(b *lightLLMBody, key string, value any) error {
+func intoWhole(target func(*lightLLMBody) *int) func(*lightLLMBody, string, any) *request.Refusal {
+	return func(b *lightLLMBody, key string, value any) *request.Refusal {
 		v, err := wholeNumber(key, value)
 		*target(b) = int(min(max(v, math.MinInt32), math.MaxInt32))
 		return err
 	}
 }
 
-func intoReal(target func(*lightLLMBody) *float32) func(*lightLLMBody, string, any) error {
-	return func(b *lightLLMBody, key string, value any) (err error) {
+func intoReal(target func(*lightLLMBody) *float32) func(*lightLLMBody, string, any) *request.Refusal {
+	return func(b *lightLLMBody, key string, value any) (err *request.Refusal) {
 		*target(b), err = realNumber(key, value)
 		return err
 	}
 }
 
-func intoFlag(target func(*lightLLMBody) *bool) func(*lightLLMBody, string, any) error {
-	return func(b *lightLLMBody, key string, value any) error {
+func intoFlag(target func(*lightLLMBody) *bool) func(*lightLLMBody, string, any) *request.Refusal {
+	return func(b *lightLLMBody, key string, value any) *request.Refusal {
 		v, ok := value.(bool)
 		if !ok {
 			return badType(key, "a boolean")
@@ -213,17 +203,17 @@ func intoFlag(target func(*lightLLMBody) *bool) func(*lightLLMBody, string, any)
 }
 
 // refuseText refuses what constrains the output, unless it is empty.
-func refuseText(_ *lightLLMBody, key string, value any) error {
+func refuseText(_ *lightLLMBody, key string, value any) *request.Refusal {
 	if text, ok := value.(string); !ok {
 		return badType(key, "a string")
 	} else if text != "" {
-		return badValue("%s is not supported", key)
+		return request.Invalid("%s is not supported", key)
 	}
 	return nil
 }
 
 // read takes the parameters; the values that LightLLM has for absent ones are set first.
-func (b *lightLLMBody) read(parameters object) error {
+func (b *lightLLMBody) read(parameters object) *request.Refusal {
 	b.sampling = protocol.Sampling{Temperature: 1, TopP: 1, TopK: -1, RepetitionPenalty: 1, MinNewTokens: 1}
 	for _, key := range slices.Sorted(maps.Keys(parameters)) {
 		if read := lightLLMReaders[key]; read != nil {
@@ -236,7 +226,7 @@ func (b *lightLLMBody) read(parameters object) error {
 		if v, err := wholeNumber("n", n); err != nil {
 			return err
 		} else if int(v) != b.bestOf && parameters["best_of"] != nil || v < 1 {
-			return badValue("n must equal best_of, got n %d and best_of %d", v, b.bestOf)
+			return request.Invalid("n must equal best_of, got n %d and best_of %d", v, b.bestOf)
 		} else {
 			b.bestOf = int(v)
 		}
@@ -245,35 +235,35 @@ func (b *lightLLMBody) read(parameters object) error {
 }
 
 // verify checks ranges.
-func (b *lightLLMBody) verify() error {
+func (b *lightLLMBody) verify() *request.Refusal {
 	s := &b.sampling
 	switch {
 	case b.bestOf < 1 || b.bestOf > lightLLMMaxBestOf:
-		return badValue("best_of must be in [1, %d], got %d", lightLLMMaxBestOf, b.bestOf)
+		return request.Invalid("best_of must be in [1, %d], got %d", lightLLMMaxBestOf, b.bestOf)
 	case s.PresencePenalty < 0:
-		return badValue("presence_penalty must >= 0.0, got %v", s.PresencePenalty)
+		return request.Invalid("presence_penalty must >= 0.0, got %v", s.PresencePenalty)
 	case s.FrequencyPenalty < 0:
-		return badValue("frequency_penalty must >= 0.0, got %v", s.FrequencyPenalty)
+		return request.Invalid("frequency_penalty must >= 0.0, got %v", s.FrequencyPenalty)
 	case s.RepetitionPenalty < 1:
-		return badValue("repetition_penalty must >= 1.0, got %v", s.RepetitionPenalty)
+		return request.Invalid("repetition_penalty must >= 1.0, got %v", s.RepetitionPenalty)
 	case s.Temperature < 0:
-		return badValue("temperature must > 0.0, got %v", s.Temperature)
+		return request.Invalid("temperature must > 0.0, got %v", s.Temperature)
 	case s.TopP <= 0 || s.TopP > 1:
-		return badValue("top_p must be in (0.0, 1.0], got %v", s.TopP)
+		return request.Invalid("top_p must be in (0.0, 1.0], got %v", s.TopP)
 	case s.TopK < -1 || s.TopK == 0:
-		return badValue("top_k must be -1 (disable), or at least 1, got %d.", s.TopK)
+		return request.Invalid("top_k must be -1 (disable), or at least 1, got %d.", s.TopK)
 	case b.maxNewTokens < 1:
-		return badValue("max_new_tokens must be at least 1, got %d.", b.maxNewTokens)
+		return request.Invalid("max_new_tokens must be at least 1, got %d.", b.maxNewTokens)
 	case s.MinNewTokens < 1 || s.MinNewTokens > b.maxNewTokens:
-		return badValue("min_new_tokens must be in [1, max_new_tokens], got %d and max_new_tokens %d.", s.MinNewTokens, b.maxNewTokens)
+		return request.Invalid("min_new_tokens must be in [1, max_new_tokens], got %d and max_new_tokens %d.", s.MinNewTokens, b.maxNewTokens)
 	case b.seed < -1:
-		return badValue("seed must be at least -1, got %d", b.seed)
+		return request.Invalid("seed must be at least -1, got %d", b.seed)
 	}
 	return nil
 }
 
 // readStops takes a string, a list of strings, a list of lists of ids, or both mixed.
-func (b *lightLLMBody) readStops(key string, value any) error {
+func (b *lightLLMBody) readStops(key string, value any) *request.Refusal {
 	list, ok := value.([]any)
 	switch v := value.(type) {
 	case nil:
@@ -282,13 +272,13 @@ func (b *lightLLMBody) readStops(key string, value any) error {
 		list, ok = []any{v}, true
 	}
 	if !ok || len(list) > lightLLMMaxStops {
-		return badValue("stop_sequences must be a string or a list of at most %d", lightLLMMaxStops)
+		return request.Invalid("stop_sequences must be a string or a list of at most %d", lightLLMMaxStops)
 	}
 	for _, item := range list {
 		switch v := item.(type) {
 		case string:
 			if v == "" || len(v) > lightLLMMaxStopBytes {
-				return badValue("a stop sequence must have 1 to %d bytes, got %d", lightLLMMaxStopBytes, len(v))
+				return request.Invalid("a stop sequence must have 1 to %d bytes, got %d", lightLLMMaxStopBytes, len(v))
 			}
 			b.stops = append(b.stops, v)
 		case []any:
@@ -306,13 +296,13 @@ func (b *lightLLMBody) readStops(key string, value any) error {
 	return nil
 }
 
-func tokenIDs(key string, value any, most int) ([]int32, error) {
+func tokenIDs(key string, value any, most int) ([]int32, *request.Refusal) {
 	list, ok := value.([]any)
 	if !ok {
 		return nil, badType(key, "a list of token ids")
 	}
 	if len(list) > most {
-		return nil, badValue("%s has %d ids, at most %d", key, len(list), most)
+		return nil, request.Invalid("%s has %d ids, at most %d", key, len(list), most)
 	}
 	var ids []int32
 	for _, item := range list {
@@ -326,30 +316,30 @@ func tokenIDs(key string, value any, most int) ([]int32, error) {
 }
 
 // readBanned takes logit_bias, of which LightLLM looks at the keys only: these ids are never chosen.
-func (b *lightLLMBody) readBanned(key string, value any) error {
+func (b *lightLLMBody) readBanned(key string, value any) *request.Refusal {
 	o, ok := value.(map[string]any)
 	if !ok {
 		return badType(key, "an object")
 	}
 	if len(o) > lightLLMMaxBanned {
-		return badValue("logit_bias has %d ids, at most %d", len(o), lightLLMMaxBanned)
+		return request.Invalid("logit_bias has %d ids, at most %d", len(o), lightLLMMaxBanned)
 	}
 	for _, text := range slices.Sorted(maps.Keys(o)) {
 		id, err := strconv.ParseInt(text, 10, 32)
 		if err != nil {
-			return badValue("logit_bias: %q is no token id", quoted(text))
+			return request.Invalid("logit_bias: %q is no token id", wire.Quoted(text))
 		}
 		b.sampling.BannedTokenIDs = append(b.sampling.BannedTokenIDs, int32(id))
 	}
 	return nil
 }
 
-func (b *lightLLMBody) readAllowed(key string, value any) (err error) {
+func (b *lightLLMBody) readAllowed(key string, value any) (err *request.Refusal) {
 	b.sampling.AllowedTokenIDs, err = tokenIDs(key, value, lightLLMMaxAllowed)
 	return err
 }
 
-func (b *lightLLMBody) readDecay(key string, value any) error {
+func (b *lightLLMBody) readDecay(key string, value any) *request.Refusal {
 	pair, ok := value.([]any)
 	if !ok || len(pair) != 2 {
 		return badType(key, "a list of start and factor")
@@ -363,7 +353,7 @@ func (b *lightLLMBody) readDecay(key string, value any) error {
 		return err
 	}
 	if start < 0 || factor < 1 {
-		return badValue("exponential_decay_length_penalty must be (>= 0, >= 1.0), got (%d, %v)", start, factor)
+		return request.Invalid("exponential_decay_length_penalty must be (>= 0, >= 1.0), got (%d, %v)", start, factor)
 	}
 	b.sampling.LengthPenaltyStart, b.sampling.LengthPenaltyFactor = int(min(start, math.MaxInt32)), factor
 	return nil

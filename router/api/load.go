@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -18,7 +19,7 @@ func (s *Server) serveTokenLoad(w http.ResponseWriter, r *http.Request) {
 	}
 	b := appendLoad([]byte{'{'}, held, peak, capacity)
 	if !r.URL.Query().Has("groups") {
-		respond(w, http.StatusOK, jsonType, append(b, '}'))
+		wire.Respond(w, http.StatusOK, wire.JSONType, append(b, '}'))
 		return
 	}
 	b = append(b, `,"groups":[`...)
@@ -27,18 +28,18 @@ func (s *Server) serveTokenLoad(w http.ResponseWriter, r *http.Request) {
 			b = append(b, ',')
 		}
 		b = append(b, `{"group":`...)
-		b = append(appendText(b, g.Group), ',')
+		b = append(wire.AppendText(b, g.Group), ',')
 		b = append(appendLoad(b, g.HeldTokens, g.PeakTokens, g.CapacityTokens), '}')
 	}
-	respond(w, http.StatusOK, jsonType, append(b, "]}"...))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(b, "]}"...))
 }
 
 // appendLoad appends LightLLM's three numbers; the logical one is the dynamic one there too.
 func appendLoad(b []byte, held, peak, capacity int) []byte {
 	share := func(tokens int) float32 { return float32(tokens) / float32(max(capacity, 1)) }
-	b = appendFloat(append(b, `"current_load":`...), share(held))
-	b = appendFloat(append(b, `,"logical_max_load":`...), share(peak))
-	return appendFloat(append(b, `,"dynamic_max_load":`...), share(peak))
+	b = wire.AppendFloat(append(b, `"current_load":`...), share(held))
+	b = wire.AppendFloat(append(b, `,"logical_max_load":`...), share(peak))
+	return wire.AppendFloat(append(b, `,"dynamic_max_load":`...), share(peak))
 }
 
 // loadCollector shows queue and ledger as metrics of our own, at the moment at which they are asked for.

@@ -2,12 +2,16 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
 // Metrics are TGI's, under its names: dashboards made for it go on working.
@@ -135,6 +139,16 @@ func (f families) histograms(name, label string, values []string, buckets []floa
 	return h
 }
 
+// classLabels are the labels of failures by class; all others are the request's fault.
+var classLabels = map[request.Class]string{
+	request.Overloaded: "overloaded", request.Generation: "generation", request.Incomplete: "incomplete", request.Unavailable: "unavailable",
+}
+
+// failed counts a request that failed.
+func (m *Metrics) failed(class request.Class) {
+	m.failures.WithLabelValues(cmp.Or(classLabels[class], "validation")).Inc()
+}
+
 // Dispatched counts a batch that goes to a group.
 func (m *Metrics) Dispatched(requests int) { m.batchSize.Observe(float64(requests)) }
 
@@ -181,5 +195,5 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	body := &buffered{header: http.Header{}}
 	s.metrics.handler.ServeHTTP(body, plain)
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
-	respond(w, http.StatusOK, "text/plain; charset=utf-8", body.Bytes())
+	wire.Respond(w, http.StatusOK, "text/plain; charset=utf-8", body.Bytes())
 }

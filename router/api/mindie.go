@@ -1,7 +1,7 @@
 package api
 
 import (
-	"errors"
+	"cmp"
 	"io"
 	"net/http"
 	"strconv"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lockstep/protocol/text"
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -27,72 +28,80 @@ func (s *Server) mindie() []route {
 
 // frameMindIE names every answer by a UUID, as MindIE's logs do.
 func (s *Server) frameMindIE(w http.ResponseWriter, r *http.Request, methods []string, serve http.HandlerFunc) {
-	w.Header()["RequestUUID"] = []string{requestID(w)}
+	w.Header()["RequestUUID"] = []string{wire.Of(w).ID}
 	switch {
 	case serve != nil:
 		serve(w, r)
 	case len(methods) == 0:
-		respondMindIE(w, http.StatusNotFound, "The requested path does not exist.", "NotFoundError")
+		s.mindieRespond(w, &request.Refusal{Class: request.NotFound})
 	default:
 		w.Header()["Allow"] = []string{strings.Join(methods, ",")}
-		respondMindIE(w, http.StatusMethodNotAllowed, "The method is not allowed for this path.", "Bad Request")
+		s.mindieRespond(w, &request.Refusal{Class: request.MethodNotAllowed})
 	}
 }
 
-func respondMindIE(w http.ResponseWriter, status int, message, kind string) {
-	respond(w, status, jsonType, appendError(nil, message, kind))
-}
-
-// mindieErrors maps the classes of errors to MindIE's status and words.
-var mindieErrors = map[request.Class]struct {
-	status      int
-	kind, label string
+// mindieOutcomes maps the classes of refusals to MindIE's status, type and, where it has some of its own, message.
+var mindieOutcomes = map[request.Class]struct {
+	status        int
+	kind, message string
 }{
-	request.Validation:  {http.StatusUnprocessableEntity, "Input Validation Error", "validation"},
-	request.Overloaded:  {http.StatusTooManyRequests, "Too Many Requests", "overloaded"},
-	request.Generation:  {http.StatusFailedDependency, "Generation Error", "generation"},
-	request.Incomplete:  {http.StatusInternalServerError, "Incomplete Generation", "incomplete"},
-	request.Unavailable: {http.StatusServiceUnavailable, "Service Unavailable", "unavailable"},
+	request.Validation:       {status: http.StatusUnprocessableEntity, kind: "Input Validation Error"},
+	request.Malformed:        {status: http.StatusUnprocessableEntity, kind: "Input Validation Error"},
+	request.Unread:           {http.StatusBadRequest, "Bad Request", "The request body could not be read."},
+	request.Unauthorized:     {http.StatusUnauthorized, "Unauthorized", "The API key is missing or wrong."},
+	request.NotFound:         {http.StatusNotFound, "NotFoundError", "The requested path does not exist."},
+	request.MethodNotAllowed: {http.StatusMethodNotAllowed, "Bad Request", "The method is not allowed for this path."},
+	request.Overloaded:       {status: http.StatusTooManyRequests, kind: "Too Many Requests"},
+	request.Generation:       {status: http.StatusFailedDependency, kind: "Generation Error"},
+	request.Incomplete:       {status: http.StatusInternalServerError, kind: "Incomplete Generation"},
+	request.Unavailable:      {status: http.StatusServiceUnavailable, kind: "Service Unavailable"},
 }
 
-func (s *Server) mindieRefuse(w http.ResponseWriter, err *request.Error) {
-	if err == clientLeft {
-		return
+// mindieRespond answers a refusal that is neither counted nor logged.
+func (s *Server) mindieRespond(w http.ResponseWriter, refusal *request.Refusal) {
+	outcome := mindieOutcomes[refusal.Class]
+	switch {
+	case refusal.Class == request.Left:
+	case refusal.Class == request.TooLong: // in the form of another layer of the original
+		b := strconv.AppendInt([]byte(`{"message":"Request body too large. Maximum allowed size is `), s.bodies.Longest(), 10)
+		wire.Respond(w, http.StatusRequestEntityTooLarge, wire.JSONType, append(b, ` bytes."}`...))
+	default:
+		message := cmp.Or(outcome.message, wire.Bounded(refusal.Message))
+		wire.Respond(w, outcome.status, wire.JSONType, appendError(nil, message, outcome.kind))
 	}
-	entry, message := mindieErrors[err.Class], bounded(err.Message)
-	s.metrics.failures.WithLabelValues(entry.label).Inc()
-	s.log.Info().Str("request", requestID(w)).Str("type", entry.kind).Str("error", message).Msg("request failed")
-	respondMindIE(w, entry.status, message, entry.kind)
+}
+
+func (s *Server) mindieRefuse(w http.ResponseWriter, refusal *request.Refusal) {
+	switch refusal.Class {
+	case request.Left, request.TooLong, request.Unread:
+	default:
+		s.metrics.failed(refusal.Class)
+		s.log.Info().Str("request", wire.Of(w).ID).Str("type", mindieOutcomes[refusal.Class].kind).Str("error", wire.Bounded(refusal.Message)).Msg("request failed")
+	}
+	s.mindieRespond(w, refusal)
 }
 
 // mindieRoute returns the handler of a generate route. All that can be refused is refused before a stream begins.
 func (s *Server) mindieRoute(stream, onRoot bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c := clock{started: time.Now(), id: requestID(w)}
-		data, err := s.readAll(w, r)
-		switch {
-		case errors.Is(err, errBodiesFull):
-			s.mindieRefuse(w, overloaded)
-			return
-		case errors.Is(err, errBodyTooLong):
-			respond(w, http.StatusRequestEntityTooLarge, jsonType, []byte(`{"message":"Request body too large. Maximum allowed size is `+itoa(int(s.config.PayloadLimit))+` bytes."}`))
-			return
-		case err != nil:
-			respondMindIE(w, http.StatusBadRequest, "The request body could not be read.", "Bad Request")
+		c := clock{started: time.Now(), id: wire.Of(w).ID}
+		data, refusal := s.bodies.Read(w, r)
+		if refusal != nil {
+			s.mindieRefuse(w, refusal)
 			return
 		}
 		s.metrics.requests.Inc()
 		var body *mindieBody
-		err = s.decode(r.Context(), func() (err error) {
-			body, err = decodeMindIE(data, stream, onRoot)
-			return err
+		refusal = s.bodies.Decode(r.Context(), func() (refusal *request.Refusal) {
+			body, refusal = decodeMindIE(data, stream, onRoot)
+			return refusal
 		})
-		if err != nil {
-			s.mindieRefuse(w, asInvalid(err))
+		if refusal != nil {
+			s.mindieRefuse(w, refusal)
 			return
 		}
 		if !s.acquire(1) {
-			s.mindieRefuse(w, overloaded)
+			s.mindieRefuse(w, request.NoRoom)
 			return
 		}
 		defer s.permits.Add(-1)
@@ -118,7 +127,7 @@ type mindieRun struct {
 	shown    strings.Builder
 }
 
-func (s *Server) mindieBegin(r *http.Request, body *mindieBody, c *clock) (*mindieRun, *request.Error) {
+func (s *Server) mindieBegin(r *http.Request, body *mindieBody, c *clock) (*mindieRun, *request.Refusal) {
 	model, err := s.waitModel(r.Context())
 	if err != nil {
 		return nil, err
@@ -169,7 +178,7 @@ func (m *mindieRun) finishReason() string {
 
 // mindieStream writes events; errors behind the first one are bare text, as MindIE has them.
 func (s *Server) mindieStream(w http.ResponseWriter, r *http.Request, m *mindieRun, c *clock) {
-	w.Header()["Content-Type"] = []string{eventsType}
+	w.Header()["Content-Type"] = []string{wire.EventsType}
 	w.WriteHeader(http.StatusOK)
 	http.NewResponseController(w).Flush()
 	err := s.pump(w, r, m.run, c, "", func(b []byte, t *token, last *generation) []byte {
@@ -183,7 +192,7 @@ func (s *Server) mindieStream(w http.ResponseWriter, r *http.Request, m *mindieR
 			return append(b, `,"generated_text":null,"details":null}`+"\n\n"...)
 		}
 		b = append(b, `,"generated_text":`...)
-		b = append(appendText(b, m.shown.String()), `,"details":`...)
+		b = append(wire.AppendText(b, m.shown.String()), `,"details":`...)
 		if !m.body.details {
 			return append(b, "null}\n\n"...)
 		}
@@ -196,8 +205,8 @@ func (s *Server) mindieStream(w http.ResponseWriter, r *http.Request, m *mindieR
 		return append(strconv.AppendUint(b, m.request.Sampling.Seed, 10), "}}\n\n"...)
 	})
 	if err != nil && r.Context().Err() == nil {
-		s.metrics.failures.WithLabelValues(mindieErrors[err.Class].label).Inc()
-		io.WriteString(w, bounded(err.Message))
+		s.metrics.failed(err.Class)
+		io.WriteString(w, wire.Bounded(err.Message))
 		http.NewResponseController(w).Flush()
 	}
 }
@@ -250,48 +259,48 @@ func (s *Server) mindieWhole(w http.ResponseWriter, r *http.Request, m *mindieRu
 		b = strconv.AppendUint(b, m.request.Sampling.Seed, 10)
 		b = append(append(append(b, `,"tokens":[`...), tokens...), "]},"...)
 	}
-	b = append(appendText(append(b, `"generated_text":`...), m.shown.String()), '}')
+	b = append(wire.AppendText(append(b, `"generated_text":`...), m.shown.String()), '}')
 	if onRoot {
 		b = append(b, ']')
 	}
-	respond(w, http.StatusOK, jsonType, b)
+	wire.Respond(w, http.StatusOK, wire.JSONType, b)
 }
 
 // appendMindIEToken appends a token as streams have it, appendMindIERecord as lists have it.
 func appendMindIEToken(b []byte, id int32, text string) []byte {
 	b = strconv.AppendInt(append(b, `{"id":`...), int64(id), 10)
-	return append(appendText(append(b, `,"text":`...), text), `,"logprob":null,"special":null}`...)
+	return append(wire.AppendText(append(b, `,"text":`...), text), `,"logprob":null,"special":null}`...)
 }
 
 func appendMindIERecord(b []byte, id int32, text string) []byte {
 	b = strconv.AppendInt(append(b, `{"id":`...), int64(id), 10)
-	return append(appendText(append(b, `,"logprob":null,"special":null,"text":`...), text), '}')
+	return append(wire.AppendText(append(b, `,"logprob":null,"special":null,"text":`...), text), '}')
 }
 
 // mindieHealth answers with a bare status.
 func (s *Server) mindieHealth(w http.ResponseWriter, r *http.Request) {
 	if s.healthy(r) {
-		respond(w, http.StatusOK, "", nil)
+		wire.Respond(w, http.StatusOK, "", nil)
 		return
 	}
-	respond(w, http.StatusServiceUnavailable, "", nil)
+	wire.Respond(w, http.StatusServiceUnavailable, "", nil)
 }
 
 // mindieInfo answers GET /info with the model within a list, as MindIE does.
 func (s *Server) mindieInfo(w http.ResponseWriter, r *http.Request) {
 	model := s.backend.Model()
 	if model == nil {
-		respondMindIE(w, http.StatusServiceUnavailable, "The service is not ready.", "Service Unavailable")
+		s.mindieRespond(w, &request.Refusal{Class: request.Unavailable, Message: "The service is not ready."})
 		return
 	}
 	b := []byte(`{"docker_label":null,"max_batch_total_tokens":`)
 	b = strconv.AppendInt(b, int64(model.MaxBatchTotalTokens), 10)
 	b = strconv.AppendInt(append(b, `,"max_best_of":1,"max_concurrent_requests":`...), int64(s.config.MaxConcurrentRequests), 10)
 	b = strconv.AppendInt(append(b, `,"max_stop_sequences":null,"max_waiting_tokens":null,"max_input_length":`...), int64(model.MaxInputLength), 10)
-	b = appendText(append(b, `,"models":[{"model_device_type":`...), model.Card.DeviceType)
-	b = appendText(append(b, `,"model_dtype":`...), model.Card.DataType)
-	b = appendText(append(b, `,"model_id":`...), model.Card.ModelID)
+	b = wire.AppendText(append(b, `,"models":[{"model_device_type":`...), model.Card.DeviceType)
+	b = wire.AppendText(append(b, `,"model_dtype":`...), model.Card.DataType)
+	b = wire.AppendText(append(b, `,"model_id":`...), model.Card.ModelID)
 	b = strconv.AppendInt(append(b, `,"model_pipeline_tag":"text-generation","model_sha":null,"max_total_tokens":`...), int64(model.MaxTotalTokens), 10)
-	b = appendText(append(b, `}],"sha":null,"validation_workers":null,"version":`...), s.config.Version)
-	respond(w, http.StatusOK, jsonType, append(b, `,"waiting_served_ratio":null}`...))
+	b = wire.AppendText(append(b, `}],"sha":null,"validation_workers":null,"version":`...), s.config.Version)
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(b, `,"waiting_served_ratio":null}`...))
 }

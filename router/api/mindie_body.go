@@ -1,10 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"regexp"
@@ -12,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"lockstep/protocol"
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -46,9 +45,11 @@ type object map[string]any
 func (o object) null(key string) bool { return o[key] == nil }
 
 // misfit says that a value has another type, in MindIE's words.
-func misfit(key, kind string) error { return fmt.Errorf("%s must be %s type.", key, kind) }
+func misfit(key, kind string) *request.Refusal {
+	return request.Invalid("%s must be %s type.", key, kind)
+}
 
-func (o object) boolean(key string) (value *bool, err error) {
+func (o object) boolean(key string) (value *bool, err *request.Refusal) {
 	if o.null(key) {
 		return nil, nil
 	}
@@ -60,7 +61,7 @@ func (o object) boolean(key string) (value *bool, err error) {
 }
 
 // float reads a number between low and high; open says which bounds are outside.
-func (o object) float(key string, low, high float64, openLow, openHigh bool, words string) (value *float64, err error) {
+func (o object) float(key string, low, high float64, openLow, openHigh bool, words string) (value *float64, err *request.Refusal) {
 	if o.null(key) {
 		return nil, nil
 	}
@@ -68,15 +69,15 @@ func (o object) float(key string, low, high float64, openLow, openHigh bool, wor
 	if !ok {
 		return nil, misfit(key, "float")
 	}
-	v, err := number.Float64()
-	if err != nil || v < low || v > high || openLow && v == low || openHigh && v == high {
-		return nil, fmt.Errorf("Parameter %s must be in %s, got %s.", key, words, quoted(number))
+	v, wrong := number.Float64()
+	if wrong != nil || v < low || v > high || openLow && v == low || openHigh && v == high {
+		return nil, request.Invalid("Parameter %s must be in %s, got %s.", key, words, wire.Quoted(number))
 	}
 	return &v, nil
 }
 
 // integer reads an integer in (0, 2147483647].
-func (o object) integer(key string) (value *int, err error) {
+func (o object) integer(key string) (value *int, err *request.Refusal) {
 	if o.null(key) {
 		return nil, nil
 	}
@@ -84,42 +85,26 @@ func (o object) integer(key string) (value *int, err error) {
 	if !ok || strings.ContainsAny(string(number), ".eE") {
 		return nil, misfit(key, "integer")
 	}
-	v, err := number.Int64()
-	if err != nil || v <= 0 || v > math.MaxInt32 {
-		return nil, fmt.Errorf("%s must be in (0,2147483647], got %s.", key, quoted(number))
+	v, wrong := number.Int64()
+	if wrong != nil || v <= 0 || v > math.MaxInt32 {
+		return nil, request.Invalid("%s must be in (0,2147483647], got %s.", key, wire.Quoted(number))
 	}
 	i := int(v)
 	return &i, nil
 }
 
-// decodeObject reads one JSON object and nothing behind it.
-func decodeObject(data []byte) (object, error) {
-	if !utf8.Valid(data) {
-		return nil, fmt.Errorf("The request body is not valid UTF-8.")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	var o object
-	if err := decoder.Decode(&o); err != nil || o == nil {
-		return nil, fmt.Errorf("Request body is not a valid JSON object.")
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, fmt.Errorf("Request body is not a valid JSON object.")
-	}
-	return o, nil
-}
-
 // decodeMindIE reads a body and checks it in MindIE's order; errors are for its clients.
-func decodeMindIE(data []byte, stream bool, onRoot bool) (*mindieBody, error) {
-	top, err := decodeObject(data)
+func decodeMindIE(data []byte, stream bool, onRoot bool) (*mindieBody, *request.Refusal) {
+	members, err := wire.Object(data)
 	if err != nil {
 		return nil, err
 	}
+	top := object(members)
 	switch {
 	case !top.null("prompt"):
-		return nil, fmt.Errorf("The request form with prompt is not supported; use inputs.")
+		return nil, request.Invalid("The request form with prompt is not supported; use inputs.")
 	case top.null("inputs"):
-		return nil, fmt.Errorf("Either prompt or inputs must be given.")
+		return nil, request.Invalid("Either prompt or inputs must be given.")
 	}
 	b := &mindieBody{stream: stream, maxNewTokens: mindieDefaultNewTokens}
 	if b.inputs, err = mindieInputs(top["inputs"]); err != nil {
@@ -149,11 +134,11 @@ func decodeMindIE(data []byte, stream bool, onRoot bool) (*mindieBody, error) {
 }
 
 // mindieInputs reads a text, or a list of parts that must all be text.
-func mindieInputs(value any) (string, error) {
+func mindieInputs(value any) (string, *request.Refusal) {
 	switch v := value.(type) {
 	case string:
 		if v == "" {
-			return "", fmt.Errorf("inputs must not be empty.")
+			return "", request.Invalid("inputs must not be empty.")
 		}
 		return v, nil
 	case []any:
@@ -163,7 +148,7 @@ func mindieInputs(value any) (string, error) {
 			kind, _ := o["type"].(string)
 			piece, ok := o["text"].(string)
 			if kind != "text" || !ok {
-				return "", fmt.Errorf("inputs of type %q are not supported; only text is.", quoted(kind))
+				return "", request.Invalid("inputs of type %q are not supported; only text is.", wire.Quoted(kind))
 			}
 			text.WriteString(piece)
 		}
@@ -175,7 +160,7 @@ func mindieInputs(value any) (string, error) {
 }
 
 // read takes the parameters, in the order in which MindIE reports the first failure.
-func (b *mindieBody) read(o object) (err error) {
+func (b *mindieBody) read(o object) (err *request.Refusal) {
 	if b.stops, err = mindieStops(o["stop"]); err != nil {
 		return err
 	}
@@ -222,7 +207,7 @@ func (b *mindieBody) read(o object) (err error) {
 	return b.readRest(o)
 }
 
-func (b *mindieBody) readRest(o object) error {
+func (b *mindieBody) readRest(o object) *request.Refusal {
 	if _, err := o.boolean("watermark"); err != nil { // accepted without effect, as typical_p is
 		return err
 	}
@@ -232,7 +217,7 @@ func (b *mindieBody) readRest(o object) error {
 			return misfit("adapter_id", "string")
 		}
 		if len(id) > mindieMaxAdapterIDRunes || !mindieAdapterID.MatchString(id) {
-			return fmt.Errorf("The format of adapter_id is invalid.")
+			return request.Invalid("The format of adapter_id is invalid.")
 		}
 	}
 	tokens, err := o.integer("max_new_tokens")
@@ -260,12 +245,12 @@ func (b *mindieBody) readRest(o object) error {
 		b.truncate = *truncate
 	}
 	if b.stream && b.decoderInputDetails {
-		return fmt.Errorf("The decoder_input_details must not be true when stream is true.")
+		return request.Invalid("The decoder_input_details must not be true when stream is true.")
 	}
 	return nil
 }
 
-func mindieStops(value any) ([]string, error) {
+func mindieStops(value any) ([]string, *request.Refusal) {
 	var stops []string
 	switch v := value.(type) {
 	case nil:
@@ -287,17 +272,17 @@ func mindieStops(value any) ([]string, error) {
 	for _, stop := range stops {
 		runes := utf8.RuneCountInString(stop)
 		if total += runes; runes < 1 || runes > mindieMaxStopRunes {
-			return nil, fmt.Errorf("The length of each item of stop must be in [1,%d], got %d.", mindieMaxStopRunes, runes)
+			return nil, request.Invalid("The length of each item of stop must be in [1,%d], got %d.", mindieMaxStopRunes, runes)
 		}
 	}
 	if len(stops) > mindieMaxStops || total > mindieMaxStopsRunes {
-		return nil, fmt.Errorf("stop must have at most %d items of %d characters in all, got %d of %d.", mindieMaxStops, mindieMaxStopsRunes, len(stops), total)
+		return nil, request.Invalid("stop must have at most %d items of %d characters in all, got %d of %d.", mindieMaxStops, mindieMaxStopsRunes, len(stops), total)
 	}
 	return stops, nil
 }
 
 // mindieSeed reads a seed, or draws one.
-func mindieSeed(value any) (uint64, error) {
+func mindieSeed(value any) (uint64, *request.Refusal) {
 	if value == nil {
 		return rand.Uint64() >> 1, nil
 	}
@@ -307,21 +292,21 @@ func mindieSeed(value any) (uint64, error) {
 	}
 	var seed uint64
 	if _, err := fmt.Sscanf(string(number), "%d", &seed); err != nil || fmt.Sprint(seed) != string(number) {
-		return 0, fmt.Errorf("seed must be in [0,18446744073709551615], got %s.", quoted(number))
+		return 0, request.Invalid("seed must be in [0,18446744073709551615], got %s.", wire.Quoted(number))
 	}
 	return seed, nil
 }
 
 // resolve makes the request of a body whose prompt has these ids; it cuts both to what the model takes.
-func (b *mindieBody) resolve(model *Model, ids []int32) (*request.Request, *request.Error) {
+func (b *mindieBody) resolve(model *Model, ids []int32) (*request.Request, *request.Refusal) {
 	if b.truncate > 0 && len(ids) > b.truncate {
 		ids = ids[len(ids)-b.truncate:]
 	}
 	if len(ids) == 0 {
-		return nil, invalid("inputs must have at least one token.")
+		return nil, request.Invalid("inputs must have at least one token.")
 	}
 	if len(ids) > model.MaxInputLength {
-		return nil, &request.Error{Class: request.Generation, Message: fmt.Sprintf("Failed to enqueue inferRequest. This model's maximum input ids length cannot be greater than %d,the input ids length is %d",
+		return nil, &request.Refusal{Class: request.Generation, Message: fmt.Sprintf("Failed to enqueue inferRequest. This model's maximum input ids length cannot be greater than %d,the input ids length is %d",
 			model.MaxInputLength, len(ids))}
 	}
 	sampling := b.sampling

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -40,7 +41,7 @@ func (s *Server) wholeOpenAI(w http.ResponseWriter, r *http.Request, job *openAI
 	}
 	b := job.appendHead(nil, job.objectName())
 	if job.body.returnTokenIDs && job.body.chat {
-		b = append(appendIDs(append(b, `"prompt_token_ids":`...), job.prompts[0].ids), ',')
+		b = append(wire.AppendIDs(append(b, `"prompt_token_ids":`...), job.prompts[0].ids), ',')
 	}
 	b = append(b, `"choices":[`...)
 	for i, c := range job.chosen() {
@@ -50,7 +51,7 @@ func (s *Server) wholeOpenAI(w http.ResponseWriter, r *http.Request, job *openAI
 		b = c.appendWhole(b, i)
 	}
 	b = append(b, `],"usage":`...)
-	respond(w, http.StatusOK, jsonType, append(appendUsage(b, job.usage()), '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(appendUsage(b, job.usage()), '}'))
 }
 
 // setHeaders tells what TGI 3 does.
@@ -104,12 +105,12 @@ func (c *openAIChoice) note(t *token) {
 	case c.silent():
 		return
 	case b.returnTokenIDs:
-		c.tokenIDs = strconv.AppendInt(appendComma(c.tokenIDs), int64(t.id), 10)
+		c.tokenIDs = strconv.AppendInt(wire.AppendComma(c.tokenIDs), int64(t.id), 10)
 	}
 	switch {
 	case !b.logprobs:
 	case b.chat:
-		c.records.chat = c.appendChatRecord(appendComma(c.records.chat), t)
+		c.records.chat = c.appendChatRecord(wire.AppendComma(c.records.chat), t)
 	default:
 		c.records.add(c.spelling(t.id), &t.logprob, c.runes, append([]token{*t}, t.top...), c.spelling)
 	}
@@ -154,8 +155,8 @@ func (job *openAIJob) appendHead(b []byte, object string) []byte {
 	b = append(append(append(b, `{"id":"`...), job.name...), `","object":"`...)
 	b = append(append(b, object...), `","created":`...)
 	b = strconv.AppendInt(b, job.created, 10)
-	b = appendText(append(b, `,"model":`...), job.model.Card.ModelID)
-	b = appendText(append(b, `,"system_fingerprint":`...), job.model.fingerprint())
+	b = wire.AppendText(append(b, `,"model":`...), job.model.Card.ModelID)
+	b = wire.AppendText(append(b, `,"system_fingerprint":`...), job.model.fingerprint())
 	return append(b, ',')
 }
 
@@ -163,16 +164,16 @@ func (job *openAIJob) appendHead(b []byte, object string) []byte {
 func (c *openAIChoice) appendWhole(b []byte, index int) []byte {
 	b = strconv.AppendInt(append(b, `{"index":`...), int64(index), 10)
 	if c.job.body.chat {
-		b = append(appendText(append(b, `,"message":{"role":"assistant","content":`...), c.text.String()), `,"refusal":null}`...)
+		b = append(wire.AppendText(append(b, `,"message":{"role":"assistant","content":`...), c.text.String()), `,"refusal":null}`...)
 	} else {
-		b = appendText(append(b, `,"text":`...), c.text.String())
+		b = wire.AppendText(append(b, `,"text":`...), c.text.String())
 	}
 	b = c.appendLogprobs(append(b, `,"logprobs":`...))
-	b = appendText(append(b, `,"finish_reason":`...), c.finishReason())
+	b = wire.AppendText(append(b, `,"finish_reason":`...), c.finishReason())
 	if c.job.body.returnTokenIDs {
 		b = append(append(append(b, `,"token_ids":[`...), c.tokenIDs...), ']')
 		if !c.job.body.chat {
-			b = appendIDs(append(b, `,"prompt_token_ids":`...), c.prompt.ids)
+			b = wire.AppendIDs(append(b, `,"prompt_token_ids":`...), c.prompt.ids)
 		}
 	}
 	return append(b, '}')
@@ -186,30 +187,12 @@ func appendUsage(b []byte, u openAIUsage) []byte {
 	return append(b, "}}"...)
 }
 
-func appendIDs(b []byte, ids []int32) []byte {
-	b = append(b, '[')
-	for i, id := range ids {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendInt(b, int64(id), 10)
-	}
-	return append(b, ']')
-}
-
-func appendComma(b []byte) []byte {
-	if len(b) > 0 {
-		b = append(b, ',')
-	}
-	return b
-}
-
 // streamOpenAI answers with server-sent events. What fails before the first one is answered by its status.
 func (s *Server) streamOpenAI(w http.ResponseWriter, r *http.Request, job *openAIJob) {
 	h := w.Header()
-	h["Content-Type"] = []string{eventsTypeUTF8}
+	h["Content-Type"] = []string{wire.EventsTypeUTF8}
 	if s.three() {
-		h["Content-Type"] = []string{eventsType} // as TGI 3
+		h["Content-Type"] = []string{wire.EventsType} // as TGI 3
 	}
 	h["Cache-Control"] = []string{"no-cache"}
 	h["X-Accel-Buffering"] = []string{"no"}
@@ -233,12 +216,12 @@ func (s *Server) streamOpenAI(w http.ResponseWriter, r *http.Request, job *openA
 	case !pumped.begun:
 		s.refuseAsOpenAI(w, err)
 	default:
-		refusal := s.openAIFailure(job.id, err)
-		b := appendOpenAIError([]byte("data: "), refusal.statusCode(), refusal)
-		b = strconv.AppendInt(append(b[:len(b)-1], `,"http_status_code":`...), int64(refusal.statusCode()), 10)
+		s.countOpenAI(job.id, err)
+		b, status := appendOpenAIError([]byte("data: "), err)
+		b = strconv.AppendInt(append(b[:len(b)-1], `,"http_status_code":`...), int64(status), 10)
 		w.Write(append(b, "}}\n\ndata: [DONE]\n\n"...))
 		http.NewResponseController(w).Flush()
-		completed(w)
+		wire.Of(w).Complete()
 	}
 }
 
@@ -246,7 +229,7 @@ func (s *Server) streamOpenAI(w http.ResponseWriter, r *http.Request, job *openA
 func (job *openAIJob) takeOne(ctx context.Context, head []byte) takeEvents {
 	c := job.choices[0]
 	event := c.chunks(head)
-	return func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Error, request.Outcome) {
+	return func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Refusal, request.Outcome) {
 		tokens, err, outcome := c.next(ctx.Done(), idle)
 		b = c.appendEvents(b, tokens, event)
 		if c.last != nil {
@@ -260,7 +243,7 @@ func (job *openAIJob) takeOne(ctx context.Context, head []byte) takeEvents {
 type arrival struct {
 	events []byte
 	last   bool
-	err    *request.Error
+	err    *request.Refusal
 }
 
 // takeAny waits for the events of any answer. Each has a goroutine that makes its events; stop ends those that are left.
@@ -272,7 +255,7 @@ func (job *openAIJob) takeAny(ctx context.Context, head []byte) (take takeEvents
 		running.Go(func() { c.arrive(ctx, head, arrivals) })
 	}
 	left := len(job.choices)
-	take = func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Error, request.Outcome) {
+	take = func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Refusal, request.Outcome) {
 		select {
 		case a := <-arrivals:
 			for more := true; more; {
@@ -388,27 +371,27 @@ func (c *openAIChoice) appendChunk(b, head []byte, chunk openAIChunk) []byte {
 	first := chunk.first && body.returnTokenIDs
 	b = append(b, head...)
 	if first && body.chat {
-		b = append(appendIDs(append(b, `"prompt_token_ids":`...), c.prompt.ids), ',')
+		b = append(wire.AppendIDs(append(b, `"prompt_token_ids":`...), c.prompt.ids), ',')
 	}
 	b = strconv.AppendInt(append(b, `"choices":[{"index":`...), int64(c.index), 10)
 	switch {
 	case !body.chat:
-		b = appendText(append(b, `,"text":`...), chunk.shown)
+		b = wire.AppendText(append(b, `,"text":`...), chunk.shown)
 	case chunk.delta != "":
 		b = append(append(b, `,"delta":`...), chunk.delta...)
 	default:
-		b = append(appendText(append(b, `,"delta":{"content":`...), chunk.shown), '}')
+		b = append(wire.AppendText(append(b, `,"delta":{"content":`...), chunk.shown), '}')
 	}
 	b = c.appendLogprobs(append(b, `,"logprobs":`...))
 	if b = append(b, `,"finish_reason":`...); chunk.last {
-		b = appendText(b, c.finishReason())
+		b = wire.AppendText(b, c.finishReason())
 	} else {
 		b = append(b, "null"...)
 	}
 	if body.returnTokenIDs {
 		b = append(append(append(b, `,"token_ids":[`...), c.tokenIDs...), ']')
 		if first && !body.chat {
-			b = appendIDs(append(b, `,"prompt_token_ids":`...), c.prompt.ids)
+			b = wire.AppendIDs(append(b, `,"prompt_token_ids":`...), c.prompt.ids)
 		}
 	}
 	b = append(b, "}]"...)

@@ -4,9 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"net/http"
 
 	"lockstep/protocol"
+	"lockstep/protocol/ordered"
+	"lockstep/router/request"
 )
 
 // Limits of OpenAI's parameters.
@@ -22,37 +23,20 @@ const (
 	openAICompletionTokens = 16
 )
 
-// openAIError is a refusal of OpenAI's dialect.
-type openAIError struct {
-	status  int // 0: 400
-	message string
-	param   string // the field at fault; "": null
-	code    string // "": null
+func wrongType(param, want string, value any) *request.Refusal {
+	return &request.Refusal{Param: param, Code: "invalid_type", Message: fmt.Sprintf("Invalid type for '%s': expected %s, but got %s instead.", param, want, jsonKind(value))}
 }
 
-func (e *openAIError) Error() string { return e.message }
-
-func (e *openAIError) statusCode() int {
-	if e.status == 0 {
-		return http.StatusBadRequest
-	}
-	return e.status
+func wrongValue(param, format string, arguments ...any) *request.Refusal {
+	return &request.Refusal{Param: param, Code: "invalid_value", Message: fmt.Sprintf("Invalid value for '%s': ", param) + fmt.Sprintf(format, arguments...)}
 }
 
-func wrongType(param, want string, value any) *openAIError {
-	return &openAIError{param: param, code: "invalid_type", message: fmt.Sprintf("Invalid type for '%s': expected %s, but got %s instead.", param, want, jsonKind(value))}
+func missingField(param string) *request.Refusal {
+	return &request.Refusal{Param: param, Code: "missing_required_parameter", Message: fmt.Sprintf("Missing required parameter: '%s'.", param)}
 }
 
-func wrongValue(param, format string, arguments ...any) *openAIError {
-	return &openAIError{param: param, code: "invalid_value", message: fmt.Sprintf("Invalid value for '%s': ", param) + fmt.Sprintf(format, arguments...)}
-}
-
-func missingField(param string) *openAIError {
-	return &openAIError{param: param, code: "missing_required_parameter", message: fmt.Sprintf("Missing required parameter: '%s'.", param)}
-}
-
-func unsupportedField(param, why string) *openAIError {
-	return &openAIError{param: param, code: "unsupported_parameter", message: fmt.Sprintf("Unsupported parameter: '%s': %s", param, why)}
+func unsupportedField(param, why string) *request.Refusal {
+	return &request.Refusal{Param: param, Code: "unsupported_parameter", Message: fmt.Sprintf("Unsupported parameter: '%s': %s", param, why)}
 }
 
 // jsonKind names the kind of a decoded value.
@@ -76,7 +60,7 @@ func jsonKind(value any) string {
 type openAIBody struct {
 	chat bool
 
-	messages          [][]member // as templates take them
+	messages          [][]ordered.Member // as templates take them
 	documents         json.RawMessage
 	tools             json.RawMessage // of the routes that only tokenise
 	templateArguments json.RawMessage
@@ -128,7 +112,7 @@ type openAIPrompt struct {
 func (b *openAIBody) copies() int { return max(b.n, b.bestOf) }
 
 // openAIField reads one field, which is not null. Fields that are not known are ignored, as other servers do.
-type openAIField func(b *openAIBody, name string, value json.RawMessage) *openAIError
+type openAIField func(b *openAIBody, name string, value json.RawMessage) *request.Refusal
 
 // openAIFields are those of both routes.
 var openAIFields = map[string]openAIField{
@@ -206,17 +190,8 @@ var openAIChatFields = map[string]openAIField{
 	"echo":                   refuseUnless("false", "the prompt of a chat is not repeated."),
 }
 
-// decodeOpenAI reads and checks a body.
-func decodeOpenAI(data []byte, chat bool) (*openAIBody, *openAIError) {
-	top, err := openAIObject(data)
-	if err != nil {
-		return nil, err
-	}
-	return readOpenAI(top, chat, nil)
-}
-
 // readOpenAI reads and checks a body's members; more are fields that the route has beside those of its kind.
-func readOpenAI(top []member, chat bool, more map[string]openAIField) (*openAIBody, *openAIError) {
+func readOpenAI(top []ordered.Member, chat bool, more map[string]openAIField) (*openAIBody, *request.Refusal) {
 	b := &openAIBody{chat: chat, n: 1, temperature: 1}
 	own, need := openAICompletionFields, "prompt"
 	if chat {
@@ -225,14 +200,14 @@ func readOpenAI(top []member, chat bool, more map[string]openAIField) (*openAIBo
 	for _, m := range top {
 		var read openAIField
 		for _, fields := range []map[string]openAIField{more, own, openAIFields} {
-			if read = fields[m.name]; read != nil {
+			if read = fields[m.Name]; read != nil {
 				break
 			}
 		}
-		if read == nil || string(m.value) == "null" {
+		if read == nil || string(m.Value) == "null" {
 			continue
 		}
-		if err := read(b, m.name, m.value); err != nil {
+		if err := read(b, m.Name, m.Value); err != nil {
 			return nil, err
 		}
 	}
@@ -246,7 +221,7 @@ func readOpenAI(top []member, chat bool, more map[string]openAIField) (*openAIBo
 }
 
 // verify checks fields against each other.
-func (b *openAIBody) verify() *openAIError {
+func (b *openAIBody) verify() *request.Refusal {
 	switch {
 	case b.topLogprobs > 0 && !b.logprobs:
 		return wrongValue("top_logprobs", "'logprobs' must be true where it is given.")

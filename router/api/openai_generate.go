@@ -10,62 +10,10 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/text"
+	"lockstep/router/api/wire"
 	"lockstep/router/chat"
 	"lockstep/router/request"
 )
-
-// openAIClasses maps the classes of errors to statuses, codes and the labels of metrics.
-var openAIClasses = map[request.Class]struct {
-	status      int
-	code, label string
-}{
-	request.Validation:  {http.StatusBadRequest, "invalid_value", "validation"},
-	request.Overloaded:  {http.StatusTooManyRequests, "rate_limit_exceeded", "overloaded"},
-	request.Generation:  {http.StatusInternalServerError, "generation_failed", "generation"},
-	request.Incomplete:  {http.StatusInternalServerError, "generation_incomplete", "incomplete"},
-	request.Unavailable: {http.StatusServiceUnavailable, "model_unavailable", "unavailable"},
-}
-
-// openAIFailure puts an error into OpenAI's words, counts and logs it.
-func (s *Server) openAIFailure(id string, err error) *openAIError {
-	label := "validation"
-	refusal, ok := err.(*openAIError)
-	if failure, is := err.(*request.Error); is {
-		class := openAIClasses[failure.Class]
-		label = class.label
-		refusal = &openAIError{status: class.status, message: failure.Message, code: class.code}
-	} else if !ok {
-		refusal = &openAIError{message: err.Error()}
-	}
-	refusal.message = bounded(refusal.message)
-	s.metrics.failures.WithLabelValues(label).Inc()
-	s.log.Info().Str("request", id).Int("status", refusal.statusCode()).Str("error", refusal.message).Msg("request failed")
-	return refusal
-}
-
-func (s *Server) refuseAsOpenAI(w http.ResponseWriter, err error) {
-	if err == error(clientLeft) {
-		return
-	}
-	refusal := s.openAIFailure(requestID(w), err)
-	if refusal.statusCode() == http.StatusTooManyRequests {
-		w.Header()["Retry-After"] = []string{"1"}
-	}
-	respondOpenAI(w, refusal)
-}
-
-// openAIData reads a body of JSON. Its error is an *openAIError or a *request.Error.
-func (s *Server) openAIData(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	data, err := s.readBody(w, r)
-	plain, ok := err.(*plainError)
-	if !ok {
-		return data, err
-	}
-	code := map[int]string{
-		http.StatusUnsupportedMediaType: "unsupported_media_type", http.StatusRequestEntityTooLarge: "request_too_large",
-	}[plain.status]
-	return nil, &openAIError{status: plain.status, message: plain.text, code: code}
-}
 
 // openAIJob is one request on its way.
 type openAIJob struct {
@@ -85,15 +33,15 @@ func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
 		prefix = "chatcmpl-"
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		job := &openAIJob{clock: clock{started: time.Now(), id: requestID(w)}, name: prefix + strings.ReplaceAll(newUUID(), "-", "")}
+		job := &openAIJob{clock: clock{started: time.Now(), id: wire.Of(w).ID}, name: prefix + strings.ReplaceAll(wire.NewUUID(), "-", "")}
 		job.created = job.started.Unix()
 		if !s.three() {
-			w.Header()[requestIDHeader] = []string{job.id}
+			w.Header()[wire.RequestIDHeader] = []string{job.id}
 		}
-		data, err := s.openAIData(w, r)
+		_, err := s.bodies.ReadJSON(w, r)
 		if err == nil {
-			err = s.decode(r.Context(), func() (err error) {
-				job.body, err = s.decodeOpenAI(data, chat)
+			err = s.bodies.Decode(r.Context(), func() (err *request.Refusal) {
+				job.body, err = s.decodeOpenAI(wire.Of(w), chat)
 				return err
 			})
 		}
@@ -105,7 +53,7 @@ func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
 		copies := max(len(job.body.prompts), 1) * job.body.copies()
 		s.metrics.requests.Add(float64(copies))
 		if !s.acquire(int64(copies)) {
-			s.refuseAsOpenAI(w, overloaded)
+			s.refuseAsOpenAI(w, request.NoRoom)
 			return
 		}
 		defer s.permits.Add(-int64(copies))
@@ -127,8 +75,12 @@ func (s *Server) openAIRoute(chat bool) http.HandlerFunc {
 }
 
 // decodeOpenAI reads a body and checks it against the server's limits.
-func (s *Server) decodeOpenAI(data []byte, chat bool) (*openAIBody, error) {
-	body, err := decodeOpenAI(data, chat)
+func (s *Server) decodeOpenAI(x *wire.Exchange, chat bool) (*openAIBody, *request.Refusal) {
+	top, ok := x.Members()
+	if !ok {
+		return nil, notAnObject
+	}
+	body, err := readOpenAI(top, chat, nil)
 	if err == nil {
 		err = s.checkOpenAI(body)
 	}
@@ -139,7 +91,7 @@ func (s *Server) decodeOpenAI(data []byte, chat bool) (*openAIBody, error) {
 }
 
 // checkOpenAI checks a body against the server's limits.
-func (s *Server) checkOpenAI(b *openAIBody) *openAIError {
+func (s *Server) checkOpenAI(b *openAIBody) *request.Refusal {
 	limit := s.config.MaxClientBatchSize
 	switch {
 	case len(b.stops) > s.config.MaxStopSequences:
@@ -152,9 +104,9 @@ func (s *Server) checkOpenAI(b *openAIBody) *openAIError {
 	return nil
 }
 
-// beginOpenAI makes the prompts and submits all answers. Those that were submitted are among the choices even with an
-// error, which is an *openAIError or a *request.Error.
-func (s *Server) beginOpenAI(ctx context.Context, job *openAIJob) error {
+// beginOpenAI makes the prompts and submits all answers. Those that were submitted are among the choices even with a
+// refusal.
+func (s *Server) beginOpenAI(ctx context.Context, job *openAIJob) *request.Refusal {
 	model, refusal := s.waitModel(ctx)
 	if refusal != nil {
 		return refusal
@@ -177,7 +129,7 @@ func (s *Server) beginOpenAI(ctx context.Context, job *openAIJob) error {
 			copied := *one
 			copied.Sampling = job.body.resolveSampling(i, one.MaxNewTokens)
 			if err := copied.Sampling.Validate(model.Card.VocabularySize); err != nil {
-				return invalid("%v", err)
+				return request.Invalid("%v", err)
 			}
 			s.metrics.inputLength.Observe(float64(len(one.Prompt)))
 			s.metrics.maxNewTokens.Observe(float64(one.MaxNewTokens))
@@ -194,7 +146,7 @@ func (s *Server) beginOpenAI(ctx context.Context, job *openAIJob) error {
 }
 
 // makePrompts fills in the ids of the prompts.
-func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
+func (s *Server) makePrompts(ctx context.Context, job *openAIJob) *request.Refusal {
 	b := job.body
 	if b.chat {
 		written, err := s.writeChat(ctx, job.model, b)
@@ -218,7 +170,7 @@ func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
 			}
 			continue
 		}
-		var refusal *request.Error
+		var refusal *request.Refusal
 		if b.echo && b.logprobs {
 			var encoding text.Encoding
 			encoding, refusal = s.encodeOn(ctx, job.model, p.text, special, true)
@@ -238,14 +190,14 @@ func (s *Server) makePrompts(ctx context.Context, job *openAIJob) error {
 func (b *openAIBody) addsToChat() bool { return b.addSpecialTokens != nil && *b.addSpecialTokens }
 
 // writeChat has the model's template write a conversation.
-func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (written string, err error) {
+func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (written string, err *request.Refusal) {
 	if model.Chat == nil {
-		return "", &openAIError{code: "chat_template_missing", message: model.NoChat}
+		return "", &request.Refusal{Code: "chat_template_missing", Message: model.NoChat}
 	}
-	arguments, _ := members(b.templateArguments)
+	arguments, _ := wire.Members(b.templateArguments)
 	for _, argument := range arguments {
-		if model.Chat.Gives(argument.name) {
-			return "", wrongValue("chat_template_kwargs."+argument.name,
+		if model.Chat.Gives(argument.Name) {
+			return "", wrongValue("chat_template_kwargs."+argument.Name,
 				"the server gives this to the template; use the request's own field, where there is one.")
 		}
 	}
@@ -273,14 +225,14 @@ func (s *Server) writeChat(ctx context.Context, model *Model, b *openAIBody) (wr
 	case refusal != nil:
 		return "", refusal
 	case failure != nil:
-		return "", &openAIError{param: "messages", code: "chat_template_error", message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
+		return "", &request.Refusal{Param: "messages", Code: "chat_template_error", Message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
 	}
 	return written, nil
 }
 
 // resolve checks a prompt and makes its request, but for how tokens are chosen. Where clamp is set, as with TGI 3, more
 // tokens than there is room for are no error.
-func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, error) {
+func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, *request.Refusal) {
 	b, model, param := job.body, job.model, "prompt"
 	if b.chat {
 		param = "messages"
@@ -331,7 +283,7 @@ func (job *openAIJob) resolve(p *openAIPrompt, clamp bool) (*request.Request, er
 
 // contextExceeded refuses a prompt, or with new tokens what was asked for behind it, in OpenAI's words: clients tell by
 // their beginning, and by the numbers, that a shorter request would do.
-func contextExceeded(chat bool, model *Model, prompt, newTokens int) *openAIError {
+func contextExceeded(chat bool, model *Model, prompt, newTokens int) *request.Refusal {
 	param, wanted, shorter := "prompt", "(%d in your prompt; %d for the completion)", "Please reduce your prompt; or completion length."
 	resulted, shorten := "your prompt resulted in", "Please reduce the length of your prompt."
 	if chat {
@@ -348,11 +300,11 @@ func contextExceeded(chat bool, model *Model, prompt, newTokens int) *openAIErro
 	default:
 		message += fmt.Sprintf("%s %d tokens. %s", resulted, prompt, shorten)
 	}
-	return &openAIError{param: param, code: "context_length_exceeded", message: message}
+	return &request.Refusal{Param: param, Code: "context_length_exceeded", Message: message}
 }
 
 // checkTokens refuses ids outside the vocabulary.
-func checkTokens(param string, ids []int32, model *Model) error {
+func checkTokens(param string, ids []int32, model *Model) *request.Refusal {
 	for _, id := range ids {
 		if int(id) >= model.Card.VocabularySize {
 			return wrongValue(param, "token id %d is outside the vocabulary of %d.", id, model.Card.VocabularySize)

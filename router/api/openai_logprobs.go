@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"unicode/utf8"
+
+	"lockstep/router/api/wire"
 )
 
 // leastLogprob stands for what JSON cannot hold: the logarithm of zero. OpenAI has the same number.
@@ -41,9 +43,9 @@ func (c *openAIChoice) spelling(id int32) string {
 // add records a token at an offset in characters; logprob is nil for the first of a prompt. Of tokens that are spelled
 // alike in top the first counts.
 func (r *logprobRecords) add(spelled string, logprob *float32, offset int, top []token, spelling func(int32) string) {
-	r.tokens = appendText(appendComma(r.tokens), spelled)
-	r.offsets = strconv.AppendInt(appendComma(r.offsets), int64(offset), 10)
-	r.logprobs, r.top = appendComma(r.logprobs), appendComma(r.top)
+	r.tokens = wire.AppendText(wire.AppendComma(r.tokens), spelled)
+	r.offsets = strconv.AppendInt(wire.AppendComma(r.offsets), int64(offset), 10)
+	r.logprobs, r.top = wire.AppendComma(r.logprobs), wire.AppendComma(r.top)
 	if logprob == nil {
 		r.logprobs, r.top = append(r.logprobs, "null"...), append(r.top, "null"...)
 		return
@@ -60,7 +62,7 @@ func (r *logprobRecords) add(spelled string, logprob *float32, offset int, top [
 			r.top = append(r.top, ',')
 		}
 		names = append(names, name)
-		r.top = appendLogprob(append(appendText(r.top, name), ':'), top[i].logprob)
+		r.top = appendLogprob(append(wire.AppendText(r.top, name), ':'), top[i].logprob)
 	}
 	r.top = append(r.top, '}')
 }
@@ -105,7 +107,7 @@ func appendLogprob(b []byte, logprob float32) []byte {
 	if !(logprob > leastLogprob) {
 		logprob = leastLogprob
 	}
-	return appendFloat(b, logprob)
+	return wire.AppendFloat(b, logprob)
 }
 
 // appendChatRecord appends a token with its alternatives as chats have them.
@@ -123,7 +125,7 @@ func (c *openAIChoice) appendChatRecord(b []byte, t *token) []byte {
 
 // appendChatToken appends "token":…,"logprob":…,"bytes":[…].
 func (c *openAIChoice) appendChatToken(b []byte, t *token) []byte {
-	b = appendText(append(b, `"token":`...), c.spelling(t.id))
+	b = wire.AppendText(append(b, `"token":`...), c.spelling(t.id))
 	b = appendLogprob(append(b, `,"logprob":`...), t.logprob)
 	b = append(b, `,"bytes":[`...)
 	for i, value := range []byte(c.model.Tokenizer.Bytes(t.id)) {

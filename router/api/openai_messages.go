@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"lockstep/protocol/ordered"
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
 // readMessages checks the messages and puts them into the form that templates expect: the arguments of tool calls, which
 // OpenAI has as JSON in a string, become objects. All else stays as it is, in its order. Roles are the template's business.
-func (b *openAIBody) readMessages(name string, raw json.RawMessage) *openAIError {
+func (b *openAIBody) readMessages(name string, raw json.RawMessage) *request.Refusal {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
 		return wrongType(name, "an array of objects", decoded(raw))
@@ -20,7 +24,7 @@ func (b *openAIBody) readMessages(name string, raw json.RawMessage) *openAIError
 	}
 	for i, item := range list {
 		at := name + "[" + strconv.Itoa(i) + "]"
-		message, ok := members(item)
+		message, ok := wire.Members(item)
 		if !ok {
 			return wrongType(at, "an object", decoded(item))
 		}
@@ -45,23 +49,23 @@ func (b *openAIBody) conversation(parts, developers bool) json.RawMessage {
 		message = slices.Clone(message)
 		for j, m := range message {
 			switch {
-			case m.name == "role" && !developers && decoded(m.value) == "developer":
-				message[j].value = json.RawMessage(`"system"`)
-			case m.name == "content" && !parts && m.value[0] == '[':
-				message[j].value, _ = joinedParts("", m.value) // they were checked
+			case m.Name == "role" && !developers && decoded(m.Value) == "developer":
+				message[j].Value = json.RawMessage(`"system"`)
+			case m.Name == "content" && !parts && m.Value[0] == '[':
+				message[j].Value, _ = joinedParts("", m.Value) // they were checked
 			}
 		}
-		out = appendMembers(out, message)
+		out = wire.AppendMembers(out, message)
 	}
 	return append(out, ']')
 }
 
 // checkMessage checks a message, changes its tool calls, and returns its role.
-func checkMessage(at string, message []member) (role string, err *openAIError) {
+func checkMessage(at string, message []ordered.Member) (role string, err *request.Refusal) {
 	content := false // it is there, or something that stands for it
 	for i, m := range message {
-		value := decoded(m.value)
-		switch m.name {
+		value := decoded(m.Value)
+		switch m.Name {
 		case "role":
 			var ok bool
 			if role, ok = value.(string); !ok {
@@ -69,12 +73,12 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 			}
 		case "content":
 			content = content || value != nil
-			if _, err := joinedParts(at+".content", m.value); err != nil {
+			if _, err := joinedParts(at+".content", m.Value); err != nil {
 				return "", err
 			}
 		case "tool_calls":
 			if value != nil {
-				message[i].value = parsedArguments(m.value)
+				message[i].Value = parsedArguments(m.Value)
 				content = true
 			}
 		case "function_call", "refusal":
@@ -94,7 +98,7 @@ func checkMessage(at string, message []member) (role string, err *openAIError) {
 }
 
 // joinedParts returns a text, or the joined texts of an array of parts, as a JSON string.
-func joinedParts(at string, raw json.RawMessage) (json.RawMessage, *openAIError) {
+func joinedParts(at string, raw json.RawMessage) (json.RawMessage, *request.Refusal) {
 	value := decoded(raw)
 	if _, ok := value.(string); ok || value == nil {
 		return raw, nil
@@ -118,14 +122,14 @@ func joinedParts(at string, raw json.RawMessage) (json.RawMessage, *openAIError)
 		case !named:
 			return nil, missingField(at + ".type")
 		case !slices.Contains([]string{"text", "input_text", "output_text", "refusal"}, kind):
-			return nil, &openAIError{param: at + ".type", code: "unsupported_content",
-				message: fmt.Sprintf("Content of type %q is not supported: the model reads text only.", quoted(kind))}
+			return nil, &request.Refusal{Param: at + ".type", Code: "unsupported_content",
+				Message: fmt.Sprintf("Content of type %q is not supported: the model reads text only.", wire.Quoted(kind))}
 		case !written:
 			return nil, missingField(at + ".text")
 		}
 		joined = append(joined, text...)
 	}
-	return appendText(nil, string(joined)), nil
+	return wire.AppendText(nil, string(joined)), nil
 }
 
 // parsedArguments turns the arguments of tool calls into objects where they are objects in a string.
@@ -139,40 +143,29 @@ func parsedArguments(raw json.RawMessage) json.RawMessage {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		call, ok := members(item)
+		call, ok := wire.Members(item)
 		if !ok {
 			return raw
 		}
 		for j, m := range call {
-			if function, ok := members(m.value); ok && m.name == "function" {
-				call[j].value = appendMembers(nil, parsedFunction(function))
+			if function, ok := wire.Members(m.Value); ok && m.Name == "function" {
+				call[j].Value = wire.AppendMembers(nil, parsedFunction(function))
 			}
 		}
-		out = appendMembers(out, call)
+		out = wire.AppendMembers(out, call)
 	}
 	return append(out, ']')
 }
 
-func parsedFunction(function []member) []member {
+func parsedFunction(function []ordered.Member) []ordered.Member {
 	for i, m := range function {
 		var arguments string
-		if m.name != "arguments" || json.Unmarshal(m.value, &arguments) != nil {
+		if m.Name != "arguments" || json.Unmarshal(m.Value, &arguments) != nil {
 			continue
 		}
 		if object := json.RawMessage(bytes.TrimSpace([]byte(arguments))); json.Valid(object) && object[0] == '{' {
-			function[i].value = object
+			function[i].Value = object
 		}
 	}
 	return function
-}
-
-func appendMembers(b []byte, list []member) []byte {
-	b = append(b, '{')
-	for i, m := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(appendText(b, m.name), ':'), m.value...)
-	}
-	return append(b, '}')
 }

@@ -3,7 +3,19 @@ package api
 import (
 	"slices"
 	"testing"
+
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
+
+// decodeOpenAI reads a body as its route does.
+func decodeOpenAI(data []byte, chat bool) (*openAIBody, *request.Refusal) {
+	top, ok := wire.Members(data)
+	if !ok {
+		return nil, notAnObject
+	}
+	return readOpenAI(top, chat, nil)
+}
 
 // Calls of tools stand for content wherever they stand, and null is absent.
 func TestMessagesWithoutContent(t *testing.T) {
@@ -26,11 +38,12 @@ func TestMessagesWithoutContent(t *testing.T) {
 
 // Only tokens become text: a prompt beside them does not count, nor do tokens beside a prompt.
 func TestTokensAndPrompts(t *testing.T) {
-	ids, err := readTokens([]byte(`{"prompt":"a","tokens":[5,6],"model":7}`))
+	top, _ := wire.Members([]byte(`{"prompt":"a","tokens":[5,6],"model":7}`))
+	ids, err := readTokens(top)
 	if err != nil || !slices.Equal(ids, []int32{5, 6}) {
 		t.Errorf("got %v, %v", ids, err)
 	}
-	top, _ := openAIObject([]byte(`{"prompt":"a","tokens":[5]}`))
+	top, _ = wire.Members([]byte(`{"prompt":"a","tokens":[5]}`))
 	if body, err := readOpenAI(top, false, tokenizeFields); err != nil || body.prompts[0].text != "a" {
 		t.Errorf("got %+v, %v", body, err)
 	}

@@ -3,57 +3,16 @@ package api
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"lockstep/protocol"
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
-// member is one member of an object whose order counts.
-type member struct {
-	name  string
-	value json.RawMessage
-}
-
-// members reads an object in its order; of members of one name the last counts, at the place of the first.
-func members(data json.RawMessage) ([]member, bool) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
-		return nil, false
-	}
-	list, at := []member{}, map[string]int{}
-	for decoder.More() {
-		token, err := decoder.Token()
-		name, ok := token.(string)
-		var value json.RawMessage
-		if err != nil || !ok || decoder.Decode(&value) != nil {
-			return nil, false
-		}
-		if i, ok := at[name]; ok {
-			list[i].value = value
-			continue
-		}
-		at[name] = len(list)
-		list = append(list, member{name, value})
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, false
-	}
-	_, err := decoder.Token()
-	return list, err == io.EOF
-}
-
-// openAIObject reads the body's members.
-func openAIObject(data []byte) ([]member, *openAIError) {
-	top, ok := members(data)
-	if !ok || !utf8.Valid(data) {
-		return nil, &openAIError{message: "The body of the request is not a valid JSON object.", code: "invalid_json"}
-	}
-	return top, nil
-}
+var notAnObject = &request.Refusal{Class: request.Malformed, Message: "The body of the request is not a valid JSON object."}
 
 // decoded returns a value as Go has it; numbers keep their spelling.
 func decoded(raw json.RawMessage) (value any) {
@@ -77,11 +36,11 @@ func integer(value any) (int64, bool) {
 }
 
 func wholeField(low, high int64, set func(*openAIBody, int64)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		v, ok := integer(value)
 		if number, is := value.(json.Number); !ok && is && !strings.ContainsAny(string(number), ".eE") {
-			return wrongValue(name, "expected a number between %d and %d, but got %s.", low, high, quoted(number))
+			return wrongValue(name, "expected a number between %d and %d, but got %s.", low, high, wire.Quoted(number))
 		}
 		switch {
 		case !ok:
@@ -95,7 +54,7 @@ func wholeField(low, high int64, set func(*openAIBody, int64)) openAIField {
 }
 
 func realField(low, high float64, set func(*openAIBody, float32)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		number, ok := value.(json.Number)
 		if !ok {
@@ -103,7 +62,7 @@ func realField(low, high float64, set func(*openAIBody, float32)) openAIField {
 		}
 		v, err := number.Float64()
 		if err != nil || v < low || v > high {
-			return wrongValue(name, "expected a number between %v and %v, but got %s.", low, high, quoted(number))
+			return wrongValue(name, "expected a number between %v and %v, but got %s.", low, high, wire.Quoted(number))
 		}
 		set(b, float32(v))
 		return nil
@@ -112,7 +71,7 @@ func realField(low, high float64, set func(*openAIBody, float32)) openAIField {
 
 // positiveField takes a number above 0.
 func positiveField(set func(*openAIBody, float32)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		number, ok := value.(json.Number)
 		if !ok {
@@ -120,7 +79,7 @@ func positiveField(set func(*openAIBody, float32)) openAIField {
 		}
 		v, err := number.Float64()
 		if err != nil || !(float32(v) > 0) || v > math.MaxFloat32 {
-			return wrongValue(name, "expected a number greater than 0, but got %s.", quoted(number))
+			return wrongValue(name, "expected a number greater than 0, but got %s.", wire.Quoted(number))
 		}
 		set(b, float32(v))
 		return nil
@@ -128,7 +87,7 @@ func positiveField(set func(*openAIBody, float32)) openAIField {
 }
 
 func flagField(set func(*openAIBody, bool)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		v, ok := value.(bool)
 		if !ok {
@@ -140,7 +99,7 @@ func flagField(set func(*openAIBody, bool)) openAIField {
 }
 
 func stringField(set func(*openAIBody, string)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		v, ok := value.(string)
 		if !ok {
@@ -153,7 +112,7 @@ func stringField(set func(*openAIBody, string)) openAIField {
 
 // objectField takes an object as it is.
 func objectField(set func(*openAIBody, json.RawMessage)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		if raw[0] != '{' {
 			return wrongType(name, "an object", decoded(raw))
 		}
@@ -164,7 +123,7 @@ func objectField(set func(*openAIBody, json.RawMessage)) openAIField {
 
 // objectsField takes an array of objects as it is.
 func objectsField(set func(*openAIBody, json.RawMessage)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		list, ok := value.([]any)
 		if !ok {
@@ -182,7 +141,7 @@ func objectsField(set func(*openAIBody, json.RawMessage)) openAIField {
 
 // refuseUnless refuses a field unless its value is one of those allowed, which are separated by spaces.
 func refuseUnless(allowed, why string) openAIField {
-	return func(_ *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(_ *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		var compact bytes.Buffer
 		json.Compact(&compact, raw)
 		for _, value := range strings.Fields(allowed) {
@@ -196,7 +155,7 @@ func refuseUnless(allowed, why string) openAIField {
 
 // idsField reads a list of at most so many token ids.
 func idsField(most int, set func(*openAIBody, []int32)) openAIField {
-	return func(b *openAIBody, name string, raw json.RawMessage) *openAIError {
+	return func(b *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
 		list, ok := value.([]any)
 		if !ok {
@@ -214,7 +173,7 @@ func idsField(most int, set func(*openAIBody, []int32)) openAIField {
 }
 
 // tokenList reads token ids. Those outside the vocabulary are found later: here no model is known.
-func tokenList(name string, list []any) ([]int32, *openAIError) {
+func tokenList(name string, list []any) ([]int32, *request.Refusal) {
 	ids := make([]int32, len(list))
 	for i, item := range list {
 		id, ok := integer(item)
@@ -230,7 +189,7 @@ func tokenList(name string, list []any) ([]int32, *openAIError) {
 }
 
 // readSeed takes any integer of 64 bits, signed or not.
-func (b *openAIBody) readSeed(name string, raw json.RawMessage) *openAIError {
+func (b *openAIBody) readSeed(name string, raw json.RawMessage) *request.Refusal {
 	value := decoded(raw)
 	number, ok := value.(json.Number)
 	if !ok {
@@ -252,7 +211,7 @@ func (b *openAIBody) readSeed(name string, raw json.RawMessage) *openAIError {
 const maxStopBytes = 1024
 
 // readStop takes a string or a list of them.
-func (b *openAIBody) readStop(name string, raw json.RawMessage) *openAIError {
+func (b *openAIBody) readStop(name string, raw json.RawMessage) *request.Refusal {
 	value := decoded(raw)
 	list, ok := value.([]any)
 	if one, is := value.(string); is {
@@ -274,7 +233,7 @@ func (b *openAIBody) readStop(name string, raw json.RawMessage) *openAIError {
 	return nil
 }
 
-func (b *openAIBody) readStopTokens(name string, raw json.RawMessage) *openAIError {
+func (b *openAIBody) readStopTokens(name string, raw json.RawMessage) *request.Refusal {
 	return idsField(protocol.MaxStopTokenSequences, func(b *openAIBody, ids []int32) {
 		for _, id := range ids {
 			b.stopTokens = append(b.stopTokens, []int32{id})
@@ -283,7 +242,7 @@ func (b *openAIBody) readStopTokens(name string, raw json.RawMessage) *openAIErr
 }
 
 // readCacheSalt takes a text that shards take too.
-func (b *openAIBody) readCacheSalt(name string, raw json.RawMessage) *openAIError {
+func (b *openAIBody) readCacheSalt(name string, raw json.RawMessage) *request.Refusal {
 	err := stringField(func(b *openAIBody, v string) { b.cacheSalt = v })(b, name, raw)
 	if err == nil && len(b.cacheSalt) > protocol.MaxCacheSaltBytes {
 		err = wrongValue(name, "expected at most %d bytes, but got %d.", protocol.MaxCacheSaltBytes, len(b.cacheSalt))
@@ -292,8 +251,8 @@ func (b *openAIBody) readCacheSalt(name string, raw json.RawMessage) *openAIErro
 }
 
 // readLogitBias takes an object whose keys are token ids.
-func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *openAIError {
-	entries, ok := members(raw)
+func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *request.Refusal {
+	entries, ok := wire.Members(raw)
 	if !ok {
 		return wrongType(name, "an object", decoded(raw))
 	}
@@ -301,13 +260,13 @@ func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *openAIErro
 		return wrongValue(name, "expected at most %d token ids, but got %d.", protocol.MaxTokenList, len(entries))
 	}
 	for _, entry := range entries {
-		id, err := strconv.ParseInt(entry.name, 10, 32)
+		id, err := strconv.ParseInt(entry.Name, 10, 32)
 		if err != nil || id < 0 {
-			return wrongValue(name, "%q is no token id.", quoted(entry.name))
+			return wrongValue(name, "%q is no token id.", wire.Quoted(entry.Name))
 		}
 		bias := protocol.TokenBias{ID: int32(id)}
 		read := realField(-openAIMaxBias, openAIMaxBias, func(_ *openAIBody, v float32) { bias.Bias = v })
-		if err := read(b, name+"."+entry.name, entry.value); err != nil {
+		if err := read(b, name+"."+entry.Name, entry.Value); err != nil {
 			return err
 		}
 		b.sampling.LogitBias = append(b.sampling.LogitBias, bias)
@@ -315,8 +274,8 @@ func (b *openAIBody) readLogitBias(name string, raw json.RawMessage) *openAIErro
 	return nil
 }
 
-func (b *openAIBody) readStreamOptions(name string, raw json.RawMessage) *openAIError {
-	options, ok := members(raw)
+func (b *openAIBody) readStreamOptions(name string, raw json.RawMessage) *request.Refusal {
+	options, ok := wire.Members(raw)
 	if !ok {
 		return wrongType(name, "an object", decoded(raw))
 	}
@@ -326,8 +285,8 @@ func (b *openAIBody) readStreamOptions(name string, raw json.RawMessage) *openAI
 		"continuous_usage_stats": flagField(func(b *openAIBody, v bool) { b.continuousUsage = v }),
 	}
 	for _, option := range options {
-		if read := flags[option.name]; read != nil && string(option.value) != "null" {
-			if err := read(b, name+"."+option.name, option.value); err != nil {
+		if read := flags[option.Name]; read != nil && string(option.Value) != "null" {
+			if err := read(b, name+"."+option.Name, option.Value); err != nil {
 				return err
 			}
 		}
@@ -336,7 +295,7 @@ func (b *openAIBody) readStreamOptions(name string, raw json.RawMessage) *openAI
 }
 
 // refuseFormat lets text through only.
-func refuseFormat(_ *openAIBody, name string, raw json.RawMessage) *openAIError {
+func refuseFormat(_ *openAIBody, name string, raw json.RawMessage) *request.Refusal {
 	format, ok := decoded(raw).(map[string]any)
 	switch {
 	case !ok:
@@ -348,7 +307,7 @@ func refuseFormat(_ *openAIBody, name string, raw json.RawMessage) *openAIError 
 }
 
 // readPrompt takes a text, a list of texts, token ids, or a list of lists of them.
-func (b *openAIBody) readPrompt(name string, raw json.RawMessage) *openAIError {
+func (b *openAIBody) readPrompt(name string, raw json.RawMessage) *request.Refusal {
 	const want = "a string, an array of strings, an array of token ids or an array of arrays of them"
 	value := decoded(raw)
 	if one, ok := value.(string); ok {

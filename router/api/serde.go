@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"lockstep/router/api/wire"
 )
 
 // bodyDecoder reads a request body as the original's decoder (serde_json with the path of the error) does, so that what
@@ -221,7 +223,7 @@ func (d *bodyDecoder) unexpected(expected string) error {
 		if err != nil {
 			return err
 		}
-		what = "string " + rustQuote(quoted(s))
+		what = "string " + rustQuote(wire.Quoted(s))
 	case c == '[':
 		what = "sequence"
 	case c == '{':

@@ -8,9 +8,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/netip"
-	"runtime"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +15,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/text"
+	"lockstep/router/api/wire"
 	"lockstep/router/chat"
 	"lockstep/router/request"
 )
@@ -72,8 +70,8 @@ type Backend interface {
 	ModelKnown() <-chan struct{}
 	// Healthy reports whether all groups that take requests compute. It takes a bounded time; the context's end counts as ill.
 	Healthy(context.Context) bool
-	// Submit queues a request; the error is a *request.Error or means that the router is closed.
-	Submit(*request.Request) (id uint64, events *request.Events, err error)
+	// Submit queues a request.
+	Submit(*request.Request) (id uint64, events *request.Events, refusal *request.Refusal)
 	// Cancel ends a request that nobody waits for, Done one whose output is complete; ids that have ended are ignored.
 	Cancel(id uint64)
 	Done(id uint64)
@@ -92,21 +90,18 @@ type Server struct {
 	started   time.Time
 	workers   *workers
 	permits   atomic.Int64 // in use
-	bodies    bodyBudget
-	decoding  chan struct{} // one element for each body that is being decoded
+	bodies    *wire.Bodies
 }
 
 // New returns the server. It starts nothing.
 func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
 	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now()}
 	s.workers = newWorkers(max(config.ValidationWorkers, 1))
-	s.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
-	s.bodies.of = map[netip.Addr]int64{}
-	s.bodies.limit = max(bodiesBytes, bodiesOfPayload*config.PayloadLimit, bodyOfPermit*int64(config.Permits))
+	s.bodies = wire.NewBodies(config.PayloadLimit, config.Permits)
 	metrics.registry.MustRegister(loadCollector{backend.Load})
 	s.surfaces = map[Dialect]*surface{
 		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), s.describedBy(TGI)),
-		MindIE:   s.newSurface(s.frameMindIE, refuseMindIE, s.mindie(), s.describedBy(MindIE)),
+		MindIE:   s.newSurface(s.frameMindIE, s.refuseMindIE, s.mindie(), s.describedBy(MindIE)),
 		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM(), s.describedBy(LightLLM)),
 		OpenAI:   s.newSurface(s.frameOpenAI, s.refuseOpenAI, s.openAI(), s.common(), s.describedBy(OpenAI)),
 	}
@@ -120,42 +115,6 @@ func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *
 func (s *Server) common() []route {
 	return []route{{get, "/token_load", s.serveTokenLoad}}
 }
-
-// respond writes a whole answer.
-func respond(w http.ResponseWriter, status int, contentType string, body []byte) {
-	if contentType != "" {
-		w.Header()["Content-Type"] = []string{contentType}
-	}
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(status)
-	completed(w)
-	if len(body) == 0 {
-		return
-	}
-	out := http.NewResponseController(w)
-	out.SetWriteDeadline(time.Now().Add(writeTimeout))
-	w.Write(body)
-	out.Flush()
-	out.SetWriteDeadline(time.Time{})
-}
-
-const (
-	jsonType   = "application/json"
-	eventsType = "text/event-stream"
-	// eventsTypeUTF8 is that of servers made with FastAPI: without it some clients read Latin-1.
-	eventsTypeUTF8 = "text/event-stream; charset=utf-8"
-)
-
-// respondPlain answers an error of the framework.
-func respondPlain(w http.ResponseWriter, err *plainError) {
-	respond(w, err.status, "text/plain; charset=utf-8", []byte(err.text))
-}
-
-// clientLeft is never answered: cut ends the connection instead.
-var (
-	overloaded = &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
-	clientLeft = &request.Error{Class: request.Incomplete, Message: "the client has left"}
-)
 
 // acquire takes permits for a request without waiting.
 func (s *Server) acquire(permits int64) bool {
@@ -182,7 +141,7 @@ func (s *Server) leave(o *run) {
 }
 
 // waitModel waits for the first group, for a bounded time.
-func (s *Server) waitModel(ctx context.Context) (*Model, *request.Error) {
+func (s *Server) waitModel(ctx context.Context) (*Model, *request.Refusal) {
 	if model := s.backend.Model(); model != nil {
 		return model, nil
 	}
@@ -192,8 +151,8 @@ func (s *Server) waitModel(ctx context.Context) (*Model, *request.Error) {
 	case <-s.backend.ModelKnown():
 		return s.backend.Model(), nil
 	case <-timer.C:
-		return nil, &request.Error{Class: request.Unavailable, Message: "no shard group is available"}
+		return nil, &request.Refusal{Class: request.Unavailable, Message: "no shard group is available"}
 	case <-ctx.Done():
-		return nil, clientLeft
+		return nil, request.ClientLeft
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -83,7 +84,7 @@ func (s *Server) frameTGI(w http.ResponseWriter, r *http.Request, methods []stri
 	if len(methods) > 0 {
 		h["Allow"] = []string{strings.Join(methods, ",")}
 	}
-	respond(w, status, "", nil)
+	wire.Respond(w, status, "", nil)
 }
 
 // setCORS tells browsers from where they may call.
@@ -121,19 +122,19 @@ func (job *work) runOptions() runOptions {
 
 // readTGI reads a body; if that fails it answers, and returns nil.
 func (s *Server) readTGI(w http.ResponseWriter, r *http.Request, f form) *generateBody {
-	data, err := s.readBody(w, r)
-	if err == nil {
-		var body *generateBody
-		err = s.decode(r.Context(), func() (err error) {
-			body, err = decodeTGI(data, f)
-			return decodeFailure(err)
+	data, refusal := s.bodies.ReadJSON(w, r)
+	var body *generateBody
+	if refusal == nil {
+		refusal = s.bodies.Decode(r.Context(), func() (refusal *request.Refusal) {
+			body, refusal = decodeTGI(data, f)
+			return refusal
 		})
-		if err == nil {
-			return body
-		}
 	}
-	s.refuseBody(w, err, f)
-	return nil
+	if refusal != nil {
+		s.refuse(w, refusal, f)
+		return nil
+	}
+	return body
 }
 
 // generateRoute returns the handler of a generate route.
@@ -149,7 +150,7 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 		}
 		p := &body.Parameters
 		job := &work{
-			body: body, clock: clock{started: started, id: requestID(w)}, form: f, bestOf: 1,
+			body: body, clock: clock{started: started, id: wire.Of(w).ID}, form: f, bestOf: 1,
 			details: p.Details || p.DecoderInputDetails, characters: utf8.RuneCountInString(body.Inputs),
 			fullText: p.ReturnFullText != nil && *p.ReturnFullText,
 		}
@@ -172,12 +173,12 @@ func (s *Server) generateRoute(f form) http.HandlerFunc {
 
 // serveUntagged answers a body of OpenAI's on a route that takes bodies of all kinds.
 func (s *Server) serveUntagged(w http.ResponseWriter, r *http.Request) bool {
-	data, _ := s.readAll(w, r) // an error is told by who reads it next
+	s.bodies.Read(w, r) // a refusal is told by who reads it next
 	var messages, prompt bool
-	s.decode(r.Context(), func() error {
-		top, ok := members(data)
-		ok = ok && !hasMember(top, "inputs")
-		messages, prompt = ok && hasMember(top, "messages"), ok && hasMember(top, "prompt")
+	s.bodies.Decode(r.Context(), func() *request.Refusal {
+		top, ok := wire.Of(w).Members()
+		ok = ok && wire.Find(top, "inputs") == nil
+		messages, prompt = ok && wire.Find(top, "messages") != nil, ok && wire.Find(top, "prompt") != nil
 		return nil
 	})
 	if messages || prompt {
@@ -193,7 +194,7 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 		return
 	}
 	if err != nil {
-		s.respondError(w, err, job.form)
+		s.refuse(w, err, job.form)
 		return
 	}
 	best := 0
@@ -221,7 +222,7 @@ func (s *Server) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	if job.compat {
 		b = append(b, ']')
 	}
-	respond(w, http.StatusOK, jsonType, b)
+	wire.Respond(w, http.StatusOK, wire.JSONType, b)
 }
 
 // setTimings sets the headers that tell how long an answer took, and of how many characters its input was.
@@ -253,7 +254,7 @@ func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), '
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // generateWhole runs all copies of a request to their ends.
-func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, []*request.Events, *request.Error) {
+func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, []*request.Events, *request.Refusal) {
 	if bestOf := job.body.Parameters.BestOf; bestOf != nil && *bestOf > 1 {
 		job.bestOf = *bestOf
 		if err := s.validateBestOf(job.bestOf); err != nil {
@@ -261,7 +262,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 		}
 	}
 	if !s.acquire(int64(job.bestOf)) {
-		return nil, nil, overloaded
+		return nil, nil, request.NoRoom
 	}
 	defer s.permits.Add(-int64(job.bestOf))
 	r, model, err := s.validate(ctx, job.body, job.bestOf)
@@ -289,7 +290,7 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 			if _, err, outcome := one.next(ctx.Done(), nil); err != nil {
 				return nil, nil, err
 			} else if outcome == request.Gone {
-				return nil, nil, clientLeft
+				return nil, nil, request.ClientLeft
 			}
 		}
 		s.leave(one)
@@ -298,70 +299,80 @@ func (s *Server) generateWhole(ctx context.Context, job *work) ([]*generation, [
 	return generations, events, nil
 }
 
-// tgiErrors maps the classes of errors to TGI's status, type and the words in front of the message.
-var tgiErrors = map[request.Class]struct {
-	status              int
-	kind, prefix, label string
+// tgiOutcomes maps the classes of refusals to TGI's status, type and words in front of the message; whole words stand for it.
+// What has no type comes from the framework beneath the original, as plain text.
+var tgiOutcomes = map[request.Class]struct {
+	status      int
+	kind, words string
+	whole       bool
 }{
-	request.Validation: {http.StatusUnprocessableEntity, "validation", "Input validation error: ", "validation"},
-	request.Overloaded: {http.StatusTooManyRequests, "overloaded", "", "overloaded"},
-	request.Generation: {http.StatusFailedDependency, "generation", "Request failed during generation: ", "generation"},
-	request.Incomplete: {http.StatusInternalServerError, "incomplete_generation", "Incomplete generation", "incomplete"},
+	request.Validation: {status: http.StatusUnprocessableEntity, kind: "validation", words: "Input validation error: "},
+	request.Misfit:     {status: http.StatusUnprocessableEntity, words: "Failed to deserialize the JSON body into the target type: "},
+	request.Malformed:  {status: http.StatusBadRequest, words: "Failed to parse the request body as JSON: "},
+	request.MediaType:  {status: http.StatusUnsupportedMediaType},
+	request.TooLong:    {status: http.StatusRequestEntityTooLarge, words: "Failed to buffer the request body: length limit exceeded", whole: true},
+	request.Unread:     {status: http.StatusBadRequest, words: "Failed to buffer the request body: "},
+	request.Overloaded: {status: http.StatusTooManyRequests, kind: "overloaded"},
+	request.Generation: {status: http.StatusFailedDependency, kind: "generation", words: "Request failed during generation: "},
+	request.Incomplete: {status: http.StatusInternalServerError, kind: "incomplete_generation", words: "Incomplete generation", whole: true},
 	// TGI has no word for this: its router does not start without shards.
-	request.Unavailable: {http.StatusServiceUnavailable, "unavailable", "Model is unavailable: ", "unavailable"},
+	request.Unavailable: {status: http.StatusServiceUnavailable, kind: "unavailable", words: "Model is unavailable: "},
 }
 
-// describe puts an error into TGI's words and counts it.
-func (s *Server) describe(id string, err *request.Error, f form) (status int, body []byte) {
-	entry := tgiErrors[err.Class]
-	s.metrics.failures.WithLabelValues(entry.label).Inc()
-	message := entry.prefix + bounded(err.Message)
-	if err.Class == request.Incomplete {
-		message = entry.prefix
-		if f.three && f.stream {
-			message, entry.kind = "Incomplete generation stream", "incomplete_generation_stream"
-		}
+// describe puts a refusal into TGI's words and counts it; those of the framework are not counted.
+func (s *Server) describe(id string, refusal *request.Refusal, f form) (status int, contentType string, body []byte) {
+	outcome := tgiOutcomes[refusal.Class]
+	message := outcome.words
+	if !outcome.whole {
+		message += wire.Bounded(refusal.Message)
 	}
-	s.log.Info().Str("request", id).Str("type", entry.kind).Str("error", message).Msg("request failed")
-	return entry.status, appendError(nil, message, entry.kind)
+	if outcome.kind == "" {
+		return outcome.status, wire.PlainType, []byte(message)
+	}
+	if refusal.Class == request.Incomplete && f.three && f.stream {
+		message, outcome.kind = "Incomplete generation stream", "incomplete_generation_stream"
+	}
+	s.metrics.failed(refusal.Class)
+	s.log.Info().Str("request", id).Str("type", outcome.kind).Str("error", message).Msg("request failed")
+	return outcome.status, wire.JSONType, appendError(nil, message, outcome.kind)
 }
 
-func (s *Server) respondError(w http.ResponseWriter, err *request.Error, f form) {
-	if err == clientLeft {
+func (s *Server) refuse(w http.ResponseWriter, refusal *request.Refusal, f form) {
+	if refusal.Class == request.Left {
 		return
 	}
-	status, body := s.describe(requestID(w), err, f)
-	respond(w, status, jsonType, body)
+	status, contentType, body := s.describe(wire.Of(w).ID, refusal, f)
+	wire.Respond(w, status, contentType, body)
 }
 
 // serveHealth answers the health routes. Where TGI asks its shards, all groups that take requests are asked to compute.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if s.healthy(r) {
-		respond(w, http.StatusOK, "", nil)
+		wire.Respond(w, http.StatusOK, "", nil)
 		return
 	}
-	respond(w, http.StatusServiceUnavailable, jsonType, appendError(nil, "unhealthy", "healthcheck"))
+	wire.Respond(w, http.StatusServiceUnavailable, wire.JSONType, appendError(nil, "unhealthy", "healthcheck"))
 }
 
 // serveInfo answers GET /info.
 func (s *Server) serveInfo(w http.ResponseWriter, r *http.Request) {
 	model := s.backend.Model()
 	if model == nil {
-		respond(w, http.StatusServiceUnavailable, jsonType, appendError(nil, "unhealthy", "healthcheck"))
+		wire.Respond(w, http.StatusServiceUnavailable, wire.JSONType, appendError(nil, "unhealthy", "healthcheck"))
 		return
 	}
 	c := &s.config
 	b := []byte{'{'}
 	text := func(name, value string, nullable bool) {
-		b = append(appendExactText(b, name), ':')
+		b = append(wire.AppendExactText(b, name), ':')
 		if value == "" && nullable {
 			b = append(b, "null,"...)
 		} else {
-			b = append(appendExactText(b, value), ',')
+			b = append(wire.AppendExactText(b, value), ',')
 		}
 	}
 	count := func(name string, value int) {
-		b = append(appendExactText(b, name), ':')
+		b = append(wire.AppendExactText(b, name), ':')
 		b = append(strconv.AppendInt(b, int64(value), 10), ',')
 	}
 	text("model_id", model.Card.ModelID, false)
@@ -383,7 +394,7 @@ func (s *Server) serveInfo(w http.ResponseWriter, r *http.Request) {
 	} else {
 		count("max_input_length", model.MaxInputLength)
 		count("max_total_tokens", model.MaxTotalTokens)
-		b = append(appendFloat(append(b, `"waiting_served_ratio":`...), c.WaitingServedRatio), ',')
+		b = append(wire.AppendFloat(append(b, `"waiting_served_ratio":`...), c.WaitingServedRatio), ',')
 		count("max_batch_total_tokens", min(model.MaxBatchTotalTokens, math.MaxUint32))
 		count("max_waiting_tokens", c.MaxWaitingTokens)
 		count("validation_workers", c.ValidationWorkers)
@@ -392,5 +403,5 @@ func (s *Server) serveInfo(w http.ResponseWriter, r *http.Request) {
 	text("sha", "", true)
 	text("docker_label", "", true)
 	b[len(b)-1] = '}'
-	respond(w, http.StatusOK, jsonType, b)
+	wire.Respond(w, http.StatusOK, wire.JSONType, b)
 }

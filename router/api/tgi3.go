@@ -3,6 +3,8 @@ package api
 import (
 	"slices"
 	"strings"
+
+	"lockstep/router/api/wire"
 )
 
 // grammar is a constraint on the output. Only its kind is kept: none is supported.
@@ -31,7 +33,7 @@ func (g *grammar) readKind(d *bodyDecoder) error {
 		return err
 	}
 	if !slices.Contains(grammarKinds, g.kind) {
-		return d.misfit("unknown variant `" + quoted(g.kind) + "`, expected one of `" + strings.Join(grammarKinds, "`, `") + "`")
+		return d.misfit("unknown variant `" + wire.Quoted(g.kind) + "`, expected one of `" + strings.Join(grammarKinds, "`, `") + "`")
 	}
 	return nil
 }

@@ -7,33 +7,41 @@ import (
 	"net/http"
 	"strconv"
 
+	"lockstep/protocol/ordered"
 	"lockstep/protocol/text"
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
 )
 
 // serveTokenize answers POST /tokenize, which two servers have for different bodies: TGI 3 takes that of a generate route
 // and looks at its text only; vLLM takes a prompt or messages.
 func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 	f := form{three: true}
-	data, failure := s.readBody(w, r)
-	if failure != nil {
-		s.refuseBody(w, failure, f)
+	data, refusal := s.bodies.ReadJSON(w, r)
+	if refusal != nil {
+		s.refuse(w, refusal, f)
 		return
 	}
 	var body *generateBody
 	var theirs *openAIBody
-	failure = s.decode(r.Context(), func() (err error) {
-		if top, _ := members(data); !hasMember(top, "inputs") && (hasMember(top, "prompt") || hasMember(top, "messages")) {
-			theirs, err = readTokenize(top)
-			return err
+	vLLM := false
+	refusal = s.bodies.Decode(r.Context(), func() (refusal *request.Refusal) {
+		top, _ := wire.Of(w).Members()
+		if vLLM = wire.Find(top, "inputs") == nil && (wire.Find(top, "prompt") != nil || wire.Find(top, "messages") != nil); vLLM {
+			theirs, refusal = readTokenize(top)
+		} else {
+			body, refusal = decodeTGI(data, f)
 		}
-		body, err = decodeTGI(data, f)
-		return decodeFailure(err)
+		return refusal
 	})
 	switch {
-	case failure != nil:
-		s.refuseBody(w, failure, f)
+	case refusal != nil && vLLM:
+		s.refuseAsOpenAI(w, refusal)
 		return
-	case theirs != nil:
+	case refusal != nil:
+		s.refuse(w, refusal, f)
+		return
+	case vLLM:
 		s.tokenizeAsVLLM(w, r, theirs)
 		return
 	}
@@ -41,20 +49,11 @@ func (s *Server) serveTokenize(w http.ResponseWriter, r *http.Request) {
 	if refusal == nil {
 		var encoding text.Encoding
 		if encoding, refusal = s.encodeOn(r.Context(), model, body.Inputs, true, true); refusal == nil {
-			respond(w, http.StatusOK, jsonType, appendPlaces(nil, body.Inputs, encoding))
+			wire.Respond(w, http.StatusOK, wire.JSONType, appendPlaces(nil, body.Inputs, encoding))
 			return
 		}
 	}
-	s.respondError(w, refusal, f)
-}
-
-func hasMember(list []member, name string) bool {
-	for _, m := range list {
-		if m.name == name {
-			return true
-		}
-	}
-	return false
+	s.refuse(w, refusal, f)
 }
 
 // appendPlaces appends the array of {"id":…,"text":…,"start":…,"stop":…} of a text's tokens, whose places are in bytes.
@@ -71,7 +70,7 @@ func appendPlaces(b []byte, inputs string, encoding text.Encoding) []byte {
 			b = append(b, ',')
 		}
 		b = strconv.AppendInt(append(b, `{"id":`...), int64(id), 10)
-		b = appendExactText(append(b, `,"text":`...), inputs[start:stop])
+		b = wire.AppendExactText(append(b, `,"text":`...), inputs[start:stop])
 		b = strconv.AppendInt(append(b, `,"start":`...), int64(start), 10)
 		b = strconv.AppendInt(append(b, `,"stop":`...), int64(stop), 10)
 		b = append(b, '}')
@@ -81,28 +80,30 @@ func appendPlaces(b []byte, inputs string, encoding text.Encoding) []byte {
 
 // serveChatTokenize answers POST /chat_tokenize of TGI 3: what the template writes, and its tokens.
 func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
-	data, err := s.readBody(w, r)
+	data, refusal := s.bodies.ReadJSON(w, r)
 	var body *openAIBody
-	if err == nil {
-		err = s.decode(r.Context(), func() error {
+	theirs := true // the refusal is TGI's
+	if refusal == nil {
+		refusal = s.bodies.Decode(r.Context(), func() (refusal *request.Refusal) {
 			// The original's words where there is no list of messages.
 			err := (&bodyDecoder{data: data}).structure(structure{name: "ChatRequest", required: 1, fields: []field{
 				{"messages", func(d *bodyDecoder) error { return d.ignore() }},
 			}})
 			if err != nil {
-				return decodeFailure(err)
+				return refusalOf(err)
 			}
-			top, _ := members(data) // it was read once already
-			read, wrong := readOpenAI(top, true, tokenizeFields)
-			if wrong != nil {
-				return wrong
-			}
-			body = read
-			return nil
+			theirs = false
+			top, _ := wire.Of(w).Members()
+			body, refusal = readOpenAI(top, true, tokenizeFields)
+			return refusal
 		})
 	}
-	if err != nil {
-		s.refuseBody(w, err, form{three: true})
+	switch {
+	case refusal != nil && theirs:
+		s.refuse(w, refusal, form{three: true})
+		return
+	case refusal != nil:
+		s.refuseAsOpenAI(w, refusal)
 		return
 	}
 	model, refusal := s.waitModel(r.Context())
@@ -121,7 +122,7 @@ func (s *Server) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b := appendPlaces([]byte(`{"tokenize_response":`), written, encoding)
-	respond(w, http.StatusOK, jsonType, append(appendExactText(append(b, `,"templated_text":`...), written), '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(wire.AppendExactText(append(b, `,"templated_text":`...), written), '}'))
 }
 
 // tokenizeAsVLLM answers with the ids of a prompt or of messages, {"count":…,"max_model_len":…,"tokens":…,"token_strs":…}.
@@ -140,59 +141,54 @@ func (s *Server) tokenizeAsVLLM(w http.ResponseWriter, r *http.Request, body *op
 	ids := job.prompts[0].ids
 	b := strconv.AppendInt([]byte(`{"count":`), int64(len(ids)), 10)
 	b = strconv.AppendInt(append(b, `,"max_model_len":`...), int64(model.MaxTotalTokens), 10)
-	b = appendIDs(append(b, `,"tokens":`...), ids)
+	b = wire.AppendIDs(append(b, `,"tokens":`...), ids)
 	if b = append(b, `,"token_strs":`...); body.tokenTexts {
 		b = append(b, '[')
 		for i, id := range ids {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendText(b, model.Tokenizer.Decode([]int32{id}, false))
+			b = wire.AppendText(b, model.Tokenizer.Decode([]int32{id}, false))
 		}
 		b = append(b, ']')
 	} else {
 		b = append(b, "null"...)
 	}
-	respond(w, http.StatusOK, jsonType, append(b, '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(b, '}'))
 }
 
 // readTokenize reads the body of vLLM's /tokenize.
-func readTokenize(top []member) (*openAIBody, error) {
-	body, err := readOpenAI(top, hasMember(top, "messages"), tokenizeFields)
-	if err == nil && len(body.prompts) > 1 {
-		err = wrongType("prompt", "a string", []any{})
+func readTokenize(top []ordered.Member) (*openAIBody, *request.Refusal) {
+	body, refusal := readOpenAI(top, wire.Find(top, "messages") != nil, tokenizeFields)
+	if refusal == nil && len(body.prompts) > 1 {
+		refusal = wrongType("prompt", "a string", []any{})
 	}
-	if err != nil {
-		return nil, err
-	}
-	return body, nil
+	return body, refusal
 }
 
 // tokenizeFields are what the routes that only tokenise have more: templates may write what cannot be generated yet.
 var tokenizeFields = map[string]openAIField{
 	"tools":             objectsField(func(b *openAIBody, v json.RawMessage) { b.tools = v }),
-	"tool_choice":       func(*openAIBody, string, json.RawMessage) *openAIError { return nil },
+	"tool_choice":       func(*openAIBody, string, json.RawMessage) *request.Refusal { return nil },
 	"return_token_strs": flagField(func(b *openAIBody, v bool) { b.tokenTexts = v }),
 }
 
 // serveDetokenize answers POST /detokenize of vLLM: {"tokens":…} to {"prompt":…}, special tokens kept.
 func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
-	data, err := s.openAIData(w, r)
-	if err != nil {
-		s.refuseAsOpenAI(w, err)
-		return
-	}
+	_, refusal := s.bodies.ReadJSON(w, r)
 	var ids []int32
-	err = s.decode(r.Context(), func() error {
-		read, wrong := readTokens(data)
-		if wrong != nil {
-			return wrong
-		}
-		ids = read
-		return nil
-	})
-	if err != nil {
-		s.refuseAsOpenAI(w, err)
+	if refusal == nil {
+		refusal = s.bodies.Decode(r.Context(), func() (refusal *request.Refusal) {
+			top, ok := wire.Of(w).Members()
+			if !ok {
+				return notAnObject
+			}
+			ids, refusal = readTokens(top)
+			return refusal
+		})
+	}
+	if refusal != nil {
+		s.refuseAsOpenAI(w, refusal)
 		return
 	}
 	model, refusal := s.waitModel(r.Context())
@@ -213,18 +209,14 @@ func (s *Server) serveDetokenize(w http.ResponseWriter, r *http.Request) {
 		s.refuseAsOpenAI(w, refusal)
 		return
 	}
-	respond(w, http.StatusOK, jsonType, append(appendText([]byte(`{"prompt":`), prompt), '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, append(wire.AppendText([]byte(`{"prompt":`), prompt), '}'))
 }
 
 // readTokens reads the body of /detokenize.
-func readTokens(data []byte) (ids []int32, err *openAIError) {
-	top, err := openAIObject(data)
-	if err != nil {
-		return nil, err
-	}
+func readTokens(top []ordered.Member) (ids []int32, err *request.Refusal) {
 	for _, m := range top {
-		if m.name == "tokens" && string(m.value) != "null" {
-			err = idsField(math.MaxInt32, func(_ *openAIBody, v []int32) { ids = v })(nil, m.name, m.value)
+		if m.Name == "tokens" && string(m.Value) != "null" {
+			err = idsField(math.MaxInt32, func(_ *openAIBody, v []int32) { ids = v })(nil, m.Name, m.Value)
 			return ids, err
 		}
 	}

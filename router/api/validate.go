@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
 
@@ -11,36 +10,24 @@ import (
 	"lockstep/router/request"
 )
 
-func invalid(format string, args ...any) *request.Error {
-	return &request.Error{Class: request.Validation, Message: fmt.Sprintf(format, args...)}
-}
-
-// asInvalid is the error itself where it has a class, else one of validation.
-func asInvalid(err error) *request.Error {
-	if classed, ok := err.(*request.Error); ok {
-		return classed
-	}
-	return invalid("%v", err)
-}
-
 // validateBestOf is what TGI checks before it looks for a free permit.
-func (s *Server) validateBestOf(bestOf uint64) *request.Error {
+func (s *Server) validateBestOf(bestOf uint64) *request.Refusal {
 	switch limit := uint64(s.config.MaxBestOf); {
 	case limit == 1 && bestOf != 1:
-		return invalid("`best_of` != 1 is not allowed for this endpoint")
+		return request.Invalid("`best_of` != 1 is not allowed for this endpoint")
 	case bestOf > limit:
-		return invalid("`best_of` must be > 0 and <= %d. Given: %d", limit, bestOf)
+		return request.Invalid("`best_of` must be > 0 and <= %d. Given: %d", limit, bestOf)
 	}
 	return nil
 }
 
 // validateStream is what TGI checks first on a stream.
-func validateStream(p *parameters) *request.Error {
+func validateStream(p *parameters) *request.Refusal {
 	switch {
 	case p.BestOf != nil && *p.BestOf != 1:
-		return invalid("`best_of` != 1 is not supported when streaming tokens")
+		return request.Invalid("`best_of` != 1 is not supported when streaming tokens")
 	case p.DecoderInputDetails:
-		return invalid("`decoder_input_details` == true is not supported when streaming tokens")
+		return request.Invalid("`decoder_input_details` == true is not supported when streaming tokens")
 	}
 	return nil
 }
@@ -51,40 +38,40 @@ const maxTopNTokens = 5
 func outside01(value *float32) bool { return value != nil && !(*value > 0 && *value < 1) }
 
 // validateParameters checks the parameters in TGI's order.
-func (s *Server) validateParameters(body *generateBody, bestOf uint64) *request.Error {
+func (s *Server) validateParameters(body *generateBody, bestOf uint64) *request.Refusal {
 	p := &body.Parameters
 	sampling := p.DoSample || p.Temperature != nil || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || p.Extensions.sampling.MinP > 0
 	switch {
 	case bestOf > 1 && !sampling:
-		return invalid("you must use sampling when `best_of` is > 1")
+		return request.Invalid("you must use sampling when `best_of` is > 1")
 	case p.Temperature != nil && !(*p.Temperature > 0):
-		return invalid("`temperature` must be strictly positive")
+		return request.Invalid("`temperature` must be strictly positive")
 	case p.RepetitionPenalty != nil && !(*p.RepetitionPenalty > 0):
-		return invalid("`repetition_penalty` must be strictly positive")
+		return request.Invalid("`repetition_penalty` must be strictly positive")
 	case !(math.Abs(float64(p.Extensions.sampling.RelativeFrequencyPenalty)) <= 2):
-		return invalid("`frequency_penalty` must be >= -2.0 and <= 2.0")
+		return request.Invalid("`frequency_penalty` must be >= -2.0 and <= 2.0")
 	case outside01(p.TopP):
-		return invalid("`top_p` must be > 0.0 and < 1.0")
+		return request.Invalid("`top_p` must be > 0.0 and < 1.0")
 	case outside01(p.TypicalP):
-		return invalid("`typical_p` must be > 0.0 and < 1.0")
+		return request.Invalid("`typical_p` must be > 0.0 and < 1.0")
 	case p.TopK != nil && *p.TopK <= 0:
-		return invalid("`top_k` must be strictly positive")
+		return request.Invalid("`top_k` must be strictly positive")
 	case p.MaxNewTokens != nil && *p.MaxNewTokens == 0:
-		return invalid("`max_new_tokens` must be strictly positive")
+		return request.Invalid("`max_new_tokens` must be strictly positive")
 	case len(p.Stop) > s.config.MaxStopSequences:
-		return invalid("`stop` supports up to %d stop sequences. Given: %d", s.config.MaxStopSequences, len(p.Stop))
+		return request.Invalid("`stop` supports up to %d stop sequences. Given: %d", s.config.MaxStopSequences, len(p.Stop))
 	case bestOf > 1 && p.Seed != nil:
-		return invalid("`seed` must not be set when `best_of` > 1")
+		return request.Invalid("`seed` must not be set when `best_of` > 1")
 	case p.TopNTokens != nil && *p.TopNTokens > maxTopNTokens:
-		return invalid("`top_n_tokens` must be >= 0 and <= %d. Given: %d", maxTopNTokens, *p.TopNTokens)
+		return request.Invalid("`top_n_tokens` must be >= 0 and <= %d. Given: %d", maxTopNTokens, *p.TopNTokens)
 	case body.Inputs == "":
-		return invalid("`inputs` cannot be empty")
+		return request.Invalid("`inputs` cannot be empty")
 	}
 	return nil
 }
 
 // validate checks a body and resolves it into a request. It waits for a model and for a free validation worker.
-func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64) (*request.Request, *Model, *request.Error) {
+func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64) (*request.Request, *Model, *request.Refusal) {
 	if err := s.validateParameters(body, bestOf); err != nil {
 		return nil, nil, err
 	}
@@ -101,7 +88,7 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 		return nil, nil, err
 	}
 	if p.Truncate != nil && (*p.Truncate == 0 || *p.Truncate > uint64(model.MaxInputLength)) {
-		return nil, nil, invalid("`truncate` must be strictly positive and less than %d. Given: %d", model.MaxInputLength, *p.Truncate)
+		return nil, nil, request.Invalid("`truncate` must be strictly positive and less than %d. Given: %d", model.MaxInputLength, *p.Truncate)
 	}
 	ids, err := s.encode(ctx, model, body.Inputs)
 	if err != nil {
@@ -129,35 +116,35 @@ func (s *Server) validate(ctx context.Context, body *generateBody, bestOf uint64
 }
 
 // validateLength is what TGI checks once it has the prompt's tokens.
-func validateLength(model *Model, p *parameters, tokens int, newTokens uint64) *request.Error {
+func validateLength(model *Model, p *parameters, tokens int, newTokens uint64) *request.Refusal {
 	switch {
 	case tokens == 0:
-		return invalid("`inputs` cannot be empty")
+		return request.Invalid("`inputs` cannot be empty")
 	case uint64(tokens)+newTokens > uint64(model.MaxTotalTokens):
-		return invalid("`inputs` tokens + `max_new_tokens` must be <= %d. Given: %d `inputs` tokens and %d `max_new_tokens`",
+		return request.Invalid("`inputs` tokens + `max_new_tokens` must be <= %d. Given: %d `inputs` tokens and %d `max_new_tokens`",
 			model.MaxTotalTokens, tokens, newTokens)
 	case tokens > model.MaxInputLength:
-		return invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, tokens)
+		return request.Invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, tokens)
 	case p.Grammar != nil:
-		return invalid("grammar is not supported")
+		return request.Invalid("grammar is not supported")
 	case p.AdapterID != nil:
-		return invalid("`adapter_id` is not supported")
+		return request.Invalid("`adapter_id` is not supported")
 	}
 	return nil
 }
 
 // encode tokenises on one of the bounded validation workers, with the tokens that the model wants around a text.
-func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int32, *request.Error) {
+func (s *Server) encode(ctx context.Context, model *Model, inputs string) ([]int32, *request.Refusal) {
 	return s.encodeWith(ctx, model, inputs, true)
 }
 
-func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) ([]int32, *request.Error) {
+func (s *Server) encodeWith(ctx context.Context, model *Model, inputs string, special bool) ([]int32, *request.Refusal) {
 	encoding, refusal := s.encodeOn(ctx, model, inputs, special, false)
 	return encoding.IDs, refusal
 }
 
 // encodeOn is encode with or without the places of tokens.
-func (s *Server) encodeOn(ctx context.Context, model *Model, inputs string, special, offsets bool) (text.Encoding, *request.Error) {
+func (s *Server) encodeOn(ctx context.Context, model *Model, inputs string, special, offsets bool) (text.Encoding, *request.Refusal) {
 	var encoding text.Encoding
 	refusal := s.onWorker(ctx, len(inputs), func(ctx context.Context) (err error) {
 		encoding, err = model.Tokenizer.EncodeContext(ctx, inputs, special, offsets)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"lockstep/router/api/wire"
 )
 
 // field is one field of a structure in a body: its name and how its value is read.
@@ -30,7 +32,7 @@ func (d *bodyDecoder) structure(s structure) error {
 		return d.ahead(eofValue)
 	case c == '{':
 		d.index++
-		err := d.members(s)
+		err := d.object(s)
 		if endErr := d.end('}', eofObject); err == nil {
 			err = endErr
 		}
@@ -78,7 +80,7 @@ func (d *bodyDecoder) end(bracket byte, eof string) error {
 	return d.ahead("trailing characters")
 }
 
-func (d *bodyDecoder) members(s structure) error {
+func (d *bodyDecoder) object(s structure) error {
 	fields := slices.Concat(s.fields, s.extensions)
 	seen := make([]bool, len(fields))
 	for first := true; ; first = false {
@@ -97,7 +99,7 @@ func (d *bodyDecoder) members(s structure) error {
 		if i >= 0 && seen[i] {
 			return unsettled(fmt.Sprintf("duplicate field `%s`", key))
 		}
-		d.push("." + quoted(key))
+		d.push("." + wire.Quoted(key))
 		if err := d.colon(); err != nil {
 			return err
 		}

@@ -3,11 +3,11 @@ package api
 import (
 	"container/list"
 	"context"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -98,47 +98,21 @@ func (ws *workers) end(t *turn) {
 
 // onWorker does work on a text of so many bytes once there is a worker for it. The work must end with its context: when the
 // client leaves, or it has taken workTimeout.
-func (s *Server) onWorker(ctx context.Context, bytes int, work func(context.Context) error) *request.Error {
-	t := &turn{client: clientOf(ctx), long: bytes >= longWorkBytes}
+func (s *Server) onWorker(ctx context.Context, bytes int, work func(context.Context) error) *request.Refusal {
+	t := &turn{client: wire.ClientOf(ctx), long: bytes >= longWorkBytes}
 	if !s.workers.enter(ctx, t) {
-		return clientLeft
+		return request.ClientLeft
 	}
 	defer s.workers.leave(t)
 	bounded, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
 	switch err := work(bounded); {
 	case ctx.Err() != nil:
-		return clientLeft
+		return request.ClientLeft
 	case bounded.Err() != nil:
-		return invalid("the text took more than %v to be tokenised; shorten it", workTimeout)
+		return request.Invalid("the text took more than %v to be tokenised; shorten it", workTimeout)
 	case err != nil:
-		return invalid("tokenizer error %v", err)
+		return request.Invalid("tokenizer error %v", err)
 	}
 	return nil
-}
-
-type clientKey struct{}
-
-// withClient notes in a request's context from whom it is.
-func withClient(r *http.Request) *http.Request {
-	remote, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return r
-	}
-	return r.WithContext(context.WithValue(r.Context(), clientKey{}, Client(remote.Addr())))
-}
-
-// clientOf is from whom a request is, by its context.
-func clientOf(ctx context.Context) netip.Addr {
-	client, _ := ctx.Value(clientKey{}).(netip.Addr)
-	return client
-}
-
-// Client is by what a client is counted: its address, of an IPv6 one the first 64 bits.
-func Client(address netip.Addr) netip.Addr {
-	address = address.Unmap()
-	if prefix, err := address.Prefix(64); err == nil && address.Is6() {
-		return prefix.Addr()
-	}
-	return address
 }

@@ -29,11 +29,11 @@ type call struct {
 }
 
 // overloaded is the error of a request for which there is no room.
-func overloaded() *request.Error {
-	return &request.Error{Class: request.Overloaded, Message: "Model is overloaded"}
+func overloaded() *request.Refusal {
+	return &request.Refusal{Class: request.Overloaded, Message: "Model is overloaded"}
 }
 
-// Submit queues a request and returns its id and events. The error is an ErrClosed or a *request.Error.
+// Submit queues a request and returns its id and events. The error is an ErrClosed or a *request.Refusal.
 func (f *Fleet) Submit(r *request.Request) (uint64, *request.Events, error) {
 	promptLogprobs := 0
 	if r.PromptLogprobs {
@@ -132,7 +132,7 @@ func (f *Fleet) detach(c *call) {
 	c.group, c.wire, c.started = nil, 0, false
 }
 
-func (f *Fleet) fail(c *call, err *request.Error) {
+func (f *Fleet) fail(c *call, err *request.Refusal) {
 	c.events.Fail(err)
 	f.end(c)
 }
@@ -161,7 +161,7 @@ func (f *Fleet) watchOrphans(now time.Time) {
 			if c.interrupted {
 				class = request.Generation
 			}
-			f.fail(c, &request.Error{Class: class, Message: "Server error: no shard group is available"})
+			f.fail(c, &request.Refusal{Class: class, Message: "Server error: no shard group is available"})
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (f *Fleet) dispatch(g *group, calls []*call) {
 	for _, c := range calls {
 		size := c.dispatchBytes()
 		if size+requestBytes > limit {
-			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: the prompt is too long for one message"})
+			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: the prompt is too long for one message"})
 			continue
 		}
 		if len(batch) == protocol.MaxDispatchRequests || bytes+size > limit {
@@ -150,9 +150,9 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 		case refusal.Error.Retryable():
 			back = append(back, refusal.ID)
 		case refusal.Error.Code == protocol.CodeTooLong:
-			f.fail(c, &request.Error{Class: request.Validation, Message: bounded(refusal.Error.Message)})
+			f.fail(c, &request.Refusal{Class: request.Validation, Message: bounded(refusal.Error.Message)})
 		default:
-			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: " + bounded(refusal.Error.Message)})
+			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: " + bounded(refusal.Error.Message)})
 		}
 	}
 	if len(back) > 0 && f.groups[g.Announcement.Group] == g {

@@ -219,7 +219,7 @@ func (f *Fleet) shutDown() {
 		f.cancelNow(g, g.wires())
 	}
 	for _, c := range f.calls {
-		c.events.Fail(&request.Error{Class: request.Incomplete, Message: "the router is shutting down"})
+		c.events.Fail(&request.Refusal{Class: request.Incomplete, Message: "the router is shutting down"})
 	}
 	f.workers.Wait()
 	f.conn.FlushTimeout(time.Second)

@@ -161,12 +161,12 @@ func (b *bench) events(r request.Request) *request.Events {
 }
 
 // all reads events to their end.
-func (b *bench) all(events *request.Events) ([]request.Token, *request.Error) {
+func (b *bench) all(events *request.Events) ([]request.Token, *request.Refusal) {
 	b.t.Helper()
 	timer := time.After(20 * time.Second)
 	var tokens []request.Token
 	for {
-		var err *request.Error
+		var err *request.Refusal
 		var outcome request.Outcome
 		before := len(tokens)
 		more, err, outcome := events.Take(nil, timer, nil)
@@ -313,7 +313,7 @@ func TestQueueTimeout(t *testing.T) {
 	_, second := b.submit(request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
 	_, third := b.submit(request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
 	_, _, err := b.fleet.Submit(&request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
-	var refusal *request.Error
+	var refusal *request.Refusal
 	if !errors.As(err, &refusal) || refusal.Class != request.Overloaded {
 		t.Errorf("with a full queue: got %v", err)
 	}

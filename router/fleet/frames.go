@@ -115,7 +115,7 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		prefill, decode = prefill || position == 0, decode || position > 0
 		switch {
 		case frame.Finish[i] == protocol.FinishError:
-			f.fail(c, &request.Error{Class: request.Generation, Message: "Server error: the shard group gave the request up"})
+			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: the shard group gave the request up"})
 		case position < len(c.generated): // known before the resume
 		case position > len(c.generated), position >= c.request.MaxNewTokens:
 			lost = append(lost, wire)

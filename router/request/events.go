@@ -13,7 +13,7 @@ type Events struct {
 	mu         sync.Mutex
 	tokens     []Token
 	prompt     []PromptLogprob // of prompt tokens 1, 2, …
-	err        *Error
+	err        *Refusal
 	ended      bool
 	dispatched time.Time
 	cached     int
@@ -55,7 +55,7 @@ func (e *Events) PutPrompt(start int, logprobs []PromptLogprob) {
 }
 
 // Fail ends the events with an error, unless they have ended.
-func (e *Events) Fail(err *Error) {
+func (e *Events) Fail(err *Refusal) {
 	e.mu.Lock()
 	if !e.ended {
 		e.err, e.ended = err, true
@@ -115,7 +115,7 @@ const (
 
 // Take waits until something has come, idle fires or done is closed; both may be nil. It appends the tokens that have
 // come to tokens and returns it. The error that ended the request is returned after all tokens before it.
-func (e *Events) Take(done <-chan struct{}, idle <-chan time.Time, tokens []Token) ([]Token, *Error, Outcome) {
+func (e *Events) Take(done <-chan struct{}, idle <-chan time.Time, tokens []Token) ([]Token, *Refusal, Outcome) {
 	for {
 		e.mu.Lock()
 		tokens = append(tokens, e.tokens...)

@@ -17,7 +17,7 @@ func TestEventsKeepOrder(t *testing.T) {
 		for i := range int32(1000) {
 			events.PutToken(request.Token{ID: i})
 		}
-		events.Fail(&request.Error{Class: request.Generation, Message: "over"})
+		events.Fail(&request.Refusal{Class: request.Generation, Message: "over"})
 		events.PutToken(request.Token{ID: 5000, Finish: protocol.FinishEOS})
 	})
 	var got []request.Token

@@ -1,8 +1,9 @@
 // Package request is the ground floor of the router: the one Request that dialects, admission and fleet speak of, the
-// events that answer it, and the classes of its errors. It does no input or output.
+// events that answer it, and the refusals that end it. It does no input or output.
 package request
 
 import (
+	"fmt"
 	"time"
 
 	"lockstep/protocol"
@@ -34,12 +35,28 @@ type Request struct {
 	CardDigest string
 }
 
-// Class says what kind of error ended a request; a dialect maps it to its status and words.
+// Class says what kind of refusal ended a request; a dialect maps it to its status and words.
 type Class int
 
 const (
-	// Validation means that the request itself is at fault.
+	// Validation means that a value of the request is at fault.
 	Validation Class = iota
+	// Misfit means that a value of the body has another type than the route reads.
+	Misfit
+	// Malformed means that the body is no JSON.
+	Malformed
+	// MediaType means that the body is not said to be of a type that the route reads.
+	MediaType
+	// TooLong means that the body is longer than bodies may be.
+	TooLong
+	// Unread means that the body did not come whole.
+	Unread
+	// Unauthorized means that the request needs a key and has none that fits.
+	Unauthorized
+	// NotFound means that the path, or what it names, does not exist.
+	NotFound
+	// MethodNotAllowed means that the path has no such method.
+	MethodNotAllowed
 	// Overloaded means that there is no room for the request now.
 	Overloaded
 	// Generation means that the request failed after it was accepted.
@@ -48,15 +65,32 @@ const (
 	Incomplete
 	// Unavailable means that no group has come to serve the request within the bounded time.
 	Unavailable
+	// Left means that the client has left: nobody is answered.
+	Left
 )
 
-// Error is an error of a request. Message is for people and holds no class prefix.
-type Error struct {
-	Class   Class
+// Refusal says why a request is not answered as it asked; it is the one error between core and dialects, which never is
+// hidden in a variable of type error that is then asked for its type. It does not change once it is made.
+type Refusal struct {
+	Class Class
+	// Param is the field of the body at fault and Code a word for programs, for dialects that tell them; empty: none.
+	Param, Code string
+	// Message is for people and holds no class prefix.
 	Message string
 }
 
-func (e *Error) Error() string { return e.Message }
+func (r *Refusal) Error() string { return r.Message }
+
+// NoRoom and ClientLeft are what is refused everywhere alike.
+var (
+	NoRoom     = &Refusal{Class: Overloaded, Message: "Model is overloaded"}
+	ClientLeft = &Refusal{Class: Left, Message: "the client has left"}
+)
+
+// Invalid is a refusal of class Validation.
+func Invalid(format string, arguments ...any) *Refusal {
+	return &Refusal{Class: Validation, Message: fmt.Sprintf(format, arguments...)}
+}
 
 // Token is one generated token.
 type Token struct {

@@ -1,6 +1,8 @@
-package api
+package wire
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
+)
 
 const (
 	// quotedBytes bounds what a message quotes of a request's value, messageBytes a whole message: it may be a template's own,
@@ -9,11 +11,11 @@ const (
 	messageBytes = 1024
 )
 
-// quoted is a value of a request as far as a message or a log line shows it.
-func quoted[T ~string](value T) string { return shortened(string(value), quotedBytes) }
+// Quoted is a value of a request as far as a message or a log line shows it.
+func Quoted[T ~string](value T) string { return shortened(string(value), quotedBytes) }
 
-// bounded is a message as far as it is told and logged.
-func bounded(message string) string { return shortened(message, messageBytes) }
+// Bounded is a message as far as it is told and logged.
+func Bounded(message string) string { return shortened(message, messageBytes) }
 
 // shortened cuts between characters, and shows that it did.
 func shortened(text string, limit int) string {
