@@ -48,6 +48,9 @@ func TestImports(t *testing.T) {
 			switch {
 			case within(importer, "router") && within(imported, "shard"), within(importer, "shard") && within(imported, "router"):
 				t.Errorf("%s imports %s: router and shard know each other by protocol only, so that each can change, run and be tested without the other", importer, imported)
+			case dialectOf(importer) != "" && dialectOf(imported) != "" && dialectOf(importer) != dialectOf(imported),
+				within(importer, "router/api") && importer != "lockstep/router/api" && dialectOf(importer) == "" && dialectOf(imported) != "":
+				t.Errorf("%s imports %s: a dialect knows what all share and no other dialect, and what all share knows none, so that each can come, change and go alone; router/api joins them", importer, imported)
 			case importer == "lockstep/scripts/load" && imported == "lockstep/launcher/simulate":
 				// a program that only measures puts the simulator beside the server; nothing imports it
 			case !within(importer, "launcher") && within(imported, "launcher"):
@@ -71,6 +74,16 @@ var protocolLibraries = map[string][]string{
 
 // foreign reports whether a package belongs to neither the standard library nor this tree.
 func foreign(path string) bool { return strings.Contains(strings.Split(path, "/")[0], ".") }
+
+// dialectOf names the dialect to which a package belongs, "" if it is none's: below router/api lie dialects, but for what they share.
+func dialectOf(path string) string {
+	rest, ok := strings.CutPrefix(path, "lockstep/router/api/")
+	name, _, _ := strings.Cut(strings.TrimSuffix(rest, "_test"), "/")
+	if !ok || slices.Contains([]string{"answer", "metrics", "wire"}, name) {
+		return ""
+	}
+	return name
+}
 
 func within(path, part string) bool {
 	return path == "lockstep/"+part || strings.HasPrefix(path, "lockstep/"+part+"/")

@@ -13,7 +13,7 @@ import (
 	"lockstep/launcher/supervise"
 	"lockstep/protocol"
 	"lockstep/router"
-	"lockstep/router/api"
+	"lockstep/router/api/openai"
 	"lockstep/shard"
 	"lockstep/shard/collective"
 	"lockstep/shard/sim"
@@ -259,7 +259,7 @@ func (l *launcher) announce() {
 		what = fmt.Sprintf("%s on %d shards", l.modelName(), l.shards.size)
 	}
 	path, body := "/generate_stream", `{"inputs":"Once upon a time","parameters":{"max_new_tokens":100}}`
-	if l.Dialect == string(api.OpenAI) {
+	if l.Dialect == openai.Name {
 		path, body = "/v1/completions", `{"prompt":"Once upon a time","max_tokens":100,"stream":true}`
 	}
 	fmt.Fprintf(l.announcements, "Lockstep serves %s at %s\n", what, url)

@@ -9,7 +9,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/text"
-	"lockstep/router/api"
+	"lockstep/router/api/answer"
 	"lockstep/router/chat"
 	"lockstep/router/fleet"
 	"lockstep/router/request"
@@ -23,15 +23,15 @@ const maxModels = 16
 type backend struct {
 	config *Config
 	fleet  *fleet.Fleet
-	model  atomic.Pointer[api.Model]
+	model  atomic.Pointer[answer.Model]
 	known  chan struct{} // closed when model is set for the first time
 
 	mu     sync.Mutex // guards models
-	models map[string]*api.Model
+	models map[string]*answer.Model
 }
 
 func newBackend(config *Config) *backend {
-	return &backend{config: config, known: make(chan struct{}), models: map[string]*api.Model{}}
+	return &backend{config: config, known: make(chan struct{}), models: map[string]*answer.Model{}}
 }
 
 var errTooManyModels = &request.Refusal{Class: request.Generation, Message: "too many different models"}
@@ -60,7 +60,7 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 	if len(b.models) >= maxModels {
 		return errTooManyModels
 	}
-	model := &api.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
+	model := &answer.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
 	if model.Chat, model.NoChat = chatTemplate(card); model.Chat != nil {
 		model.ChatReadsParts = model.Chat.ReadsParts()
 	}
@@ -77,7 +77,7 @@ func (b *backend) dropUnused() {
 	for _, g := range b.fleet.Snapshot().Groups {
 		used[g.CardDigest] = true
 	}
-	maps.DeleteFunc(b.models, func(digest string, _ *api.Model) bool { return !used[digest] })
+	maps.DeleteFunc(b.models, func(digest string, _ *answer.Model) bool { return !used[digest] })
 }
 
 // chatTemplate builds the template of a model. Without one it is served all the same, but not to chats: why says so.
@@ -129,7 +129,7 @@ func (b *backend) onSnapshot(snapshot *fleet.Snapshot) {
 	}
 }
 
-func (b *backend) Model() *api.Model           { return b.model.Load() }
+func (b *backend) Model() *answer.Model        { return b.model.Load() }
 func (b *backend) ModelKnown() <-chan struct{} { return b.known }
 func (b *backend) Cancel(id uint64)            { b.fleet.Cancel(id) }
 func (b *backend) Done(id uint64)              { b.fleet.Done(id) }

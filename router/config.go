@@ -9,6 +9,8 @@ import (
 	"lockstep/protocol"
 	"lockstep/router/admission"
 	"lockstep/router/api"
+	"lockstep/router/api/tgi"
+	"lockstep/router/request"
 	"lockstep/router/secure"
 )
 
@@ -123,8 +125,8 @@ func (c *Config) Validate() error {
 	setDefault(&c.WaitingServedRatio, 1.2)
 	setDefault(&c.GroupWaitTimeout, 60)
 	setDefault(&c.GracefulTerminationTimeout, 60)
-	setDefault(&c.TGIVersion, string(api.TGI094))
-	if c.TGIVersion == string(api.TGI3) {
+	setDefault(&c.TGIVersion, tgi.Form094)
+	if c.TGIVersion == tgi.Form3 {
 		setDefault(&c.Version, "3.3.7")
 		setDefault(&c.MaxClientBatchSize, 4)
 		setDefault(&c.PayloadLimit, 2_000_000)
@@ -132,10 +134,10 @@ func (c *Config) Validate() error {
 	setDefault(&c.PayloadLimit, 2<<20)
 	setDefault(&c.MaxClientBatchSize, c.MaxConcurrentRequests)
 	setDefault(&c.Version, "0.9.4")
-	setDefault(&c.Dialect, string(api.Auto))
+	setDefault(&c.Dialect, api.Auto)
 	setDefault(&c.LightLLMErrors, "new")
 	setDefault(&c.MaxConnections, 8192)
-	setDefault(&c.DefaultDialect, string(api.TGI))
+	setDefault(&c.DefaultDialect, tgi.Name)
 	switch {
 	case !protocol.ValidToken(c.Name):
 		return fmt.Errorf("router: the name %q is not made of 1 to 64 letters, digits, '-' and '_'", c.Name)
@@ -151,8 +153,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)
 	case !slices.Contains(AdmissionPolicies, c.Admission):
 		return fmt.Errorf("router: admission policy %q: want one of %q", c.Admission, AdmissionPolicies)
-	case !slices.Contains(api.TGIVersions, c.TGIVersion):
-		return fmt.Errorf("router: TGI version %q: want one of %q", c.TGIVersion, api.TGIVersions)
+	case !slices.Contains(tgi.Forms, c.TGIVersion):
+		return fmt.Errorf("router: TGI version %q: want one of %q", c.TGIVersion, tgi.Forms)
 	case c.LightLLMErrors != "new" && c.LightLLMErrors != "old":
 		return fmt.Errorf("router: LightLLM's errors %q: want new or old", c.LightLLMErrors)
 	case slices.Contains(c.APIKeys, ""):
@@ -197,11 +199,12 @@ func setDefault[T comparable](field *T, value T) {
 
 func (c *Config) api() api.Config {
 	return api.Config{
-		MaxConcurrentRequests: c.MaxConcurrentRequests, Permits: c.permits(), MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences, MaxClientBatchSize: c.MaxClientBatchSize,
-		ValidationWorkers: c.ValidationWorkers, WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
-		PayloadLimit: c.PayloadLimit, CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version, Build: c.Build,
-		TGIVersion: api.TGIVersion(c.TGIVersion), OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
-		Dialect: api.Dialect(c.Dialect), DefaultDialect: api.Dialect(c.DefaultDialect),
+		Limits: request.Limits{MaxConcurrentRequests: c.MaxConcurrentRequests, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences, MaxTopNTokens: request.DefaultMaxTopNTokens,
+			MaxClientBatchSize: c.MaxClientBatchSize, ValidationWorkers: c.ValidationWorkers, PayloadLimit: c.PayloadLimit},
+		Permits: c.permits(), WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
+		CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version, Build: c.Build,
+		TGIVersion: c.TGIVersion, OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
+		Dialect: c.Dialect, DefaultDialect: c.DefaultDialect,
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),
 	}
 }

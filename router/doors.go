@@ -33,7 +33,7 @@ const (
 type door struct {
 	listener *connections
 	server   *http.Server
-	dialect  api.Dialect
+	dialect  string
 	security *secure.Server // nil: plain
 }
 
@@ -45,7 +45,7 @@ func openDoors(c *Config) (doors, error) {
 	wanted := append([]Listener{{Dialect: c.Dialect, Address: net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port)), TLS: c.TLS}}, c.Listeners...)
 	var opened doors
 	for _, l := range wanted {
-		d := &door{dialect: api.Dialect(l.Dialect)}
+		d := &door{dialect: l.Dialect}
 		var err error
 		if l.TLS != nil {
 			if d.security, err = secure.Open(*l.TLS); err != nil {

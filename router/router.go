@@ -18,6 +18,8 @@ import (
 	"lockstep/protocol"
 	"lockstep/router/admission"
 	"lockstep/router/api"
+	"lockstep/router/api/metrics"
+	"lockstep/router/api/tgi"
 	"lockstep/router/fleet"
 )
 
@@ -62,21 +64,21 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) er
 	}
 	defer conn.Close()
 
-	metrics := api.NewMetrics(api.MetricsConfig{
+	measured := metrics.New(metrics.Config{
 		MaxInputLength: orElse(config.MaxInputLength, 1024), MaxTotalTokens: orElse(config.MaxTotalTokens, 2048),
-		TGIVersion: api.TGIVersion(config.TGIVersion), Build: config.Build,
+		TGI3: config.TGIVersion == tgi.Form3, Build: config.Build,
 	})
 	backend := newBackend(&config)
 	backend.fleet, err = fleet.New(conn, fleet.Config{
 		Router: wireName, QueueLimit: config.queueLimit(), QueueTimeout: seconds(config.QueueTimeout),
 		Policy: admission.Policy(config.Admission), Seed: admissionSeed, ModelID: config.ModelID,
 		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, Knows: backend.knows, OnSnapshot: backend.onSnapshot,
-		OnDispatch: metrics.Dispatched, OnStep: metrics.Step, OnTick: signs.Beat,
+		OnDispatch: measured.Dispatched, OnStep: measured.Step, OnTick: signs.Beat,
 	}, log)
 	if err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
-	doors.furnish(api.New(config.api(), backend, metrics, log), log)
+	doors.furnish(api.New(config.api(), backend, measured, log), log)
 	return serve(ctx, &config, doors, backend, refused, log, signs.Ready)
 }
 

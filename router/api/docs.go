@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -13,47 +12,32 @@ import (
 	"lockstep/router/openapi"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 // assets is the path below which the page's files stand.
 var assets = "/docs/" + openapi.Version
 
-// describedBy are the routes that describe a dialect's routes: a page, its files and the document.
-func (s *Server) describedBy(dialect Dialect) []route {
-	table := []route{
-		{get, "/docs", serveDocsRedirect},
-		{get, "/docs/", servePage},
-		{get, assets + "/*", serveAsset},
-		{get, "/openapi.json", s.serveDocument(dialect)},
+// describing are the routes that describe a dialect's routes, or those of all: a page, its files and the document.
+func (s *Server) describing(d *wire.Dialect) []wire.Route {
+	return []wire.Route{
+		wire.Get("/docs", serveDocsRedirect),
+		wire.Get("/docs/", servePage),
+		wire.Get(assets+"/*", serveAsset),
+		wire.Get("/openapi.json", s.serveDocument(d)),
 	}
-	if dialect == TGI { // its own place for it
-		table = append(table, route{get, "/api-doc/openapi.json", serveTGIForm})
-	}
-	return table
 }
 
 // serveDocsRedirect answers as TGI does.
-func serveDocsRedirect(w http.ResponseWriter, r *http.Request) {
-	w.Header()["Location"] = []string{prefixOf(r) + "/docs/"}
+func serveDocsRedirect(w http.ResponseWriter, _ *http.Request) {
+	w.Header()["Location"] = []string{wire.Of(w).Prefix + "/docs/"}
 	wire.Respond(w, http.StatusSeeOther, "", nil)
 }
 
-// prefixOf returns the dialect's prefix with which a request came, "" for none.
-func prefixOf(r *http.Request) string {
-	path, _, _ := strings.Cut(r.RequestURI, "?")
-	if prefix, ok := strings.CutSuffix(path, r.URL.Path); ok {
-		return prefix
-	}
-	return ""
-}
-
-func servePage(w http.ResponseWriter, r *http.Request) {
-	prefix := prefixOf(r)
+func servePage(w http.ResponseWriter, _ *http.Request) {
+	prefix := wire.Of(w).Prefix
 	wire.Respond(w, http.StatusOK, "text/html", openapi.Page(prefix+"/openapi.json", prefix+assets))
 }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) {
-	data, contentType, ok := openapi.Asset(strings.TrimPrefix(r.URL.Path, assets+"/"))
+	data, contentType, ok := openapi.Asset(strings.TrimPrefix(wire.Of(w).Path, assets+"/"))
 	if !ok {
 		wire.Respond(w, http.StatusNotFound, "", nil)
 		return
@@ -89,32 +73,24 @@ func (d *documents) get(options openapi.Options, name string, make func() []byte
 	return d.made[name]
 }
 
-func serveTGIForm(w http.ResponseWriter, _ *http.Request) {
-	wire.Respond(w, http.StatusOK, wire.JSONType, openapi.TGIForm)
-}
-
-// serveDocument returns the handler of a dialect's document; "" is that of all dialects. Without a prefix a dialect's
-// document has OpenAI's routes too, which stand beside it.
-func (s *Server) serveDocument(dialect Dialect) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		options, prefix := s.openAPIOptions(), prefixOf(r)
-		wire.Respond(w, http.StatusOK, wire.JSONType, s.documents.get(options, string(dialect)+prefix, func() []byte {
-			if dialect == "" {
-				return options.All()
+// serveDocument returns the handler of a dialect's document; without a name it is that of all dialects. Without a prefix a
+// dialect's document has the routes too that stand beside it.
+func (s *Server) serveDocument(d *wire.Dialect) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		options, prefix := s.openAPIOptions(), wire.Of(w).Prefix
+		wire.Respond(w, http.StatusOK, wire.JSONType, s.documents.get(options, d.Name+prefix, func() []byte {
+			if d.Name == "" {
+				return options.All(s.documented())
 			}
-			return options.Of(string(dialect), prefix == "" && dialect != OpenAI, prefix)
+			return options.Of(s.documented(), d.Name, prefix == "" && !d.Beside, prefix)
 		}))
 	}
 }
 
-// openAPIOptions are the limits that documents tell.
+// openAPIOptions are what documents tell of this server.
 func (s *Server) openAPIOptions() openapi.Options {
-	c := &s.config
-	o := openapi.Options{
-		TGI3: s.three(), OldLightLLMErrors: c.OldLightLLMErrors, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences,
-		Build: c.Build, MaxClientBatchSize: c.MaxClientBatchSize, MaxAnswers: min(openAIMaxChoices, c.Permits),
-	}
-	if model := s.backend.Model(); model != nil {
+	o := openapi.Options{Limits: s.config.Limits, Build: s.config.Build}
+	if model := s.answers.Model(); model != nil {
 		o.ModelID, o.MaxInputTokens, o.MaxTotalTokens = model.Card.ModelID, model.MaxInputLength, model.MaxTotalTokens
 		o.VocabularySize = model.Card.VocabularySize
 	}

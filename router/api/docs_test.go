@@ -12,29 +12,38 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"lockstep/router/api/answer"
+	"lockstep/router/api/lightllm"
+	"lockstep/router/api/metrics"
+	"lockstep/router/api/mindie"
+	"lockstep/router/api/openai"
+	"lockstep/router/api/tgi"
 	"lockstep/router/openapi"
 	"lockstep/router/request"
 )
 
 // noBackend is one before the first group.
-type noBackend struct{ Backend }
+type noBackend struct{ answer.Backend }
 
-func (noBackend) Model() *Model      { return nil }
-func (noBackend) Load() request.Load { return request.Load{} }
+func (noBackend) Model() *answer.Model { return nil }
+func (noBackend) Load() request.Load   { return request.Load{} }
 
 func newTestServer(config Config) *Server {
-	return New(config, noBackend{}, NewMetrics(MetricsConfig{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.Nop())
+	if config.TGIVersion == "" {
+		config.TGIVersion = tgi.Form094
+	}
+	return New(config, noBackend{}, metrics.New(metrics.Config{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.Nop())
 }
 
 // Every route is described, with every method but HEAD, and nothing is described that is not there.
 func TestRoutesAreDescribed(t *testing.T) {
-	for _, version := range TGIVersions {
-		s := newTestServer(Config{TGIVersion: TGIVersion(version), Dialect: Auto, DefaultDialect: TGI})
-		for dialect, f := range s.surfaces {
+	for _, version := range tgi.Forms {
+		s := newTestServer(Config{TGIVersion: version, Dialect: Auto, DefaultDialect: tgi.Name})
+		for _, f := range s.surfaces {
 			var document struct {
 				Paths map[string]map[string]json.RawMessage
 			}
-			if err := json.Unmarshal(s.openAPIOptions().Of(string(dialect), false, ""), &document); err != nil {
+			if err := json.Unmarshal(s.openAPIOptions().Of(s.documented(), f.Name, false, ""), &document); err != nil {
 				t.Fatal(err)
 			}
 			described := map[string][]string{}
@@ -57,7 +66,7 @@ func TestRoutesAreDescribed(t *testing.T) {
 				}
 			}
 			if !maps.EqualFunc(described, routes, slices.Equal) {
-				t.Errorf("TGI %s, %s:\ndescribed %v\nserved    %v", version, dialect, described, routes)
+				t.Errorf("TGI %s, %s:\ndescribed %v\nserved    %v", version, f.Name, described, routes)
 			}
 		}
 	}
@@ -66,18 +75,18 @@ func TestRoutesAreDescribed(t *testing.T) {
 // Where all dialects are spoken, page and document are of all; below a prefix and with one dialect they are of that one.
 func TestPageAndDocument(t *testing.T) {
 	for _, c := range []struct {
-		dialect, fallback Dialect
+		dialect, fallback string
 		path              string
 		has, hasNot       string
 	}{
-		{Auto, TGI, "/openapi.json", `"/lightllm/generate"`, `"/generate"`},
-		{Auto, LightLLM, "/openapi.json", `"/v1/chat/completions"`, `"/generate"`},
-		{Auto, TGI, "/lightllm/openapi.json", `"/get_score"`, `"/v1/completions"`},
-		{Auto, TGI, "/mindie/docs/", `"/mindie/openapi.json"`, `"/openapi.json"`},
-		{Auto, MindIE, "/docs/", `"/openapi.json"`, `"/mindie/openapi.json"`},
-		{LightLLM, TGI, "/openapi.json", `"/v1/completions"`, `"/invocations"`},
-		{TGI, TGI, "/api-doc/openapi.json", `"/generate_stream"`, `"/tokens"`},
-		{OpenAI, TGI, "/openapi.json", `"/v1/completions"`, `"/generate"`},
+		{Auto, tgi.Name, "/openapi.json", `"/lightllm/generate"`, `"/generate"`},
+		{Auto, lightllm.Name, "/openapi.json", `"/v1/chat/completions"`, `"/generate"`},
+		{Auto, tgi.Name, "/lightllm/openapi.json", `"/get_score"`, `"/v1/completions"`},
+		{Auto, tgi.Name, "/mindie/docs/", `"/mindie/openapi.json"`, `"/openapi.json"`},
+		{Auto, mindie.Name, "/docs/", `"/openapi.json"`, `"/mindie/openapi.json"`},
+		{lightllm.Name, tgi.Name, "/openapi.json", `"/v1/completions"`, `"/invocations"`},
+		{tgi.Name, tgi.Name, "/api-doc/openapi.json", `"/generate_stream"`, `"/tokens"`},
+		{openai.Name, tgi.Name, "/openapi.json", `"/v1/completions"`, `"/generate"`},
 	} {
 		s := newTestServer(Config{Dialect: c.dialect, DefaultDialect: c.fallback})
 		w := httptest.NewRecorder()
@@ -89,7 +98,7 @@ func TestPageAndDocument(t *testing.T) {
 }
 
 func TestPageFiles(t *testing.T) {
-	s := newTestServer(Config{Dialect: Auto, DefaultDialect: TGI})
+	s := newTestServer(Config{Dialect: Auto, DefaultDialect: tgi.Name})
 	for _, name := range []string{"swagger-ui-bundle.js", "swagger-ui.css"} {
 		compressed, _, _ := openapi.Asset(name)
 		for _, encoding := range []string{"gzip, deflate", ""} {
@@ -111,7 +120,7 @@ func TestPageFiles(t *testing.T) {
 
 // Beside the server's own name stands its own version, not that of a server whose clients it serves.
 func TestOwnVersion(t *testing.T) {
-	s := newTestServer(Config{Dialect: Auto, DefaultDialect: TGI, Version: "0.9.4", Build: "v12.3"})
+	s := newTestServer(Config{Dialect: Auto, DefaultDialect: tgi.Name, Version: "0.9.4", Build: "v12.3"})
 	for _, path := range []string{"/version", "/openapi.json", "/mindie/openapi.json"} {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

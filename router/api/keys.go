@@ -6,9 +6,18 @@ import (
 	"net/http"
 	"strings"
 
-	"lockstep/router/api/wire"
-	"lockstep/router/request"
+	"github.com/labstack/echo/v4"
 )
+
+// key refuses a request that needs a key and has none that fits.
+func (s *Server) key(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if s.locked(c.Request()) {
+			return echo.ErrUnauthorized
+		}
+		return next(c)
+	}
+}
 
 // locked reports whether a request needs a key and has none that fits. Whatever does work needs one: all that has a body.
 // Health, load, metrics and descriptions are open, as in TGI.
@@ -27,17 +36,4 @@ func (s *Server) locked(r *http.Request) bool {
 		fits |= subtle.ConstantTimeCompare(digest[:], want[:])
 	}
 	return fits == 0
-}
-
-// refuseTGI answers a request without a key as TGI does.
-func refuseTGI(w http.ResponseWriter, _ *http.Request) {
-	wire.Respond(w, http.StatusUnauthorized, "", nil)
-}
-
-func (s *Server) refuseMindIE(w http.ResponseWriter, _ *http.Request) {
-	s.mindieRespond(w, &request.Refusal{Class: request.Unauthorized})
-}
-
-func (s *Server) refuseLightLLM(w http.ResponseWriter, _ *http.Request) {
-	s.lightLLMRefuse(w, &request.Refusal{Class: request.Unauthorized, Message: "the API key is missing or wrong"})
 }

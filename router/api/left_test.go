@@ -9,6 +9,10 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"lockstep/router/api/metrics"
+	"lockstep/router/api/tgi"
+	"lockstep/router/request"
 )
 
 // startingBackend has no model yet, and is as well as the context that asks.
@@ -20,8 +24,8 @@ func (startingBackend) Healthy(ctx context.Context) bool { return ctx.Err() == n
 // askAndLeave has a request served whose client has left, and returns what was written and logged.
 func askAndLeave(method, path, body string) (answer *httptest.ResponseRecorder, logged string, aborted bool) {
 	var log bytes.Buffer
-	s := New(Config{Dialect: Auto, DefaultDialect: TGI, TGIVersion: TGI3, Permits: 8, MaxBestOf: 2, PayloadLimit: 1 << 20, ModelTimeout: 1 << 40},
-		startingBackend{}, NewMetrics(MetricsConfig{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
+	s := New(Config{Dialect: Auto, DefaultDialect: tgi.Name, TGIVersion: tgi.Form3, Permits: 8, Limits: request.DefaultLimits(), ModelTimeout: 1 << 40},
+		startingBackend{}, metrics.New(metrics.Config{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
 	ctx, leave := context.WithCancel(context.Background())
 	leave()
 	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(body))

@@ -1,45 +1,42 @@
-// Package api speaks HTTP: the dialects of TGI and friends, byte for byte, above one Backend.
+// Package api is the front door of HTTP: it names a request, decides which dialect answers it, asks for a key, and lets that
+// dialect's routes serve. A dialect is a package of its own; adding one is a line in registry.go.
 //
-// Each dialect has a surface: a table of routes, and what every answer of it carries. Its handlers read bodies and shape
-// answers as the original does, and share the way of a request: permits, tokenising, runs and streams. Which dialect
-// answers a request is decided in dialect.go. The bytes that TGI's owe are those of the recorded originals.
+// Echo routes, with a group for each dialect and the dialect's frame and the keys as middleware; its error handler has the
+// dialect answer what has no route or no key. Two things are not Echo's: the exchange and the choice of the dialect lie in
+// front of it, because the same paths are several dialects' and each door may have its own; and which methods a path has is
+// looked up here, because the choice needs it, and because the originals' headers Allow are others than Echo's.
 package api
 
 import (
-	"context"
+	"errors"
 	"net/http"
-	"sync/atomic"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/labstack/echo/v4"
 	"github.com/rs/zerolog"
 
-	"lockstep/protocol"
-	"lockstep/protocol/text"
+	"lockstep/router/api/answer"
+	"lockstep/router/api/metrics"
 	"lockstep/router/api/wire"
-	"lockstep/router/chat"
 	"lockstep/router/request"
 )
 
 // Config of the HTTP side; see router.Config for the meaning of each.
 type Config struct {
-	MaxConcurrentRequests int
+	request.Limits
 	// Permits bounds the requests in the router, those that wait included; more are answered as overload.
-	Permits          int
-	MaxBestOf        int
-	MaxStopSequences int
-	// MaxClientBatchSize bounds the prompts of a completion request.
-	MaxClientBatchSize int
-	ValidationWorkers  int
+	Permits            int
 	WaitingServedRatio float32
 	MaxWaitingTokens   int
-	PayloadLimit       int64
 	CORSAllowOrigin    []string
 	Version            string // that of TGI, for its /info
 	Build              string // that of this program
-	// TGIVersion is whose form TGI's dialect has; empty: TGI094.
-	TGIVersion TGIVersion
-	// Dialect answers all requests; Auto: DefaultDialect, unless path or body tell another (dialect.go).
-	Dialect, DefaultDialect Dialect
+	// TGIVersion is whose form TGI's dialect has, one of tgi.Forms.
+	TGIVersion string
+	// Dialect answers all requests, one of Dialects; Auto: DefaultDialect, unless path or body tell another (choose.go).
+	Dialect, DefaultDialect string
 	// APIKeys, when not empty, are the bearer tokens of which a request that does work must have one.
 	APIKeys []string
 	// OldLightLLMErrors answers in LightLLM's dialect as versions before 2026 did.
@@ -48,111 +45,123 @@ type Config struct {
 	ModelTimeout time.Duration
 }
 
-// Model is what is served now. It is never changed.
-type Model struct {
-	Digest    string
-	Card      *protocol.ModelCard
-	Tokenizer *text.Tokenizer
-	// Chat writes conversations; nil: NoChat says why it cannot. ChatReadsParts is its ReadsParts.
-	Chat                *chat.Template
-	ChatReadsParts      bool
-	NoChat              string
-	MaxInputLength      int
-	MaxTotalTokens      int
-	MaxBatchTotalTokens int
-}
-
-// Backend is what the HTTP side needs of the rest of the router.
-type Backend interface {
-	// Model returns what is served, nil before the first group has come.
-	Model() *Model
-	// ModelKnown is closed when Model returns one for the first time.
-	ModelKnown() <-chan struct{}
-	// Healthy reports whether all groups that take requests compute. It takes a bounded time; the context's end counts as ill.
-	Healthy(context.Context) bool
-	// Submit queues a request.
-	Submit(*request.Request) (id uint64, events *request.Events, refusal *request.Refusal)
-	// Cancel ends a request that nobody waits for, Done one whose output is complete; ids that have ended are ignored.
-	Cancel(id uint64)
-	Done(id uint64)
-	Load() request.Load
-}
-
 // Server answers HTTP requests.
 type Server struct {
 	config    Config
-	backend   Backend
-	metrics   *Metrics
+	answers   *answer.Service
 	log       zerolog.Logger
-	surfaces  map[Dialect]*surface
-	all       *surface // describes all dialects
+	surfaces  []*surface // of the dialects, in the registry's order
+	all       *surface   // describes all dialects
+	shared    []string   // keys of bodies that speak for no dialect
 	documents documents
-	started   time.Time
-	workers   *workers
-	permits   atomic.Int64 // in use
-	bodies    *wire.Bodies
+	echo      *echo.Echo
+}
+
+// surface is a dialect with its place.
+type surface struct {
+	*wire.Dialect
+	methods map[string][]string // by path
 }
 
 // New returns the server. It starts nothing.
-func New(config Config, backend Backend, metrics *Metrics, log zerolog.Logger) *Server {
-	s := &Server{config: config, backend: backend, metrics: metrics, log: log, started: time.Now()}
-	s.workers = newWorkers(max(config.ValidationWorkers, 1))
-	s.bodies = wire.NewBodies(config.PayloadLimit, config.Permits)
-	metrics.registry.MustRegister(loadCollector{backend.Load})
-	s.surfaces = map[Dialect]*surface{
-		TGI:      s.newSurface(s.frameTGI, refuseTGI, s.tgi(), s.common(), s.describedBy(TGI)),
-		MindIE:   s.newSurface(s.frameMindIE, s.refuseMindIE, s.mindie(), s.describedBy(MindIE)),
-		LightLLM: s.newSurface(s.frameLightLLM, s.refuseLightLLM, s.lightLLM(), s.describedBy(LightLLM)),
-		OpenAI:   s.newSurface(s.frameOpenAI, s.refuseOpenAI, s.openAI(), s.common(), s.describedBy(OpenAI)),
+func New(config Config, backend answer.Backend, m *metrics.Metrics, log zerolog.Logger) *Server {
+	s := &Server{config: config, log: log, echo: echo.New()}
+	s.answers = answer.New(answer.Config{Permits: config.Permits, PayloadLimit: config.PayloadLimit, Workers: config.ValidationWorkers,
+		ModelTimeout: config.ModelTimeout}, backend, m, log)
+	s.echo.Use(s.frame)
+	s.echo.HTTPErrorHandler = s.refuse
+	for _, d := range dialects(&s.config, s.answers) {
+		s.surfaces = append(s.surfaces, s.furnish(d, "/"+d.Name, append(d.Routes, s.describing(d)...)))
+		s.shared = append(s.shared, d.Shared...)
 	}
-	s.all = s.newSurface(s.frameTGI, refuseTGI, []route{
-		{get, "/docs", serveDocsRedirect}, {get, "/docs/", servePage}, {get, assets + "/*", serveAsset}, {get, "/openapi.json", s.serveDocument("")},
-	})
+	all := *s.surfaces[0].Dialect // whose frame and refusals these routes have
+	all.Name = ""
+	s.all = s.furnish(&all, "", s.describing(&all))
 	return s
 }
 
-// common are the routes that no dialect owns.
-func (s *Server) common() []route {
-	return []route{{get, "/token_load", s.serveTokenLoad}}
-}
-
-// acquire takes permits for a request without waiting.
-func (s *Server) acquire(permits int64) bool {
-	if s.permits.Add(permits) > int64(s.config.Permits) {
-		s.permits.Add(-permits)
-		return false
+// furnish gives the dialect's routes a group of their own.
+func (s *Server) furnish(d *wire.Dialect, prefix string, routes []wire.Route) *surface {
+	f := &surface{d, map[string][]string{}}
+	group := s.echo.Group(prefix)
+	for _, route := range routes {
+		group.Match(route.Methods, route.Path, echo.WrapHandler(route.Serve), s.key)
+		f.methods[route.Path] = append(f.methods[route.Path], route.Methods...)
 	}
-	return true
+	return f
 }
 
-// healthy asks the backend, also for a client that has closed its side of the connection meanwhile: that says nothing of
-// the groups.
-func (s *Server) healthy(r *http.Request) bool {
-	return s.backend.Healthy(context.WithoutCancel(r.Context()))
+// methodsOf returns the methods of a path. A route that ends in /* has all paths below it.
+func (f *surface) methodsOf(path string) []string {
+	if methods := f.methods[path]; methods != nil {
+		return methods
+	}
+	for known, methods := range f.methods {
+		if below, ok := strings.CutSuffix(known, "*"); ok && len(path) > len(below) && strings.HasPrefix(path, below) {
+			return methods
+		}
+	}
+	return nil
 }
 
-// leave ends a run when its handler returns: by itself, or because nobody waits any more.
-func (s *Server) leave(o *run) {
-	if o.last != nil {
-		s.backend.Done(o.id)
-	} else {
-		s.backend.Cancel(o.id)
+// ServeHTTP answers in the dialect of the configuration.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(s.config.Dialect, w, r) }
+
+// Handler answers in a dialect of its own: for a listener that is bound to it.
+func (s *Server) Handler(dialect string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(dialect, w, r) })
+}
+
+// statusClientLeft is what logs call a request whose client did not wait for the answer; nginx has made it known.
+const statusClientLeft = 499
+
+func (s *Server) serve(dialect string, w http.ResponseWriter, r *http.Request) {
+	x, r := wire.Begin(w, r)
+	wire.BoundDrain(w, r)
+	defer s.answers.Bodies.Release(x)
+	chosen := s.choose(dialect, x, r)
+	x.Dialect, x.Methods = chosen.Dialect, chosen.methodsOf(x.Path)
+	routed, place := *r, *r.URL
+	routed.URL, place.RawPath = &place, ""
+	if place.Path = x.Path; chosen != s.all {
+		place.Path = "/" + chosen.Name + x.Path
+	}
+	s.echo.ServeHTTP(x, &routed)
+	if x.Cut(r.Context()) {
+		s.log.Info().Str("request", x.ID).Int("status", statusClientLeft).Msg("client left")
+		panic(http.ErrAbortHandler)
 	}
 }
 
-// waitModel waits for the first group, for a bounded time.
-func (s *Server) waitModel(ctx context.Context) (*Model, *request.Refusal) {
-	if model := s.backend.Model(); model != nil {
-		return model, nil
+// frame puts around every answer what the dialect's carry.
+func (s *Server) frame(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		x, r := wire.Of(c.Response()), c.Request()
+		switch {
+		case x.Dialect.Frame(c.Response(), r, x.Methods):
+			return nil
+		case len(x.Methods) == 0:
+			return echo.ErrNotFound
+		case !slices.Contains(x.Methods, r.Method):
+			return echo.ErrMethodNotAllowed
+		}
+		return next(c)
 	}
-	timer := time.NewTimer(s.config.ModelTimeout)
-	defer timer.Stop()
-	select {
-	case <-s.backend.ModelKnown():
-		return s.backend.Model(), nil
-	case <-timer.C:
-		return nil, &request.Refusal{Class: request.Unavailable, Message: "no shard group is available"}
-	case <-ctx.Done():
-		return nil, request.ClientLeft
+}
+
+// refuse has the dialect answer what the front door refuses.
+func (s *Server) refuse(err error, c echo.Context) {
+	w := c.Response()
+	x := wire.Of(w)
+	switch {
+	case errors.Is(err, echo.ErrUnauthorized):
+		wire.Unread(w, c.Request(), func() {
+			x.Dialect.Refuse(w, &request.Refusal{Class: request.Unauthorized, Message: "The API key is missing or wrong."})
+		})
+	case errors.Is(err, echo.ErrMethodNotAllowed):
+		w.Header()["Allow"] = []string{strings.Join(x.Methods, x.Dialect.AllowSeparator)}
+		x.Dialect.Refuse(w, &request.Refusal{Class: request.MethodNotAllowed, Message: "The method is not allowed for this path."})
+	default:
+		x.Dialect.Refuse(w, &request.Refusal{Class: request.NotFound, Message: "The requested path does not exist."})
 	}
 }

@@ -9,11 +9,15 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"lockstep/router/api/metrics"
+	"lockstep/router/api/tgi"
+	"lockstep/router/request"
 )
 
 // No value of a request makes a long answer or log line of an error.
 func TestErrorsAreShort(t *testing.T) {
-	const long = 900_000
+	const long = 400_000
 	number, text := "-"+strings.Repeat("9", long), `"`+strings.Repeat("é\u2028", long/5)+`"`
 	parameter := func(name, value string) string { return `{"inputs":"a","parameters":{"` + name + `":` + value + `}}` }
 	field := func(name, value string) string { return `{"prompt":"a","` + name + `":` + value + `}` }
@@ -38,8 +42,8 @@ func TestErrorsAreShort(t *testing.T) {
 		{"/get_score", `{"chat":` + number + `}`}, {"/tokens", `{"text":` + number + `}`},
 	} {
 		var log bytes.Buffer
-		s := New(Config{Dialect: Auto, DefaultDialect: TGI, TGIVersion: TGI3, Permits: 8, MaxBestOf: 2, MaxStopSequences: 4, PayloadLimit: 4 << 20},
-			startingBackend{}, NewMetrics(MetricsConfig{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
+		s := New(Config{Dialect: Auto, DefaultDialect: tgi.Name, TGIVersion: tgi.Form3, Permits: 8, Limits: request.DefaultLimits()},
+			startingBackend{}, metrics.New(metrics.Config{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
 		r := httptest.NewRequest(http.MethodPost, c[0], strings.NewReader(c[1]))
 		r.Header.Set("Content-Type", "application/json")
 		answer := httptest.NewRecorder()

@@ -41,29 +41,18 @@ func (o *object) object(name string) *object {
 	return newObject()
 }
 
-// replace takes the entries of another part: its paths, and its components of each kind.
-func (o *object) replace(other *object) {
-	components, others := o.object("components"), other.object("components")
-	for _, pair := range [][2]*object{
-		{o.object("paths"), other.object("paths")},
-		{components.object("schemas"), others.object("schemas")},
-		{components.object("responses"), others.object("responses")},
-	} {
-		for _, name := range pair[1].names {
-			pair[0].set(name, pair[1].values[name])
-		}
+// add takes the entries of another object, in place of its own of the same names.
+func (o *object) add(other *object) {
+	for _, name := range other.names {
+		o.set(name, other.values[name])
 	}
 }
 
 // readFile reads one of the files. They are part of the program: one that is broken is a bug.
-func readFile(name string) *object {
-	data, err := files.ReadFile(name)
-	if err != nil {
-		panic(err)
-	}
+func readFile(data []byte) *object {
 	value, err := readValue(ordered.NewReader(string(data), maxDepth))
 	if err != nil {
-		panic(name + ": " + err.Error())
+		panic(err)
 	}
 	return value.(*object)
 }

@@ -1,41 +1,46 @@
 // Package openapi describes the server's HTTP interface as OpenAPI documents, and holds the page that shows them.
 //
-// Each dialect's paths and schemas stand in a file, in the words of its clients; files with a second part in their names
-// replace entries of the first where the dialect has another form. A document is put together from these, holds only what
-// its paths need, and tells the limits of the server that serves it: "$name" stands for them in the files. The package
-// knows nothing of the server, whose tests compare its routes with the documents.
+// Each dialect has its paths and schemas in a file, in the words of its clients; another form of it may have a second file,
+// which replaces entries. A document is put together from these, holds only what its paths need, and tells the limits of the
+// server that serves it: "$name" stands for them in the files. The package knows nothing of the server, whose tests compare
+// its routes with the documents.
 package openapi
 
 import (
 	"cmp"
-	"embed"
+	_ "embed"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+
+	"lockstep/router/request"
 )
 
-//go:embed common.json tgi.json tgi_3.json mindie.json lightllm.json lightllm_old.json openai.json
-var files embed.FS
+//go:embed common.json
+var common []byte
 
-// TGIForm is what TGI 0.9.4 has at /api-doc/openapi.json, for those who make clients from it: its operations, schemas and
-// their names, in OpenAPI 3.0.
-//
-//go:embed api_doc.json
-var TGIForm []byte
+// Spec is a dialect's part of the documents.
+type Spec struct {
+	// File has the dialect's paths, schemas and tags.
+	File []byte
+	// Changes has entries that replace those of File and of other dialects; nil: none.
+	Changes []byte
+	// Words and Limits are put in for what the files name; a limit of 0 is not known.
+	Words  map[string]string
+	Limits map[string]int
+}
 
-// Dialects are those that have a file, in the order in which a document of all has them. OpenAI's paths have no prefix there.
-var Dialects = []string{"openai", "tgi", "mindie", "lightllm"}
-
-const unprefixed = "openai"
+// Part is a dialect with its name. One that is beside the others has no prefix where all are described.
+type Part struct {
+	Name   string
+	Beside bool
+	Spec   Spec
+}
 
 // Options are what a document depends on beside its dialects. Of counts, 0 is unknown.
 type Options struct {
-	TGI3              bool
-	OldLightLLMErrors bool
-
-	MaxBestOf          int
-	MaxStopSequences   int
-	MaxClientBatchSize int
-	MaxAnswers         int // of one request of OpenAI's
+	request.Limits
 
 	Build string // the version of this program; empty: none is named
 
@@ -46,7 +51,7 @@ type Options struct {
 }
 
 const introAll = `An LLM server that answers in the dialects of other servers. Each has its paths below its own name: ` +
-	"`/tgi`, `/mindie`, `/lightllm`; OpenAI's stand at the root. Without a name in front, path and body tell the dialect, " +
+	"$names stand at the root. Without a name in front, path and body tell the dialect, " +
 	"else `--default-dialect` answers. " + introRest
 
 const introOne = "An LLM server that answers in the dialects of other servers. These are the paths of one of them. " + introRest
@@ -55,25 +60,43 @@ const introRest = "Paths with `GET` have `HEAD` too. An unknown path is answered
 	"of the dialect's errors: empty for TGI, else JSON."
 
 // All returns the document of all dialects.
-func (o Options) All() []byte {
-	a := newAssembly(o)
-	for _, dialect := range Dialects {
-		prefix := "/" + dialect
-		if dialect == unprefixed {
+func (o Options) All(parts []Part) []byte {
+	parts = slices.Clone(parts)
+	slices.SortStableFunc(parts, func(a, b Part) int { // those at the root go first
+		return cmp.Compare(rank(a), rank(b))
+	})
+	a := newAssembly(o, parts)
+	var prefixed, beside []string
+	for _, part := range parts {
+		prefix := "/" + part.Name
+		if part.Beside {
 			prefix = ""
+			beside = append(beside, "`"+part.Name+"`")
+		} else {
+			prefixed = append(prefixed, "`"+prefix+"`")
 		}
-		a.addPaths(dialect, prefix)
+		a.addPaths(part.Name, prefix)
 	}
-	return a.document(introAll, "")
+	names := strings.Join(prefixed, ", ") + "; those of " + strings.Join(beside, " and ")
+	return a.document(strings.Replace(introAll, "$names", names, 1), "")
 }
 
-// Of returns the document of one dialect. beside adds what OpenAI's has more: a server of one dialect answers that too.
-// server is the prefix of all paths, "" for none.
-func (o Options) Of(dialect string, beside bool, server string) []byte {
-	a := newAssembly(o)
+func rank(p Part) int {
+	if p.Beside {
+		return 0
+	}
+	return 1
+}
+
+// Of returns the document of one dialect. beside adds what those that are beside it have more: a server of one dialect
+// answers that too. server is the prefix of all paths, "" for none.
+func (o Options) Of(parts []Part, dialect string, beside bool, server string) []byte {
+	a := newAssembly(o, parts)
 	a.addPaths(dialect, "")
-	if beside {
-		a.addPaths(unprefixed, "")
+	for _, part := range parts {
+		if beside && part.Beside {
+			a.addPaths(part.Name, "")
+		}
 	}
 	return a.document(introOne, server)
 }
@@ -81,6 +104,8 @@ func (o Options) Of(dialect string, beside bool, server string) []byte {
 // assembly is a document in the making.
 type assembly struct {
 	options Options
+	limits  map[string]int
+	words   *strings.Replacer
 	common  *object
 	parts   map[string]*object // by dialect
 	pool    *object            // all components: kinds of names
@@ -88,31 +113,40 @@ type assembly struct {
 	paths   *object
 }
 
-func newAssembly(o Options) *assembly {
-	a := &assembly{options: o, common: readFile("common.json"), parts: map[string]*object{}, pool: newObject(), paths: newObject()}
+func newAssembly(o Options, parts []Part) *assembly {
+	a := &assembly{options: o, common: readFile(common), parts: map[string]*object{}, paths: newObject(), limits: o.limits()}
+	total := "as many as `--max-total-tokens`"
+	if o.MaxTotalTokens > 0 {
+		total = strconv.Itoa(o.MaxTotalTokens)
+	}
+	words := []string{"$max_total_tokens", total, "$model_id", cmp.Or(o.ModelID, "the-model")}
 	a.pool = a.common.object("components")
-	for _, dialect := range Dialects {
-		a.parts[dialect] = readFile(dialect + ".json")
+	for _, part := range parts {
+		a.parts[part.Name] = readFile(part.Spec.File)
+		a.addComponents(a.parts[part.Name])
+		for name, word := range part.Spec.Words {
+			words = append(words, name, word)
+		}
+		maps.Copy(a.limits, part.Spec.Limits)
 	}
-	if o.TGI3 {
-		a.parts["tgi"].replace(readFile("tgi_3.json"))
-	}
-	if o.OldLightLLMErrors {
-		a.parts["lightllm"].replace(readFile("lightllm_old.json"))
-	}
-	// What a form replaces may be another dialect's, so that this comes last.
-	for _, dialect := range []string{"openai", "mindie", "lightllm", "tgi"} {
-		components := a.parts[dialect].object("components")
-		for _, kind := range components.names {
-			into := a.pool.object(kind)
-			entries := components.object(kind)
-			for _, name := range entries.names {
-				into.set(name, entries.values[name])
-			}
-			a.pool.set(kind, into)
+	for _, part := range parts { // what they replace may be another dialect's, so that they come last
+		if part.Spec.Changes != nil {
+			changes := readFile(part.Spec.Changes)
+			a.parts[part.Name].object("paths").add(changes.object("paths"))
+			a.addComponents(changes)
 		}
 	}
+	a.words = strings.NewReplacer(words...)
 	return a
+}
+
+func (a *assembly) addComponents(part *object) {
+	components := part.object("components")
+	for _, kind := range components.names {
+		into := a.pool.object(kind)
+		into.add(components.object(kind))
+		a.pool.set(kind, into)
+	}
 }
 
 // addPaths adds a dialect's paths. Those that are there already stay.
@@ -147,7 +181,7 @@ func (a *assembly) document(intro, server string) []byte {
 	components := newObject()
 	components.set("securitySchemes", a.pool.values["securitySchemes"])
 	d.set("components", a.needed(components))
-	a.options.fill(d)
+	a.fill(d)
 	return d.encode()
 }
 
@@ -187,20 +221,12 @@ func (a *assembly) needed(components *object) *object {
 	return components
 }
 
-func (o Options) tgiVersion() string {
-	if o.TGI3 {
-		return "3.3.7"
-	}
-	return "0.9.4"
-}
-
 // limits are the numbers that files name; 0 is unknown.
 func (o Options) limits() map[string]int {
 	return map[string]int{
 		"$max_best_of":           o.MaxBestOf,
 		"$max_stop_sequences":    o.MaxStopSequences,
 		"$max_client_batch_size": o.MaxClientBatchSize,
-		"$max_answers":           o.MaxAnswers,
 		"$max_input_tokens":      o.MaxInputTokens,
 		"$max_new_tokens":        max(o.MaxTotalTokens-1, 0),
 		"$max_token_id":          max(o.VocabularySize-1, 0),
@@ -208,22 +234,17 @@ func (o Options) limits() map[string]int {
 }
 
 // fill puts in what the files name, and leaves out bounds that are not known.
-func (o Options) fill(document *object) {
-	limits, total := o.limits(), "as many as `--max-total-tokens`"
-	if o.MaxTotalTokens > 0 {
-		total = strconv.Itoa(o.MaxTotalTokens)
-	}
-	words := strings.NewReplacer("$max_total_tokens", total, "$tgi_version", o.tgiVersion(), "$model_id", cmp.Or(o.ModelID, "the-model"))
+func (a *assembly) fill(document *object) {
 	var visit func(value any) any
 	visit = func(value any) any {
 		switch v := value.(type) {
 		case string:
-			if limit, named := limits[v]; named && limit > 0 {
+			if limit, named := a.limits[v]; named && limit > 0 {
 				return number(strconv.Itoa(limit))
 			} else if named {
 				return nil
 			}
-			return words.Replace(v)
+			return a.words.Replace(v)
 		case []any:
 			for i := range v {
 				v[i] = visit(v[i])

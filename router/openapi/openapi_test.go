@@ -4,25 +4,45 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"os"
 	"strings"
 	"testing"
 
+	"lockstep/router/api/lightllm"
+	"lockstep/router/api/mindie"
+	"lockstep/router/api/openai"
+	"lockstep/router/api/tgi"
 	"lockstep/router/openapi"
+	"lockstep/router/request"
 )
+
+// parts are the dialects of a server that answers as TGI 3 or with LightLLM's old errors, or as neither.
+func parts(other bool) []openapi.Part {
+	form := tgi.Form094
+	if other {
+		form = tgi.Form3
+	}
+	return []openapi.Part{
+		{Name: tgi.Name, Spec: tgi.Config{Form: form}.Spec()}, {Name: mindie.Name, Spec: mindie.Spec},
+		{Name: lightllm.Name, Spec: lightllm.Config{OldErrors: other}.Spec()}, {Name: openai.Name, Beside: true, Spec: openai.Spec(128)},
+	}
+}
 
 // documents are all that a server can have, by name.
 func documents() map[string][]byte {
-	made := map[string][]byte{"TGI's form": openapi.TGIForm}
-	known := openapi.Options{MaxBestOf: 2, MaxStopSequences: 4, MaxClientBatchSize: 4, MaxAnswers: 128, ModelID: "m", MaxInputTokens: 99, MaxTotalTokens: 100, VocabularySize: 50}
+	form, err := os.ReadFile("../api/tgi/api_doc.json")
+	if err != nil {
+		panic(err)
+	}
+	made := map[string][]byte{"TGI's form": form}
+	known := openapi.Options{Limits: request.DefaultLimits(), ModelID: "m", MaxInputTokens: 99, MaxTotalTokens: 100, VocabularySize: 50}
 	for _, o := range []openapi.Options{{}, known} {
-		for _, three := range []bool{false, true} {
-			o.TGI3, o.OldLightLLMErrors = three, three
-			name := fmt.Sprintf("TGI 3 %t, %d tokens", three, o.MaxTotalTokens)
-			made[name] = o.All()
-			for _, dialect := range openapi.Dialects {
-				made[name+", "+dialect] = o.Of(dialect, dialect != "openai", "")
-				made[name+", "+dialect+" prefixed"] = o.Of(dialect, false, "/"+dialect)
+		for _, other := range []bool{false, true} {
+			name := fmt.Sprintf("TGI 3 %t, %d tokens", other, o.MaxTotalTokens)
+			made[name] = o.All(parts(other))
+			for _, part := range parts(other) {
+				made[name+", "+part.Name] = o.Of(parts(other), part.Name, !part.Beside, "")
+				made[name+", "+part.Name+" prefixed"] = o.Of(parts(other), part.Name, false, "/"+part.Name)
 			}
 		}
 	}
@@ -92,14 +112,12 @@ func checkObject(t *testing.T, path string, v, document map[string]any) {
 
 // The same options make the same bytes, and their limits stand in them.
 func TestDocumentsTellLimits(t *testing.T) {
-	o := openapi.Options{MaxBestOf: 7, MaxStopSequences: 4, MaxTotalTokens: 12345, VocabularySize: 50}
-	if first := o.All(); !bytes.Equal(first, o.All()) || !bytes.Contains(first, []byte(`"maximum":7`)) || !bytes.Contains(first, []byte(`"maximum":12344`)) {
+	o := openapi.Options{Limits: request.Limits{MaxBestOf: 7, MaxStopSequences: 4}, MaxTotalTokens: 12345, VocabularySize: 50}
+	first := o.All(parts(false))
+	if !bytes.Equal(first, o.All(parts(false))) || !bytes.Contains(first, []byte(`"maximum":7`)) || !bytes.Contains(first, []byte(`"maximum":12344`)) {
 		t.Errorf("got %.300s", first)
 	}
-	if unknown := (openapi.Options{}).All(); bytes.Contains(unknown, []byte(`"maximum":12344`)) {
+	if unknown := (openapi.Options{}).All(parts(false)); bytes.Contains(unknown, []byte(`"maximum":12344`)) {
 		t.Error("limits are kept")
-	}
-	if len(openapi.Dialects) != 4 || !slices.Contains(openapi.Dialects, "openai") {
-		t.Errorf("dialects %v", openapi.Dialects)
 	}
 }

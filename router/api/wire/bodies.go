@@ -34,29 +34,27 @@ const (
 
 var tooLong = &request.Refusal{Class: request.TooLong, Message: "the body is too long"}
 
-// Unanswered lets refuse answer at once, whatever of the body has come; net/http would pass over it first. Behind the answer a
+// Unread lets refuse answer at once, whatever of the body has come; net/http would pass over it first. Behind the answer a
 // short body is passed over within drainTimeout; a long one, or one that does not come, ends the connection.
-func Unanswered(refuse http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		control := http.NewResponseController(w)
-		switch {
-		case r.ContentLength == 0 || r.Header.Get("Expect") != "": // net/http ends the connection of one who asks before sending
-			refuse(w, r)
-			return
-		case r.ContentLength < 0 || r.ContentLength > drainBytes || control.EnableFullDuplex() != nil:
-			w.Header()["Connection"] = []string{"close"}
-			refuse(w, r)
-			return
-		}
-		refuse(w, r)
-		control.Flush()
-		control.SetReadDeadline(time.Now().Add(drainTimeout))
-		// Not left to net/http: in full duplex it would go on behind an incomplete body.
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			panic(http.ErrAbortHandler)
-		}
-		control.SetReadDeadline(time.Time{})
+func Unread(w http.ResponseWriter, r *http.Request, refuse func()) {
+	control := http.NewResponseController(w)
+	switch {
+	case r.ContentLength == 0 || r.Header.Get("Expect") != "": // net/http ends the connection of one who asks before sending
+		refuse()
+		return
+	case r.ContentLength < 0 || r.ContentLength > drainBytes || control.EnableFullDuplex() != nil:
+		w.Header()["Connection"] = []string{"close"}
+		refuse()
+		return
 	}
+	refuse()
+	control.Flush()
+	control.SetReadDeadline(time.Now().Add(drainTimeout))
+	// Not left to net/http: in full duplex it would go on behind an incomplete body.
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	control.SetReadDeadline(time.Time{})
 }
 
 // Bodies reads the bodies of all requests. It counts the bytes that they hold against a limit, of which no client has more
@@ -247,10 +245,12 @@ func (b *Bodies) Decode(ctx context.Context, read func() *request.Refusal) *requ
 	select {
 	case b.decoding <- struct{}{}:
 		defer func() { <-b.decoding }()
-		return read()
+		if ctx.Err() == nil {
+			return read()
+		}
 	case <-ctx.Done():
-		return request.ClientLeft
 	}
+	return request.ClientLeft
 }
 
 func earlier(a, b time.Time) time.Time {

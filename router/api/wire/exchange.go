@@ -21,8 +21,11 @@ type Exchange struct {
 	http.ResponseWriter
 	// ID names the request in logs.
 	ID string
-	// Prefix was cut off the path: that of the dialect that it names; "" for none.
-	Prefix string
+	// Path is the request's without Prefix, which names a dialect; "" for none.
+	Path, Prefix string
+	// Dialect answers, and Methods are those that it has for the path.
+	Dialect *Dialect
+	Methods []string
 
 	client   netip.Addr
 	complete bool          // all of the answer was written

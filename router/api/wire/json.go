@@ -138,3 +138,9 @@ func AppendComma(b []byte) []byte {
 	}
 	return b
 }
+
+// AppendError appends the error object that TGI and MindIE have: a message and the type of the error.
+func AppendError(b []byte, message, kind string) []byte {
+	b = AppendExactText(append(b, `{"error":`...), message)
+	return append(append(append(b, `,"error_type":"`...), kind...), `"}`...)
+}

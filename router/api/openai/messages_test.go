@@ -1,0 +1,75 @@
+package openai
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
+)
+
+// decode reads a body as its route does.
+func decode(data []byte, chat bool) (*generateBody, *request.Refusal) {
+	top, ok := wire.Members(data)
+	if !ok {
+		return nil, notAnObject
+	}
+	return readBody(top, chat, nil)
+}
+
+// Calls of tools stand for content wherever they stand, and null is absent.
+func TestMessagesWithoutContent(t *testing.T) {
+	for _, c := range []struct{ message, want string }{
+		{`{"role":"assistant","content":null,"tool_calls":[{"function":{"arguments":"{\"a\": 1}"}}]}`,
+			`[{"role":"assistant","content":null,"tool_calls":[{"function":{"arguments":{"a": 1}}}]}]`},
+		{`{"tool_calls":[],"role":"assistant","content":null}`, `[{"tool_calls":[],"role":"assistant","content":null}]`},
+		{`{"role":"assistant","refusal":"no","content":null}`, `[{"role":"assistant","refusal":"no","content":null}]`},
+		{`{"role":"assistant","content":"a","tool_calls":null}`, `[{"role":"assistant","content":"a","tool_calls":null}]`},
+		{`{"role":"assistant","tool_calls":null,"content":null}`, ""},
+	} {
+		body, err := decode([]byte(`{"messages":[`+c.message+`]}`), true)
+		if (err == nil) != (c.want != "") {
+			t.Errorf("%s: %v", c.message, err)
+		} else if err == nil && string(body.conversation(false, false)) != c.want {
+			t.Errorf("%s: got %s", c.message, body.conversation(false, false))
+		}
+	}
+}
+
+// Only tokens become text: a prompt beside them does not count, nor do tokens beside a prompt.
+func TestTokensAndPrompts(t *testing.T) {
+	top, _ := wire.Members([]byte(`{"prompt":"a","tokens":[5,6],"model":7}`))
+	ids, err := readTokens(top)
+	if err != nil || !slices.Equal(ids, []int32{5, 6}) {
+		t.Errorf("got %v, %v", ids, err)
+	}
+	top, _ = wire.Members([]byte(`{"prompt":"a","tokens":[5]}`))
+	if body, err := readBody(top, false, tokenizeFields); err != nil || body.prompts[0].text != "a" {
+		t.Errorf("got %+v, %v", body, err)
+	}
+}
+
+// No body makes the decoder panic; what is accepted is within the ranges.
+func FuzzBody(f *testing.F) {
+	for _, body := range []string{
+		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","tool_calls":[{"function":{"arguments":"{\"a\":1}"}}]}],"logprobs":true,"stop":"a"}`,
+		`{"prompt":[[1,2],[3]],"n":2,"logit_bias":{"7":-100},"stream":true,"stream_options":{"include_usage":true},"max_tokens":5.0}`,
+		`{"prompt":"\ud800","seed":1e400,"top_k":-1}`, `[`, `{"a":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, chat := range []bool{false, true} {
+			b, err := decode(data, chat)
+			if err != nil {
+				continue
+			}
+			if b.n < 1 || b.copies() > maxChoices || b.temperature < 0 || (b.messages == nil) == (b.prompts == nil) || !json.Valid(b.conversation(false, chat)) {
+				t.Fatalf("got %+v of %q", b, data)
+			}
+			b.resolveSampling(0, 1)
+		}
+	})
+}
