@@ -8,9 +8,7 @@ import (
 	"sync/atomic"
 
 	"lockstep/protocol"
-	"lockstep/protocol/text"
 	"lockstep/router/api/answer"
-	"lockstep/router/chat"
 	"lockstep/router/fleet"
 	"lockstep/router/request"
 )
@@ -48,7 +46,7 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 	if b.knows(digest) {
 		return nil
 	}
-	tokenizer, err := text.New(card.Tokenizer)
+	model, err := answer.NewModel(digest, card)
 	if err != nil {
 		return err
 	}
@@ -59,10 +57,6 @@ func (b *backend) onCard(digest string, card *protocol.ModelCard) error {
 	}
 	if len(b.models) >= maxModels {
 		return errTooManyModels
-	}
-	model := &answer.Model{Digest: digest, Card: card, Tokenizer: tokenizer}
-	if model.Chat, model.NoChat = chatTemplate(card); model.Chat != nil {
-		model.ChatReadsParts = model.Chat.ReadsParts()
 	}
 	b.models[digest] = model
 	return nil
@@ -78,18 +72,6 @@ func (b *backend) dropUnused() {
 		used[g.CardDigest] = true
 	}
 	maps.DeleteFunc(b.models, func(digest string, _ *answer.Model) bool { return !used[digest] })
-}
-
-// chatTemplate builds the template of a model. Without one it is served all the same, but not to chats: why says so.
-func chatTemplate(card *protocol.ModelCard) (template *chat.Template, why string) {
-	if card.Chat.Template == "" {
-		return nil, "The model has no chat template: its operator can give one (--chat-template)."
-	}
-	template, err := chat.New(card.Chat.Template, card.Chat.SpecialTokens)
-	if err != nil {
-		return nil, "The model's chat template cannot be used: " + err.Error()
-	}
-	return template, ""
 }
 
 // onSnapshot derives the served model and its limits. It is called by the fleet's owner only.

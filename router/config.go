@@ -202,7 +202,7 @@ func (c *Config) api() api.Config {
 		Limits: request.Limits{MaxConcurrentRequests: c.MaxConcurrentRequests, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences, MaxTopNTokens: request.DefaultMaxTopNTokens,
 			MaxClientBatchSize: c.MaxClientBatchSize, ValidationWorkers: c.ValidationWorkers, PayloadLimit: c.PayloadLimit},
 		Permits: c.permits(), WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
-		CORSAllowOrigin: c.CORSAllowOrigin, Version: c.Version, Build: c.Build,
+		CORSAllowOrigin: c.CORSAllowOrigin, Build: c.Build,
 		TGIVersion: c.TGIVersion, OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
 		Dialect: c.Dialect, DefaultDialect: c.DefaultDialect,
 		ModelTimeout: time.Duration(c.GroupWaitTimeout * float64(time.Second)),

@@ -2,11 +2,6 @@ package router_test
 
 import (
 	"context"
-	"encoding/json"
-	"io"
-	"net/http"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +10,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
-	"lockstep/protocol/text"
 	"lockstep/router"
+	"lockstep/router/api/answertest"
 	"lockstep/router/fleettest"
+)
+
+const (
+	chats       = "/v1/chat/completions"
+	completions = "/v1/completions"
 )
 
 var nopLog = zerolog.Nop()
@@ -49,44 +49,6 @@ func startBroker(t testing.TB, port int) *server.Server {
 	return broker
 }
 
-// demoTokenizer returns the tokenizer of the demo model.
-func demoTokenizer(t testing.TB) json.RawMessage {
-	t.Helper()
-	data, err := os.ReadFile("../launcher/demo/model/tokenizer.json")
-	if err != nil {
-		t.Fatal(err) // it is part of the tree: a skip would hide every test of the router
-	}
-	return data
-}
-
-const chatTemplate = `{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}` +
-	`{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}`
-
-// demoCard is the card of a model that answers with the words of words.
-func demoCard(t testing.TB) (protocol.ModelCard, *text.Tokenizer, []int32) {
-	t.Helper()
-	card := protocol.ModelCard{
-		ModelID: "demo", DataType: "torch.float32", DeviceType: "cpu", NumericsID: "test",
-		Tokenizer: protocol.TokenizerSource{HuggingFace: demoTokenizer(t)},
-		Chat:      protocol.ChatSource{Template: chatTemplate},
-	}
-	tokenizer, err := text.New(card.Tokenizer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	card.VocabularySize = tokenizer.VocabularySize()
-	var words []int32
-	for id := range int32(card.VocabularySize) {
-		if word := tokenizer.Decode([]int32{id}, true); len(word) > 2 && strings.Trim(word, " abcdefghijklmnopqrstuvwxyz") == "" {
-			words = append(words, id)
-		}
-	}
-	if len(words) < 10 {
-		t.Fatalf("the demo tokenizer has %d words", len(words))
-	}
-	return card, tokenizer, words
-}
-
 // startGroup runs a fake group for the length of a test.
 func startGroup(t testing.TB, url string, options fleettest.Options) *fleettest.Group {
 	t.Helper()
@@ -101,7 +63,7 @@ func startGroup(t testing.TB, url string, options fleettest.Options) *fleettest.
 		options.Limits = groupLimits
 	}
 	if options.Tokens == nil {
-		options.Card, _, options.Tokens = demoCard(t)
+		options.Card, _, options.Tokens = answertest.DemoCard(t)
 	}
 	group, err := fleettest.Start(conn, options)
 	if err != nil {
@@ -148,20 +110,8 @@ func startRouter(t testing.TB, natsURL string, config router.Config) (url string
 	return url, stop
 }
 
-// post sends a body and returns the answer.
-func post(t testing.TB, url, body string) (status int, answer string) {
-	t.Helper()
-	response, err := http.Post(url, "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(data)
-}
+// post and fetch ask a server.
+var post, fetch = answertest.Post, answertest.Get
 
 // eventually waits until a condition holds.
 func eventually(t testing.TB, what string, condition func() bool) {

@@ -2,8 +2,6 @@ package router_test
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,21 +10,6 @@ import (
 	"lockstep/router"
 	"lockstep/router/fleettest"
 )
-
-// fetch returns the status and body of a GET.
-func fetch(t testing.TB, url string) (status int, answer string) {
-	t.Helper()
-	response, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(data)
-}
 
 // metric returns the line of a metric without its name, "" when there is none.
 func metric(t testing.TB, url, name string) string {

@@ -106,35 +106,6 @@ func TestForeignMessages(t *testing.T) {
 }
 
 // best_of answers with the copy of the highest mean and lists the others; each has a seed of its own.
-func TestBestOf(t *testing.T) {
-	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{})
-	url, _ := startRouter(t, natsURL, router.Config{})
-	_, answer := post(t, url+"/generate", `{"inputs":"pick","parameters":{"best_of":2,"do_sample":true,"details":true,"max_new_tokens":10}}`)
-	type sequence struct {
-		Seed   uint64
-		Tokens []struct{ Logprob float64 }
-	}
-	var got struct {
-		Details struct {
-			sequence
-			Others []sequence `json:"best_of_sequences"`
-		}
-	}
-	if err := json.Unmarshal([]byte(answer), &got); err != nil || len(got.Details.Others) != 1 {
-		t.Fatalf("%v: %s", err, answer)
-	}
-	sum := func(s sequence) (total float64) {
-		for _, token := range s.Tokens {
-			total += token.Logprob
-		}
-		return total
-	}
-	if other := got.Details.Others[0]; sum(got.Details.sequence) < sum(other) || got.Details.Seed == other.Seed {
-		t.Errorf("got %s", answer)
-	}
-}
-
 // Each event of a stream is on the wire before the next step: nothing is held back.
 func TestEventsAreFlushed(t *testing.T) {
 	natsURL := startNATS(t)

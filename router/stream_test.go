@@ -16,6 +16,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router"
+	"lockstep/router/api/answertest"
 	"lockstep/router/fleettest"
 )
 
@@ -74,7 +75,7 @@ func stream(t testing.TB, url, body string) (next func() (e event, ok bool), han
 // want is what a greedy generation of any group is.
 func want(t testing.TB, prompt string, tokens int) (ids []int32, text string) {
 	t.Helper()
-	_, tokenizer, words := demoCard(t)
+	_, tokenizer, words := answertest.DemoCard(t)
 	promptIDs, err := tokenizer.Encode(prompt, true)
 	if err != nil {
 		t.Fatal(err)

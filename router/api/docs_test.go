@@ -120,7 +120,7 @@ func TestPageFiles(t *testing.T) {
 
 // Beside the server's own name stands its own version, not that of a server whose clients it serves.
 func TestOwnVersion(t *testing.T) {
-	s := newTestServer(Config{Dialect: Auto, DefaultDialect: tgi.Name, Version: "0.9.4", Build: "v12.3"})
+	s := newTestServer(Config{Dialect: Auto, DefaultDialect: tgi.Name, Build: "v12.3"})
 	for _, path := range []string{"/version", "/openapi.json", "/mindie/openapi.json"} {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

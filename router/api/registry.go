@@ -44,7 +44,7 @@ type parts struct {
 // dialects makes all dialects.
 func dialects(c *Config, answers *answer.Service) (list []*wire.Dialect) {
 	p := &parts{config: c, answers: answers}
-	p.tgi = tgi.New(tgi.Config{Limits: c.Limits, Form: c.TGIVersion, Version: c.Version, MaxWaitingTokens: c.MaxWaitingTokens,
+	p.tgi = tgi.New(tgi.Config{Limits: c.Limits, Form: c.TGIVersion, MaxWaitingTokens: c.MaxWaitingTokens,
 		WaitingServedRatio: c.WaitingServedRatio, CORSAllowOrigin: c.CORSAllowOrigin}, answers)
 	p.openai = openai.New(openai.Config{Limits: c.Limits, AsTGI3: c.TGIVersion == tgi.Form3, Build: c.Build, CORS: p.tgi.CORS(), Lent: openai.Lent{
 		Health: p.tgi.Health, Tokenize: p.tgi.Tokenize, CheckChat: tgi.CheckChat, RefuseBody: p.tgi.RefuseBody, AppendPlaces: tgi.AppendPlaces,
@@ -59,7 +59,7 @@ func dialects(c *Config, answers *answer.Service) (list []*wire.Dialect) {
 }
 
 func (p *parts) mindie() mindie.Config {
-	return mindie.Config{Version: p.config.Version, MaxConcurrentRequests: p.config.MaxConcurrentRequests}
+	return mindie.Config{Version: tgi.Number(p.config.TGIVersion), MaxConcurrentRequests: p.config.MaxConcurrentRequests}
 }
 
 func (p *parts) lightllm() lightllm.Config {

@@ -31,7 +31,6 @@ type Config struct {
 	WaitingServedRatio float32
 	MaxWaitingTokens   int
 	CORSAllowOrigin    []string
-	Version            string // that of TGI, for its /info
 	Build              string // that of this program
 	// TGIVersion is whose form TGI's dialect has, one of tgi.Forms.
 	TGIVersion string

@@ -24,8 +24,6 @@ type Config struct {
 	Limits request.Limits
 	// Form is one of Forms: the version whose form the dialect has.
 	Form string
-	// Version is what /info says.
-	Version string
 	// MaxWaitingTokens and WaitingServedRatio are what /info says.
 	MaxWaitingTokens   int
 	WaitingServedRatio float32
@@ -230,7 +228,7 @@ func (d *Dialect) info(w http.ResponseWriter, r *http.Request) {
 		count("max_waiting_tokens", c.MaxWaitingTokens)
 		count("validation_workers", c.Limits.ValidationWorkers)
 	}
-	text("version", c.Version, false)
+	text("version", d.version.number, false)
 	text("sha", "", true)
 	text("docker_label", "", true)
 	b[len(b)-1] = '}'

@@ -1,4 +1,4 @@
-package router_test
+package openai_test
 
 import (
 	"encoding/json"
@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/router"
-	"lockstep/router/fleettest"
+	"lockstep/router/api"
+	"lockstep/router/api/answertest"
 )
 
 const aChat, aCompletion = `{"messages":[{"role":"user","content":"a"}]}`, `{"prompt":"a"}`
@@ -110,9 +110,10 @@ var openAIErrors = []struct {
 // What is wrong with a request is told by status, type, field and code, streamed or not.
 func TestOpenAIErrors(t *testing.T) {
 	t.Parallel()
-	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{})
-	url, _ := startRouter(t, natsURL, router.Config{MaxInputLength: 40, MaxTotalTokens: 60, MaxClientBatchSize: 3, PayloadLimit: 5000})
+	url := answertest.Serve(t, answertest.Options{MaxInputLength: 40, MaxTotalTokens: 60}, func(c *api.Config) {
+		c.MaxClientBatchSize = 3
+		c.PayloadLimit = 5000
+	})
 	for _, c := range openAIErrors {
 		for _, streamed := range []bool{false, true} {
 			body := with(c.body, c.fields)
@@ -122,9 +123,9 @@ func TestOpenAIErrors(t *testing.T) {
 			var status int
 			var text string
 			if body == "" {
-				status, text = fetch(t, url+c.path)
+				status, text = answertest.Get(t, url+c.path)
 			} else {
-				status, text = post(t, url+c.path, body)
+				status, text = answertest.Post(t, url+c.path, body)
 			}
 			var a openAIAnswer
 			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil {
@@ -139,9 +140,7 @@ func TestOpenAIErrors(t *testing.T) {
 // What does not fit is told in OpenAI's words, which clients look for, with the numbers that they read.
 func TestContextTexts(t *testing.T) {
 	t.Parallel()
-	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{})
-	url, _ := startRouter(t, natsURL, router.Config{MaxInputLength: 40, MaxTotalTokens: 60})
+	url := answertest.Serve(t, answertest.Options{MaxInputLength: 40, MaxTotalTokens: 60})
 	ids := func(count int) string { return `[` + strings.Repeat("5,", count-1) + `5]` }
 	const begins = "This model's maximum context length is 60 tokens. However, "
 	for _, c := range []struct{ path, body, want string }{
@@ -153,13 +152,13 @@ func TestContextTexts(t *testing.T) {
 			begins + "you requested PLUS tokens (N in the messages, 100 in the completion). Please reduce the length of the messages or completion."},
 		{chats, messages(`[{"role":"user","content":"` + strings.Repeat("a b ", 90) + `"}]`), begins + "your messages resulted in N tokens. Please reduce the length of the messages."},
 	} {
-		_, text := post(t, url+c.path, c.body)
+		_, text := answertest.Post(t, url+c.path, c.body)
 		var a openAIAnswer
 		if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil {
 			t.Fatalf("%s: %v: %s", c.body, err, text)
 		}
 		if c.path == chats {
-			_, text := post(t, url+"/openai/tokenize", c.body)
+			_, text := answertest.Post(t, url+"/openai/tokenize", c.body)
 			var counted struct{ Count int }
 			if err := json.Unmarshal([]byte(text), &counted); err != nil || counted.Count == 0 {
 				t.Fatalf("%s: %v", text, err)

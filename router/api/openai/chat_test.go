@@ -1,22 +1,19 @@
-package router_test
+package openai_test
 
 import (
 	"encoding/json"
 	"testing"
 
 	"lockstep/protocol"
-	"lockstep/router"
-	"lockstep/router/fleettest"
+	"lockstep/router/api/answertest"
 )
 
 // startTemplate runs a router whose model has a chat template.
 func startTemplate(t *testing.T, source protocol.ChatSource) (url string) {
 	t.Helper()
-	natsURL := startNATS(t)
-	card, _, words := demoCard(t)
+	card, _, words := answertest.DemoCard(t)
 	card.Chat = source
-	startGroup(t, natsURL, fleettest.Options{Card: card, Tokens: words})
-	url, _ = startRouter(t, natsURL, router.Config{})
+	url = answertest.Serve(t, answertest.Options{Card: card, Tokens: words})
 	return url
 }
 
@@ -33,14 +30,14 @@ func TestOpenAINullContent(t *testing.T) {
 		url := startTemplate(t, protocol.ChatSource{Template: template})
 		body := messages(`[{"role":"user","content":"a"},{"role":"assistant","content":null,` + call + `},{"role":"tool","tool_call_id":"1","content":null},` +
 			`{"role":"assistant",` + call + `},{"role":"tool","tool_call_id":"1"}]`)
-		_, text := post(t, url+"/chat_tokenize", body)
+		_, text := answertest.Post(t, url+"/chat_tokenize", body)
 		var got struct {
 			Text string `json:"templated_text"`
 		}
 		if err := json.Unmarshal([]byte(text), &got); err != nil || got.Text != want {
 			t.Errorf("%s: got %s, want %q", template, text, want)
 		}
-		if status, text := post(t, url+chats, with(body, `"max_tokens":2`)); status != 200 {
+		if status, text := answertest.Post(t, url+chats, with(body, `"max_tokens":2`)); status != 200 {
 			t.Errorf("%s: got status %d and %s", template, status, text)
 		}
 	}
@@ -52,14 +49,14 @@ func TestTemplateArguments(t *testing.T) {
 	url := startTemplate(t, protocol.ChatSource{Template: "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ mood }}", SpecialTokens: map[string]string{"bos_token": "a"}})
 	for _, name := range []string{"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "bos_token"} {
 		for _, path := range []string{chats, "/openai/tokenize", "/chat_tokenize"} {
-			status, text := post(t, url+path, with(aChat, `"chat_template_kwargs":{"mood":"b","`+name+`":[]}`))
+			status, text := answertest.Post(t, url+path, with(aChat, `"chat_template_kwargs":{"mood":"b","`+name+`":[]}`))
 			var a openAIAnswer
 			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil || status != 400 || a.Error.Param != "chat_template_kwargs."+name || a.Error.Code != "invalid_value" {
 				t.Errorf("%s to %s: got status %d and %s", name, path, status, text)
 			}
 		}
 	}
-	if status, text := post(t, url+chats, with(aChat, `"chat_template_kwargs":{"mood":"b"},"max_tokens":2`)); status != 200 {
+	if status, text := answertest.Post(t, url+chats, with(aChat, `"chat_template_kwargs":{"mood":"b"},"max_tokens":2`)); status != 200 {
 		t.Errorf("got status %d and %s", status, text)
 	}
 }

@@ -1,4 +1,4 @@
-package router_test
+package tgi_test
 
 import (
 	"bytes"
@@ -10,30 +10,33 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/router"
-	"lockstep/router/fleettest"
+	"lockstep/router/api"
+	"lockstep/router/api/answertest"
+	"lockstep/router/api/tgi"
 )
 
 // recordedProfile is a set of flags with which an original was recorded.
 type recordedProfile struct {
 	name    string
-	config  router.Config
-	step    time.Duration
+	config  func(*api.Config)
+	model   answertest.Options
 	atLeast int // of its cases must pass
 }
 
 var recordedTGI094 = []recordedProfile{
-	{"default", router.Config{}, time.Millisecond, 216},
-	{"small", router.Config{MaxInputLength: 16, MaxTotalTokens: 32, MaxBestOf: 4, MaxStopSequences: 1, ValidationWorkers: 1,
-		MaxWaitingTokens: 7, WaitingServedRatio: 0.5, MaxConcurrentRequests: 9}, time.Millisecond, 7},
-	{"mc1", router.Config{MaxConcurrentRequests: 1}, 20 * time.Millisecond, 9},
-	{"bo1", router.Config{MaxBestOf: 1}, time.Millisecond, 3},
-	{"cors", router.Config{CORSAllowOrigin: []string{"http://a.example", "https://b.example"}}, time.Millisecond, 5},
+	{name: "default", atLeast: 216},
+	{name: "small", atLeast: 7, model: answertest.Options{MaxInputLength: 16, MaxTotalTokens: 32}, config: func(c *api.Config) {
+		c.MaxBestOf, c.MaxStopSequences, c.ValidationWorkers, c.MaxConcurrentRequests = 4, 1, 1, 9
+		c.MaxWaitingTokens, c.WaitingServedRatio = 7, 0.5
+	}},
+	{name: "mc1", atLeast: 9, model: answertest.Options{Step: 20 * time.Millisecond}, config: func(c *api.Config) { c.MaxConcurrentRequests = 1 }},
+	{name: "bo1", atLeast: 3, config: func(c *api.Config) { c.MaxBestOf = 1 }},
+	{name: "cors", atLeast: 5, config: func(c *api.Config) { c.CORSAllowOrigin = []string{"http://a.example", "https://b.example"} }},
 }
 
 var recordedTGI3 = []recordedProfile{
-	{"v3", router.Config{}, time.Millisecond, 20},
-	{"v3key", router.Config{APIKeys: []string{"sesame"}}, time.Millisecond, 4},
+	{name: "v3", atLeast: 20},
+	{name: "v3key", atLeast: 4, config: func(c *api.Config) { c.APIKeys = []string{"sesame"} }},
 }
 
 // TestRecordedTGI replays what the real router of TGI 0.9.4 answered.
@@ -73,7 +76,7 @@ type recordedCase struct {
 func replayRecorded(t *testing.T, file, version string, profiles []recordedProfile, wanted func(recordedCase) bool) {
 	shared := os.Getenv("LOCKSTEP_SHARED")
 	if shared == "" {
-		shared = "../../shared"
+		shared = "../../../../shared"
 	}
 	skip := t.Skip
 	if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
@@ -104,11 +107,12 @@ func replayRecorded(t *testing.T, file, version string, profiles []recordedProfi
 	}
 	for _, profile := range profiles {
 		t.Run(profile.name, func(t *testing.T) {
-			natsURL := startNATS(t)
-			startGroup(t, natsURL, fleettest.Options{StepInterval: profile.step})
-			profile.config.Dialect = "tgi" // two of the recorded bodies are in other dialects
-			profile.config.TGIVersion = version
-			url, _ := startRouter(t, natsURL, profile.config)
+			url := answertest.Serve(t, profile.model, func(c *api.Config) {
+				c.Dialect, c.TGIVersion = tgi.Name, version // two of the recorded bodies are in other dialects
+				if profile.config != nil {
+					profile.config(c)
+				}
+			})
 			// The exit status only says whether all passed; the counts are judged here.
 			output, _ := exec.Command(python, compare, cases, url, "--profile", profile.name, "--json", "--timeout", "20").Output()
 			var result struct {
