@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"lockstep/router"
+	"lockstep/router/api"
+	"lockstep/router/api/tgi"
+	"lockstep/router/request"
 )
 
 // Names, environment variables and defaults are those of TGI's launcher wherever it has the thing. What is our own has
@@ -38,22 +43,22 @@ type modelFlags struct {
 
 // routerFlags say how HTTP clients are served.
 type routerFlags struct {
-	MaxConcurrentRequests int      `env:"MAX_CONCURRENT_REQUESTS" default:"128" help:"Requests at once; more are answered with an overload error."`
+	MaxConcurrentRequests int      `env:"MAX_CONCURRENT_REQUESTS" default:"${max_concurrent_requests}" help:"Requests at once; more are answered with an overload error."`
 	Admission             string   `env:"LOCKSTEP_ADMISSION" enum:"conservative,peak,past-future" default:"past-future" help:"How requests find room: conservative reserves all of max_new_tokens as TGI does, peak and past-future estimate."`
 	Overload              string   `env:"LOCKSTEP_OVERLOAD" enum:"refuse,wait" default:"refuse" help:"What happens to requests beyond --max-concurrent-requests: refuse answers with an overload error, wait lets them queue."`
 	MaxQueueSize          int      `env:"LOCKSTEP_MAX_QUEUE_SIZE" default:"4096" help:"Requests that may wait with --overload wait; more are answered with an overload error."`
 	QueueTimeout          float64  `env:"LOCKSTEP_QUEUE_TIMEOUT" default:"0" placeholder:"SECONDS" help:"Longest wait for a group, then an overload error. 0: as long as it takes."`
-	MaxBestOf             int      `env:"MAX_BEST_OF" default:"2" help:"Largest best_of."`
-	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"4" help:"Most stop sequences of a request."`
+	MaxBestOf             int      `env:"MAX_BEST_OF" default:"${max_best_of}" help:"Largest best_of."`
+	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"${max_stop_sequences}" help:"Most stop sequences of a request. 0: none."`
 	MaxClientBatchSize    int      `env:"MAX_CLIENT_BATCH_SIZE" placeholder:"N" help:"Most prompts of one completion request. Default: 4 with --tgi-version 3, else --max-concurrent-requests."`
-	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"2" help:"Tokenizer threads."`
+	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"${validation_workers}" help:"Tokenizer threads."`
 	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"1.2" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
 	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
-	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"auto,tgi,mindie,lightllm,openai" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm, /openai) and body."`
-	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"tgi,mindie,lightllm,openai" default:"tgi" help:"Dialect of requests that do not tell."`
-	TGIVersion            string   `name:"tgi-version" env:"LOCKSTEP_TGI_VERSION" enum:"0.9.4,3" default:"0.9.4" help:"Version of TGI that its clients are answered as: 0.9.4, or 3 as 3.3.7 answers."`
+	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"${dialects}" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm, /openai) and body."`
+	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"${default_dialects}" default:"tgi" help:"Dialect of requests that do not tell."`
+	TGIVersion            string   `name:"tgi-version" env:"LOCKSTEP_TGI_VERSION" enum:"${tgi_forms}" default:"0.9.4" help:"Version of TGI that its clients are answered as: 0.9.4, or 3 as 3.3.7 answers."`
 	LightLLMErrors        string   `name:"lightllm-errors" env:"LOCKSTEP_LIGHTLLM_ERRORS" enum:"new,old" default:"new" help:"Envelope and statuses of LightLLM's errors, which changed in 2026."`
 	Listen                []string `env:"LOCKSTEP_LISTEN" sep:";" placeholder:"DIALECT=HOST:PORT[,tls=FOLDER]" help:"One more address with a dialect of its own; tls names a folder as lockstep certs makes it. Repeatable."`
 	APIKey                []string `name:"api-key" guards:"anyone may send requests" env:"API_KEY" placeholder:"KEY|@FILE" help:"Key of which every request that does work must show one as a bearer token; @FILE holds one a line. Repeatable."`
@@ -170,6 +175,25 @@ type command struct {
 
 var errHelpShown = errors.New("help shown")
 
+// routerVars are what flags have from the router: its dialects and its limits' defaults.
+func routerVars() kong.Vars {
+	l := request.DefaultLimits()
+	return kong.Vars{
+		"dialects": strings.Join(api.Dialects, ","), "default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
+		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
+		"max_stop_sequences": strconv.Itoa(l.MaxStopSequences), "validation_workers": strconv.Itoa(l.ValidationWorkers),
+	}
+}
+
+// limits are those of the router. The two that depend on the version of TGI are its defaults where there is no flag, or a 0.
+func (f *routerFlags) limits() request.Limits {
+	l := tgi.Limits(f.TGIVersion, f.MaxConcurrentRequests)
+	l.MaxBestOf, l.MaxStopSequences, l.ValidationWorkers = f.MaxBestOf, f.MaxStopSequences, f.ValidationWorkers
+	l.MaxClientBatchSize = cmp.Or(f.MaxClientBatchSize, l.MaxClientBatchSize)
+	l.PayloadLimit = cmp.Or(int64(f.PayloadLimit), l.PayloadLimit)
+	return l
+}
+
 // parse reads arguments and environment. Its errors are for people and name the flag; --help goes to out.
 func parse(arguments []string, out io.Writer) (command, error) {
 	// In containers HOSTNAME is the container's name, which is no address to serve on: TGI falls back likewise.
@@ -178,7 +202,7 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	}
 	var line commandLine
 	parser, err := kong.New(&line, kong.Name("lockstep"), kong.Description("Serves large language models."),
-		kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		routerVars(), kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return command{}, err
 	}

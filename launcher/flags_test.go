@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"lockstep/router/request"
 )
 
 // withoutEnvironment hides the environment's settings from parse.
@@ -280,6 +282,30 @@ func TestShareOut(t *testing.T) {
 		threads, pins := shareOut(cpus, test.quota, test.ranks, test.threads)
 		if threads != test.wantThreads || (pins != nil) != test.wantPinned {
 			t.Errorf("%+v: got %d threads, pins %v", test, threads, pins)
+		}
+	}
+}
+
+// The limits of requests come from the flags as they are, zeros too; two depend on the version of TGI where they are not given.
+func TestLimits(t *testing.T) {
+	withoutEnvironment(t)
+	with := func(change func(*request.Limits)) request.Limits {
+		l := request.DefaultLimits()
+		change(&l)
+		return l
+	}
+	for arguments, want := range map[string]request.Limits{
+		"": request.DefaultLimits(),
+		"--max-stop-sequences 0 --max-best-of 7 --validation-workers 3": with(func(l *request.Limits) {
+			l.MaxStopSequences, l.MaxBestOf, l.ValidationWorkers = 0, 7, 3
+		}),
+		"--max-concurrent-requests 9": with(func(l *request.Limits) { l.MaxConcurrentRequests, l.MaxClientBatchSize = 9, 9 }),
+		"--tgi-version 3":             with(func(l *request.Limits) { l.MaxClientBatchSize, l.PayloadLimit = 4, 2_000_000 }),
+		"--tgi-version 3 --max-client-batch-size 8 --payload-limit 10": with(func(l *request.Limits) { l.MaxClientBatchSize, l.PayloadLimit = 8, 10 }),
+	} {
+		c, err := parse(strings.Fields(arguments), io.Discard)
+		if got := c.limits(); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", arguments, got, err, want)
 		}
 	}
 }

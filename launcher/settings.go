@@ -16,6 +16,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
 	"lockstep/router/chat"
+	"lockstep/router/request"
 	"lockstep/shard"
 	"lockstep/shard/sim"
 )
@@ -153,21 +154,13 @@ func checkModelPath(path string) error {
 const maxQueueTimeout = 24 * 60 * 60
 
 func (c *command) checkRouter() error {
+	limits := c.limits()
+	var wrong *request.LimitError
 	switch {
+	case errors.As(limits.Validate(), &wrong):
+		return fmt.Errorf("--%s %s", strings.ReplaceAll(wrong.Setting, "_", "-"), wrong.Why())
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("--port must lie between 0 and 65535, got %d", c.Port)
-	case c.MaxConcurrentRequests < 1:
-		return fmt.Errorf("--max-concurrent-requests must be > 0, got %d", c.MaxConcurrentRequests)
-	case c.ValidationWorkers < 1:
-		return errors.New("--validation-workers must be > 0")
-	case c.MaxBestOf < 1:
-		return fmt.Errorf("--max-best-of must be > 0, got %d", c.MaxBestOf)
-	case c.MaxStopSequences < 0:
-		return fmt.Errorf("--max-stop-sequences must not be negative, got %d", c.MaxStopSequences)
-	case c.MaxClientBatchSize < 0:
-		return fmt.Errorf("--max-client-batch-size must not be negative, got %d", c.MaxClientBatchSize)
-	case c.PayloadLimit < 0:
-		return fmt.Errorf("--payload-limit must not be negative, got %d", c.PayloadLimit)
 	case c.MaxQueueSize < 1:
 		return fmt.Errorf("--max-queue-size must be > 0, got %d", c.MaxQueueSize)
 	case c.QueueTimeout < 0 || c.QueueTimeout > maxQueueTimeout:

@@ -176,12 +176,10 @@ func (l *launcher) routerConfig() router.Config {
 	}
 	return router.Config{
 		Name: l.NodeName, Node: l.NodeName, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleRouter), Build: version,
-		Hostname: l.Hostname, Port: l.Port, ModelID: modelID,
-		MaxConcurrentRequests: l.MaxConcurrentRequests, MaxBestOf: l.MaxBestOf, MaxStopSequences: l.MaxStopSequences, MaxClientBatchSize: l.MaxClientBatchSize,
-		MaxInputLength: l.MaxInputLength, MaxTotalTokens: l.MaxTotalTokens, ValidationWorkers: l.ValidationWorkers,
-		MaxBatchPrefillTokens: l.MaxBatchPrefillToken, MaxBatchTotalTokens: l.MaxBatchTotalTokens,
-		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio),
-		CORSAllowOrigin: l.CORSAllowOrigin, PayloadLimit: int64(l.PayloadLimit),
+		Hostname: l.Hostname, Port: l.Port, ModelID: modelID, Limits: l.limits(),
+		MaxInputLength: l.MaxInputLength, MaxTotalTokens: l.MaxTotalTokens, MaxBatchTotalTokens: l.MaxBatchTotalTokens,
+		MaxWaitingTokens: l.MaxWaitingTokens, WaitingServedRatio: float32(l.WaitingServedRatio), CORSAllowOrigin: l.CORSAllowOrigin,
+		GroupWaitTimeout:           router.DefaultConfig(l.TGIVersion).GroupWaitTimeout,
 		GracefulTerminationTimeout: max(float64(l.Graceful)-endTime, float64(l.Graceful)/2),
 		TLS:                        l.guard.TLS, Listeners: l.guard.Listeners, APIKeys: l.guard.APIKeys, MaxConnections: l.MaxConnections,
 		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, TGIVersion: l.TGIVersion, LightLLMErrors: l.LightLLMErrors,

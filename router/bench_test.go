@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/router"
 	"lockstep/router/fleettest"
 )
 
@@ -21,7 +20,7 @@ func BenchmarkStreams(b *testing.B) {
 	limits := groupLimits
 	limits.CapacityTokens *= 2 // all streams at once
 	startGroup(b, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond, Limits: limits})
-	url, _ := startRouter(b, natsURL, router.Config{})
+	url, _ := startRouter(b, natsURL, defaults)
 	const streams, tokens = 128, 200
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: streams}}
 	defer client.CloseIdleConnections()

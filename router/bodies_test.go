@@ -46,7 +46,7 @@ func TestKeyBeforeBody(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{APIKeys: []string{"sesame"}})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.APIKeys = []string{"sesame"} }))
 	for _, path := range bodyRoutes {
 		for _, headers := range []string{"Content-Length: 2000000\r\n", "Content-Length: 100000\r\n", "Content-Length: 10\r\n",
 			"Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\nContent-Length: 100\r\n"} {
@@ -64,7 +64,7 @@ func TestConnectionsBehindRefusals(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{APIKeys: []string{"sesame"}})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.APIKeys = []string{"sesame"} }))
 	const head, body = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 49\r\n", `{"inputs":"Once","parameters":{"max_new_tokens":1}}`
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -100,7 +100,7 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
 	// A body of the longest kind fills a quarter.
-	url, _ := startRouter(t, natsURL, router.Config{PayloadLimit: 64 << 20})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.PayloadLimit = 64 << 20 }))
 	var held []net.Conn
 	piece := strings.Repeat(" ", 1<<20)
 	hold := func(address string, megabytes int) {
@@ -162,7 +162,7 @@ func TestFramingErrorsCloseConnections(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	const smuggled = "GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
 	const chunk = "2\r\n{}\r\n"
 	for name, framing := range map[string]string{
@@ -197,7 +197,11 @@ func TestPayloadLimits(t *testing.T) {
 		version      string
 		given, limit int
 	}{{"0.9.4", 0, 2 << 20}, {"3", 0, 2_000_000}, {"3", 1000, 1000}} {
-		url, _ := startRouter(t, natsURL, router.Config{TGIVersion: c.version, PayloadLimit: int64(c.given)})
+		config := router.DefaultConfig(c.version)
+		if c.given > 0 {
+			config.PayloadLimit = int64(c.given)
+		}
+		url, _ := startRouter(t, natsURL, config)
 		const inputs = `{"inputs":"a","parameters":{"max_new_tokens":1}}`
 		for over, want := range []int{200, 413} {
 			status, answer := post(t, url+"/generate", strings.Repeat(" ", c.limit+over-len(inputs))+inputs)
@@ -213,7 +217,7 @@ func TestHalfClosedProbes(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	for _, path := range []string{"/health", "/ping", "/mindie/health", "/lightllm/healthz"} {
 		for range 5 {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -238,7 +242,7 @@ func TestSlowBodiesMakeRoom(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{MaxConnections: 4})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.MaxConnections = 4 }))
 	var slow []net.Conn
 	for _, from := range []string{"127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"} {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}

@@ -38,57 +38,42 @@ type Config struct {
 	Hostname string `json:"hostname"`
 	// Port to listen at. 0: any free one, which onReady tells.
 	Port int `json:"port"`
-	// MaxConcurrentRequests bounds the requests in the router, waiting and running; more are answered as overload. Default
-	// 128. With Overload "wait", it bounds those that the queue does not hold: the router has MaxQueueSize more in all.
-	MaxConcurrentRequests int `json:"max_concurrent_requests"`
-	// Admission is the policy by which requests find room: "conservative", "peak" or "past-future" (default).
+	// Limits bound requests. With Overload "wait" the router takes MaxQueueSize more than MaxConcurrentRequests in all.
+	request.Limits
+	// Admission is the policy by which requests find room: "conservative", "peak" or "past-future".
 	Admission string `json:"admission,omitempty"`
-	// Overload says what happens to requests beyond what the groups take: "refuse" (default; TGI's way: there are
+	// Overload says what happens to requests beyond what the groups take: "refuse" (TGI's way: there are
 	// MaxConcurrentRequests permits, and who gets none is answered at once) or "wait" (LightLLM's way: they wait in a queue).
 	Overload string `json:"overload,omitempty"`
-	// MaxQueueSize bounds the requests that wait with Overload "wait"; more are answered as overload. Default 4096.
+	// MaxQueueSize bounds the requests that wait with Overload "wait"; more are answered as overload.
 	MaxQueueSize int `json:"max_queue_size,omitempty"`
 	// QueueTimeout bounds how long a request waits for a group; then it is answered as overload. 0: as long as it takes.
 	QueueTimeout float64 `json:"queue_timeout,omitempty"`
-	// MaxBestOf is the largest best_of. Default 2.
-	MaxBestOf int `json:"max_best_of"`
-	// MaxStopSequences is the largest number of stop strings. Default 4.
-	MaxStopSequences int `json:"max_stop_sequences"`
-	// MaxClientBatchSize bounds the prompts of one completion request. Default 4 where TGI 3 is answered as, else
-	// MaxConcurrentRequests.
-	MaxClientBatchSize int `json:"max_client_batch_size,omitempty"`
 	// MaxInputLength bounds the tokens of a prompt. 0: MaxTotalTokens - 1.
 	MaxInputLength int `json:"max_input_length"`
 	// MaxTotalTokens bounds prompt and output together. 0: what the groups allow, which bounds it in any case.
 	MaxTotalTokens int `json:"max_total_tokens"`
-	// ValidationWorkers is how many prompts are tokenised at once. Default 2.
-	ValidationWorkers int `json:"validation_workers"`
-	// MaxBatchPrefillTokens is accepted for compatibility: the groups decide their steps.
-	MaxBatchPrefillTokens int `json:"max_batch_prefill_tokens"`
 	// MaxBatchTotalTokens is reported by /info. 0: the capacity of all groups.
 	MaxBatchTotalTokens int `json:"max_batch_total_tokens"`
-	// MaxWaitingTokens is reported by /info. Default 20.
+	// MaxWaitingTokens is reported by /info.
 	MaxWaitingTokens int `json:"max_waiting_tokens"`
-	// WaitingServedRatio is reported by /info. Default 1.2.
+	// WaitingServedRatio is reported by /info.
 	WaitingServedRatio float32 `json:"waiting_served_ratio"`
 	// CORSAllowOrigin are the origins that browsers may call from. Empty: any.
 	CORSAllowOrigin []string `json:"cors_allow_origin"`
 	// ModelID is the only model that is served. Empty: that of the first group.
 	ModelID string `json:"model_id"`
-	// PayloadLimit bounds the bytes of a request body; longer ones are answered 413. Default: that of the TGI that is
-	// answered as, 2097152 or 2000000.
-	PayloadLimit int64 `json:"payload_limit"`
-	// GroupWaitTimeout bounds how long a request waits while no living group could take it. Default 60.
+	// GroupWaitTimeout bounds how long a request waits while no living group could take it.
 	GroupWaitTimeout float64 `json:"group_wait_timeout"`
-	// GracefulTerminationTimeout bounds the wait for requests in flight at the end. Default 60.
+	// GracefulTerminationTimeout bounds the wait for requests in flight at the end.
 	GracefulTerminationTimeout float64 `json:"graceful_termination_timeout"`
-	// Dialect answers all requests: "tgi", "mindie", "lightllm" or "openai"; or "auto" (default), which decides for each request by its
-	// path and body, and else takes DefaultDialect, "tgi" by default.
+	// Dialect is one of api.Dialects: that answers all requests; or "auto", which decides for each request by its path and body,
+	// and else takes DefaultDialect.
 	Dialect        string `json:"dialect"`
 	DefaultDialect string `json:"default_dialect"`
-	// TGIVersion is the version of TGI that its dialect answers as: "0.9.4" (default) or "3".
+	// TGIVersion is one of tgi.Forms: the version of TGI that its dialect answers as.
 	TGIVersion string `json:"tgi_version"`
-	// LightLLMErrors is "new" (default) or "old": the envelope and statuses of its errors.
+	// LightLLMErrors is "new" or "old": the envelope and statuses of its errors.
 	LightLLMErrors string `json:"lightllm_errors"`
 	// APIKeys, when not empty, are the keys of which every request that does work must show one as a bearer token.
 	APIKeys []string `json:"api_keys"`
@@ -97,10 +82,8 @@ type Config struct {
 	// Listeners are more addresses, each with a dialect of its own.
 	Listeners []Listener `json:"listeners"`
 	// MaxConnections bounds the open connections of each listener, and half of it those of one client address. A newcomer gets
-	// the place of one that waits for its client; while there is none it waits to be accepted. Default 8192.
+	// the place of one that waits for its client; while there is none it waits to be accepted.
 	MaxConnections int `json:"max_connections"`
-	// Version is what /info says. Default: TGI's, "0.9.4" or "3.3.7".
-	Version string `json:"version"`
 	// Build is the version of this program.
 	Build string `json:"build,omitempty"`
 }
@@ -112,32 +95,20 @@ type Listener struct {
 	TLS     *secure.Files `json:"tls"`
 }
 
-// Validate fills in the defaults and refuses what makes no sense.
-func (c *Config) Validate() error {
-	setDefault(&c.MaxConcurrentRequests, 128)
-	setDefault(&c.Admission, string(admission.PastFuture))
-	setDefault(&c.Overload, OverloadRefuse)
-	setDefault(&c.MaxQueueSize, 4096)
-	setDefault(&c.MaxBestOf, 2)
-	setDefault(&c.MaxStopSequences, 4)
-	setDefault(&c.ValidationWorkers, 2)
-	setDefault(&c.MaxWaitingTokens, 20)
-	setDefault(&c.WaitingServedRatio, 1.2)
-	setDefault(&c.GroupWaitTimeout, 60)
-	setDefault(&c.GracefulTerminationTimeout, 60)
-	setDefault(&c.TGIVersion, tgi.Form094)
-	if c.TGIVersion == tgi.Form3 {
-		setDefault(&c.Version, "3.3.7")
-		setDefault(&c.MaxClientBatchSize, 4)
-		setDefault(&c.PayloadLimit, 2_000_000)
+// DefaultConfig is what a router of a form of TGI is unless it is told otherwise. Name, NATSURLs and NATSIdentity are missing.
+func DefaultConfig(form string) Config {
+	return Config{
+		Limits: tgi.Limits(form, request.DefaultMaxConcurrentRequests), Admission: string(admission.PastFuture), Overload: OverloadRefuse, MaxQueueSize: 4096, MaxWaitingTokens: 20,
+		WaitingServedRatio: 1.2, GroupWaitTimeout: 60, GracefulTerminationTimeout: 60, Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form,
+		LightLLMErrors: "new", MaxConnections: 8192,
 	}
-	setDefault(&c.PayloadLimit, 2<<20)
-	setDefault(&c.MaxClientBatchSize, c.MaxConcurrentRequests)
-	setDefault(&c.Version, "0.9.4")
-	setDefault(&c.Dialect, api.Auto)
-	setDefault(&c.LightLLMErrors, "new")
-	setDefault(&c.MaxConnections, 8192)
-	setDefault(&c.DefaultDialect, tgi.Name)
+}
+
+// Validate refuses what makes no sense. It changes nothing.
+func (c *Config) Validate() error {
+	if err := c.Limits.Validate(); err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
 	switch {
 	case !protocol.ValidToken(c.Name):
 		return fmt.Errorf("router: the name %q is not made of 1 to 64 letters, digits, '-' and '_'", c.Name)
@@ -145,10 +116,8 @@ func (c *Config) Validate() error {
 		return errors.New("router: no NATS URL")
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("router: port %d", c.Port)
-	case c.MaxConcurrentRequests < 0 || c.MaxBestOf < 0 || c.MaxStopSequences < 0 || c.MaxClientBatchSize < 0 || c.ValidationWorkers < 0 || c.PayloadLimit < 0,
-		c.MaxInputLength < 0 || c.MaxTotalTokens < 0 || c.GroupWaitTimeout < 0 || c.GracefulTerminationTimeout < 0,
-		c.MaxQueueSize < 0 || c.QueueTimeout < 0:
-		return errors.New("router: a limit is negative")
+	case c.MaxInputLength < 0, c.MaxTotalTokens < 0, c.MaxQueueSize < 1, c.GroupWaitTimeout < 0, c.GracefulTerminationTimeout < 0, c.QueueTimeout < 0:
+		return errors.New("router: a limit is out of range")
 	case c.Overload != OverloadRefuse && c.Overload != OverloadWait:
 		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)
 	case !slices.Contains(AdmissionPolicies, c.Admission):
@@ -190,18 +159,9 @@ func (c *Config) permits() int {
 	return c.MaxConcurrentRequests
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
 func (c *Config) api() api.Config {
 	return api.Config{
-		Limits: request.Limits{MaxConcurrentRequests: c.MaxConcurrentRequests, MaxBestOf: c.MaxBestOf, MaxStopSequences: c.MaxStopSequences, MaxTopNTokens: request.DefaultMaxTopNTokens,
-			MaxClientBatchSize: c.MaxClientBatchSize, ValidationWorkers: c.ValidationWorkers, PayloadLimit: c.PayloadLimit},
-		Permits: c.permits(), WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
+		Limits: c.Limits, Permits: c.permits(), WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		CORSAllowOrigin: c.CORSAllowOrigin, Build: c.Build,
 		TGIVersion: c.TGIVersion, OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,
 		Dialect: c.Dialect, DefaultDialect: c.DefaultDialect,

@@ -12,6 +12,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/router"
 	"lockstep/router/api/answertest"
+	"lockstep/router/api/tgi"
 	"lockstep/router/fleettest"
 )
 
@@ -74,6 +75,15 @@ func startGroup(t testing.TB, url string, options fleettest.Options) *fleettest.
 		conn.Close()
 	})
 	return group
+}
+
+var defaults = router.DefaultConfig(tgi.Form094)
+
+// settings are the defaults, changed.
+func settings(change func(*router.Config)) router.Config {
+	c := defaults
+	change(&c)
+	return c
 }
 
 // startRouter runs a router until the test ends or stop is called, and waits until it can serve.

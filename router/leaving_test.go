@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"lockstep/router"
 	"lockstep/router/fleettest"
 )
 
@@ -19,7 +18,7 @@ func TestLeavingCancelsInEachDialect(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	const generate = `{"inputs":"Once","parameters":{"max_new_tokens":1500}}`
 	left := 0
 	for _, c := range []struct {
@@ -60,7 +59,7 @@ func TestHalfClosedConnections(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 50 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	for _, path := range []string{"/tgi/generate", "/mindie/generate", "/lightllm/generate", "/tgi/generate_stream", "/lightllm/generate_stream"} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router"
+	"lockstep/router/api/tgi"
 	"lockstep/router/fleettest"
 )
 
@@ -62,7 +63,9 @@ func TestEveryMetricMoves(t *testing.T) {
 		},
 	}
 	first := startGroup(t, natsURL, options)
-	url, _ := startRouter(t, natsURL, router.Config{TGIVersion: "3", Overload: router.OverloadWait, QueueTimeout: 0.5, Build: "1.2.3"})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) {
+		c.TGIVersion, c.Overload, c.QueueTimeout, c.Build = tgi.Form3, router.OverloadWait, 0.5, "1.2.3"
+	}))
 	moved := map[string]bool{}
 	families := scrape(t, url, moved)
 	for _, name := range []string{"tgi_batch_forward_duration", "tgi_batch_decode_duration", "tgi_batch_filter_duration", "tgi_batch_concat_duration", "tgi_batch_concat",

@@ -8,6 +8,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router"
+	"lockstep/router/api/tgi"
 	"lockstep/router/fleettest"
 )
 
@@ -37,7 +38,9 @@ const overloadAnswer = `{"error":"Model is overloaded","error_type":"overloaded"
 func TestOverloadWaits(t *testing.T) {
 	natsURL := startNATS(t)
 	group := slowGroup(t, natsURL)
-	url, _ := startRouter(t, natsURL, router.Config{MaxConcurrentRequests: 1, Overload: router.OverloadWait, MaxQueueSize: 2})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) {
+		c.MaxConcurrentRequests, c.Overload, c.MaxQueueSize = 1, router.OverloadWait, 2
+	}))
 	next, hangUp := stream(t, url, body("one", 1500))
 	next()
 	_, leave := stream(t, url, body("two", 5))
@@ -73,7 +76,7 @@ func TestOverloadWaits(t *testing.T) {
 func TestQueueTimeout(t *testing.T) {
 	natsURL := startNATS(t)
 	slowGroup(t, natsURL)
-	url, _ := startRouter(t, natsURL, router.Config{Overload: router.OverloadWait, QueueTimeout: 0.05})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.Overload, c.QueueTimeout = router.OverloadWait, 0.05 }))
 	next, hangUp := stream(t, url, body("one", 1500))
 	next()
 	defer hangUp()
@@ -88,7 +91,7 @@ func TestHealthAsksGroupsToCompute(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	if status, got := fetch(t, url+"/health"); status != 200 || got != "" {
 		t.Errorf("got %d %q", status, got)
 	}
@@ -114,7 +117,7 @@ func TestLedgerMetrics(t *testing.T) {
 			}
 		}
 		startGroup(t, natsURL, options)
-		url, _ := startRouter(t, natsURL, router.Config{})
+		url, _ := startRouter(t, natsURL, defaults)
 		post(t, url+"/generate", body(strings.Repeat("once ", 40), 3))
 		post(t, url+"/generate", body(strings.Repeat("once ", 40), 3))
 		next, hangUp := stream(t, url, body("two", 1500))
@@ -143,16 +146,21 @@ func TestLedgerMetrics(t *testing.T) {
 }
 
 func TestConfigRefusals(t *testing.T) {
-	for _, config := range []router.Config{
-		{Admission: "aggressive"}, {Overload: "panic"}, {MaxQueueSize: -1}, {QueueTimeout: -1},
+	for _, change := range []func(*router.Config){
+		func(c *router.Config) { c.Admission = "aggressive" }, func(c *router.Config) { c.Overload = "panic" }, func(c *router.Config) { c.MaxQueueSize = 0 },
+		func(c *router.Config) { c.QueueTimeout = -1 }, func(c *router.Config) { c.PayloadLimit = 0 }, func(c *router.Config) { c.MaxStopSequences = -1 },
+		func(c *router.Config) { c.Dialect = "klingon" }, func(c *router.Config) { c.DefaultDialect = "auto" }, func(c *router.Config) { c.TGIVersion = "4" },
 	} {
+		config := settings(change)
 		config.Name, config.NATSURLs = "r", []string{"nats://127.0.0.1:1"}
 		if err := config.Validate(); err == nil {
 			t.Errorf("%+v: got no error", config)
 		}
 	}
-	config := router.Config{Name: "r", NATSURLs: []string{"nats://127.0.0.1:1"}}
-	if err := config.Validate(); err != nil || config.Admission != "past-future" || config.Overload != "refuse" || config.MaxQueueSize != 4096 {
+	config := router.DefaultConfig(tgi.Form3)
+	config.Name, config.NATSURLs = "r", []string{"nats://127.0.0.1:1"}
+	before := fmt.Sprint(config)
+	if err := config.Validate(); err != nil || fmt.Sprint(config) != before {
 		t.Errorf("got %+v, %v", config, err)
 	}
 }

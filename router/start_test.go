@@ -33,7 +33,9 @@ func freePort(t testing.TB) int {
 func TestStartsBeforeEverythingElse(t *testing.T) {
 	port, natsPort := freePort(t), freePort(t)
 	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	config := router.Config{Name: "early", NATSURLs: []string{fmt.Sprintf("nats://127.0.0.1:%d", natsPort)}, Hostname: "127.0.0.1", Port: port}
+	config := settings(func(c *router.Config) {
+		c.Name, c.NATSURLs, c.Hostname, c.Port = "early", []string{fmt.Sprintf("nats://127.0.0.1:%d", natsPort)}, "127.0.0.1", port
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- router.Run(ctx, config, nopLog, router.Signs{}) }()
@@ -85,7 +87,7 @@ func TestStartsBeforeEverythingElse(t *testing.T) {
 func TestForeignMessages(t *testing.T) {
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{Incarnation: 7})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	conn, err := nats.Connect(natsURL)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +112,7 @@ func TestForeignMessages(t *testing.T) {
 func TestEventsAreFlushed(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 300 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	response, err := http.Post(url+"/generate_stream", "application/json", strings.NewReader(body("slowly", 4)))
 	if err != nil {
 		t.Fatal(err)

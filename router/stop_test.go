@@ -11,7 +11,7 @@ import (
 func TestDrainThatEndsTooSoon(t *testing.T) {
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{})
-	url, stop := startRouter(t, natsURL, router.Config{GracefulTerminationTimeout: 0.2})
+	url, stop := startRouter(t, natsURL, settings(func(c *router.Config) { c.GracefulTerminationTimeout = 0.2 }))
 	next, _ := stream(t, url, body("to be cut off", 400))
 	if _, ok := next(); !ok {
 		t.Fatal("the stream does not begin")

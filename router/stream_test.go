@@ -120,7 +120,7 @@ func TestManyStreamsOverTwoGroups(t *testing.T) {
 	natsURL := startNATS(t)
 	a := startGroup(t, natsURL, fleettest.Options{Name: "a"})
 	b := startGroup(t, natsURL, fleettest.Options{Name: "b"})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	eventually(t, "both groups are known", func() bool {
 		response, err := http.Get(url + "/token_load?groups")
 		if err != nil {
@@ -148,7 +148,7 @@ func TestStreamsSurviveTheDeathOfTheirGroup(t *testing.T) {
 		t.Run(fmt.Sprintf("told=%v", tell), func(t *testing.T) {
 			natsURL := startNATS(t)
 			first := startGroup(t, natsURL, fleettest.Options{Name: "a", Incarnation: 1, StepInterval: 5 * time.Millisecond})
-			url, _ := startRouter(t, natsURL, router.Config{})
+			url, _ := startRouter(t, natsURL, defaults)
 			const tokens = 200
 			var readers sync.WaitGroup
 			var streaming atomic.Int32
@@ -175,7 +175,7 @@ func TestStreamsSurviveTheDeathOfTheirGroup(t *testing.T) {
 func TestNewIncarnationTakesOver(t *testing.T) {
 	natsURL := startNATS(t)
 	first := startGroup(t, natsURL, fleettest.Options{Incarnation: 1, StepInterval: 5 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("once", 100))
 	e, _ := next()
 	first.Kill(false)
@@ -188,7 +188,7 @@ func TestLostFramesComeAgain(t *testing.T) {
 	natsURL := startNATS(t)
 	// The last of 40 frames is lost too: nothing behind it shows the gap.
 	group := startGroup(t, natsURL, fleettest.Options{LoseFrame: func(n uint64) bool { return n%7 == 3 || n == 39 }})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("holes", 40))
 	checkStream(t, next, nil, "holes", 40)
 	if group.Accepted() != 1 {
@@ -201,7 +201,7 @@ func TestForgottenRequests(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("forgotten", 300))
 	e, _ := next()
 	group.Forget()
@@ -218,7 +218,7 @@ func TestBrokerRestart(t *testing.T) {
 	var port int
 	fmt.Sscanf(natsURL, "nats://127.0.0.1:%d", &port)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("outage", 300))
 	e, _ := next()
 	broker.Shutdown()
@@ -231,7 +231,7 @@ func TestBrokerRestart(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	slow, _ := stream(t, url, body("slow", 1900))
 	slow()
 	for i := range 5 {
@@ -244,7 +244,7 @@ func TestSlowClient(t *testing.T) {
 func TestHangingUpCancels(t *testing.T) {
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, hangUp := stream(t, url, body("a long story", 1500))
 	next()
 	hangUp()
@@ -254,7 +254,7 @@ func TestHangingUpCancels(t *testing.T) {
 func TestStopStringCancels(t *testing.T) {
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	_, text := want(t, "stop", 3)
 	status, answer := post(t, url+"/generate", fmt.Sprintf(`{"inputs":"stop","parameters":{"max_new_tokens":1000,"stop":[%q]}}`, text))
 	if wanted := fmt.Sprintf(`{"generated_text":%q}`, text); status != 200 || answer != wanted {
@@ -275,7 +275,7 @@ func TestRefusalsComeBack(t *testing.T) {
 		}
 		return nil
 	}})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("refused twice", 10))
 	checkStream(t, next, nil, "refused twice", 10)
 	status, answer := post(t, url+"/generate", body(strings.Repeat("word ", 60), 10))
@@ -287,7 +287,7 @@ func TestRefusalsComeBack(t *testing.T) {
 func TestNoGroupComesBack(t *testing.T) {
 	natsURL := startNATS(t)
 	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{GroupWaitTimeout: 0.3})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.GroupWaitTimeout = 0.3 }))
 	next, _ := stream(t, url, body("alone", 500))
 	next()
 	group.Kill(true)
@@ -318,7 +318,7 @@ func TestNoGroupComesBack(t *testing.T) {
 func TestOverload(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{MaxConcurrentRequests: 2})
+	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.MaxConcurrentRequests = 2 }))
 	first, hangUp := stream(t, url, body("one", 1000))
 	second, hangUpToo := stream(t, url, body("two", 1000))
 	first()
@@ -337,7 +337,7 @@ func TestOverload(t *testing.T) {
 func TestDrainFinishesWhatRuns(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
-	url, stop := startRouter(t, natsURL, router.Config{})
+	url, stop := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("the end", 60))
 	e, _ := next()
 	stopped := make(chan error, 1)
@@ -358,7 +358,7 @@ func TestDrainFinishesWhatRuns(t *testing.T) {
 func TestTokenLoad(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	next, hangUp := stream(t, url, body("load", 1019)) // with its prompt a whole number of blocks, or nearly
 	next()
 	defer hangUp()
@@ -382,10 +382,12 @@ func TestTokenLoad(t *testing.T) {
 func TestBadAddressFailsAtOnce(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{})
-	url, _ := startRouter(t, natsURL, router.Config{})
+	url, _ := startRouter(t, natsURL, defaults)
 	var port int
 	fmt.Sscanf(url, "http://127.0.0.1:%d", &port)
-	config := router.Config{Name: "r", NATSURLs: []string{natsURL}, Hostname: "127.0.0.1", Port: port}
+	config := settings(func(c *router.Config) {
+		c.Name, c.NATSURLs, c.Hostname, c.Port = "r", []string{natsURL}, "127.0.0.1", port
+	})
 	if err := router.Run(t.Context(), config, nopLog, router.Signs{}); err == nil {
 		t.Error("a second router listens at the same port")
 	}

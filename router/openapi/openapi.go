@@ -26,7 +26,7 @@ type Spec struct {
 	File []byte
 	// Changes has entries that replace those of File and of other dialects; nil: none.
 	Changes []byte
-	// Words and Limits are put in for what the files name; a limit of 0 is not known.
+	// Words and Limits are put in for what the files name; a negative limit is not known.
 	Words  map[string]string
 	Limits map[string]int
 }
@@ -38,7 +38,7 @@ type Part struct {
 	Spec   Spec
 }
 
-// Options are what a document depends on beside its dialects. Of counts, 0 is unknown.
+// Options are what a document depends on beside its dialects. Of the model's counts, 0 is unknown.
 type Options struct {
 	request.Limits
 
@@ -221,15 +221,18 @@ func (a *assembly) needed(components *object) *object {
 	return components
 }
 
-// limits are the numbers that files name; 0 is unknown.
+// unknown stands for a number that is not known.
+const unknown = -1
+
+// limits are the numbers that files name.
 func (o Options) limits() map[string]int {
 	return map[string]int{
 		"$max_best_of":           o.MaxBestOf,
 		"$max_stop_sequences":    o.MaxStopSequences,
 		"$max_client_batch_size": o.MaxClientBatchSize,
-		"$max_input_tokens":      o.MaxInputTokens,
-		"$max_new_tokens":        max(o.MaxTotalTokens-1, 0),
-		"$max_token_id":          max(o.VocabularySize-1, 0),
+		"$max_input_tokens":      cmp.Or(o.MaxInputTokens, unknown),
+		"$max_new_tokens":        cmp.Or(max(o.MaxTotalTokens-1, 0), unknown),
+		"$max_token_id":          cmp.Or(max(o.VocabularySize-1, 0), unknown),
 	}
 }
 
@@ -239,7 +242,7 @@ func (a *assembly) fill(document *object) {
 	visit = func(value any) any {
 		switch v := value.(type) {
 		case string:
-			if limit, named := a.limits[v]; named && limit > 0 {
+			if limit, named := a.limits[v]; named && limit >= 0 {
 				return number(strconv.Itoa(limit))
 			} else if named {
 				return nil

@@ -36,7 +36,7 @@ func documents() map[string][]byte {
 	}
 	made := map[string][]byte{"TGI's form": form}
 	known := openapi.Options{Limits: request.DefaultLimits(), ModelID: "m", MaxInputTokens: 99, MaxTotalTokens: 100, VocabularySize: 50}
-	for _, o := range []openapi.Options{{}, known} {
+	for _, o := range []openapi.Options{{Limits: known.Limits}, known} {
 		for _, other := range []bool{false, true} {
 			name := fmt.Sprintf("TGI 3 %t, %d tokens", other, o.MaxTotalTokens)
 			made[name] = o.All(parts(other))

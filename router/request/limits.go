@@ -1,6 +1,6 @@
 package request
 
-import "errors"
+import "fmt"
 
 // Limits bound what a router takes. Each setting is defined here alone: the launcher's flags, the dialects and the documents
 // have it from here. A zero is a value like others.
@@ -14,7 +14,7 @@ type Limits struct {
 	MaxStopSequences int `json:"max_stop_sequences"`
 	// MaxTopNTokens is the largest top_n_tokens of TGI's requests.
 	MaxTopNTokens int `json:"max_top_n_tokens"`
-	// MaxClientBatchSize bounds the prompts of one completion request.
+	// MaxClientBatchSize bounds the prompts of one completion request, at least 1.
 	MaxClientBatchSize int `json:"max_client_batch_size"`
 	// ValidationWorkers is how many prompts are tokenised at once, at least 1.
 	ValidationWorkers int `json:"validation_workers"`
@@ -40,19 +40,38 @@ func DefaultLimits() Limits {
 		PayloadLimit: DefaultPayloadLimit}
 }
 
-// Validate refuses what makes no sense. It changes nothing.
+// LimitError says that a limit makes no sense.
+type LimitError struct {
+	// Setting is the limit's name in JSON.
+	Setting string
+	Least   int64
+	Value   int64
+}
+
+func (e *LimitError) Error() string { return e.Setting + " " + e.Why() }
+
+// Why is the error without the setting's name.
+func (e *LimitError) Why() string {
+	if e.Least == 0 {
+		return fmt.Sprintf("must not be negative, got %d", e.Value)
+	}
+	return fmt.Sprintf("must be > %d, got %d", e.Least-1, e.Value)
+}
+
+// Validate refuses what makes no sense, by a *LimitError. It changes nothing.
 func (l *Limits) Validate() error {
-	switch {
-	case l.MaxConcurrentRequests < 1:
-		return errors.New("max_concurrent_requests must be > 0")
-	case l.MaxBestOf < 1:
-		return errors.New("max_best_of must be > 0")
-	case l.ValidationWorkers < 1:
-		return errors.New("validation_workers must be > 0")
-	case l.PayloadLimit < 1:
-		return errors.New("payload_limit must be > 0")
-	case l.MaxStopSequences < 0, l.MaxTopNTokens < 0, l.MaxClientBatchSize < 0:
-		return errors.New("a limit of a request is negative")
+	for _, limit := range []LimitError{
+		{"max_concurrent_requests", 1, int64(l.MaxConcurrentRequests)},
+		{"max_best_of", 1, int64(l.MaxBestOf)},
+		{"max_stop_sequences", 0, int64(l.MaxStopSequences)},
+		{"max_top_n_tokens", 0, int64(l.MaxTopNTokens)},
+		{"max_client_batch_size", 1, int64(l.MaxClientBatchSize)},
+		{"validation_workers", 1, int64(l.ValidationWorkers)},
+		{"payload_limit", 1, l.PayloadLimit},
+	} {
+		if limit.Value < limit.Least {
+			return &limit
+		}
 	}
 	return nil
 }

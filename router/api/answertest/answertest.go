@@ -60,7 +60,7 @@ func Serve(t testing.TB, options Options, change ...func(*api.Config)) (url stri
 }
 
 func configOf(form string, change []func(*api.Config)) api.Config {
-	config := api.Config{Limits: tgi.Limits(form), Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form, WaitingServedRatio: 1.2,
+	config := api.Config{Limits: tgi.Limits(form, request.DefaultMaxConcurrentRequests), Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form, WaitingServedRatio: 1.2,
 		MaxWaitingTokens: 20, ModelTimeout: time.Minute}
 	for _, c := range change {
 		c(&config)

@@ -97,7 +97,7 @@ func (d *Dialect) check(b *generateBody) *request.Refusal {
 	switch {
 	case len(b.stops) > d.config.Limits.MaxStopSequences:
 		return wrongValue("stop", "expected at most %d stop strings, but got %d.", d.config.Limits.MaxStopSequences, len(b.stops))
-	case limit > 0 && len(b.prompts) > limit:
+	case len(b.prompts) > limit:
 		return wrongValue("prompt", "expected at most %d prompts, but got %d.", limit, len(b.prompts))
 	case max(len(b.prompts), 1)*b.copies() > d.answers.Permits():
 		return wrongValue("n", "the prompts ask for %d answers together, at most %d are possible.", max(len(b.prompts), 1)*b.copies(), d.answers.Permits())

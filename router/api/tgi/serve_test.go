@@ -140,6 +140,24 @@ func TestStopStrings(t *testing.T) {
 	}
 }
 
+// No stop strings at all may be what the operator wants.
+func TestNoStopSequences(t *testing.T) {
+	url := answertest.Serve(t, answertest.Options{}, func(c *api.Config) { c.MaxStopSequences = 0 })
+	status, answer := answertest.Post(t, url+"/generate", `{"inputs":"a","parameters":{"stop":["b"]}}`)
+	if want := "`stop` supports up to 0 stop sequences. Given: 1"; status != http.StatusUnprocessableEntity || !strings.Contains(answer, want) {
+		t.Errorf("got %d %s, want %s", status, answer, want)
+	}
+	if status, answer := answertest.Post(t, url+"/generate", `{"inputs":"a","parameters":{"stop":[]}}`); status != http.StatusOK {
+		t.Errorf("without any: got %d %s", status, answer)
+	}
+	if status, answer := answertest.Post(t, url+"/v1/completions", `{"prompt":"a","stop":"b"}`); status != http.StatusBadRequest {
+		t.Errorf("OpenAI's: got %d %s", status, answer)
+	}
+	if _, document := answertest.Get(t, url+"/tgi/openapi.json"); !strings.Contains(document, `"maxItems":0`) {
+		t.Error("the document does not tell it")
+	}
+}
+
 func TestBestOf(t *testing.T) {
 	url := answertest.Serve(t, answertest.Options{})
 	_, answer := answertest.Post(t, url+"/generate", `{"inputs":"pick","parameters":{"best_of":2,"do_sample":true,"details":true,"max_new_tokens":10}}`)

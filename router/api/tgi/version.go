@@ -1,6 +1,8 @@
 package tgi
 
 import (
+	"cmp"
+
 	"lockstep/router/request"
 )
 
@@ -17,7 +19,9 @@ var Forms = []string{Form094, Form3}
 // version is what a version of TGI does otherwise than others.
 type version struct {
 	number string
-	limits request.Limits // its defaults
+	// payloadLimit and clientBatchSize are defaults; 0: as many prompts as there may be requests.
+	payloadLimit    int64
+	clientBatchSize int
 	// vary is the header of CORS.
 	vary []string
 	// eventPrefix stands in front of the JSON of an event; indexedEvents tell their place, and the last one the prompt's length.
@@ -47,25 +51,24 @@ type version struct {
 
 var versions = map[string]*version{
 	Form094: {
-		number: "0.9.4", limits: request.DefaultLimits(), vary: []string{"origin", "access-control-request-method", "access-control-request-headers"}, eventPrefix: "data:",
+		number: "0.9.4", payloadLimit: request.DefaultPayloadLimit, vary: []string{"origin", "access-control-request-method", "access-control-request-headers"}, eventPrefix: "data:",
 		incompleteStream: "incomplete_generation", incompleteStreamWords: "Incomplete generation", maxNewTokens: 20, batchInfo: true,
 	},
 	Form3: {
-		number: "3.3.7", limits: limitsOf3(), vary: []string{"origin, access-control-request-method, access-control-request-headers"}, eventPrefix: "data: ",
+		number: "3.3.7", payloadLimit: 2_000_000, clientBatchSize: 4, vary: []string{"origin, access-control-request-method, access-control-request-headers"}, eventPrefix: "data: ",
 		incompleteStream: "incomplete_generation_stream", incompleteStreamWords: "Incomplete generation stream", indexedEvents: true,
 		laterParameters: true, shared: []string{"frequency_penalty"}, sampledBare: true, follows: true, fullTextUntagged: true, untagged: true,
 		tokenHeaders: true,
 	},
 }
 
-func limitsOf3() request.Limits {
-	l := request.DefaultLimits()
-	l.MaxClientBatchSize, l.PayloadLimit = 4, 2_000_000
+// Limits are the defaults of a form for a router that takes so many requests.
+func Limits(form string, maxConcurrentRequests int) request.Limits {
+	v, l := versions[form], request.DefaultLimits()
+	l.MaxConcurrentRequests, l.PayloadLimit = maxConcurrentRequests, v.payloadLimit
+	l.MaxClientBatchSize = cmp.Or(v.clientBatchSize, maxConcurrentRequests)
 	return l
 }
-
-// Limits are the defaults of a form.
-func Limits(form string) request.Limits { return versions[form].limits }
 
 // Number is the version of TGI that a form is of.
 func Number(form string) string { return versions[form].number }
