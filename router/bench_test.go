@@ -31,7 +31,8 @@ func BenchmarkStreams(b *testing.B) {
 		var readers sync.WaitGroup
 		for i := range streams {
 			readers.Go(func() {
-				response, err := client.Post(url+"/generate_stream", "application/json", strings.NewReader(body(fmt.Sprint("story ", i), tokens)))
+				response, err := client.Post(url+"/generate_stream", "application/json",
+					strings.NewReader(body(fmt.Sprint("story ", i), tokens)))
 				if err != nil {
 					b.Error(err)
 					return

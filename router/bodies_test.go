@@ -65,7 +65,8 @@ func TestConnectionsBehindRefusals(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.APIKeys = []string{"sesame"} }))
-	const head, body = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 49\r\n", `{"inputs":"Once","parameters":{"max_new_tokens":1}}`
+	const head, body = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 49\r\n",
+		`{"inputs":"Once","parameters":{"max_new_tokens":1}}`
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -127,8 +128,9 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 	}
 	hold("127.0.0.1", 64)
 	hold("127.0.0.1", 32)
-	for path, status := range map[string]int{"/generate": 429, "/generate_stream": 429, "/tgi/": 429, "/mindie/generate": 429, "/lightllm/generate": 429,
-		chats: 429, completions: 429, "/tokenize": 429, "/detokenize": 429, "/chat_tokenize": 429, "/get_score": 429} {
+	for path, status := range map[string]int{"/generate": 429, "/generate_stream": 429, "/tgi/": 429, "/mindie/generate": 429,
+		"/lightllm/generate": 429,
+		chats:                429, completions: 429, "/tokenize": 429, "/detokenize": 429, "/chat_tokenize": 429, "/get_score": 429} {
 		eventually(t, path+" is overloaded", func() bool {
 			conn := sendHead(t, url, path, fmt.Sprintf("Content-Length: %d\r\n", 64<<20))
 			defer conn.Close()

@@ -98,9 +98,10 @@ type Listener struct {
 // DefaultConfig is what a router of a form of TGI is unless it is told otherwise. Name, NATSURLs and NATSIdentity are missing.
 func DefaultConfig(form string) Config {
 	return Config{
-		Limits: tgi.Limits(form, request.DefaultMaxConcurrentRequests), Admission: string(admission.PastFuture), Overload: OverloadRefuse, MaxQueueSize: 4096, MaxWaitingTokens: 20,
-		WaitingServedRatio: 1.2, GroupWaitTimeout: 60, GracefulTerminationTimeout: 60, Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form,
-		LightLLMErrors: "new", MaxConnections: 8192,
+		Limits:    tgi.Limits(form, request.DefaultMaxConcurrentRequests),
+		Admission: string(admission.PastFuture), Overload: OverloadRefuse, MaxQueueSize: 4096,
+		MaxWaitingTokens: 20, WaitingServedRatio: 1.2, GroupWaitTimeout: 60, GracefulTerminationTimeout: 60,
+		Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form, LightLLMErrors: "new", MaxConnections: 8192,
 	}
 }
 
@@ -116,7 +117,8 @@ func (c *Config) Validate() error {
 		return errors.New("router: no NATS URL")
 	case c.Port < 0 || c.Port > 65535:
 		return fmt.Errorf("router: port %d", c.Port)
-	case c.MaxInputLength < 0, c.MaxTotalTokens < 0, c.MaxQueueSize < 1, c.GroupWaitTimeout < 0, c.GracefulTerminationTimeout < 0, c.QueueTimeout < 0:
+	case c.MaxInputLength < 0, c.MaxTotalTokens < 0, c.MaxQueueSize < 1, c.GroupWaitTimeout < 0, c.GracefulTerminationTimeout < 0,
+		c.QueueTimeout < 0:
 		return errors.New("router: a limit is out of range")
 	case c.Overload != OverloadRefuse && c.Overload != OverloadWait:
 		return fmt.Errorf("router: overload %q: want %s or %s", c.Overload, OverloadRefuse, OverloadWait)

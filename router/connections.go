@@ -21,7 +21,8 @@ const clientGrace = 2 * time.Second
 // connections are those of a door, of which there are never more than most, and never more than ofAddress from one
 // client address (an IPv6 address counts by its first 64 bits). When all places are taken a newcomer gets that of a
 // connection that waits for its client: the oldest that never sent a request, else the longest idle one, else that whose body
-// has been coming for longest, else that whose client has read nothing for longest. While there is no such connection a newcomer waits; one whose address has too many is closed.
+// has been coming for longest, else that whose client has read nothing for longest. While there is no such connection a
+// newcomer waits; one whose address has too many is closed.
 type connections struct {
 	net.Listener
 	most, ofAddress int
@@ -252,11 +253,13 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// notHTTP answers a client that speaks something else, TLS most likely.
+// notHTTP answers a client that speaks something else, TLS most likely: OpenAI's SDKs, curl and browsers that were given https://
+// for a plain port. Their handshake fails at once, with an error that says that no TLS is spoken here.
 const notHTTP = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
 	"This port speaks plain HTTP: use http:// in place of https://, or give the server --tls-cert and --tls-key.\n"
 
-// Read refuses at once what cannot become a request: net/http would wait for the end of its first line.
+// Read refuses at once what cannot become a request: net/http would wait for the end of its first line, which a client that
+// speaks TLS never sends. Nothing else is read or written below net/http.
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.begun || n == 0 || !c.owner.plain {

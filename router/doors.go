@@ -42,7 +42,8 @@ type doors []*door
 
 // openDoors listens at all addresses. What it returns must be closed, also with an error.
 func openDoors(c *Config) (doors, error) {
-	wanted := append([]Listener{{Dialect: c.Dialect, Address: net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port)), TLS: c.TLS}}, c.Listeners...)
+	wanted := append([]Listener{{Dialect: c.Dialect, Address: net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port)), TLS: c.TLS}},
+		c.Listeners...)
 	var opened doors
 	for _, l := range wanted {
 		d := &door{dialect: l.Dialect}
@@ -71,8 +72,9 @@ func (ds doors) close() {
 // furnish gives each door its server.
 func (ds doors) furnish(handler *api.Server, log zerolog.Logger) {
 	for _, d := range ds {
-		d.server = &http.Server{Handler: handler.Handler(d.dialect), ConnState: d.listener.note, ConnContext: withConnection, ReadHeaderTimeout: readHeaderTimeout,
-			IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(clientTrouble{log}, "", 0)}
+		d.server = &http.Server{Handler: handler.Handler(d.dialect), ConnState: d.listener.note, ConnContext: withConnection,
+			ReadHeaderTimeout: readHeaderTimeout,
+			IdleTimeout:       idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: stdlog.New(clientTrouble{log}, "", 0)}
 	}
 }
 

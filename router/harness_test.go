@@ -35,7 +35,8 @@ func startNATS(t testing.TB) string {
 // startBroker runs a broker at a port, or at any with -1.
 func startBroker(t testing.TB, port int) *server.Server {
 	t.Helper()
-	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, MaxPayload: protocol.MaxPayloadBytes, NoSigs: true, NoLog: true})
+	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, MaxPayload: protocol.MaxPayloadBytes, NoSigs: true,
+		NoLog: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,10 @@ func TestLeavingCancelsInEachDialect(t *testing.T) {
 		{"/tgi/generate", generate, 1}, {"/tgi/generate_stream", generate, 1},
 		{"/mindie/generate", generate, 1}, {"/mindie/generate_stream", generate, 1},
 		{"/lightllm/generate", generate, 1}, {"/lightllm/generate_stream", generate, 1},
-		{completions, `{"prompt":"Once","max_tokens":1500}`, 1}, {completions, `{"prompt":["Once","The"],"n":2,"max_tokens":1500,"stream":true}`, 4},
-		{chats, `{"messages":[{"role":"user","content":"Once"}],"n":2}`, 2}, {chats, `{"messages":[{"role":"user","content":"Once"}],"stream":true}`, 1},
+		{completions, `{"prompt":"Once","max_tokens":1500}`, 1},
+		{completions, `{"prompt":["Once","The"],"n":2,"max_tokens":1500,"stream":true}`, 4},
+		{chats, `{"messages":[{"role":"user","content":"Once"}],"n":2}`, 2},
+		{chats, `{"messages":[{"role":"user","content":"Once"}],"stream":true}`, 1},
 	} {
 		path := c.path
 		ctx, leave := context.WithCancel(context.Background())
@@ -60,13 +62,15 @@ func TestHalfClosedConnections(t *testing.T) {
 	natsURL := startNATS(t)
 	startGroup(t, natsURL, fleettest.Options{StepInterval: 50 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
-	for _, path := range []string{"/tgi/generate", "/mindie/generate", "/lightllm/generate", "/tgi/generate_stream", "/lightllm/generate_stream"} {
+	for _, path := range []string{"/tgi/generate", "/mindie/generate", "/lightllm/generate", "/tgi/generate_stream",
+		"/lightllm/generate_stream"} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		body := `{"inputs":"Once","parameters":{"max_new_tokens":100}}`
-		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path,
+			len(body), body)
 		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}

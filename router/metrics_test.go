@@ -68,7 +68,8 @@ func TestEveryMetricMoves(t *testing.T) {
 	}))
 	moved := map[string]bool{}
 	families := scrape(t, url, moved)
-	for _, name := range []string{"tgi_batch_forward_duration", "tgi_batch_decode_duration", "tgi_batch_filter_duration", "tgi_batch_concat_duration", "tgi_batch_concat",
+	for _, name := range []string{"tgi_batch_forward_duration", "tgi_batch_decode_duration", "tgi_batch_filter_duration",
+		"tgi_batch_concat_duration", "tgi_batch_concat",
 		"tgi_request_skipped_tokens", "tgi_request_failure", "tgi_batch_inference_duration", "lockstep_build_info"} {
 		if !slices.Contains(families, name) {
 			t.Errorf("%s is not there", name)

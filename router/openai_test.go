@@ -39,7 +39,8 @@ func TestOpenAIStreamErrors(t *testing.T) {
 	}
 	group.Kill(true)
 	rest, err := io.ReadAll(begun)
-	if text := string(rest); err != nil || !strings.HasSuffix(text, `"http_status_code":500}}`+"\n\ndata: [DONE]\n\n") || !strings.Contains(text, `"type":"server_error"`) {
+	if text := string(rest); err != nil || !strings.HasSuffix(text, `"http_status_code":500}}`+"\n\ndata: [DONE]\n\n") ||
+		!strings.Contains(text, `"type":"server_error"`) {
 		t.Errorf("the stream ends with %q, %v", text[max(0, len(text)-300):], err)
 	}
 	if status, answer := post(t, url+completions, long); status != 503 || !strings.Contains(answer, `"code":"model_unavailable"`) {

@@ -124,7 +124,8 @@ func TestLedgerMetrics(t *testing.T) {
 		next()
 		eventually(t, "the third request shows", func() bool {
 			held := metric(t, url, `lockstep_group_held_tokens{group="group-1"}`)
-			return metric(t, url, "lockstep_prefix_hit_tokens_total") == "32" && held != "0" && metric(t, url, `lockstep_ledger_requests{group="group-1"}`) == "1"
+			return metric(t, url, "lockstep_prefix_hit_tokens_total") == "32" && held != "0" &&
+				metric(t, url, `lockstep_ledger_requests{group="group-1"}`) == "1"
 		})
 		want := map[string]string{"lockstep_ledger_mismatches_total": "0", `lockstep_ledger_error_tokens{group="group-1"}`: "0",
 			`lockstep_group_capacity_tokens{group="group-1"}`: "16384", `lockstep_group_parked_total{group="group-1"}`: "0"}
@@ -136,7 +137,8 @@ func TestLedgerMetrics(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", name, got, value)
 			}
 		}
-		for _, name := range []string{"lockstep_ledger_tokens", "lockstep_ledger_reserved_tokens", "lockstep_ledger_peak_tokens", "lockstep_group_held_tokens"} {
+		for _, name := range []string{"lockstep_ledger_tokens", "lockstep_ledger_reserved_tokens", "lockstep_ledger_peak_tokens",
+			"lockstep_group_held_tokens"} {
 			if got := metric(t, url, name+`{group="group-1"}`); got == "" || got == "0" {
 				t.Errorf("%s: got %q", name, got)
 			}
@@ -147,9 +149,12 @@ func TestLedgerMetrics(t *testing.T) {
 
 func TestConfigRefusals(t *testing.T) {
 	for _, change := range []func(*router.Config){
-		func(c *router.Config) { c.Admission = "aggressive" }, func(c *router.Config) { c.Overload = "panic" }, func(c *router.Config) { c.MaxQueueSize = 0 },
-		func(c *router.Config) { c.QueueTimeout = -1 }, func(c *router.Config) { c.PayloadLimit = 0 }, func(c *router.Config) { c.MaxStopSequences = -1 },
-		func(c *router.Config) { c.Dialect = "klingon" }, func(c *router.Config) { c.DefaultDialect = "auto" }, func(c *router.Config) { c.TGIVersion = "4" },
+		func(c *router.Config) { c.Admission = "aggressive" }, func(c *router.Config) { c.Overload = "panic" },
+		func(c *router.Config) { c.MaxQueueSize = 0 },
+		func(c *router.Config) { c.QueueTimeout = -1 }, func(c *router.Config) { c.PayloadLimit = 0 },
+		func(c *router.Config) { c.MaxStopSequences = -1 },
+		func(c *router.Config) { c.Dialect = "klingon" }, func(c *router.Config) { c.DefaultDialect = "auto" },
+		func(c *router.Config) { c.TGIVersion = "4" },
 	} {
 		config := settings(change)
 		config.Name, config.NATSURLs = "r", []string{"nats://127.0.0.1:1"}

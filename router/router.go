@@ -83,7 +83,8 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) er
 }
 
 // serve runs fleet and server until ctx ends or one of them fails, and stops both.
-func serve(ctx context.Context, config *Config, doors doors, backend *backend, refused <-chan error, log zerolog.Logger, onReady func(string)) error {
+func serve(ctx context.Context, config *Config, doors doors, backend *backend, refused <-chan error, log zerolog.Logger,
+	onReady func(string)) error {
 	fleetCtx, stopFleet := context.WithCancel(context.Background())
 	defer stopFleet()
 	fleetDone, serverDone := make(chan error, 1), make(chan error, 1)

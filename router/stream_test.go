@@ -323,7 +323,8 @@ func TestOverload(t *testing.T) {
 	second, hangUpToo := stream(t, url, body("two", 1000))
 	first()
 	second()
-	if status, answer := post(t, url+"/generate", body("three", 5)); status != 429 || answer != `{"error":"Model is overloaded","error_type":"overloaded"}` {
+	if status, answer := post(t, url+"/generate", body("three", 5)); status != 429 ||
+		answer != `{"error":"Model is overloaded","error_type":"overloaded"}` {
 		t.Errorf("got %d %s", status, answer)
 	}
 	hangUp()

@@ -12,7 +12,8 @@ import (
 // The examples of the replaced servers' manuals, and what lies between them.
 func TestDetectBody(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"inputs":"My name is Olivier and I","parameters":{"decoder_input_details":true,"details":true,"stop":null,"adapter_id":"None"}}`: mindie.Name,
+		`{"inputs":"My name is Olivier and I","parameters":{"decoder_input_details":true,"details":true,"stop":null,` +
+			`"adapter_id":"None"}}`: mindie.Name,
 		`{"inputs":"a","fullTextEnabled":true}`: mindie.Name,
 		`{"inputs":"What is AI?","parameters":{"max_new_tokens":17,"frequency_penalty":1},"multimodal_params":{}}`: lightllm.Name,
 		`{"inputs":"a","parameters":{"frequency_penalty":1}}`:                                                      lightllm.Name,
@@ -38,7 +39,8 @@ func TestDetectBody(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", body, got, want)
 		}
 	}
-	if got := newTestServer(Config{DefaultDialect: tgi.Name, TGIVersion: tgi.Form3}).claim(`{"inputs":"a","parameters":{"frequency_penalty":1}}`); got != "" {
+	if got := newTestServer(Config{DefaultDialect: tgi.Name,
+		TGIVersion: tgi.Form3}).claim(`{"inputs":"a","parameters":{"frequency_penalty":1}}`); got != "" {
 		t.Errorf("with TGI 3, which has frequency_penalty: got %q", got)
 	}
 	if got := newTestServer(Config{DefaultDialect: mindie.Name}).claim(`{"inputs":"a","parameters":{"details":true}}`); got != mindie.Name {

@@ -29,9 +29,11 @@ func TestMetricsOfEachDialect(t *testing.T) {
 		response.Body.Close()
 	}
 	for path, names := range map[string][]string{
-		"/metrics": {"tgi_request_count 2", "tgi_request_success 1", `tgi_request_failure{err="validation"} 1`, "lockstep_time_to_first_token_seconds_count 1"},
+		"/metrics": {"tgi_request_count 2", "tgi_request_success 1", `tgi_request_failure{err="validation"} 1`,
+			"lockstep_time_to_first_token_seconds_count 1"},
 		"/lightllm/metrics": {`lightllm_request_count_total{model_name="demo"} 2`, `lightllm_request_failure_total{model_name="demo"} 1`,
-			`lightllm_generation_tokens_total{model_name="demo"} 5`, `lightllm_request_first_token_duration_count{model_name="demo"} 1`, "lockstep_inter_token_seconds_count 4"},
+			`lightllm_generation_tokens_total{model_name="demo"} 5`, `lightllm_request_first_token_duration_count{model_name="demo"} 1`,
+			"lockstep_inter_token_seconds_count 4"},
 		"/mindie/metrics": {`request_received_total{model_name="demo"} 2`, `num_requests_running{model_name="demo"} 0`,
 			`e2e_request_latency_seconds_count{model_name="demo"} 1`, "lockstep_groups_lost_total 0"},
 	} {
@@ -94,7 +96,8 @@ func TestTokensBeyondTheModel(t *testing.T) {
 	if err := json.Unmarshal(card.Tokenizer.HuggingFace, &source); err != nil {
 		t.Fatal(err)
 	}
-	source["added_tokens"] = append(source["added_tokens"].([]any), map[string]any{"id": card.VocabularySize, "content": "<beyond>", "special": false,
+	source["added_tokens"] = append(source["added_tokens"].([]any), map[string]any{"id": card.VocabularySize, "content": "<beyond>",
+		"special":     false,
 		"single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
 	var err error
 	if card.Tokenizer.HuggingFace, err = json.Marshal(source); err != nil {
@@ -121,7 +124,8 @@ func TestTokensBeyondTheModel(t *testing.T) {
 			t.Errorf("%s: got %d %s", path, status, text)
 		}
 	}
-	if status, text := answertest.Post(t, url+"/tokenize", `{"inputs":"a <beyond>"}`); status != 200 || !strings.Contains(text, fmt.Sprintf(`"id":%d`, card.VocabularySize)) {
+	if status, text := answertest.Post(t, url+"/tokenize", `{"inputs":"a <beyond>"}`); status != 200 ||
+		!strings.Contains(text, fmt.Sprintf(`"id":%d`, card.VocabularySize)) {
 		t.Errorf("/tokenize: got %d %s", status, text)
 	}
 }
@@ -152,7 +156,8 @@ func TestStreamsForReadersOfLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	added := int32(card.VocabularySize)
-	source["added_tokens"] = append(source["added_tokens"].([]any), map[string]any{"id": added, "content": "a" + lineEnds + "b", "special": false,
+	source["added_tokens"] = append(source["added_tokens"].([]any), map[string]any{"id": added, "content": "a" + lineEnds + "b",
+		"special":     false,
 		"single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
 	data, err := json.Marshal(source)
 	if err != nil {
@@ -168,7 +173,8 @@ func TestStreamsForReadersOfLines(t *testing.T) {
 			"/mindie/generate_stream":   {generate, "text/event-stream"},
 			"/lightllm/generate_stream": {generate, "text/event-stream; charset=utf-8"},
 			completions:                 {`{"prompt":"Once","max_tokens":40,"stream":true,"logprobs":2}`, openAIType},
-			chats:                       {`{"messages":[{"role":"user","content":"a"}],"max_tokens":40,"stream":true,"logprobs":true}`, openAIType},
+			chats: {`{"messages":[{"role":"user","content":"a"}],"max_tokens":40,"stream":true,"logprobs":true}`,
+				openAIType},
 		} {
 			contentType, text := ask(t, url+path, c.body)
 			if contentType != c.contentType {
@@ -188,7 +194,8 @@ func TestInputsOfNoDialect(t *testing.T) {
 	url := answertest.Serve(t, answertest.Options{})
 	for _, list := range []string{`["a","b"]`, `[]`, `[[1]]`} {
 		status, text := answertest.Post(t, url+"/generate", `{"inputs":`+list+`}`)
-		const want = "Failed to deserialize the JSON body into the target type: inputs: invalid type: sequence, expected a string at line 1 column "
+		const want = "Failed to deserialize the JSON body into the target type: inputs: invalid type: sequence, expected a string at " +
+			"line 1 column "
 		if status != 422 || !strings.HasPrefix(text, want) {
 			t.Errorf("%s: got status %d and %s", list, status, text)
 		}

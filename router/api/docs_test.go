@@ -106,7 +106,8 @@ func TestPageFiles(t *testing.T) {
 			r.Header.Set("Accept-Encoding", encoding)
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, r)
-			if zipped := w.Header().Get("Content-Encoding") == "gzip"; w.Code != 200 || zipped != (encoding != "") || zipped != bytes.Equal(w.Body.Bytes(), compressed) {
+			if zipped := w.Header().Get("Content-Encoding") == "gzip"; w.Code != 200 || zipped != (encoding != "") ||
+				zipped != bytes.Equal(w.Body.Bytes(), compressed) {
 				t.Errorf("%s for %q: %d, %v, %d bytes", name, encoding, w.Code, w.Header(), w.Body.Len())
 			}
 		}

@@ -24,7 +24,8 @@ func (startingBackend) Healthy(ctx context.Context) bool { return ctx.Err() == n
 // askAndLeave has a request served whose client has left, and returns what was written and logged.
 func askAndLeave(method, path, body string) (answer *httptest.ResponseRecorder, logged string, aborted bool) {
 	var log bytes.Buffer
-	s := New(Config{Dialect: Auto, DefaultDialect: tgi.Name, TGIVersion: tgi.Form3, Permits: 8, Limits: request.DefaultLimits(), ModelTimeout: 1 << 40},
+	s := New(Config{Dialect: Auto, DefaultDialect: tgi.Name, TGIVersion: tgi.Form3, Permits: 8, Limits: request.DefaultLimits(),
+		ModelTimeout: 1 << 40},
 		startingBackend{}, metrics.New(metrics.Config{MaxInputLength: 1024, MaxTotalTokens: 2048}), zerolog.New(&log))
 	ctx, leave := context.WithCancel(context.Background())
 	leave()
@@ -44,7 +45,8 @@ func TestClientsThatLeave(t *testing.T) {
 	for path, body := range map[string]string{
 		"/tgi/generate": inputs, "/tgi/": inputs, "/tgi/invocations": inputs, "/mindie/generate": inputs, "/mindie/generate_stream": inputs,
 		"/lightllm/generate": inputs, "/lightllm/generate_stream": inputs, "/get_score": `{"chat":"a"}`, "/tokens": `{"text":"a"}`,
-		"/tokenize": inputs, "/openai/tokenize": `{"prompt":"a"}`, "/detokenize": `{"tokens":[1]}`, "/chat_tokenize": `{"messages":[{"role":"user","content":"a"}]}`,
+		"/tokenize": inputs, "/openai/tokenize": `{"prompt":"a"}`, "/detokenize": `{"tokens":[1]}`,
+		"/chat_tokenize":  `{"messages":[{"role":"user","content":"a"}]}`,
 		"/v1/completions": `{"prompt":"a"}`, "/v1/chat/completions": `{"messages":[{"role":"user","content":"a"}],"stream":true}`,
 	} {
 		answer, logged, aborted := askAndLeave(http.MethodPost, path, body)
@@ -56,7 +58,8 @@ func TestClientsThatLeave(t *testing.T) {
 
 // A probe that closes its side has still asked about the groups.
 func TestHealthForClientsThatLeave(t *testing.T) {
-	for _, path := range []string{"/health", "/ping", "/", "/tgi/health", "/mindie/health", "/lightllm/health", "/healthz", "/openai/health"} {
+	for _, path := range []string{"/health", "/ping", "/", "/tgi/health", "/mindie/health", "/lightllm/health", "/healthz",
+		"/openai/health"} {
 		if answer, logged, aborted := askAndLeave(http.MethodGet, path, ""); aborted || answer.Code != http.StatusOK {
 			t.Errorf("%s: got status %d, aborted %v and the log %s", path, answer.Code, aborted, logged)
 		}

@@ -114,7 +114,8 @@ func checkObject(t *testing.T, path string, v, document map[string]any) {
 func TestDocumentsTellLimits(t *testing.T) {
 	o := openapi.Options{Limits: request.Limits{MaxBestOf: 7, MaxStopSequences: 4}, MaxTotalTokens: 12345, VocabularySize: 50}
 	first := o.All(parts(false))
-	if !bytes.Equal(first, o.All(parts(false))) || !bytes.Contains(first, []byte(`"maximum":7`)) || !bytes.Contains(first, []byte(`"maximum":12344`)) {
+	if !bytes.Equal(first, o.All(parts(false))) || !bytes.Contains(first, []byte(`"maximum":7`)) ||
+		!bytes.Contains(first, []byte(`"maximum":12344`)) {
 		t.Errorf("got %.300s", first)
 	}
 	if unknown := (openapi.Options{}).All(parts(false)); bytes.Contains(unknown, []byte(`"maximum":12344`)) {

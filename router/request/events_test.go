@@ -13,7 +13,8 @@ func TestEventsKeepOrder(t *testing.T) {
 	var producer sync.WaitGroup
 	producer.Go(func() {
 		events.PutPrompt(1, []request.PromptLogprob{{Logprob: -1}, {Logprob: -2}})
-		events.PutPrompt(1, []request.PromptLogprob{{Logprob: -9}, {Logprob: -9}, {Logprob: -3}, {Logprob: -4}}) // a resume sends parts again
+		// a resume sends parts again
+		events.PutPrompt(1, []request.PromptLogprob{{Logprob: -9}, {Logprob: -9}, {Logprob: -3}, {Logprob: -4}})
 		for i := range int32(1000) {
 			events.PutToken(request.Token{ID: i})
 		}

@@ -35,9 +35,9 @@ const (
 
 // DefaultLimits are those of TGI 0.9.4, where a completion request may have as many prompts as there may be requests.
 func DefaultLimits() Limits {
-	return Limits{MaxConcurrentRequests: DefaultMaxConcurrentRequests, MaxBestOf: DefaultMaxBestOf, MaxStopSequences: DefaultMaxStopSequences,
-		MaxTopNTokens: DefaultMaxTopNTokens, MaxClientBatchSize: DefaultMaxConcurrentRequests, ValidationWorkers: DefaultValidationWorkers,
-		PayloadLimit: DefaultPayloadLimit}
+	return Limits{MaxConcurrentRequests: DefaultMaxConcurrentRequests, MaxBestOf: DefaultMaxBestOf,
+		MaxStopSequences: DefaultMaxStopSequences, MaxTopNTokens: DefaultMaxTopNTokens, MaxClientBatchSize: DefaultMaxConcurrentRequests,
+		ValidationWorkers: DefaultValidationWorkers, PayloadLimit: DefaultPayloadLimit}
 }
 
 // LimitError says that a limit makes no sense.

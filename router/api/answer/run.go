@@ -117,7 +117,8 @@ func (s *Service) Begin(model *Model, r *request.Request, o Options) (*Run, *req
 	if refusal != nil {
 		return nil, refusal
 	}
-	run := &Run{Request: r, Model: model, id: id, options: o, events: events, stream: o.stream(model, r.Prompt), metrics: s.Metrics, began: time.Now()}
+	run := &Run{Request: r, Model: model, id: id, options: o, events: events, stream: o.stream(model, r.Prompt), metrics: s.Metrics,
+		began: time.Now()}
 	if len(o.Stops) > 0 {
 		run.stops = text.NewStopMatcher(o.Stops)
 	}
@@ -194,17 +195,10 @@ func (run *Run) finish(reason protocol.Finish, token *Token) protocol.Finish {
 	if run.stops != nil {
 		stop, found = run.findStop(token)
 	}
-	holds := func(finish protocol.Finish) bool {
-		switch finish {
-		case protocol.FinishLength:
-			return reason == finish || len(run.IDs) >= run.Request.MaxNewTokens
-		case protocol.FinishEOS:
-			return reason == finish || slices.Contains(run.Model.Card.EOSTokenIDs, token.ID) && !run.Request.Sampling.IgnoreEOS
-		}
-		return reason == finish || found
-	}
+	eos := !run.Request.Sampling.IgnoreEOS && slices.Contains(run.Model.Card.EOSTokenIDs, token.ID)
+	holds := [...]bool{protocol.FinishLength: len(run.IDs) >= run.Request.MaxNewTokens, protocol.FinishEOS: eos, protocol.FinishStop: found}
 	for _, finish := range run.options.Prefer {
-		if !holds(finish) {
+		if !holds[finish] && reason != finish {
 			continue
 		}
 		if finish == protocol.FinishStop && found {

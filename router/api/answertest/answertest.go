@@ -50,7 +50,8 @@ func Serve(t testing.TB, options Options, change ...func(*api.Config)) (url stri
 	}
 	config.Permits = config.MaxConcurrentRequests
 	b := newBackend(t, options)
-	measured := metrics.New(metrics.Config{MaxInputLength: b.model.MaxInputLength, MaxTotalTokens: b.model.MaxTotalTokens, TGI3: config.TGIVersion == tgi.Form3})
+	measured := metrics.New(metrics.Config{MaxInputLength: b.model.MaxInputLength, MaxTotalTokens: b.model.MaxTotalTokens,
+		TGI3: config.TGIVersion == tgi.Form3})
 	server := httptest.NewServer(api.New(config, b, measured, zerolog.Nop()))
 	t.Cleanup(func() {
 		server.Close()
@@ -60,7 +61,8 @@ func Serve(t testing.TB, options Options, change ...func(*api.Config)) (url stri
 }
 
 func configOf(form string, change []func(*api.Config)) api.Config {
-	config := api.Config{Limits: tgi.Limits(form, request.DefaultMaxConcurrentRequests), Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form, WaitingServedRatio: 1.2,
+	config := api.Config{Limits: tgi.Limits(form, request.DefaultMaxConcurrentRequests), Dialect: api.Auto, DefaultDialect: tgi.Name,
+		TGIVersion: form, WaitingServedRatio: 1.2,
 		MaxWaitingTokens: 20, ModelTimeout: time.Minute}
 	for _, c := range change {
 		c(&config)

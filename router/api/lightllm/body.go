@@ -255,7 +255,8 @@ func (b *generateBody) verify() *request.Refusal {
 	case b.maxNewTokens < 1:
 		return request.Invalid("max_new_tokens must be at least 1, got %d.", b.maxNewTokens)
 	case s.MinNewTokens < 1 || s.MinNewTokens > b.maxNewTokens:
-		return request.Invalid("min_new_tokens must be in [1, max_new_tokens], got %d and max_new_tokens %d.", s.MinNewTokens, b.maxNewTokens)
+		return request.Invalid("min_new_tokens must be in [1, max_new_tokens], got %d and max_new_tokens %d.", s.MinNewTokens,
+			b.maxNewTokens)
 	case b.seed < -1:
 		return request.Invalid("seed must be at least -1, got %d", b.seed)
 	}

@@ -10,8 +10,10 @@ import (
 // No body makes the decoder panic; what is accepted is within the ranges.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
-		`{"inputs":[1,2],"parameters":{"best_of":2,"stop_sequences":["a",[1]],"logit_bias":{"5":1},"exponential_decay_length_penalty":[1,1.5]},"multimodal_params":{}}`,
-		`{"inputs":"\ud800","parameters":{"seed":1e400,"top_k":-1}}`, `{"chat":"a"}`, `{"a":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`,
+		`{"inputs":[1,2],"parameters":{"best_of":2,"stop_sequences":["a",[1]],"logit_bias":{"5":1},` +
+			`"exponential_decay_length_penalty":[1,1.5]},"multimodal_params":{}}`,
+		`{"inputs":"\ud800","parameters":{"seed":1e400,"top_k":-1}}`, `{"chat":"a"}`,
+		`{"a":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`,
 	} {
 		f.Add([]byte(body))
 	}

@@ -39,8 +39,8 @@ func (d *dialect) route(stream, onRoot bool) http.HandlerFunc {
 		defer d.answers.Release(body.bestOf)
 		runs, refusal := d.begin(r, body, &c)
 		defer func() {
-			for _, one := range runs {
-				d.answers.Leave(one.Run)
+			for _, run := range runs {
+				d.answers.Leave(run.Run)
 			}
 		}()
 		switch {
@@ -96,7 +96,8 @@ func (d *dialect) begin(r *http.Request, body *generateBody, c *answer.Clock) (r
 	}
 	c.Validated = time.Now()
 	for i := range body.bestOf {
-		resolved := &request.Request{Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i), CardDigest: model.Digest,
+		resolved := &request.Request{Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i),
+			CardDigest: model.Digest,
 			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}
 		resolved.Sampling.MinNewTokens = min(resolved.Sampling.MinNewTokens, resolved.MaxNewTokens)
 		if err := resolved.Sampling.Validate(model.Card.VocabularySize); err != nil {
@@ -189,11 +190,13 @@ func (d *dialect) whole(w http.ResponseWriter, r *http.Request, runs []*shownRun
 		return b
 	}
 	b := list([]byte(`{"generated_text": `), true, func(b []byte, l *shownRun) []byte { return wire.AppendText(b, l.text.String()) })
-	b = list(append(b, `, "count_output_tokens": `...), false, func(b []byte, l *shownRun) []byte { return strconv.AppendInt(b, int64(len(l.IDs)), 10) })
+	b = list(append(b, `, "count_output_tokens": `...), false,
+		func(b []byte, l *shownRun) []byte { return strconv.AppendInt(b, int64(len(l.IDs)), 10) })
 	b = list(append(b, `, "finish_reason": `...), false, func(b []byte, l *shownRun) []byte { return wire.AppendText(b, l.finishReason()) })
 	b = strconv.AppendInt(append(b, `, "prompt_tokens": `...), int64(len(runs[0].Request.Prompt)), 10)
 	if runs[0].body.returnDetails {
-		b = list(append(b, `, "tokens": `...), false, func(b []byte, l *shownRun) []byte { return append(append(append(b, '['), l.tokens...), ']') })
+		b = list(append(b, `, "tokens": `...), false,
+			func(b []byte, l *shownRun) []byte { return append(append(append(b, '['), l.tokens...), ']') })
 	}
 	w.Header()["Content-Type"] = nil // as the original
 	wire.Respond(w, http.StatusOK, "", append(b, '}'))

@@ -78,7 +78,8 @@ func frame(w http.ResponseWriter, _ *http.Request, _ []string) (answered bool) {
 // claim knows bodies by ids as inputs and by parameters that TGI has not, or had not at first.
 func claim(k *wire.Keys) wire.Claim {
 	if k.Item >= '0' && k.Item <= '9' || wire.Has(k.Top, "multimodal_params") || wire.Has(k.Parameters,
-		"return_details", "stop_sequences", "input_penalty", "ignore_eos", "min_new_tokens", "allowed_token_ids", "guided_grammar", "guided_json",
+		"return_details", "stop_sequences", "input_penalty", "ignore_eos", "min_new_tokens", "allowed_token_ids", "guided_grammar",
+		"guided_json",
 		"regular_constraint", "exponential_decay_length_penalty", "print_eos_token", "skip_special_tokens", "add_special_tokens",
 		"add_spaces_between_special_tokens", "group_request_id", "n", "logit_bias", "disable_prompt_cache", "prompt_logprobs",
 		"presence_penalty", "frequency_penalty") {
@@ -296,5 +297,6 @@ func (d *dialect) beginScore(r *http.Request, chat string, c *answer.Clock) (*an
 		return nil, request.Invalid("the input prompt has %d tokens, possible are 1 to %d", len(ids), model.MaxInputLength)
 	}
 	c.Validated = time.Now()
-	return d.answers.Begin(model, &request.Request{Prompt: ids, MaxNewTokens: 1, Score: true, CardDigest: model.Digest}, answer.Options{Keep: true, Prefer: answer.LengthFirst})
+	return d.answers.Begin(model, &request.Request{Prompt: ids, MaxNewTokens: 1, Score: true, CardDigest: model.Digest},
+		answer.Options{Keep: true, Prefer: answer.LengthFirst})
 }

@@ -65,7 +65,8 @@ func (a *Alias) family(original *dto.MetricFamily, model string) *dto.MetricFami
 		return out
 	}
 	for _, m := range original.Metric {
-		out.Metric = append(out.Metric, &dto.Metric{Label: append([]*dto.LabelPair{label}, m.Label...), Gauge: m.Gauge, Counter: m.Counter, Histogram: m.Histogram})
+		out.Metric = append(out.Metric, &dto.Metric{Label: append([]*dto.LabelPair{label}, m.Label...), Gauge: m.Gauge,
+			Counter: m.Counter, Histogram: m.Histogram})
 	}
 	return out
 }

@@ -54,12 +54,18 @@ var totalMetrics = []struct {
 	value       func(*request.Load) float64
 }{
 	{describe("queue_size", "requests that wait"), prometheus.GaugeValue, func(l *request.Load) float64 { return float64(l.Queued) }},
-	{describe("queue_expired_total", "requests that waited for as long as they may"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.Expired) }},
-	{describe("prefix_prompt_tokens_total", "known tokens of requests when they first began"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.PromptTokens) }},
-	{describe("prefix_hit_tokens_total", "how many of them prefix caches had"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.CachedTokens) }},
-	{describe("groups_lost_total", "groups that died or fell silent"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.GroupsLost) }},
-	{describe("requests_resumed_total", "requests that were dispatched again with the tokens that they had"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.Resumed) }},
-	{describe("ledger_mismatches_total", "how often the ledger began to differ from a group's account"), prometheus.CounterValue, func(l *request.Load) float64 { return float64(l.Totals.LedgerMismatches) }},
+	{describe("queue_expired_total", "requests that waited for as long as they may"), prometheus.CounterValue,
+		func(l *request.Load) float64 { return float64(l.Totals.Expired) }},
+	{describe("prefix_prompt_tokens_total", "known tokens of requests when they first began"), prometheus.CounterValue,
+		func(l *request.Load) float64 { return float64(l.Totals.PromptTokens) }},
+	{describe("prefix_hit_tokens_total", "how many of them prefix caches had"), prometheus.CounterValue,
+		func(l *request.Load) float64 { return float64(l.Totals.CachedTokens) }},
+	{describe("groups_lost_total", "groups that died or fell silent"), prometheus.CounterValue,
+		func(l *request.Load) float64 { return float64(l.Totals.GroupsLost) }},
+	{describe("requests_resumed_total", "requests that were dispatched again with the tokens that they had"), prometheus.CounterValue,
+		func(l *request.Load) float64 { return float64(l.Totals.Resumed) }},
+	{describe("ledger_mismatches_total", "how often the ledger began to differ from a group's account"), prometheus.CounterValue,
+		func(l *request.Load) float64 { return float64(l.Totals.LedgerMismatches) }},
 }
 
 var groupMetrics = []struct {
@@ -67,15 +73,24 @@ var groupMetrics = []struct {
 	kind        prometheus.ValueType
 	value       func(*request.GroupLoad) int
 }{
-	{describe("group_capacity_tokens", "size of the group's KV cache", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.CapacityTokens }},
-	{describe("group_held_tokens", "tokens that requests of all routers hold, as the group says", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.HeldTokens }},
-	{describe("group_cached_tokens", "tokens that only the prefix cache holds", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.CachedTokens }},
-	{describe("group_parked_total", "how often a request was parked since the group's start", "group"), prometheus.CounterValue, func(g *request.GroupLoad) int { return g.Parked }},
-	{describe("ledger_requests", "requests of this router at the group", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.Requests }},
-	{describe("ledger_tokens", "tokens that they hold, as the ledger thinks", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.LedgerTokens }},
-	{describe("ledger_reserved_tokens", "tokens that they can come to hold", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.ReservedTokens }},
-	{describe("ledger_peak_tokens", "most tokens that they are estimated to hold at once", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.PeakTokens }},
-	{describe("ledger_error_tokens", "tokens by which the ledger differs from the group's account", "group"), prometheus.GaugeValue, func(g *request.GroupLoad) int { return g.ErrorTokens }},
+	{describe("group_capacity_tokens", "size of the group's KV cache", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.CapacityTokens }},
+	{describe("group_held_tokens", "tokens that requests of all routers hold, as the group says", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.HeldTokens }},
+	{describe("group_cached_tokens", "tokens that only the prefix cache holds", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.CachedTokens }},
+	{describe("group_parked_total", "how often a request was parked since the group's start", "group"), prometheus.CounterValue,
+		func(g *request.GroupLoad) int { return g.Parked }},
+	{describe("ledger_requests", "requests of this router at the group", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.Requests }},
+	{describe("ledger_tokens", "tokens that they hold, as the ledger thinks", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.LedgerTokens }},
+	{describe("ledger_reserved_tokens", "tokens that they can come to hold", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.ReservedTokens }},
+	{describe("ledger_peak_tokens", "most tokens that they are estimated to hold at once", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.PeakTokens }},
+	{describe("ledger_error_tokens", "tokens by which the ledger differs from the group's account", "group"), prometheus.GaugeValue,
+		func(g *request.GroupLoad) int { return g.ErrorTokens }},
 }
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

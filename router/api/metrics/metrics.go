@@ -147,7 +147,8 @@ func (f families) histograms(name, label string, values []string, buckets []floa
 
 // classLabels are the labels of failures by class; all others are the request's fault.
 var classLabels = map[request.Class]string{
-	request.Overloaded: "overloaded", request.Generation: "generation", request.Incomplete: "incomplete", request.Unavailable: "unavailable",
+	request.Overloaded: "overloaded", request.Generation: "generation", request.Incomplete: "incomplete",
+	request.Unavailable: "unavailable",
 }
 
 // Watch has the metrics ask for the load whenever they are asked for theirs. It is called once, before they are served.

@@ -277,7 +277,8 @@ func readStops(value any) ([]string, *request.Refusal) {
 		}
 	}
 	if len(stops) > maxStops || total > maxStopsRunes {
-		return nil, request.Invalid("stop must have at most %d items of %d characters in all, got %d of %d.", maxStops, maxStopsRunes, len(stops), total)
+		return nil, request.Invalid("stop must have at most %d items of %d characters in all, got %d of %d.", maxStops, maxStopsRunes,
+			len(stops), total)
 	}
 	return stops, nil
 }
@@ -307,10 +308,13 @@ func (b *generateBody) resolve(model *answer.Model, ids []int32) (*request.Reque
 		return nil, request.Invalid("inputs must have at least one token.")
 	}
 	if len(ids) > model.MaxInputLength {
-		return nil, &request.Refusal{Class: request.Generation, Message: fmt.Sprintf("Failed to enqueue inferRequest. This model's maximum input ids length cannot be greater than %d,the input ids length is %d",
-			model.MaxInputLength, len(ids))}
+		return nil, &request.Refusal{Class: request.Generation,
+			Message: fmt.Sprintf("Failed to enqueue inferRequest. This model's maximum input ids length cannot be greater than %d,the "+
+				"input ids length is %d",
+				model.MaxInputLength, len(ids))}
 	}
 	sampling := b.sampling
 	sampling.TopK = min(sampling.TopK, model.Card.VocabularySize)
-	return &request.Request{Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling, CardDigest: model.Digest}, nil
+	return &request.Request{Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling,
+		CardDigest: model.Digest}, nil
 }

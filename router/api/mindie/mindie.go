@@ -71,8 +71,8 @@ func claim(k *wire.Keys) wire.Claim {
 	switch {
 	case k.Item == '{', wire.Has(k.Top, "fullTextEnabled"), string(wire.Find(k.Parameters, "adapter_id")) == `"None"`:
 		return wire.OwnKeys
-	case wire.Has(k.Parameters, "details", "decoder_input_details", "return_full_text", "truncate", "typical_p", "watermark", "stop", "adapter_id",
-		"top_n_tokens", "grammar"):
+	case wire.Has(k.Parameters, "details", "decoder_input_details", "return_full_text", "truncate", "typical_p", "watermark", "stop",
+		"adapter_id", "top_n_tokens", "grammar"):
 		return wire.FamilyKeys
 	}
 	return wire.NoClaim
@@ -336,11 +336,13 @@ func (d *dialect) info(w http.ResponseWriter, r *http.Request) {
 	b := []byte(`{"docker_label":null,"max_batch_total_tokens":`)
 	b = strconv.AppendInt(b, int64(model.MaxBatchTotalTokens), 10)
 	b = strconv.AppendInt(append(b, `,"max_best_of":1,"max_concurrent_requests":`...), int64(d.config.MaxConcurrentRequests), 10)
-	b = strconv.AppendInt(append(b, `,"max_stop_sequences":null,"max_waiting_tokens":null,"max_input_length":`...), int64(model.MaxInputLength), 10)
+	b = strconv.AppendInt(append(b, `,"max_stop_sequences":null,"max_waiting_tokens":null,"max_input_length":`...),
+		int64(model.MaxInputLength), 10)
 	b = wire.AppendText(append(b, `,"models":[{"model_device_type":`...), model.Card.DeviceType)
 	b = wire.AppendText(append(b, `,"model_dtype":`...), model.Card.DataType)
 	b = wire.AppendText(append(b, `,"model_id":`...), model.Card.ModelID)
-	b = strconv.AppendInt(append(b, `,"model_pipeline_tag":"text-generation","model_sha":null,"max_total_tokens":`...), int64(model.MaxTotalTokens), 10)
+	b = strconv.AppendInt(append(b, `,"model_pipeline_tag":"text-generation","model_sha":null,"max_total_tokens":`...),
+		int64(model.MaxTotalTokens), 10)
 	b = wire.AppendText(append(b, `}],"sha":null,"validation_workers":null,"version":`...), d.config.Version)
 	wire.Respond(w, http.StatusOK, wire.JSONType, append(b, `,"waiting_served_ratio":null}`...))
 }

@@ -24,19 +24,23 @@ const (
 )
 
 func wrongType(param, want string, value any) *request.Refusal {
-	return &request.Refusal{Param: param, Code: "invalid_type", Message: fmt.Sprintf("Invalid type for '%s': expected %s, but got %s instead.", param, want, jsonKind(value))}
+	return &request.Refusal{Param: param, Code: "invalid_type",
+		Message: fmt.Sprintf("Invalid type for '%s': expected %s, but got %s instead.", param, want, jsonKind(value))}
 }
 
 func wrongValue(param, format string, arguments ...any) *request.Refusal {
-	return &request.Refusal{Param: param, Code: "invalid_value", Message: fmt.Sprintf("Invalid value for '%s': ", param) + fmt.Sprintf(format, arguments...)}
+	return &request.Refusal{Param: param, Code: "invalid_value",
+		Message: fmt.Sprintf("Invalid value for '%s': ", param) + fmt.Sprintf(format, arguments...)}
 }
 
 func missingField(param string) *request.Refusal {
-	return &request.Refusal{Param: param, Code: "missing_required_parameter", Message: fmt.Sprintf("Missing required parameter: '%s'.", param)}
+	return &request.Refusal{Param: param, Code: "missing_required_parameter",
+		Message: fmt.Sprintf("Missing required parameter: '%s'.", param)}
 }
 
 func unsupportedField(param, why string) *request.Refusal {
-	return &request.Refusal{Param: param, Code: "unsupported_parameter", Message: fmt.Sprintf("Unsupported parameter: '%s': %s", param, why)}
+	return &request.Refusal{Param: param, Code: "unsupported_parameter", Message: fmt.Sprintf("Unsupported parameter: '%s': %s", param,
+		why)}
 }
 
 // jsonKind names the kind of a decoded value.
@@ -116,13 +120,15 @@ type fieldReader func(b *generateBody, name string, value json.RawMessage) *requ
 
 // commonFields are those of both routes.
 var commonFields = map[string]fieldReader{
-	"model":                         stringField(func(*generateBody, string) {}),
-	"max_tokens":                    wholeField(0, math.MaxInt32, func(b *generateBody, v int64) { b.maxTokens = new(int(v)) }),
-	"n":                             wholeField(1, maxChoices, func(b *generateBody, v int64) { b.n = int(v) }),
-	"temperature":                   realField(0, maxTemperature, func(b *generateBody, v float32) { b.temperature = v }),
-	"top_p":                         realField(0, 1, func(b *generateBody, v float32) { b.sampling.TopP, b.topPZero = v, v == 0 }),
-	"frequency_penalty":             realField(-maxPenalty, maxPenalty, func(b *generateBody, v float32) { b.sampling.FrequencyPenalty = v }),
-	"presence_penalty":              realField(-maxPenalty, maxPenalty, func(b *generateBody, v float32) { b.sampling.PresencePenalty = v }),
+	"model":       stringField(func(*generateBody, string) {}),
+	"max_tokens":  wholeField(0, math.MaxInt32, func(b *generateBody, v int64) { b.maxTokens = new(int(v)) }),
+	"n":           wholeField(1, maxChoices, func(b *generateBody, v int64) { b.n = int(v) }),
+	"temperature": realField(0, maxTemperature, func(b *generateBody, v float32) { b.temperature = v }),
+	"top_p":       realField(0, 1, func(b *generateBody, v float32) { b.sampling.TopP, b.topPZero = v, v == 0 }),
+	"frequency_penalty": realField(-maxPenalty, maxPenalty,
+		func(b *generateBody, v float32) { b.sampling.FrequencyPenalty = v }),
+	"presence_penalty": realField(-maxPenalty, maxPenalty,
+		func(b *generateBody, v float32) { b.sampling.PresencePenalty = v }),
 	"seed":                          (*generateBody).readSeed,
 	"stop":                          (*generateBody).readStop,
 	"logit_bias":                    (*generateBody).readLogitBias,

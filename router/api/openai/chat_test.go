@@ -28,7 +28,8 @@ func TestOpenAINullContent(t *testing.T) {
 		asking: "a----",
 	} {
 		url := startTemplate(t, protocol.ChatSource{Template: template})
-		body := messages(`[{"role":"user","content":"a"},{"role":"assistant","content":null,` + call + `},{"role":"tool","tool_call_id":"1","content":null},` +
+		body := messages(`[{"role":"user","content":"a"},{"role":"assistant","content":null,` + call +
+			`},{"role":"tool","tool_call_id":"1","content":null},` +
 			`{"role":"assistant",` + call + `},{"role":"tool","tool_call_id":"1"}]`)
 		_, text := answertest.Post(t, url+"/chat_tokenize", body)
 		var got struct {
@@ -46,12 +47,15 @@ func TestOpenAINullContent(t *testing.T) {
 // What the server gives to a template is not given a second time by a request.
 func TestTemplateArguments(t *testing.T) {
 	t.Parallel()
-	url := startTemplate(t, protocol.ChatSource{Template: "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ mood }}", SpecialTokens: map[string]string{"bos_token": "a"}})
-	for _, name := range []string{"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "bos_token"} {
+	url := startTemplate(t, protocol.ChatSource{Template: "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ mood }}",
+		SpecialTokens: map[string]string{"bos_token": "a"}})
+	for _, name := range []string{"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template",
+		"bos_token"} {
 		for _, path := range []string{chats, "/openai/tokenize", "/chat_tokenize"} {
 			status, text := answertest.Post(t, url+path, with(aChat, `"chat_template_kwargs":{"mood":"b","`+name+`":[]}`))
 			var a openAIAnswer
-			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil || status != 400 || a.Error.Param != "chat_template_kwargs."+name || a.Error.Code != "invalid_value" {
+			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil || status != 400 ||
+				a.Error.Param != "chat_template_kwargs."+name || a.Error.Code != "invalid_value" {
 				t.Errorf("%s to %s: got status %d and %s", name, path, status, text)
 			}
 		}

@@ -36,8 +36,10 @@ var openAIErrors = []struct {
 	{chats, messages(`[{"role":"user","content":null}]`), "", 400, "messages[0].content", "missing_required_parameter"},
 	{chats, messages(`[{"role":"user","content":7}]`), "", 400, "messages[0].content", "invalid_type"},
 	{chats, messages(`[{"role":"user","content":[{"text":"a"}]}]`), "", 400, "messages[0].content[0].type", "missing_required_parameter"},
-	{chats, messages(`[{"role":"user","content":[{"type":"text"}]}]`), "", 400, "messages[0].content[0].text", "missing_required_parameter"},
-	{chats, messages(`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"http://a/b.png"}}]}]`), "",
+	{chats, messages(`[{"role":"user","content":[{"type":"text"}]}]`), "", 400, "messages[0].content[0].text",
+		"missing_required_parameter"},
+	{chats, messages(`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url",` +
+		`"image_url":{"url":"http://a/b.png"}}]}]`), "",
 		400, "messages[0].content[1].type", "unsupported_content"},
 	{chats, messages(`[{"role":"assistant"}]`), "", 400, "messages[0].content", "invalid_value"},
 	{chats, messages(`[{"role":"tool","content":"5"}]`), "", 400, "messages", "chat_template_error"},
@@ -117,7 +119,8 @@ func TestOpenAIErrors(t *testing.T) {
 	for _, c := range openAIErrors {
 		for _, streamed := range []bool{false, true} {
 			body := with(c.body, c.fields)
-			if streamed && strings.HasPrefix(c.path, "/v1/c") && strings.HasSuffix(body, "}") && !strings.Contains(c.fields, "stream") && body != "{}" {
+			if streamed && strings.HasPrefix(c.path, "/v1/c") && strings.HasSuffix(body, "}") &&
+				!strings.Contains(c.fields, "stream") && body != "{}" {
 				body = with(body, `"stream":true`)
 			}
 			var status int
@@ -130,7 +133,8 @@ func TestOpenAIErrors(t *testing.T) {
 			var a openAIAnswer
 			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Error == nil {
 				t.Errorf("%s %.200s %s: %v: %d %s", c.path, c.body, c.fields, err, status, text)
-			} else if e := a.Error; status != c.status || e.Param != c.param || e.Code != c.code || e.Type != "invalid_request_error" || len(e.Message) < 10 {
+			} else if e := a.Error; status != c.status || e.Param != c.param || e.Code != c.code || e.Type != "invalid_request_error" ||
+				len(e.Message) < 10 {
 				t.Errorf("%s %.200s %s: got %d %+v, want %d, %q, %q", c.path, c.body, c.fields, status, *e, c.status, c.param, c.code)
 			}
 		}
@@ -145,12 +149,16 @@ func TestContextTexts(t *testing.T) {
 	const begins = "This model's maximum context length is 60 tokens. However, "
 	for _, c := range []struct{ path, body, want string }{
 		{completions, `{"prompt":` + ids(30) + `,"max_tokens":31}`,
-			begins + "you requested 61 tokens (30 in your prompt; 31 for the completion). Please reduce your prompt; or completion length."},
-		{completions, `{"prompt":` + ids(50) + `}`, begins + "your prompt resulted in 50 tokens, and the longest input is 40 tokens. Please reduce the length of your prompt."},
+			begins + "you requested 61 tokens (30 in your prompt; 31 for the completion). Please reduce your prompt; or completion " +
+				"length."},
+		{completions, `{"prompt":` + ids(50) + `}`,
+			begins + "your prompt resulted in 50 tokens, and the longest input is 40 tokens. Please reduce the length of your prompt."},
 		{completions, `{"prompt":` + ids(60) + `}`, begins + "your prompt resulted in 60 tokens. Please reduce the length of your prompt."},
 		{chats, with(aChat, `"max_tokens":100`),
-			begins + "you requested PLUS tokens (N in the messages, 100 in the completion). Please reduce the length of the messages or completion."},
-		{chats, messages(`[{"role":"user","content":"` + strings.Repeat("a b ", 90) + `"}]`), begins + "your messages resulted in N tokens. Please reduce the length of the messages."},
+			begins + "you requested PLUS tokens (N in the messages, 100 in the completion). Please reduce the length of the messages " +
+				"or completion."},
+		{chats, messages(`[{"role":"user","content":"` + strings.Repeat("a b ", 90) + `"}]`),
+			begins + "your messages resulted in N tokens. Please reduce the length of the messages."},
 	} {
 		_, text := answertest.Post(t, url+c.path, c.body)
 		var a openAIAnswer
@@ -163,7 +171,8 @@ func TestContextTexts(t *testing.T) {
 			if err := json.Unmarshal([]byte(text), &counted); err != nil || counted.Count == 0 {
 				t.Fatalf("%s: %v", text, err)
 			}
-			c.want = strings.ReplaceAll(strings.ReplaceAll(c.want, "PLUS", fmt.Sprint(counted.Count+100)), "N in", fmt.Sprint(counted.Count, " in"))
+			c.want = strings.ReplaceAll(strings.ReplaceAll(c.want, "PLUS", fmt.Sprint(counted.Count+100)), "N in",
+				fmt.Sprint(counted.Count, " in"))
 			c.want = strings.ReplaceAll(c.want, "N tokens", fmt.Sprint(counted.Count, " tokens"))
 		}
 		if a.Error.Message != c.want || a.Error.Code != "context_length_exceeded" {

@@ -34,7 +34,8 @@ func (d *Dialect) route(chat bool) http.HandlerFunc {
 		prefix = "chatcmpl-"
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		job := &work{Clock: answer.Clock{Started: time.Now(), ID: wire.Of(w).ID}, name: prefix + strings.ReplaceAll(wire.NewUUID(), "-", "")}
+		job := &work{Clock: answer.Clock{Started: time.Now(), ID: wire.Of(w).ID},
+			name: prefix + strings.ReplaceAll(wire.NewUUID(), "-", "")}
 		job.created = job.Started.Unix()
 		if !d.form.timings {
 			w.Header()[wire.RequestIDHeader] = []string{job.ID}
@@ -100,7 +101,8 @@ func (d *Dialect) check(b *generateBody) *request.Refusal {
 	case len(b.prompts) > limit:
 		return wrongValue("prompt", "expected at most %d prompts, but got %d.", limit, len(b.prompts))
 	case max(len(b.prompts), 1)*b.copies() > d.answers.Permits():
-		return wrongValue("n", "the prompts ask for %d answers together, at most %d are possible.", max(len(b.prompts), 1)*b.copies(), d.answers.Permits())
+		return wrongValue("n", "the prompts ask for %d answers together, at most %d are possible.", max(len(b.prompts), 1)*b.copies(),
+			d.answers.Permits())
 	}
 	return nil
 }
@@ -118,26 +120,26 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 	}
 	var resolved []*request.Request
 	for i := range job.prompts {
-		one, err := job.resolve(&job.prompts[i], d.form.cutsMaxTokens)
+		r, err := job.resolve(&job.prompts[i], d.form.cutsMaxTokens)
 		if err != nil {
 			return err
 		}
-		resolved = append(resolved, one)
+		resolved = append(resolved, r)
 	}
 	job.Validated = time.Now()
-	for _, one := range resolved {
+	for _, r := range resolved {
 		for i := range job.body.copies() {
-			copied := *one
-			copied.Sampling = job.body.resolveSampling(i, one.MaxNewTokens)
+			copied := *r
+			copied.Sampling = job.body.resolveSampling(i, r.MaxNewTokens)
 			if err := copied.Sampling.Validate(model.Card.VocabularySize); err != nil {
 				return request.Invalid("%v", err)
 			}
-			d.answers.Metrics.Validated(len(one.Prompt), one.MaxNewTokens)
-			o, refusal := d.answers.Begin(model, &copied, answer.Options{Stops: job.body.stops, Follows: true, Prefer: answer.StopFirst})
+			d.answers.Metrics.Validated(len(r.Prompt), r.MaxNewTokens)
+			run, refusal := d.answers.Begin(model, &copied, answer.Options{Stops: job.body.stops, Follows: true, Prefer: answer.StopFirst})
 			if refusal != nil {
 				return refusal
 			}
-			c := &choice{Run: o, job: job, index: len(job.choices), prompt: &job.prompts[len(job.choices)/job.body.copies()]}
+			c := &choice{Run: run, job: job, index: len(job.choices), prompt: &job.prompts[len(job.choices)/job.body.copies()]}
 			c.holdback = text.NewHoldback(job.body.stops)
 			job.choices = append(job.choices, c)
 		}
@@ -220,7 +222,8 @@ func (d *Dialect) writeChat(ctx context.Context, model *answer.Model, b *generat
 	case refusal != nil:
 		return "", refusal
 	case failure != nil:
-		return "", &request.Refusal{Param: "messages", Code: "chat_template_error", Message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
+		return "", &request.Refusal{Param: "messages", Code: "chat_template_error",
+			Message: fmt.Sprintf("The chat template cannot write these messages: %v", failure)}
 	}
 	return written, nil
 }

@@ -54,7 +54,8 @@ func TestTokensAndPrompts(t *testing.T) {
 // No body makes the decoder panic; what is accepted is within the ranges.
 func FuzzBody(f *testing.F) {
 	for _, body := range []string{
-		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","tool_calls":[{"function":{"arguments":"{\"a\":1}"}}]}],"logprobs":true,"stop":"a"}`,
+		`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant",` +
+			`"tool_calls":[{"function":{"arguments":"{\"a\":1}"}}]}],"logprobs":true,"stop":"a"}`,
 		`{"prompt":[[1,2],[3]],"n":2,"logit_bias":{"7":-100},"stream":true,"stream_options":{"include_usage":true},"max_tokens":5.0}`,
 		`{"prompt":"\ud800","seed":1e400,"top_k":-1}`, `[`, `{"a":` + strings.Repeat("[", 500) + strings.Repeat("]", 500) + `}`,
 	} {
@@ -66,7 +67,8 @@ func FuzzBody(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if b.n < 1 || b.copies() > maxChoices || b.temperature < 0 || (b.messages == nil) == (b.prompts == nil) || !json.Valid(b.conversation(false, chat)) {
+			if b.n < 1 || b.copies() > maxChoices || b.temperature < 0 || (b.messages == nil) == (b.prompts == nil) ||
+				!json.Valid(b.conversation(false, chat)) {
 				t.Fatalf("got %+v of %q", b, data)
 			}
 			b.resolveSampling(0, 1)

@@ -25,7 +25,8 @@ func TestPromptOffsets(t *testing.T) {
 	}
 	for _, given := range []string{`"` + prompt + `"`, string(asIDs)} {
 		for _, more := range []int{0, 3} {
-			_, text := answertest.Post(t, url+completions, with(`{"prompt":`+given+`,"echo":true,"logprobs":1}`, `"max_tokens":`+string(rune('0'+more))))
+			_, text := answertest.Post(t, url+completions,
+				with(`{"prompt":`+given+`,"echo":true,"logprobs":1}`, `"max_tokens":`+string(rune('0'+more))))
 			var a struct {
 				Choices []struct {
 					Text     string

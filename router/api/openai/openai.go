@@ -153,11 +153,12 @@ var outcomes = map[request.Class]struct {
 	code, words string
 	whole       bool
 }{
-	request.Validation:       {status: http.StatusBadRequest, code: "invalid_value"},
-	request.Misfit:           {status: http.StatusUnprocessableEntity, code: "invalid_type"},
-	request.Malformed:        {status: http.StatusBadRequest, code: "invalid_json"},
-	request.MediaType:        {status: http.StatusUnsupportedMediaType, code: "unsupported_media_type"},
-	request.TooLong:          {status: http.StatusRequestEntityTooLarge, code: "request_too_large", words: "Failed to buffer the request body: length limit exceeded", whole: true},
+	request.Validation: {status: http.StatusBadRequest, code: "invalid_value"},
+	request.Misfit:     {status: http.StatusUnprocessableEntity, code: "invalid_type"},
+	request.Malformed:  {status: http.StatusBadRequest, code: "invalid_json"},
+	request.MediaType:  {status: http.StatusUnsupportedMediaType, code: "unsupported_media_type"},
+	request.TooLong: {status: http.StatusRequestEntityTooLarge, code: "request_too_large",
+		words: "Failed to buffer the request body: length limit exceeded", whole: true},
 	request.Unread:           {status: http.StatusBadRequest, words: "Failed to buffer the request body: "},
 	request.Unauthorized:     {status: http.StatusUnauthorized, code: "invalid_api_key"},
 	request.NotFound:         {status: http.StatusNotFound, code: "unknown_url"},

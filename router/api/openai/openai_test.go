@@ -143,7 +143,8 @@ func TestOpenAIStreamEqualsWhole(t *testing.T) {
 	plain, _ := together(t, answers)
 	words := strings.Fields(plain[0].Text)
 	stop := fmt.Sprintf("%q", words[2][1:]+" "+words[3][:1]) // from within a word into the next
-	const chat, completion = `{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"Once"}]}`, `{"prompt":"Once upon"}`
+	const chat, completion = `{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"Once"}]}`,
+		`{"prompt":"Once upon"}`
 	for _, c := range []struct{ path, body, fields string }{
 		{completions, completion, `"temperature":0`},
 		{completions, completion, `"max_tokens":12,"temperature":0,"stop":` + stop},
@@ -161,13 +162,15 @@ func TestOpenAIStreamEqualsWhole(t *testing.T) {
 		streamStatus, chunks := askOpenAI(t, url+c.path, with(c.body, c.fields+`,"stream":true,"stream_options":{"include_usage":true}`))
 		choices, usage := together(t, chunks)
 		if status != 200 || streamStatus != 200 || !reflect.DeepEqual(choices, wholeChoices) || usage != wholeUsage {
-			t.Errorf("%s: status %d and %d\nwhole  %+v %+v\nstream %+v %+v", c.fields, status, streamStatus, wholeChoices, wholeUsage, choices, usage)
+			t.Errorf("%s: status %d and %d\nwhole  %+v %+v\nstream %+v %+v", c.fields, status, streamStatus, wholeChoices, wholeUsage,
+				choices, usage)
 		}
 		if usage.Total != usage.Prompt+usage.Completion || usage.Prompt == 0 {
 			t.Errorf("%s: usage %+v", c.fields, usage)
 		}
 		for i, chunk := range chunks {
-			if chunk.ID != chunks[0].ID || chunk.ID == answers[0].ID || chunk.Created == 0 || chunk.Model != "demo" || !strings.HasPrefix(chunk.Fingerprint, "fp_") {
+			if chunk.ID != chunks[0].ID || chunk.ID == answers[0].ID || chunk.Created == 0 || chunk.Model != "demo" ||
+				!strings.HasPrefix(chunk.Fingerprint, "fp_") {
 				t.Errorf("%s: chunk %d is %+v", c.fields, i, chunk)
 			}
 			if (len(chunk.Choices) == 0) != (i == len(chunks)-1) || (chunk.Usage != nil) != (i == len(chunks)-1) {
@@ -182,7 +185,8 @@ func TestOpenAIEqualsGenerate(t *testing.T) {
 	t.Parallel()
 	url := answertest.Serve(t, answertest.Options{})
 	generate := func(parameters string) (ids []int32, logprobs []float32, text string) {
-		_, answer := answertest.Post(t, url+"/generate", `{"inputs":"Once upon a time there","parameters":{"details":true,"max_new_tokens":12,`+parameters+`}}`)
+		_, answer := answertest.Post(t, url+"/generate",
+			`{"inputs":"Once upon a time there","parameters":{"details":true,"max_new_tokens":12,`+parameters+`}}`)
 		var got struct {
 			Text    string `json:"generated_text"`
 			Details struct {
@@ -201,7 +205,8 @@ func TestOpenAIEqualsGenerate(t *testing.T) {
 		return ids, logprobs, got.Text
 	}
 	complete := func(fields string) []openAIChoice {
-		_, answers := askOpenAI(t, url+completions, `{"prompt":"Once upon a time there","max_tokens":12,"logprobs":0,"return_token_ids":true,`+fields+`}`)
+		_, answers := askOpenAI(t, url+completions,
+			`{"prompt":"Once upon a time there","max_tokens":12,"logprobs":0,"return_token_ids":true,`+fields+`}`)
 		choices, _ := together(t, answers)
 		return choices
 	}
@@ -254,10 +259,12 @@ func TestOpenAITakesHarmlessFields(t *testing.T) {
 			"store":false,"metadata":{"a":"b"},"parallel_tool_calls":true,"reasoning_effort":"low","tools":[],"tool_choice":"none","functions":null,
 			"response_format":{"type":"text"},"modalities":["text"],"temperature":null,"n":null,"stop":null,"logprobs":false,"top_logprobs":0,"seed":-1,"logit_bias":{},
 			"chat_template_kwargs":{"enable_thinking":false},"documents":[],"top_k":-1,"repetition_penalty":1.0,"what_is_this":[1,{"a":2}]}`,
-		completions: `{"model":"","prompt":"a","max_tokens":5,"suffix":null,"best_of":1,"echo":false,"logit_bias":null,"user":"u","min_p":0,"skip_special_tokens":true}`,
+		completions: `{"model":"","prompt":"a","max_tokens":5,"suffix":null,"best_of":1,"echo":false,"logit_bias":null,"user":"u",` +
+			`"min_p":0,"skip_special_tokens":true}`,
 	} {
 		status, answers := askOpenAI(t, url+path, body)
-		if choices, usage := together(t, answers); status != 200 || len(choices) != 1 || usage.Completion != 5 || choices[0].Finish != "length" {
+		if choices, usage := together(t, answers); status != 200 || len(choices) != 1 || usage.Completion != 5 ||
+			choices[0].Finish != "length" {
 			t.Errorf("%s: %d %+v", path, status, answers)
 		}
 	}
@@ -271,7 +278,8 @@ func TestOpenAIUsage(t *testing.T) {
 	if _, usage := together(t, answers); usage != (openAIUsage{Prompt: 5, Completion: 24, Total: 29}) {
 		t.Errorf("got %+v", usage)
 	}
-	_, chunks := askOpenAI(t, url+completions, `{"prompt":[10,11,12],"max_tokens":4,"stream":true,"stream_options":{"continuous_usage_stats":true}}`)
+	_, chunks := askOpenAI(t, url+completions, `{"prompt":[10,11,12],"max_tokens":4,"stream":true,`+
+		`"stream_options":{"continuous_usage_stats":true}}`)
 	for i, chunk := range chunks {
 		if chunk.Usage == nil || *chunk.Usage != (openAIUsage{Prompt: 3, Completion: i + 1, Total: i + 4}) {
 			t.Errorf("chunk %d: %+v", i, chunk.Usage)
@@ -283,8 +291,10 @@ func TestOpenAIUsage(t *testing.T) {
 // as objects, tools where nothing is generated.
 func TestOpenAIConversations(t *testing.T) {
 	t.Parallel()
-	const plain = `{% for m in messages %}{{ m.role + ':' + m.content }};{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.b }}{% endif %}{% endfor %}{{ tools }}`
-	const parts = `{% for m in messages %}{% if m.role == 'developer' %}dev{% endif %}{% if m.content is string %}{{ m.content }}{% else %}` +
+	const plain = `{% for m in messages %}{{ m.role + ':' + m.content }};{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.b ` +
+		`}}{% endif %}{% endfor %}{{ tools }}`
+	const parts = `{% for m in messages %}{% if m.role == 'developer' %}dev{% endif %}{% if m.content is string %}{{ m.content }}{% ` +
+		`else %}` +
 		`{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endif %}{% endfor %}`
 	const list = `[{"role":"developer","content":"d"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},` +
 		`{"role":"assistant","content":"c","tool_calls":[{"function":{"name":"f","arguments":"{\"b\": 7}"}}]}]`
@@ -294,7 +304,8 @@ func TestOpenAIConversations(t *testing.T) {
 		{strings.ReplaceAll(strings.ReplaceAll(parts, "[{{", "{{"), "}}]", "}}"), ``, `devdabc`},
 		{parts, ``, `devdabc`}, // it writes parts otherwise than text: it gets text
 		{strings.ReplaceAll(parts, "[{{ p.text }}]", "{{ p.text }}{{ '+' if not loop.last }}"), ``, `devda+bc`},
-		{plain + `{{ documents[0].x }}{{ deep.er }}`, `"documents":[{"x":5}],"chat_template_kwargs":{"deep":{"er":"!"}}`, `system:d;user:ab;assistant:c;7None5!`},
+		{plain + `{{ documents[0].x }}{{ deep.er }}`, `"documents":[{"x":5}],"chat_template_kwargs":{"deep":{"er":"!"}}`,
+			`system:d;user:ab;assistant:c;7None5!`},
 	} {
 		card, _, words := answertest.DemoCard(t)
 		card.Chat = protocol.ChatSource{Template: c.template}
@@ -321,7 +332,8 @@ func TestOpenAIFromBrowsers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, value := range map[string]string{"Origin": "http://a.example", "Content-Type": "application/json", "Authorization": "Bearer sesame",
+		for name, value := range map[string]string{"Origin": "http://a.example", "Content-Type": "application/json",
+			"Authorization":                 "Bearer sesame",
 			"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type,x-stainless-os"} {
 			request.Header.Set(name, value)
 		}
@@ -384,7 +396,8 @@ func TestOpenAIStops(t *testing.T) {
 			_, answers := askOpenAI(t, url+completions, `{"prompt":"aaaaaaaa","temperature":0,`+c.fields+more+`}`)
 			choices, usage := together(t, answers)
 			if choices[0].Text != c.text || choices[0].Finish != c.finish || usage.Completion != c.tokens {
-				t.Errorf("%s%s of token %d: got %+v, %+v, want %q, %s, %d tokens", c.fields, more, c.token, choices[0], usage, c.text, c.finish, c.tokens)
+				t.Errorf("%s%s of token %d: got %+v, %+v, want %q, %s, %d tokens", c.fields, more, c.token, choices[0], usage, c.text,
+					c.finish, c.tokens)
 			}
 		}
 	}
@@ -394,7 +407,8 @@ func TestOpenAIStops(t *testing.T) {
 // /invocations takes what OpenAI's routes take.
 func TestOpenAIAsTGI3(t *testing.T) {
 	t.Parallel()
-	const body = `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"Once upon"}],"max_tokens":100000,"temperature":0}`
+	const body = `{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"Once upon"}],"max_tokens":100000,` +
+		`"temperature":0}`
 	for version, c := range map[string]struct {
 		end    string
 		status int
@@ -402,7 +416,8 @@ func TestOpenAIAsTGI3(t *testing.T) {
 		"0.9.4": {"<|im_start|>assistant\nOnce upon<|im_end|>\n<|im_start|>assistant\n", 400},
 		"3":     {"<|im_start|>assistant\nOnce upon", 200},
 	} {
-		url := answertest.Serve(t, answertest.Options{MaxInputLength: 60, MaxTotalTokens: 80}, func(c *api.Config) { c.TGIVersion = version })
+		url := answertest.Serve(t, answertest.Options{MaxInputLength: 60, MaxTotalTokens: 80},
+			func(c *api.Config) { c.TGIVersion = version })
 		var written struct {
 			Text string `json:"templated_text"`
 		}
@@ -416,12 +431,14 @@ func TestOpenAIAsTGI3(t *testing.T) {
 		}
 		response.Body.Close()
 		h := response.Header
-		if three := version == "3"; response.StatusCode != c.status || three != (h.Get("X-Generated-Tokens") != "") || three == (h.Get("X-Request-Id") != "") {
+		if three := version == "3"; response.StatusCode != c.status || three != (h.Get("X-Generated-Tokens") != "") ||
+			three == (h.Get("X-Request-Id") != "") {
 			t.Errorf("%s: %s %v", version, response.Status, h)
 		}
 		want := map[string]int{"0.9.4": 422, "3": 200}[version]
 		for _, body := range []string{body, `{"prompt":"a","max_tokens":3}`} {
-			if status, answer := answertest.Post(t, url+"/invocations", body); status != want || want == 200 && !strings.Contains(answer, `"usage"`) {
+			if status, answer := answertest.Post(t, url+"/invocations", body); status != want || want == 200 &&
+				!strings.Contains(answer, `"usage"`) {
 				t.Errorf("%s: /invocations %s: %d %s", version, body, status, answer)
 			}
 		}

@@ -16,7 +16,8 @@ func TestBodies(t *testing.T) {
 		{`{"inputs":"x",}`, "trailing comma at line 1 column 15"},
 		{`{"inputs" "x"}`, "inputs: expected `:` at line 1 column 11"},
 		{`{"inputs":"x" "y":1}`, "expected `,` or `}` at line 1 column 15"},
-		{`{"inputs":"x","parameters":{"stop":["a",1]}}`, "parameters.stop[1]: invalid type: integer `1`, expected a string at line 1 column 41"},
+		{`{"inputs":"x","parameters":{"stop":["a",1]}}`,
+			"parameters.stop[1]: invalid type: integer `1`, expected a string at line 1 column 41"},
 		{`{"inputs":"x","parameters":{"stop":["a"}}`, "parameters.stop[1]: expected `,` or `]` at line 1 column 40"},
 		{`["x",{},1]`, "trailing characters at line 1 column 9"},
 		{`{"inputs":tru}`, "inputs: expected ident at line 1 column 14"},
@@ -24,7 +25,8 @@ func TestBodies(t *testing.T) {
 		{`{"inputs":"\ud83d\ude00"}`, ""},
 		{`{"inputs":"\ude00"}`, "inputs: lone leading surrogate in hex escape at line 1 column 17"},
 		{`{"inputs":"\u00g0"}`, "inputs: invalid escape at line 1 column 16"},
-		{"{\"inputs\":\"a\",\n\"parameters\":\n {\"seed\":-1}}", "parameters.seed: invalid value: integer `-1`, expected u64 at line 3 column 11"},
+		{"{\"inputs\":\"a\",\n\"parameters\":\n {\"seed\":-1}}",
+			"parameters.seed: invalid value: integer `-1`, expected u64 at line 3 column 11"},
 		{`{"inputs":"x","parameters":{"temperature":1e39}}`, ""},
 		{`{"inputs":"x","extra":[1,}`, "extra: expected value at line 1 column 26"},
 	} {
@@ -51,7 +53,8 @@ func FuzzBody(f *testing.F) {
 	f.Add([]byte(`["a",[1,2.5,null],true] x`))
 	f.Add([]byte(`{"inputs":"x","parameters":{"grammar":{"type":"json_schema","value":{"schema":{}}},"top_n_tokens":2}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, f := range []form{{version: versions[Form094], compat: true}, {version: versions[Form3]}, {version: versions[Form3], compat: true, untagged: true}} {
+		for _, f := range []form{{version: versions[Form094], compat: true}, {version: versions[Form3]},
+			{version: versions[Form3], compat: true, untagged: true}} {
 			body, err := decode(data, f)
 			if (body == nil) == (err == nil) {
 				t.Fatalf("got %v and %v", body, err)
@@ -63,7 +66,10 @@ func FuzzBody(f *testing.F) {
 func TestEventsAllocateLittle(t *testing.T) {
 	one := answer.Token{ID: 5, Text: " word", Logprob: -1.25}
 	buffer := make([]byte, 0, 256)
-	if got := testing.AllocsPerRun(100, func() { buffer = appendEvent(buffer[:0], &one, nil, 1, form{version: versions[Form094]}, false) }); got > 0 {
+	if got := testing.AllocsPerRun(100, func() {
+		buffer = appendEvent(buffer[:0], &one, nil, 1, form{version: versions[Form094]},
+			false)
+	}); got > 0 {
 		t.Errorf("got %v allocations, want none", got)
 	}
 	want := `data:{"token":{"id":5,"text":" word","logprob":-1.25,"special":false},"generated_text":null,"details":null}` + "\n\n"

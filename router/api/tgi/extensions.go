@@ -47,7 +47,8 @@ func (e *extensions) validate(vocabularySize int, maxNewTokens uint64) *request.
 	case !(s.MinP >= 0 && s.MinP <= 1):
 		return request.Invalid("`min_p` must be >= 0.0 and <= 1.0")
 	case uint64(s.MinNewTokens) > maxNewTokens:
-		return request.Invalid("`min_new_tokens` must be <= `max_new_tokens`. Given: %d `min_new_tokens` and %d `max_new_tokens`", s.MinNewTokens, maxNewTokens)
+		return request.Invalid("`min_new_tokens` must be <= `max_new_tokens`. Given: %d `min_new_tokens` and %d `max_new_tokens`",
+			s.MinNewTokens, maxNewTokens)
 	case s.LengthPenaltyFactor != 0 && !(s.LengthPenaltyFactor >= 1 && s.LengthPenaltyFactor <= math.MaxFloat32):
 		return request.Invalid("`exponential_decay_length_penalty` must have a factor >= 1.0")
 	}

@@ -19,7 +19,8 @@ func TestExtensions(t *testing.T) {
 		{`{"frequency_penalty":1,"presence_penalty":-0.5,"min_p":0.25,"logit_bias":{"7":-100,"3":1.5},"allowed_token_ids":[3,7],
 			"min_new_tokens":2,"ignore_eos":true,"exponential_decay_length_penalty":[5,1.5],"disable_prompt_cache":true}`,
 			extensions{disablePromptCache: true, sampling: protocol.Sampling{
-				RelativeFrequencyPenalty: 1, PresencePenalty: -0.5, MinP: 0.25, LogitBias: []protocol.TokenBias{{ID: 7, Bias: -100}, {ID: 3, Bias: 1.5}},
+				RelativeFrequencyPenalty: 1, PresencePenalty: -0.5, MinP: 0.25,
+				LogitBias:       []protocol.TokenBias{{ID: 7, Bias: -100}, {ID: 3, Bias: 1.5}},
 				AllowedTokenIDs: []int32{3, 7}, MinNewTokens: 2, IgnoreEOS: true, LengthPenaltyStart: 5, LengthPenaltyFactor: 1.5,
 			}}},
 		{`{"logit_bias":{},"exponential_decay_length_penalty":[0,0]}`, extensions{}},
@@ -48,9 +49,13 @@ func TestExtensionsThatAreRefused(t *testing.T) {
 		{`{"logit_bias":{"1" 1}}`, "parameters.logit_bias.1: expected `:` at line 1 column 47"},
 		{`{"logit_bias":{"1":1,}}`, "parameters.logit_bias: trailing comma at line 1 column 49"},
 		{`{"logit_bias":{1:1}}`, "parameters.logit_bias: key must be a string at line 1 column 43"},
-		{`{"allowed_token_ids":[1,2.5]}`, "parameters.allowed_token_ids[1]: invalid type: floating point `2.5`, expected i32 at line 1 column 54"},
-		{`{"exponential_decay_length_penalty":[1]}`, "parameters.exponential_decay_length_penalty: invalid length 1, expected struct LengthPenalty with 2 elements at line 1 column 66"},
-		{`[null,null,null,null,null,null,true,20,null,[],null,false,false,false,7,0.5]`, "parameters: trailing characters at line 1 column 100"},
+		{`{"allowed_token_ids":[1,2.5]}`, "parameters.allowed_token_ids[1]: invalid type: floating point `2.5`, expected i32 at line 1 " +
+			"column 54"},
+		{`{"exponential_decay_length_penalty":[1]}`,
+			"parameters.exponential_decay_length_penalty: invalid length 1, expected struct LengthPenalty with 2 elements at line 1 " +
+				"column 66"},
+		{`[null,null,null,null,null,null,true,20,null,[],null,false,false,false,7,0.5]`,
+			"parameters: trailing characters at line 1 column 100"},
 
 		{`{"frequency_penalty":2.1}`, "`frequency_penalty` must be >= -2.0 and <= 2.0"},
 		{`{"presence_penalty":-2.1}`, "`presence_penalty` must be >= -2.0 and <= 2.0"},
@@ -85,8 +90,10 @@ func TestSamplingOfParameters(t *testing.T) {
 		{`{"watermark":true}`, protocol.Sampling{WatermarkGamma: 0.5, WatermarkDelta: 2}},
 		{`{"min_p":0.5,"seed":3}`, protocol.Sampling{Sample: true, Seed: 3, MinP: 0.5}},
 		{`{"min_p":0,"seed":3}`, protocol.Sampling{}},
-		{`{"frequency_penalty":1,"temperature":0.5,"top_k":3,"top_p":0.25,"typical_p":0.75,"repetition_penalty":1.5,"seed":3}`, protocol.Sampling{
-			Sample: true, Seed: 3, RelativeFrequencyPenalty: 1, Temperature: 0.5, TopK: 3, TopP: 0.25, TypicalP: 0.75, RepetitionPenalty: 1.5}},
+		{`{"frequency_penalty":1,"temperature":0.5,"top_k":3,"top_p":0.25,"typical_p":0.75,"repetition_penalty":1.5,"seed":3}`,
+			protocol.Sampling{
+				Sample: true, Seed: 3, RelativeFrequencyPenalty: 1, Temperature: 0.5, TopK: 3, TopP: 0.25, TypicalP: 0.75,
+				RepetitionPenalty: 1.5}},
 	} {
 		body, err := decode([]byte(`{"inputs":"x","parameters":`+c.parameters+`}`), form{version: versions[Form094]})
 		if err != nil {

@@ -221,13 +221,13 @@ func (d *Dialect) streamEvents(w http.ResponseWriter, r *http.Request, job *work
 		return err
 	}
 	job.Validated = time.Now()
-	one, err := d.answers.Begin(model, resolved, job.options())
+	run, err := d.answers.Begin(model, resolved, job.options())
 	if err != nil {
 		return err
 	}
-	defer d.answers.Leave(one)
+	defer d.answers.Leave(run)
 	details, index := job.body.Parameters.Details, 0
-	return d.answers.Stream(w, r, one, &job.Clock, ":\n\n", func(b []byte, t *answer.Token, last *answer.Generation) []byte {
+	return d.answers.Stream(w, r, run, &job.Clock, ":\n\n", func(b []byte, t *answer.Token, last *answer.Generation) []byte {
 		index++
 		return appendEvent(b, t, last, index, job.form, details)
 	})

@@ -29,7 +29,8 @@ var recordedTGI094 = []recordedProfile{
 		c.MaxBestOf, c.MaxStopSequences, c.ValidationWorkers, c.MaxConcurrentRequests = 4, 1, 1, 9
 		c.MaxWaitingTokens, c.WaitingServedRatio = 7, 0.5
 	}},
-	{name: "mc1", atLeast: 9, model: answertest.Options{Step: 20 * time.Millisecond}, config: func(c *api.Config) { c.MaxConcurrentRequests = 1 }},
+	{name: "mc1", atLeast: 9, model: answertest.Options{Step: 20 * time.Millisecond},
+		config: func(c *api.Config) { c.MaxConcurrentRequests = 1 }},
 	{name: "bo1", atLeast: 3, config: func(c *api.Config) { c.MaxBestOf = 1 }},
 	{name: "cors", atLeast: 5, config: func(c *api.Config) { c.CORSAllowOrigin = []string{"http://a.example", "https://b.example"} }},
 }

@@ -32,7 +32,8 @@ func TestTGI3(t *testing.T) {
 	}
 
 	status, answer = answertest.Post(t, url+"/tgi/generate", `{"inputs":"Once","parameters":{"details":true,"max_new_tokens":null}}`)
-	if status != http.StatusOK || !strings.Contains(answer, `"seed":null`) || !strings.Contains(answer, `"finish_reason":"length"`) || strings.Contains(answer, "top_tokens") {
+	if status != http.StatusOK || !strings.Contains(answer, `"seed":null`) || !strings.Contains(answer, `"finish_reason":"length"`) ||
+		strings.Contains(answer, "top_tokens") {
 		t.Errorf("without a limit: %d %.200s", status, answer)
 	}
 	response, err := http.Post(url+"/generate", "application/json", strings.NewReader(`{"inputs":"Once"}`))
@@ -46,7 +47,8 @@ func TestTGI3(t *testing.T) {
 	if prompt < 1 || prompt+generated != 60 {
 		t.Errorf("%d tokens of prompt and %d generated, want 60 in all", prompt, generated)
 	}
-	if status, answer = answertest.Post(t, url+"/", `{"inputs":"Once","parameters":{"max_new_tokens":2}}`); !strings.HasPrefix(answer, `[{"generated_text":"Once`) {
+	if status, answer = answertest.Post(t, url+"/", `{"inputs":"Once","parameters":{"max_new_tokens":2}}`); !strings.HasPrefix(answer,
+		`[{"generated_text":"Once`) {
 		t.Errorf("the compatible route answered %d %s", status, answer)
 	}
 
@@ -69,7 +71,8 @@ func TestTGI3Overload(t *testing.T) {
 		c.TGIVersion = "3"
 		c.MaxConcurrentRequests = 1
 	})
-	first, err := http.Post(url+"/generate_stream", "application/json", strings.NewReader(`{"inputs":"Once","parameters":{"max_new_tokens":900}}`))
+	first, err := http.Post(url+"/generate_stream", "application/json",
+		strings.NewReader(`{"inputs":"Once","parameters":{"max_new_tokens":900}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +81,12 @@ func TestTGI3Overload(t *testing.T) {
 		t.Fatalf("the first stream begins with %q, %v", line, err)
 	}
 	const overloaded = `{"error":"Model is overloaded","error_type":"overloaded"}`
-	if status, answer := answertest.Post(t, url+"/generate", `{"inputs":"Once"}`); status != http.StatusTooManyRequests || answer != overloaded {
+	if status, answer := answertest.Post(t, url+"/generate", `{"inputs":"Once"}`); status != http.StatusTooManyRequests ||
+		answer != overloaded {
 		t.Errorf("got %d %s", status, answer)
 	}
-	if status, answer := answertest.Post(t, url+"/generate_stream", `{"inputs":"Once"}`); status != http.StatusOK || answer != "data: "+overloaded+"\n\n" {
+	if status, answer := answertest.Post(t, url+"/generate_stream", `{"inputs":"Once"}`); status != http.StatusOK ||
+		answer != "data: "+overloaded+"\n\n" {
 		t.Errorf("got %d %q", status, answer)
 	}
 	if status, answer := answertest.Post(t, url+"/tokenize", `{"inputs":"Once"}`); status != http.StatusOK {
@@ -110,7 +115,8 @@ func TestStopStrings(t *testing.T) {
 		{3, 9, "stop", "", "stop_sequence", []string{"<stop me>"}},
 	} {
 		url := answertest.Serve(t, answertest.Options{Card: answertest.Monotone(), Tokens: []int32{c.token}})
-		request := fmt.Sprintf(`{"inputs":"aaaaaaaa","parameters":{"max_new_tokens":%d,"stop":[%q],"details":true}}`, c.maxNewTokens, c.stop)
+		request := fmt.Sprintf(`{"inputs":"aaaaaaaa","parameters":{"max_new_tokens":%d,"stop":[%q],"details":true}}`, c.maxNewTokens,
+			c.stop)
 		_, answer := answertest.Post(t, url+"/generate", request)
 		var got struct {
 			Text    string `json:"generated_text"`
@@ -127,14 +133,16 @@ func TestStopStrings(t *testing.T) {
 			tokens = append(tokens, token.Text)
 		}
 		if got.Text != c.text || got.Details.Finish != c.finish || !slices.Equal(tokens, c.tokens) {
-			t.Errorf("%q of token %d: got %q, %s, %q, want %q, %s, %q", c.stop, c.token, got.Text, got.Details.Finish, tokens, c.text, c.finish, c.tokens)
+			t.Errorf("%q of token %d: got %q, %s, %q, want %q, %s, %q", c.stop, c.token, got.Text, got.Details.Finish, tokens, c.text,
+				c.finish, c.tokens)
 		}
 		_, answer = answertest.Post(t, url+"/generate_stream", request)
 		events := strings.Split(strings.TrimSpace(answer), "\n\n")
 		var last struct {
 			Text *string `json:"generated_text"`
 		}
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(events[len(events)-1], "data:")), &last); err != nil || last.Text == nil || *last.Text != c.text {
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(events[len(events)-1], "data:")), &last); err != nil || last.Text == nil ||
+			*last.Text != c.text {
 			t.Errorf("%q of token %d: the stream ends with %s, want %q", c.stop, c.token, events[len(events)-1], c.text)
 		}
 	}
@@ -144,7 +152,8 @@ func TestStopStrings(t *testing.T) {
 func TestNoStopSequences(t *testing.T) {
 	url := answertest.Serve(t, answertest.Options{}, func(c *api.Config) { c.MaxStopSequences = 0 })
 	status, answer := answertest.Post(t, url+"/generate", `{"inputs":"a","parameters":{"stop":["b"]}}`)
-	if want := "`stop` supports up to 0 stop sequences. Given: 1"; status != http.StatusUnprocessableEntity || !strings.Contains(answer, want) {
+	if want := "`stop` supports up to 0 stop sequences. Given: 1"; status != http.StatusUnprocessableEntity ||
+		!strings.Contains(answer, want) {
 		t.Errorf("got %d %s, want %s", status, answer, want)
 	}
 	if status, answer := answertest.Post(t, url+"/generate", `{"inputs":"a","parameters":{"stop":[]}}`); status != http.StatusOK {
@@ -160,7 +169,8 @@ func TestNoStopSequences(t *testing.T) {
 
 func TestBestOf(t *testing.T) {
 	url := answertest.Serve(t, answertest.Options{})
-	_, answer := answertest.Post(t, url+"/generate", `{"inputs":"pick","parameters":{"best_of":2,"do_sample":true,"details":true,"max_new_tokens":10}}`)
+	_, answer := answertest.Post(t, url+"/generate",
+		`{"inputs":"pick","parameters":{"best_of":2,"do_sample":true,"details":true,"max_new_tokens":10}}`)
 	type sequence struct {
 		Seed   uint64
 		Tokens []struct{ Logprob float64 }

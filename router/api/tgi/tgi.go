@@ -114,8 +114,8 @@ func (d *Dialect) frame(w http.ResponseWriter, r *http.Request, methods []string
 
 // claim knows bodies by the parameters of TGI, which are MindIE's too.
 func claim(k *wire.Keys) wire.Claim {
-	if wire.Has(k.Parameters, "details", "decoder_input_details", "return_full_text", "truncate", "typical_p", "watermark", "stop", "adapter_id",
-		"top_n_tokens", "grammar") {
+	if wire.Has(k.Parameters, "details", "decoder_input_details", "return_full_text", "truncate", "typical_p", "watermark", "stop",
+		"adapter_id", "top_n_tokens", "grammar") {
 		return wire.FamilyKeys
 	}
 	return wire.NoClaim
@@ -133,18 +133,20 @@ var outcomes = map[request.Class]struct {
 	kind, words string
 	whole       bool
 }{
-	request.Validation:       {status: http.StatusUnprocessableEntity, kind: "validation", words: "Input validation error: "},
-	request.Misfit:           {status: http.StatusUnprocessableEntity, words: "Failed to deserialize the JSON body into the target type: "},
-	request.Malformed:        {status: http.StatusBadRequest, words: "Failed to parse the request body as JSON: "},
-	request.MediaType:        {status: http.StatusUnsupportedMediaType},
-	request.TooLong:          {status: http.StatusRequestEntityTooLarge, words: "Failed to buffer the request body: length limit exceeded", whole: true},
+	request.Validation: {status: http.StatusUnprocessableEntity, kind: "validation", words: "Input validation error: "},
+	request.Misfit:     {status: http.StatusUnprocessableEntity, words: "Failed to deserialize the JSON body into the target type: "},
+	request.Malformed:  {status: http.StatusBadRequest, words: "Failed to parse the request body as JSON: "},
+	request.MediaType:  {status: http.StatusUnsupportedMediaType},
+	request.TooLong: {status: http.StatusRequestEntityTooLarge,
+		words: "Failed to buffer the request body: length limit exceeded", whole: true},
 	request.Unread:           {status: http.StatusBadRequest, words: "Failed to buffer the request body: "},
 	request.Unauthorized:     {status: http.StatusUnauthorized},
 	request.NotFound:         {status: http.StatusNotFound},
 	request.MethodNotAllowed: {status: http.StatusMethodNotAllowed},
 	request.Overloaded:       {status: http.StatusTooManyRequests, kind: "overloaded"},
 	request.Generation:       {status: http.StatusFailedDependency, kind: "generation", words: "Request failed during generation: "},
-	request.Incomplete:       {status: http.StatusInternalServerError, kind: "incomplete_generation", words: "Incomplete generation", whole: true},
+	request.Incomplete: {status: http.StatusInternalServerError, kind: "incomplete_generation", words: "Incomplete generation",
+		whole: true},
 	// TGI has no word for this: its router does not start without shards.
 	request.Unavailable: {status: http.StatusServiceUnavailable, kind: "unavailable", words: "Model is unavailable: "},
 }

@@ -85,7 +85,8 @@ func (d *Dialect) validate(ctx context.Context, body *generateBody, bestOf int) 
 		return nil, nil, err
 	}
 	if p.Truncate != nil && (*p.Truncate == 0 || *p.Truncate > uint64(model.MaxInputLength)) {
-		return nil, nil, request.Invalid("`truncate` must be strictly positive and less than %d. Given: %d", model.MaxInputLength, *p.Truncate)
+		return nil, nil, request.Invalid("`truncate` must be strictly positive and less than %d. Given: %d", model.MaxInputLength,
+			*p.Truncate)
 	}
 	ids, err := d.answers.Encode(ctx, model, body.Inputs, true)
 	if err != nil {
@@ -146,7 +147,8 @@ func resolveSampling(p *parameters) protocol.Sampling {
 	if p.TopK != nil {
 		s.TopK = int(*p.TopK)
 	}
-	s.Sample = p.DoSample || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || s.MinP > 0 || p.Temperature != nil && *p.Temperature != 1
+	s.Sample = p.DoSample || p.TopK != nil || p.TopP != nil || p.TypicalP != nil || s.MinP > 0 || p.Temperature != nil &&
+		*p.Temperature != 1
 	switch {
 	case !s.Sample:
 	case p.Seed != nil:

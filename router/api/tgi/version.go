@@ -51,13 +51,16 @@ type version struct {
 
 var versions = map[string]*version{
 	Form094: {
-		number: "0.9.4", payloadLimit: request.DefaultPayloadLimit, vary: []string{"origin", "access-control-request-method", "access-control-request-headers"}, eventPrefix: "data:",
+		number: "0.9.4", payloadLimit: request.DefaultPayloadLimit,
+		vary: []string{"origin", "access-control-request-method", "access-control-request-headers"}, eventPrefix: "data:",
 		incompleteStream: "incomplete_generation", incompleteStreamWords: "Incomplete generation", maxNewTokens: 20, batchInfo: true,
 	},
 	Form3: {
-		number: "3.3.7", payloadLimit: 2_000_000, clientBatchSize: 4, vary: []string{"origin, access-control-request-method, access-control-request-headers"}, eventPrefix: "data: ",
+		number: "3.3.7", payloadLimit: 2_000_000, clientBatchSize: 4,
+		vary: []string{"origin, access-control-request-method, access-control-request-headers"}, eventPrefix: "data: ",
 		incompleteStream: "incomplete_generation_stream", incompleteStreamWords: "Incomplete generation stream", indexedEvents: true,
-		laterParameters: true, shared: []string{"frequency_penalty"}, sampledBare: true, follows: true, fullTextUntagged: true, untagged: true,
+		laterParameters: true, shared: []string{"frequency_penalty"}, sampledBare: true, follows: true, fullTextUntagged: true,
+		untagged:     true,
 		tokenHeaders: true,
 	},
 }

@@ -8,8 +8,8 @@ import (
 	"net/netip"
 )
 
-// RequestIDHeader names a request in logs: a client's own name is taken, else one is made. LightLLM's surface tells it
-// back; TGI says nothing of it, and MindIE has a header of its own for the same.
+// RequestIDHeader names a request in logs: a client's own name is taken, else one is made. Whether an answer tells it, and by
+// which header, is the dialect's.
 const RequestIDHeader = "X-Request-Id"
 
 // maxRequestIDBytes bounds a name that is taken; a longer one, or one with odd characters, is replaced.

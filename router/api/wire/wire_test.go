@@ -10,7 +10,8 @@ import (
 )
 
 func TestClient(t *testing.T) {
-	for given, want := range map[string]string{"10.0.0.1": "10.0.0.1", "::ffff:10.0.0.1": "10.0.0.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "::1": "::"} {
+	for given, want := range map[string]string{"10.0.0.1": "10.0.0.1", "::ffff:10.0.0.1": "10.0.0.1",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "::1": "::"} {
 		if got := wire.Client(netip.MustParseAddr(given)).String(); got != want {
 			t.Errorf("%s: got %s, want %s", given, got, want)
 		}
