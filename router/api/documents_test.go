@@ -1,4 +1,4 @@
-package openapi_test
+package api
 
 import (
 	"bytes"
@@ -8,29 +8,23 @@ import (
 	"strings"
 	"testing"
 
-	"lockstep/router/api/lightllm"
-	"lockstep/router/api/mindie"
-	"lockstep/router/api/openai"
 	"lockstep/router/api/tgi"
 	"lockstep/router/openapi"
 	"lockstep/router/request"
 )
 
-// parts are the dialects of a server that answers as TGI 3 or with LightLLM's old errors, or as neither.
-func parts(other bool) []openapi.Part {
-	form := tgi.Form094
+// described are the dialects of a server that answers as TGI 3 and with LightLLM's old errors, or as neither.
+func described(other bool) []openapi.Part {
+	config := Config{Limits: request.DefaultLimits(), TGIVersion: tgi.Form094, DefaultDialect: tgi.Name, OldLightLLMErrors: other, Permits: 128}
 	if other {
-		form = tgi.Form3
+		config.TGIVersion = tgi.Form3
 	}
-	return []openapi.Part{
-		{Name: tgi.Name, Spec: tgi.Config{Form: form}.Spec()}, {Name: mindie.Name, Spec: mindie.Spec},
-		{Name: lightllm.Name, Spec: lightllm.Config{OldErrors: other}.Spec()}, {Name: openai.Name, Beside: true, Spec: openai.Spec(128)},
-	}
+	return newTestServer(config).documented()
 }
 
-// documents are all that a server can have, by name.
-func documents() map[string][]byte {
-	form, err := os.ReadFile("../api/tgi/api_doc.json")
+// allDocuments are all that a server can have, by name.
+func allDocuments() map[string][]byte {
+	form, err := os.ReadFile("tgi/api_doc.json")
 	if err != nil {
 		panic(err)
 	}
@@ -39,10 +33,10 @@ func documents() map[string][]byte {
 	for _, o := range []openapi.Options{{Limits: known.Limits}, known} {
 		for _, other := range []bool{false, true} {
 			name := fmt.Sprintf("TGI 3 %t, %d tokens", other, o.MaxTotalTokens)
-			made[name] = o.All(parts(other))
-			for _, part := range parts(other) {
-				made[name+", "+part.Name] = o.Of(parts(other), part.Name, !part.Beside, "")
-				made[name+", "+part.Name+" prefixed"] = o.Of(parts(other), part.Name, false, "/"+part.Name)
+			made[name] = o.All(described(other))
+			for _, part := range described(other) {
+				made[name+", "+part.Name] = o.Of(described(other), part.Name, !part.Beside, "")
+				made[name+", "+part.Name+" prefixed"] = o.Of(described(other), part.Name, false, "/"+part.Name)
 			}
 		}
 	}
@@ -66,7 +60,7 @@ func walk(path string, value any, visit func(path string, value any)) {
 
 // References lead somewhere, what is required exists, operations have names of their own, and no placeholder is left.
 func TestDocumentsAreSound(t *testing.T) {
-	for name, data := range documents() {
+	for name, data := range allDocuments() {
 		var document map[string]any
 		if err := json.Unmarshal(data, &document); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -113,12 +107,12 @@ func checkObject(t *testing.T, path string, v, document map[string]any) {
 // The same options make the same bytes, and their limits stand in them.
 func TestDocumentsTellLimits(t *testing.T) {
 	o := openapi.Options{Limits: request.Limits{MaxBestOf: 7, MaxStopSequences: 4}, MaxTotalTokens: 12345, VocabularySize: 50}
-	first := o.All(parts(false))
-	if !bytes.Equal(first, o.All(parts(false))) || !bytes.Contains(first, []byte(`"maximum":7`)) ||
+	first := o.All(described(false))
+	if !bytes.Equal(first, o.All(described(false))) || !bytes.Contains(first, []byte(`"maximum":7`)) ||
 		!bytes.Contains(first, []byte(`"maximum":12344`)) {
 		t.Errorf("got %.300s", first)
 	}
-	if unknown := (openapi.Options{}).All(parts(false)); bytes.Contains(unknown, []byte(`"maximum":12344`)) {
+	if unknown := (openapi.Options{}).All(described(false)); bytes.Contains(unknown, []byte(`"maximum":12344`)) {
 		t.Error("limits are kept")
 	}
 }

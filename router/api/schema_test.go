@@ -1,4 +1,4 @@
-package openapi_test
+package api
 
 import (
 	"encoding/json"
@@ -258,7 +258,7 @@ func (d schemas) checkContent(t *testing.T, path string, value any) {
 
 // Schemas use known keywords, and every example and default fits its schema.
 func TestExamplesFit(t *testing.T) {
-	for name, data := range documents() {
+	for name, data := range allDocuments() {
 		d := schemas{}
 		if err := json.Unmarshal(data, &d); err != nil {
 			t.Fatal(err)
@@ -275,7 +275,7 @@ func TestExamplesFit(t *testing.T) {
 
 // Operations have what the page shows of them, and nothing else.
 func TestOperationsAreWhole(t *testing.T) {
-	for name, data := range documents() {
+	for name, data := range allDocuments() {
 		var document struct {
 			OpenAPI string
 			Paths   map[string]map[string]map[string]any
