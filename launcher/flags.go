@@ -56,7 +56,7 @@ type routerFlags struct {
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
 	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
-	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"${dialects}" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (/tgi, /mindie, /lightllm, /openai) and body."`
+	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"${dialects}" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (${prefixes}) and body."`
 	DefaultDialect        string   `env:"LOCKSTEP_DEFAULT_DIALECT" enum:"${default_dialects}" default:"tgi" help:"Dialect of requests that do not tell."`
 	TGIVersion            string   `name:"tgi-version" env:"LOCKSTEP_TGI_VERSION" enum:"${tgi_forms}" default:"0.9.4" help:"Version of TGI that its clients are answered as: 0.9.4, or 3 as 3.3.7 answers."`
 	LightLLMErrors        string   `name:"lightllm-errors" env:"LOCKSTEP_LIGHTLLM_ERRORS" enum:"new,old" default:"new" help:"Envelope and statuses of LightLLM's errors, which changed in 2026."`
@@ -179,7 +179,7 @@ var errHelpShown = errors.New("help shown")
 func routerVars() kong.Vars {
 	l := request.DefaultLimits()
 	return kong.Vars{
-		"dialects": strings.Join(api.Dialects, ","), "default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
+		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","), "default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
 		"max_stop_sequences": strconv.Itoa(l.MaxStopSequences), "validation_workers": strconv.Itoa(l.ValidationWorkers),
 	}

@@ -1,6 +1,6 @@
 // Package openapi describes the server's HTTP interface as OpenAPI documents, and holds the page that shows them.
 //
-// Each dialect has its paths and schemas in a file, in the words of its clients; another form of it may have a second file,
+// Each dialect has its paths and schemas in a file, but for those that show the documents, in the words of its clients; another form of it may have a second file,
 // which replaces entries. A document is put together from these, holds only what its paths need, and tells the limits of the
 // server that serves it: "$name" stands for them in the files. The package knows nothing of the server, whose tests compare
 // its routes with the documents.
@@ -149,15 +149,22 @@ func (a *assembly) addComponents(part *object) {
 	}
 }
 
-// addPaths adds a dialect's paths. Those that are there already stay.
+// addPaths adds a dialect's paths, and those that describe them. Those that are there already stay.
 func (a *assembly) addPaths(dialect, prefix string) {
 	part := a.parts[dialect]
 	tags, _ := part.values["tags"].([]any)
 	a.tags = append(a.tags, tags...)
-	paths := part.object("paths")
-	for _, path := range paths.names {
-		if a.paths.values[prefix+path] == nil {
-			a.paths.set(prefix+path, paths.values[path])
+	describing := readFile(common).object("paths")
+	for _, path := range describing.names {
+		get := describing.object(path).object("get")
+		id, _ := get.values["operationId"].(string)
+		get.set("operationId", dialect+id)
+	}
+	for _, paths := range []*object{part.object("paths"), describing} {
+		for _, path := range paths.names {
+			if a.paths.values[prefix+path] == nil {
+				a.paths.set(prefix+path, paths.values[path])
+			}
 		}
 	}
 }
