@@ -15,7 +15,8 @@ import (
 
 // described are the dialects of a server that answers as TGI 3 and with LightLLM's old errors, or as neither.
 func described(other bool) []openapi.Part {
-	config := Config{Limits: request.DefaultLimits(), TGIVersion: tgi.Form094, DefaultDialect: tgi.Name, OldLightLLMErrors: other, Permits: 128}
+	config := Config{Limits: request.DefaultLimits(), TGIVersion: tgi.Form094, DefaultDialect: tgi.Name, OldLightLLMErrors: other,
+		Permits: 128}
 	if other {
 		config.TGIVersion = tgi.Form3
 	}
