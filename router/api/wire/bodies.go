@@ -182,6 +182,9 @@ func (x *Exchange) Members() (list []ordered.Member, ok bool) {
 		return x.body.members, true
 	}
 	if list, ok = Members(x.body.data); ok && len(list) <= maxKeptMembers {
+		for i := range list {
+			list[i].Name = strings.Clone(list[i].Name) // which would keep a copy of the whole body
+		}
 		x.body.members = list
 	}
 	return list, ok

@@ -12,7 +12,7 @@ import (
 
 // Dialect is what a dialect is to the front door, which calls nothing else of it.
 type Dialect struct {
-	// Name is told by the first segment of a path, in flags and in the documents.
+	// Name is told by the first segment of a path, in flags and in the documents. The front door sets it from its registry.
 	Name   string
 	Routes []Route
 	// Frame sets the headers that every answer carries, and answers what needs no route, OPTIONS say; then it returns true.
