@@ -80,7 +80,7 @@ func (d *Dialect) Dialect() *wire.Dialect {
 		Frame: d.frame, Refuse: d.refuseFront, AllowSeparator: ",", Claim: claim, Shared: v.shared, Spec: d.config.Spec(),
 		Routes: []wire.Route{
 			wire.Post("/", d.route(form{version: v, compat: true})),
-			wire.Post("/invocations", d.route(form{version: v, compat: true, untagged: v.untagged})),
+			wire.Post("/invocations", d.route(form{version: v, compat: true, untagged: v.untaggedInvocations})),
 			wire.Post("/generate", d.route(form{version: v})),
 			wire.Post("/generate_stream", d.route(form{version: v, stream: true})),
 			wire.Get("/", d.Health),

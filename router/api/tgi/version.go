@@ -41,8 +41,8 @@ type version struct {
 	follows bool
 	// fullTextUntagged: the compatible routes repeat the prompt also for a model without a pipeline tag.
 	fullTextUntagged bool
-	// untagged: /invocations takes bodies of several kinds.
-	untagged bool
+	// untaggedInvocations: /invocations takes bodies of several kinds.
+	untaggedInvocations bool
 	// tokenHeaders tell tokens, and the time of computing in seconds.
 	tokenHeaders bool
 	// batchInfo has /info tell of batches and of the model's device, else of its own limits of requests.
@@ -60,8 +60,7 @@ var versions = map[string]*version{
 		vary: []string{"origin, access-control-request-method, access-control-request-headers"}, eventPrefix: "data: ",
 		incompleteStream: "incomplete_generation_stream", incompleteStreamWords: "Incomplete generation stream", indexedEvents: true,
 		laterParameters: true, shared: []string{"frequency_penalty"}, sampledBare: true, follows: true, fullTextUntagged: true,
-		untagged:     true,
-		tokenHeaders: true,
+		untaggedInvocations: true, tokenHeaders: true,
 	},
 }
 
