@@ -47,7 +47,8 @@ func TestImports(t *testing.T) {
 			}
 			switch {
 			case within(importer, "router") && within(imported, "shard"), within(importer, "shard") && within(imported, "router"):
-				t.Errorf("%s imports %s: router and shard know each other by protocol only, so that each can change, run and be tested without the other", importer, imported)
+				t.Errorf("%s imports %s: router and shard know each other by protocol only, so that each can change, run and be tested "+
+					"without the other", importer, imported)
 			case dialectOf(importer) != "" && dialectOf(imported) != "" && dialectOf(importer) != dialectOf(imported),
 				slices.Contains(belowDialects, importer) && dialectOf(imported) != "":
 				t.Errorf("%s imports %s: a dialect knows what all share and no other dialect, and what all share knows none, so that "+
@@ -56,8 +57,10 @@ func TestImports(t *testing.T) {
 				// a program that only measures puts the simulator beside the server; nothing imports it
 			case !within(importer, "launcher") && within(imported, "launcher"):
 				t.Errorf("%s imports %s: the launcher wires everything, so nothing may need it", importer, imported)
-			case within(importer, "protocol") && foreign(imported) && !strings.HasSuffix(importer, "_test") && !slices.Contains(protocolLibraries[importer], imported):
-				t.Errorf("%s imports %s: protocol imports the standard library only, so that whatever speaks it needs nothing else", importer, imported)
+			case within(importer, "protocol") && foreign(imported) && !strings.HasSuffix(importer, "_test") &&
+				!slices.Contains(protocolLibraries[importer], imported):
+				t.Errorf("%s imports %s: protocol imports the standard library only, so that whatever speaks it needs nothing else",
+					importer, imported)
 			case within(importer, "protocol") && strings.HasPrefix(imported, "lockstep/") && !within(imported, "protocol"):
 				t.Errorf("%s imports %s: protocol is the ground that all others stand on", importer, imported)
 			}
@@ -107,7 +110,8 @@ func TestTopLevel(t *testing.T) {
 		name := entry.Name()
 		ignored := exec.Command("git", "check-ignore", "--quiet", name).Run() == nil
 		if !allowed[name] && !ignored {
-			t.Errorf("%s: the top level is a table of contents; put it in a part, or add it to topLevel here with a line in README.md", name)
+			t.Errorf("%s: the top level is a table of contents; put it in a part, or add it to topLevel here with a line in README.md",
+				name)
 		}
 		if entry.IsDir() && (name == "internal" || name == "pkg" || name == "util") {
 			t.Errorf("%s: folders are named for their duty", name)
@@ -162,7 +166,8 @@ func TestSizesAndDocComments(t *testing.T) {
 			limit = maxLongFileLines
 		}
 		if lines > limit {
-			t.Errorf("%s has %d lines, the limit is %d: a file is read as a whole; split it by duty, or (to %d) add it to longFiles with a reason", path, lines, limit, maxLongFileLines)
+			t.Errorf("%s has %d lines, the limit is %d: a file is read as a whole; split it by duty, or (to %d) add it to longFiles "+
+				"with a reason", path, lines, limit, maxLongFileLines)
 		}
 		checkFunctions(t, positions, path, file)
 	}
@@ -185,7 +190,8 @@ func checkFunctions(t *testing.T, positions *token.FileSet, path string, file *a
 			limit = 50
 		}
 		if lines > limit && longFunctions[path+":"+function.Name.Name] == "" {
-			t.Errorf("%s: %s has %d lines, the limit is %d: what does not fit a screen is not checked by eye; split it, or add it to longFunctions with a reason", path, function.Name.Name, lines, limit)
+			t.Errorf("%s: %s has %d lines, the limit is %d: what does not fit a screen is not checked by eye; split it, or add it to "+
+				"longFunctions with a reason", path, function.Name.Name, lines, limit)
 		}
 	}
 }

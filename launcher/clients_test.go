@@ -75,8 +75,10 @@ func TestAIPerf(t *testing.T) {
 	outside.Slow(t)
 	s := serve(t, "--num-shard", "1", "--threads", "1")
 	folder := t.TempDir()
-	output := runClient(t, broughtClients(t, "aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url, "--endpoint-type", "chat", "--streaming",
-		"--concurrency", "2", "--request-count", "10", "--tokenizer", "demo/model", "--synthetic-input-tokens-mean", "30", "--output-tokens-mean", "20",
+	output := runClient(t, broughtClients(t, "aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url, "--endpoint-type", "chat",
+		"--streaming",
+		"--concurrency", "2", "--request-count", "10", "--tokenizer", "demo/model", "--synthetic-input-tokens-mean", "30",
+		"--output-tokens-mean", "20",
 		"--extra-inputs", "ignore_eos:true", "--use-server-token-count", "--ui", "none", "--artifact-dir", folder)
 	table, err := os.ReadFile(filepath.Join(folder, "profile_export_console.txt"))
 	if err != nil || !strings.Contains(string(table), "Inter Token Latency (ms)") {
@@ -144,7 +146,8 @@ func TestCurlOverMutualTLS(t *testing.T) {
 "max_new_tokens": 20, "repetition_penalty": 1.03, "return_full_text": false, "seed": null, "temperature": 0.5, "top_k": 10,
 "top_p": 0.95, "truncate": null, "typical_p": 0.5, "watermark": false, "stop": null, "adapter_id": "None"}}`
 	ask := func(route string, details bool, certificate ...string) (string, error) {
-		arguments := append([]string{"--silent", "--show-error", "--fail-with-body", "-H", "Accept: application/json", "-H", "Content-type: application/json",
+		arguments := append([]string{"--silent", "--show-error", "--fail-with-body", "-H", "Accept: application/json", "-H",
+			"Content-type: application/json",
 			"--cacert", filepath.Join(folder, "ca.pem")}, certificate...)
 		arguments = append(arguments, "-X", "POST", "-d", fmt.Sprintf(body, details), fmt.Sprintf("https://127.0.0.1:%d%s", port, route))
 		var out bytes.Buffer
@@ -163,11 +166,13 @@ func TestCurlOverMutualTLS(t *testing.T) {
 		}
 		Text *string `json:"generated_text"`
 	}
-	if err != nil || json.Unmarshal([]byte(whole), &answer) != nil || answer.Text == nil || answer.Details.PromptTokens != 6 || len(answer.Details.Prefill) != 6 {
+	if err != nil || json.Unmarshal([]byte(whole), &answer) != nil || answer.Text == nil || answer.Details.PromptTokens != 6 ||
+		len(answer.Details.Prefill) != 6 {
 		t.Errorf("got %s, %v", whole, err)
 	}
 	stream, err := ask("/generate_stream", false, mine...)
-	if events := strings.Split(strings.TrimSpace(stream), "\n\n"); err != nil || len(events) < 2 || !strings.HasPrefix(events[0], `data: {"token":{"id":`) {
+	if events := strings.Split(strings.TrimSpace(stream), "\n\n"); err != nil || len(events) < 2 ||
+		!strings.HasPrefix(events[0], `data: {"token":{"id":`) {
 		t.Errorf("got %s, %v", stream, err)
 	}
 	if out, err := ask("/generate_stream", true, mine...); err == nil || !strings.Contains(out, "Input Validation Error") {

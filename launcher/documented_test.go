@@ -121,7 +121,8 @@ func TestSimulatorCommandsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, port := t.TempDir(), strconv.Itoa(freePort(t))
-	local := strings.NewReplacer("lockstep ", path+" ", "MODEL", demoDirectory(t, nil), "steps.jsonl", dir+"/steps.jsonl", "machine.json", dir+"/machine.json",
+	local := strings.NewReplacer("lockstep ", path+" ", "MODEL", demoDirectory(t, nil), "steps.jsonl", dir+"/steps.jsonl", "machine.json",
+		dir+"/machine.json",
 		"azure_conv_2023.csv.xz", "uniform:10-50:5-20 --requests 100") // the trace is not in the tree
 	ran := 0
 	for _, command := range blocks(t, "../docs/simulator.md") {

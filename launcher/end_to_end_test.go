@@ -136,7 +136,8 @@ func serve(t testing.TB, arguments ...string) *server {
 
 func serveDemo(t testing.TB, more ...string) *server {
 	t.Helper()
-	return serve(t, append([]string{"serve", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)), "--max-batch-total-tokens", "8192"}, more...)...)
+	return serve(t, append([]string{"serve", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)),
+		"--max-batch-total-tokens", "8192"}, more...)...)
 }
 
 // exit waits for the end and returns the exit code.

@@ -179,7 +179,8 @@ var errHelpShown = errors.New("help shown")
 func routerVars() kong.Vars {
 	l := request.DefaultLimits()
 	return kong.Vars{
-		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","), "default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
+		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),
+		"default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
 		"max_stop_sequences": strconv.Itoa(l.MaxStopSequences), "validation_workers": strconv.Itoa(l.ValidationWorkers),
 	}
@@ -202,7 +203,8 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	}
 	var line commandLine
 	parser, err := kong.New(&line, kong.Name("lockstep"), kong.Description("Serves large language models."),
-		routerVars(), kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+		routerVars(), kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return command{}, err
 	}
@@ -218,12 +220,14 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	var refused refusedFlags
 	switch c.role {
 	case "serve":
-		c.modelFlags, c.routerFlags, c.nodeFlags, refused = line.Serve.modelFlags, line.Serve.routerFlags, line.Serve.nodeFlags, line.Serve.refusedFlags
+		c.modelFlags, c.routerFlags, c.nodeFlags, refused = line.Serve.modelFlags, line.Serve.routerFlags, line.Serve.nodeFlags,
+			line.Serve.refusedFlags
 	case "node":
 		c.modelFlags, c.nodeFlags, refused = line.Node.modelFlags, line.Node.nodeFlags, line.Node.refusedFlags
 	case "router":
 		c.routerFlags, c.nodeFlags, refused = line.Router.routerFlags, line.Router.nodeFlags, line.Router.refusedFlags
-		c.MaxInputLength, c.MaxInputTokens, c.MaxTotalTokens = line.Router.MaxInputLength, line.Router.MaxInputTokens, line.Router.MaxTotalTokens
+		c.MaxInputLength, c.MaxInputTokens, c.MaxTotalTokens = line.Router.MaxInputLength, line.Router.MaxInputTokens,
+			line.Router.MaxTotalTokens
 	case "shard":
 		return c, errors.New("shards are started by the launcher: use `lockstep serve` or `lockstep node`")
 	case "simulate":

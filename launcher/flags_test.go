@@ -27,12 +27,14 @@ func TestParse(t *testing.T) {
 	withoutEnvironment(t)
 	t.Setenv("NUM_SHARD", "3")
 	t.Setenv("HOSTNAME", "0123456789ab") // a container's
-	c, err := parse([]string{"-p", "8080", "--max-input-tokens", "100", "--max-total-tokens", "200", "-g", "5", "--cors-allow-origin", "a", "--cors-allow-origin", "b"}, io.Discard)
+	c, err := parse([]string{"-p", "8080", "--max-input-tokens", "100", "--max-total-tokens", "200", "-g", "5", "--cors-allow-origin", "a",
+		"--cors-allow-origin", "b"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.role != "serve" || c.NumShard != 3 || c.Port != 8080 || c.MaxInputLength != 100 || c.Hostname != "0.0.0.0" || c.Graceful != 5 ||
-		len(c.CORSAllowOrigin) != 2 || c.MaxConcurrentRequests != 128 || c.MaxBestOf != 2 || c.MaxStopSequences != 4 || c.PayloadLimit != 0 {
+		len(c.CORSAllowOrigin) != 2 || c.MaxConcurrentRequests != 128 || c.MaxBestOf != 2 || c.MaxStopSequences != 4 ||
+		c.PayloadLimit != 0 {
 		t.Errorf("got %+v", c)
 	}
 	t.Setenv("LOCKSTEP_ADMISSION", "past-future")
@@ -42,7 +44,8 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := launcher{command: c}
-	if r := l.routerConfig(); r.Admission != "past-future" || r.Overload != "wait" || r.MaxQueueSize != 7 || r.QueueTimeout != 1.5 || r.TGIVersion != "3" || !c.DisablePrefixCache {
+	if r := l.routerConfig(); r.Admission != "past-future" || r.Overload != "wait" || r.MaxQueueSize != 7 || r.QueueTimeout != 1.5 ||
+		r.TGIVersion != "3" || !c.DisablePrefixCache {
 		t.Errorf("got %+v", r)
 	}
 	c, err = parse([]string{"node", "--hostname", "127.0.0.3", "--join", "127.0.0.2"}, io.Discard)
@@ -141,7 +144,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", test.arguments, err, test.want)
 		}
 	}
-	for _, arguments := range [][]string{{"--api-key", ""}, {"-p", " "}, {"serve", "--cluster-key", ""}, {"certs", "folder", "--password", ""}, {"certs", "folder", "--password="}} {
+	for _, arguments := range [][]string{{"--api-key", ""}, {"-p", " "}, {"serve", "--cluster-key", ""},
+		{"certs", "folder", "--password", ""}, {"certs", "folder", "--password="}} {
 		if _, err := parse(arguments, io.Discard); err == nil {
 			t.Errorf("%q was taken", arguments)
 		}
@@ -152,7 +156,8 @@ func TestRefusals(t *testing.T) {
 func TestHarmlessFlagsAreAccepted(t *testing.T) {
 	withoutEnvironment(t)
 	t.Setenv("TRUST_REMOTE_CODE", "false")
-	if _, err := parse(strings.Fields("--cuda-memory-fraction 1.0 --usage-stats off --disable-grammar-support --max-top-n-tokens 5"), io.Discard); err != nil {
+	if _, err := parse(strings.Fields("--cuda-memory-fraction 1.0 --usage-stats off --disable-grammar-support --max-top-n-tokens 5"),
+		io.Discard); err != nil {
 		t.Error(err)
 	}
 }
@@ -214,7 +219,8 @@ func TestEnvironmentOfTGI(t *testing.T) {
 	for _, test := range []struct{ variables, refused, warned string }{
 		{"LOG_LEVEL=info,text_generation_router=debug", "", ""},
 		{"LOG_LEVEL=loud", "", `"loud" is none of`},
-		{"HUGGINGFACE_HUB_CACHE=/data MASTER_ADDR=localhost MASTER_PORT=29500 SHARD_UDS_PATH=/tmp/x", "", "HUGGINGFACE_HUB_CACHE in the environment is ignored: nothing is downloaded yet"},
+		{"HUGGINGFACE_HUB_CACHE=/data MASTER_ADDR=localhost MASTER_PORT=29500 SHARD_UDS_PATH=/tmp/x", "",
+			"HUGGINGFACE_HUB_CACHE in the environment is ignored: nothing is downloaded yet"},
 		{"REVISION=main DTYPE=float16 CUDA_GRAPHS=1,2,4 SPECULATE=2 USAGE_STATS=on", "", "DTYPE in the environment is ignored"},
 		{"TRUST_REMOTE_CODE=1 NGROK=false", "", "TRUST_REMOTE_CODE in the environment is ignored: no model code is ever executed"},
 		{"JSON_OUTPUT=on", "", ""},
@@ -254,8 +260,10 @@ func TestEnvironmentOfTGI(t *testing.T) {
 
 // Of a filter, what applies to everything is the level; the flag is no place for anything else.
 func TestLogLevel(t *testing.T) {
-	for filter, want := range map[string]string{"debug": "debug", "WARN": "warn", "info,text_generation_router=debug": "info", "hyper=off, debug": "debug",
-		"text_generation_router=trace": "info", "off": "disabled", "warning": "warn", "info,[span{x=1}]=trace,error": "error", "nonsense": "info"} {
+	for filter, want := range map[string]string{"debug": "debug", "WARN": "warn", "info,text_generation_router=debug": "info",
+		"hyper=off, debug":             "debug",
+		"text_generation_router=trace": "info", "off": "disabled", "warning": "warn", "info,[span{x=1}]=trace,error": "error",
+		"nonsense": "info"} {
 		if got, _ := logLevel(filter); got != want {
 			t.Errorf("%q: got %q, want %q", filter, got, want)
 		}
@@ -301,7 +309,10 @@ func TestLimits(t *testing.T) {
 		}),
 		"--max-concurrent-requests 9": with(func(l *request.Limits) { l.MaxConcurrentRequests, l.MaxClientBatchSize = 9, 9 }),
 		"--tgi-version 3":             with(func(l *request.Limits) { l.MaxClientBatchSize, l.PayloadLimit = 4, 2_000_000 }),
-		"--tgi-version 3 --max-client-batch-size 8 --payload-limit 10": with(func(l *request.Limits) { l.MaxClientBatchSize, l.PayloadLimit = 8, 10 }),
+		"--tgi-version 3 --max-client-batch-size 8 --payload-limit 10": with(func(l *request.Limits) {
+			l.MaxClientBatchSize,
+				l.PayloadLimit = 8, 10
+		}),
 	} {
 		c, err := parse(strings.Fields(arguments), io.Discard)
 		if got := c.limits(); err != nil || got != want {
@@ -314,9 +325,11 @@ func TestLimits(t *testing.T) {
 // that is empty beside its flag opens nothing.
 func TestOddValues(t *testing.T) {
 	withoutEnvironment(t)
-	for _, arguments := range []string{"--payload-limit 9223372036854775807", "--max-queue-size 9223372036854775807", "--max-concurrent-requests 9223372036854775807",
+	for _, arguments := range []string{"--payload-limit 9223372036854775807", "--max-queue-size 9223372036854775807",
+		"--max-concurrent-requests 9223372036854775807",
 		"--cpu-memory-fraction nan", "--queue-timeout nan", "--waiting-served-ratio inf", "--listen tgi=4475", "--listen tgi=host:"} {
-		if _, err := parse(strings.Fields(arguments), io.Discard); err == nil || !strings.Contains(err.Error(), strings.Fields(arguments)[0]) {
+		if _, err := parse(strings.Fields(arguments), io.Discard); err == nil ||
+			!strings.Contains(err.Error(), strings.Fields(arguments)[0]) {
 			t.Errorf("%s: got %v", arguments, err)
 		}
 	}

@@ -32,7 +32,8 @@ func tidyEnvironment(node *kong.Node) map[string]string {
 				}
 			case strings.HasPrefix(value, "tcp://") && flag.Target.Kind() == reflect.Int: // Kubernetes' of a service with such a name
 				os.Unsetenv(name)
-				warnings[flag.Name] = fmt.Sprintf("%s=%s in the environment is an address and not for --%s: it is ignored", name, value, flag.Name)
+				warnings[flag.Name] = fmt.Sprintf("%s=%s in the environment is an address and not for --%s: it is ignored", name, value,
+					flag.Name)
 			case flag.IsBool():
 				on := !slices.Contains([]string{"n", "no", "f", "false", "off", "0"}, strings.ToLower(value))
 				if flag.Tag.Has("weakens") {
@@ -147,8 +148,9 @@ func refuse(flags refusedFlags, parsed *kong.Context) (warnings []string, err er
 }
 
 // logLevels are those of TGI's logs, and the server's words for them.
-var logLevels = map[string]string{"trace": "trace", "debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error", "off": "disabled",
-	"5": "trace", "4": "debug", "3": "info", "2": "warn", "1": "error", "0": "disabled"}
+var logLevels = map[string]string{"trace": "trace", "debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error",
+	"off": "disabled",
+	"5":   "trace", "4": "debug", "3": "info", "2": "warn", "1": "error", "0": "disabled"}
 
 // logLevel reads a level or, as TGI does, a filter of Rust's tracing such as "info,text_generation_router=debug": of its
 // directives the last one that applies to everything counts. Directives for parts of TGI have no meaning here; known is

@@ -66,7 +66,8 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		}
 	}
 	defer signal.Stop(signals)
-	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer), verdict: make(chan error, 1)}
+	l := &launcher{command: c, log: log, console: console, announcements: announcements, events: make(chan event, eventBuffer),
+		verdict: make(chan error, 1)}
 	defer console.Progress("")
 	if c.Insecure {
 		log.Warn().Msg("--insecure: whoever reaches this node's ports can read and forge what it serves")
@@ -82,7 +83,8 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		}
 	}
 	if l.Env {
-		l.log.Info().Str("version", version).Ints("cpus", allowedCPUs()).Int("quota", quota()).Strs("environment", shown(os.Environ())).Msg("environment")
+		l.log.Info().Str("version", version).Ints("cpus", allowedCPUs()).Int("quota", quota()).Strs("environment",
+			shown(os.Environ())).Msg("environment")
 	}
 	if l.spawner, err = newSpawner(); err != nil {
 		return err
@@ -91,8 +93,10 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 	if err := l.openNetwork(); err != nil {
 		return err
 	}
-	if l.broker == nil && !l.connection.IsConnected() && !errors.Is(l.connection.LastError(), nats.ErrAuthorization) { // it may come later, so this is no error
-		l.log.Warn().AnErr("error", l.connection.LastError()).Str("servers", hosts(l.natsURLs)).Msg("NATS cannot be reached: nothing is served before it can")
+	if l.broker == nil && !l.connection.IsConnected() &&
+		!errors.Is(l.connection.LastError(), nats.ErrAuthorization) { // it may come later, so this is no error
+		l.log.Warn().AnErr("error", l.connection.LastError()).Str("servers",
+			hosts(l.natsURLs)).Msg("NATS cannot be reached: nothing is served before it can")
 	}
 	l.start()
 	l.loop(signals)
@@ -126,7 +130,8 @@ func (l *launcher) start() {
 		if l.ModelID != "" && l.ModelID != demo.ModelID {
 			l.log.Info().Str("model", l.ModelID).Msg("loading; before it serves for the first time it also computes its largest steps")
 		} else {
-			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows nothing else")
+			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows " +
+				"nothing else")
 		}
 		l.shards = l.newShards()
 		go func() { l.verdict <- l.checkForRouters(l.log) }()

@@ -116,7 +116,8 @@ func start(t *testing.T, prepare func(command *exec.Cmd)) *server {
 	}
 	port := strconv.Itoa(freePort(t))
 	s := &server{t: t, url: "http://127.0.0.1:" + port, done: make(chan error, 1)}
-	s.command = exec.Command(path, "serve", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", port, "--max-batch-total-tokens", "8192")
+	s.command = exec.Command(path, "serve", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", port, "--max-batch-total-tokens",
+		"8192")
 	s.command.Env = append(os.Environ(), "LOG_LEVEL=debug", "HOSTNAME=")
 	prepare(s.command)
 	if err := s.command.Start(); err != nil {
@@ -172,14 +173,16 @@ func TestSecretsShowNowhere(t *testing.T) {
 	}
 	for arguments, pid := range children {
 		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err != nil || !bytes.Contains(environment, []byte("LC_ALL=C")) || bytes.Contains(environment, []byte("hush-hush")) || strings.Contains(arguments, "hush-hush") {
+		if err != nil || !bytes.Contains(environment, []byte("LC_ALL=C")) || bytes.Contains(environment, []byte("hush-hush")) ||
+			strings.Contains(arguments, "hush-hush") {
 			t.Errorf("%s has the environment %q, %v", arguments, environment, err)
 		}
 	}
 	s.command.Process.Signal(syscall.SIGTERM)
 	s.exit()
 	text, err := os.ReadFile(log.Name())
-	if err != nil || !bytes.Contains(text, []byte("LC_ALL=C")) || !bytes.Contains(text, []byte("LOCKSTEP_CLUSTER_KEY=***")) || bytes.Contains(text, []byte("hush-hush")) {
+	if err != nil || !bytes.Contains(text, []byte("LC_ALL=C")) || !bytes.Contains(text, []byte("LOCKSTEP_CLUSTER_KEY=***")) ||
+		bytes.Contains(text, []byte("hush-hush")) {
 		t.Errorf("%v in the log:\n%s", err, text)
 	}
 }

@@ -85,7 +85,8 @@ func randomVariation(random *rand.Rand, round int, slow bool) variation {
 func (v variation) serve(t *testing.T) *server {
 	t.Helper()
 	arguments := []string{"serve", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)),
-		"--max-total-tokens", strconv.Itoa(metamorphicTotalTokens), "--num-shard", strconv.Itoa(v.shards), "--threads", strconv.Itoa(v.threads),
+		"--max-total-tokens", strconv.Itoa(metamorphicTotalTokens), "--num-shard", strconv.Itoa(v.shards), "--threads",
+		strconv.Itoa(v.threads),
 		"--max-batch-prefill-tokens", strconv.Itoa(v.prefillTokens), "--max-batch-size", strconv.Itoa(v.batchSize),
 		"--max-batch-total-tokens", strconv.Itoa(v.cacheTokens), "--admission", v.admission}
 	if v.kernels != "" {
@@ -309,7 +310,8 @@ func TestMetamorphic(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, seed, most, slow, end, &total) })
 	}
 	t.Logf("%+v", total)
-	if !t.Failed() && (total.kills == 0 || total.streams == 0 || total.replays == 0 || total.parked == 0 || total.finishes["stop_sequence"] == 0) {
+	if !t.Failed() && (total.kills == 0 || total.streams == 0 || total.replays == 0 || total.parked == 0 ||
+		total.finishes["stop_sequence"] == 0) {
 		t.Error("something never happened that the test is about")
 	}
 }

@@ -63,10 +63,12 @@ func TestModelsThatNoRouterTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := demoDirectory(t, map[string]func([]byte) []byte{"tokenizer.json": compact(c.tokenizer)})
 			for _, role := range []string{"serve", "node"} {
-				s, _ := launch(t, role, "--hostname", "127.0.0.1", "--num-shard", "1", "--max-batch-total-tokens", "1024", "--model-id", dir,
+				s, _ := launch(t, role, "--hostname", "127.0.0.1", "--num-shard", "1", "--max-batch-total-tokens", "1024", "--model-id",
+					dir,
 					"--gossip-address", "127.0.0.1:"+strconv.Itoa(freePort(t)))
 				go func() { s.done <- s.command.Wait() }()
-				if code := s.exit(); code != 1 || !strings.Contains(s.logged(), c.want) || !strings.Contains(s.logged(), dir) || !strings.Contains(s.logged(), "tokenizer.json") {
+				if code := s.exit(); code != 1 || !strings.Contains(s.logged(), c.want) || !strings.Contains(s.logged(), dir) ||
+					!strings.Contains(s.logged(), "tokenizer.json") {
 					t.Errorf("%s: exit code %d, want 1 and %q in:\n%s", role, code, c.want, s.logged())
 				}
 			}
@@ -88,15 +90,18 @@ func compact(change func([]byte) []byte) func([]byte) []byte {
 // A chat template that cannot be used keeps nobody from the rest, and the log says so at the start.
 func TestUnusableChatTemplate(t *testing.T) {
 	dir := demoDirectory(t, map[string]func([]byte) []byte{"tokenizer_config.json": with(t, "{% endfor %}", "{% endfor %}{% nonsense %}")})
-	s := serve(t, "serve", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)), "--num-shard", "1", "--max-batch-total-tokens", "1024", "--model-id", dir)
+	s := serve(t, "serve", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)), "--num-shard", "1", "--max-batch-total-tokens",
+		"1024", "--model-id", dir)
 	s.mustGenerate("Once upon a time", 3)
 	eventually(t, "the log warns", func() bool { return strings.Contains(s.logged(), "the model's chat template cannot be used") })
 }
 
 // Without its NATS the server waits, says so, and stops when it is told to.
 func TestNATSThatIsNotThere(t *testing.T) {
-	for _, arguments := range [][]string{{"serve", "--port", "0", "--max-batch-total-tokens", "1024"}, {"router", "--port", "0"}, {"node", "--max-batch-total-tokens", "1024"}} {
-		s, _ := launch(t, append(arguments, "--hostname", "127.0.0.1", "--nats-url", "nats://user:hush-hush@127.0.0.1:"+strconv.Itoa(freePort(t)))...)
+	for _, arguments := range [][]string{{"serve", "--port", "0", "--max-batch-total-tokens", "1024"}, {"router", "--port", "0"},
+		{"node", "--max-batch-total-tokens", "1024"}} {
+		s, _ := launch(t, append(arguments, "--hostname", "127.0.0.1", "--nats-url",
+			"nats://user:hush-hush@127.0.0.1:"+strconv.Itoa(freePort(t)))...)
 		go func() { s.done <- s.command.Wait() }()
 		eventually(t, "the log warns", func() bool { return strings.Contains(s.logged(), "NATS cannot be reached") })
 		s.command.Process.Signal(syscall.SIGTERM)

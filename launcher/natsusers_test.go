@@ -24,7 +24,8 @@ func TestNATSUsers(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(text), "SU") || info.Mode().Perm() != 0o600 {
 		t.Errorf("got %q with mode %v, %v", text, info.Mode(), err)
 	}
-	if got := out.String(); strings.Count(got, "nkey: U") != 7 || strings.Contains(got, strings.TrimSpace(string(text))) || strings.Contains(got, "0123456789abcdef") {
+	if got := out.String(); strings.Count(got, "nkey: U") != 7 || strings.Contains(got, strings.TrimSpace(string(text))) ||
+		strings.Contains(got, "0123456789abcdef") {
 		t.Errorf("got %s", got)
 	}
 	if err := c.natsUsers.run(io.Discard); err != nil {

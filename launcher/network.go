@@ -60,7 +60,8 @@ func (l *launcher) openMembership(host string, port int) (err error) {
 	news := make(chan []membership.Member, 1)
 	config := membership.Config{
 		Name: l.NodeName, Host: host, Port: port, Seeds: l.Join, Key: l.ClusterKey,
-		Meta: membership.Meta{Role: l.role, Incarnation: uint64(time.Now().UnixNano()), Route: net.JoinHostPort("", strconv.Itoa(l.broker.RoutePort()))},
+		Meta: membership.Meta{Role: l.role, Incarnation: uint64(time.Now().UnixNano()),
+			Route: net.JoinHostPort("", strconv.Itoa(l.broker.RoutePort()))},
 	}
 	if l.membership, err = membership.Open(config, l.log, func(members []membership.Member) {
 		select { // one caller at a time: the slot is free after an older list is taken out

@@ -20,7 +20,8 @@ func newCluster(t testing.TB) cluster { return cluster{strconv.Itoa(freePort(t))
 func (c cluster) startNode(t testing.TB, host string) *server {
 	t.Helper()
 	return serve(t, "node", "--hostname", host, "--gossip-address", host+":"+c.gossipPort, "--join", "127.0.0.2:"+c.gossipPort,
-		"--node-name", "node-"+host[len(host)-1:], "--cluster-key", "a secret of the tests", "--threads", "1", "--max-batch-total-tokens", "8192")
+		"--node-name", "node-"+host[len(host)-1:], "--cluster-key", "a secret of the tests", "--threads", "1", "--max-batch-total-tokens",
+		"8192")
 }
 
 func (c cluster) startRouter(t testing.TB, host string) *server {

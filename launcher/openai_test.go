@@ -57,7 +57,8 @@ func (a *chatAnswer) add(data string) error {
 			into.finish += *c.Finish
 		}
 		if l := c.Logprobs; l != nil {
-			for list, values := range map[*string][]json.RawMessage{&into.records: l.Content, &into.spelled: l.Tokens, &into.logprobs: l.Values} {
+			for list, values := range map[*string][]json.RawMessage{&into.records: l.Content, &into.spelled: l.Tokens,
+				&into.logprobs: l.Values} {
 				for _, value := range values {
 					*list += string(value) + " "
 				}
@@ -128,7 +129,8 @@ func TestOpenAIAnswersOutliveKills(t *testing.T) {
 		text, _ := json.Marshal(randomText(random, 3+random.IntN(20)))
 		path, body := "/v1/completions", fmt.Sprintf(`{"prompt":[%s,"Once upon a time"],"logprobs":2,"echo":%t`, text, i%4 == 1)
 		if i%2 == 0 {
-			path, body = "/v1/chat/completions", fmt.Sprintf(`{"messages":[{"role":"user","content":%s}],"logprobs":true,"top_logprobs":%d`, text, i%3)
+			path, body = "/v1/chat/completions",
+				fmt.Sprintf(`{"messages":[{"role":"user","content":%s}],"logprobs":true,"top_logprobs":%d`, text, i%3)
 		}
 		body += fmt.Sprintf(`,"n":%d,"max_tokens":%d,"seed":%d,"temperature":%.1f,"return_token_ids":true,"ignore_eos":%t,"stop":["ith","\n\n","the b"]}`,
 			1+i%2, 40+random.IntN(60), i, []float64{0, 0.7, 1.3}[i%3], i%5 == 0)

@@ -23,8 +23,10 @@ func schemathesis(t *testing.T, url string, examples int, checks []string, more 
 	if err := os.WriteFile(filepath.Join(folder, "schemathesis.toml"), []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	arguments := append([]string{"run", url + "/openapi.json", "--checks", strings.Join(checks, ","), "--phases", "examples,coverage,fuzzing",
-		"--max-examples", strconv.Itoa(examples), "--seed", "1", "--workers", "1", "--request-timeout", "60", "--continue-on-failure", "--warnings", "off",
+	arguments := append([]string{"run", url + "/openapi.json", "--checks", strings.Join(checks, ","), "--phases",
+		"examples,coverage,fuzzing",
+		"--max-examples", strconv.Itoa(examples), "--seed", "1", "--workers", "1", "--request-timeout", "60", "--continue-on-failure",
+		"--warnings", "off",
 		"--report", "json", "--report-dir", folder}, more...)
 	command := exec.Command(broughtClients(t, "schemathesis/bin/schemathesis"), arguments...)
 	command.Dir = folder // it leaves notes where it runs

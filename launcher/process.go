@@ -67,7 +67,8 @@ type event struct {
 }
 
 // start runs a child. memory may be nil. Every event of the child goes to events, the exit last.
-func (s *spawner) start(origin event, arguments []string, config childConfig, memory *os.File, log zerolog.Logger, events chan<- event) (*process, error) {
+func (s *spawner) start(origin event, arguments []string, config childConfig, memory *os.File, log zerolog.Logger,
+	events chan<- event) (*process, error) {
 	inherited, err := configMemory(config)
 	if err != nil {
 		return nil, err

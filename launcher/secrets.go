@@ -56,7 +56,8 @@ func openSecrets(texts []string) (warnings []string) {
 	for _, text := range texts {
 		path, isFile := strings.CutPrefix(text, "@")
 		if info, err := os.Stat(path); isFile && err == nil && info.Mode().Perm()&0o004 != 0 {
-			warnings = append(warnings, fmt.Sprintf("%s holds a secret and every user of this machine can read it: chmod 600 %s", path, path))
+			warnings = append(warnings, fmt.Sprintf("%s holds a secret and every user of this machine can read it: chmod 600 %s", path,
+				path))
 		}
 	}
 	return warnings

@@ -33,7 +33,8 @@ func (f *certsFlags) run(out io.Writer) error {
 	if err := secure.Make(f.Folder, f.Host, time.Duration(f.Days)*24*time.Hour, password); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "lockstep serve --listen mindie=127.0.0.1:1025,tls=%s\ncurl --cacert %[1]s/ca.pem --cert %[1]s/client.pem --key %[1]s/client.key.pem https://127.0.0.1:1025/info\n", f.Folder)
+	fmt.Fprintf(out, "lockstep serve --listen mindie=127.0.0.1:1025,tls=%s\ncurl --cacert %[1]s/ca.pem --cert %[1]s/client.pem --key "+
+		"%[1]s/client.key.pem https://127.0.0.1:1025/info\n", f.Folder)
 	return nil
 }
 
@@ -48,7 +49,8 @@ func (f *routerFlags) tlsFiles() (*secure.Files, error) {
 	if f.TLSCert == "" || f.TLSKey == "" {
 		return nil, errors.New("--tls-cert and --tls-key belong together")
 	}
-	return &secure.Files{Certificate: f.TLSCert, Key: f.TLSKey, KeyPassword: f.TLSKeyPassword, ClientCAs: f.TLSClientCA, Revoked: f.TLSCRL}, nil
+	return &secure.Files{Certificate: f.TLSCert, Key: f.TLSKey, KeyPassword: f.TLSKeyPassword, ClientCAs: f.TLSClientCA, Revoked: f.TLSCRL},
+		nil
 }
 
 // listeners reads --listen.

@@ -83,7 +83,8 @@ func (c *command) checkModel() error {
 	case c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens:
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
 	case c.MaxBatchTotalTokens != 0 && c.MaxBatchTotalTokens < shard.MinCacheTokens:
-		return fmt.Errorf("--max-batch-total-tokens must be at least %d, a block of the KV cache, got %d", shard.MinCacheTokens, c.MaxBatchTotalTokens)
+		return fmt.Errorf("--max-batch-total-tokens must be at least %d, a block of the KV cache, got %d", shard.MinCacheTokens,
+			c.MaxBatchTotalTokens)
 	case c.MaxBatchTotalTokens != 0 && c.MaxTotalTokens > c.MaxBatchTotalTokens:
 		return fmt.Errorf("--max-total-tokens (%d) must be <= --max-batch-total-tokens (%d)", c.MaxTotalTokens, c.MaxBatchTotalTokens)
 	}
@@ -131,7 +132,8 @@ func checkModelPath(path string) error {
 	case errors.Is(err, os.ErrNotExist) && missing == nil:
 		return fmt.Errorf("--model-id %s: this is a link to a file that is not there: fetch the model anew, or name another", path)
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("--model-id %s: no such file or directory. Lockstep fetches no models by name yet: give a directory in Hugging Face format or a .gguf file", path)
+		return fmt.Errorf("--model-id %s: no such file or directory. Lockstep fetches no models by name yet: give a directory in "+
+			"Hugging Face format or a .gguf file", path)
 	case err != nil:
 		return fmt.Errorf("--model-id: %w", err)
 	case !info.IsDir() && !info.Mode().IsRegular():
@@ -145,7 +147,8 @@ func checkModelPath(path string) error {
 		if files, err := filepath.Glob(filepath.Join(path, "*.gguf")); err == nil && len(files) > 0 {
 			return fmt.Errorf("--model-id %s: the directory has no config.json: to serve a GGUF file, name it: %s", path, files[0])
 		}
-		return fmt.Errorf("--model-id %s: the directory has no config.json: give the one in Hugging Face format that holds it, or a .gguf file", path)
+		return fmt.Errorf("--model-id %s: the directory has no config.json: give the one in Hugging Face format that holds it, or a "+
+			".gguf file", path)
 	}
 	return nil
 }
@@ -176,7 +179,8 @@ func (c *command) checkRouter() error {
 func (c *command) checkNode() error {
 	level, known := logLevel(c.LogLevel)
 	if !known && !strings.Contains(c.LogLevel, "=") {
-		c.warnings = append(c.warnings, fmt.Sprintf("log level %q is none of trace, debug, info, warn, error, off: info is taken", c.LogLevel))
+		c.warnings = append(c.warnings, fmt.Sprintf("log level %q is none of trace, debug, info, warn, error, off: info is taken",
+			c.LogLevel))
 	}
 	c.LogLevel = level
 	c.warnings = append(c.warnings, openSecrets(append(append([]string{c.ClusterKey}, c.NATSURL...), c.APIKey...))...)
@@ -223,7 +227,8 @@ func (c *command) checkCluster() error {
 	if err != nil {
 		return err
 	}
-	const way = "give all nodes the same --cluster-key (`openssl rand -hex 32` makes one), or --insecure where nobody else reaches these ports"
+	const way = "give all nodes the same --cluster-key (`openssl rand -hex 32` makes one), or --insecure where nobody else reaches " +
+		"these ports"
 	if c.ClusterKey != "" {
 		if err := checkClusterKey(c.ClusterKey); err != nil {
 			return err
@@ -245,7 +250,8 @@ func (c *command) checkCluster() error {
 
 func checkClusterKey(key string) error {
 	if len(key) < minClusterKey {
-		return fmt.Errorf("--cluster-key has %d characters, want at least %d: `openssl rand -hex 32` makes a good one", len(key), minClusterKey)
+		return fmt.Errorf("--cluster-key has %d characters, want at least %d: `openssl rand -hex 32` makes a good one", len(key),
+			minClusterKey)
 	}
 	return nil
 }

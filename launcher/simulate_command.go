@@ -91,7 +91,8 @@ func (f *simulateFlags) run(out io.Writer) error {
 
 func (f *simulateFlags) options() (options simulate.Options, objectives []simulate.Objective, err error) {
 	options = simulate.Options{Groups: f.Groups, CapacityTokens: f.Capacity, BlockTokens: f.BlockTokens, PrefillTokens: f.PrefillTokens,
-		MaxSequences: f.MaxSequences, MaxNewTokens: f.MaxNewTokens, PrefixCache: !f.NoPrefixCache, QueueTimeout: f.QueueTimeout, Clients: f.Clients,
+		MaxSequences: f.MaxSequences, MaxNewTokens: f.MaxNewTokens, PrefixCache: !f.NoPrefixCache, QueueTimeout: f.QueueTimeout,
+		Clients:   f.Clients,
 		StepModel: sim.DefaultStepModel,
 		Admission: admission.Config{Seed: f.Seed, History: f.History, ReservePercent: f.Reserve, DecodeWeight: f.DecodeWeight}}
 	for _, policy := range f.Policy {
@@ -131,7 +132,8 @@ func (f *simulateFlags) fit(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "fitted to %d steps; the relative error is %.1f%% in the median and %.1f%% at the 90th percentile\n", len(records), 100*median, 100*p90)
+	fmt.Fprintf(os.Stderr, "fitted to %d steps; the relative error is %.1f%% in the median and %.1f%% at the 90th percentile\n",
+		len(records), 100*median, 100*p90)
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(model)

@@ -117,7 +117,8 @@ func (d *details) sequence() (sequence, error) {
 
 // ask sends a request to /generate or /generate_stream and returns its sequences, the best first. received, when not nil,
 // is called for every event of a stream.
-func (s *server) ask(ctx context.Context, inputs string, parameters parameters, stream bool, received func(context.Context) error) ([]sequence, error) {
+func (s *server) ask(ctx context.Context, inputs string, parameters parameters, stream bool,
+	received func(context.Context) error) ([]sequence, error) {
 	body, err := json.Marshal(map[string]any{"inputs": inputs, "parameters": parameters})
 	if err != nil {
 		return nil, err
@@ -187,7 +188,8 @@ func readStream(ctx context.Context, body io.Reader, received func(context.Conte
 			return nil, fmt.Errorf("an event behind the last: %s", data)
 		case event.Text != nil && event.Details != nil:
 			ended = true
-			all.Text, all.Finish, all.Seed, all.GeneratedTokens = *event.Text, event.Details.Finish, event.Details.Seed, event.Details.GeneratedTokens
+			all.Text, all.Finish, all.Seed, all.GeneratedTokens = *event.Text, event.Details.Finish, event.Details.Seed,
+				event.Details.GeneratedTokens
 		}
 		all.Tokens = append(all.Tokens, event.Token)
 		if received != nil {

@@ -137,7 +137,8 @@ func (f *Frame) AppendTo(dst []byte) []byte {
 			dst = le.AppendUint32(dst, uint32(value))
 		}
 	}
-	counts(f.Load.HeldTokens, f.Load.CachedTokens, f.Load.Running, f.Load.Waiting, f.Load.Parked, len(f.Request), f.Account.Requests, f.Account.Tokens)
+	counts(f.Load.HeldTokens, f.Load.CachedTokens, f.Load.Running, f.Load.Waiting, f.Load.Parked, len(f.Request), f.Account.Requests,
+		f.Account.Tokens)
 	dst = le.AppendUint64(dst, f.Account.Cancels)
 	counts(len(f.Prompt), logprobs, len(f.Begun), len(f.TopToken), promptTop, 0)
 	pad := func() {
@@ -231,7 +232,8 @@ func DecodeFrame(f *Frame, data []byte) error {
 	nameBytes := int(le.Uint16(data[6:]))
 	count := func(offset int) int { return int(le.Uint32(data[offset:])) }
 	n, m, k, b, a, t := count(52), count(72), count(76), count(80), count(84), count(88)
-	if n > MaxFrameTokens || m > MaxFrameTokens || k > MaxFramePromptLogprobs || b > MaxFrameTokens || a > MaxFrameAlternatives || t > MaxFrameAlternatives {
+	if n > MaxFrameTokens || m > MaxFrameTokens || k > MaxFramePromptLogprobs || b > MaxFrameTokens || a > MaxFrameAlternatives ||
+		t > MaxFrameAlternatives {
 		return fail("%d rows, %d parts, %d log-probabilities, %d begun, %d and %d alternatives exceed the limits", n, m, k, b, a, t)
 	}
 	rows := padded(frameHeaderBytes + nameBytes)
@@ -258,7 +260,8 @@ func DecodeFrame(f *Frame, data []byte) error {
 	}
 	for i := range b {
 		columns := data[begun:]
-		f.Begun = append(f.Begun, Begun{Request: le.Uint64(columns[8*i:]), Tokens: le.Uint32(columns[8*b+4*i:]), Cached: le.Uint32(columns[12*b+4*i:])})
+		f.Begun = append(f.Begun, Begun{Request: le.Uint64(columns[8*i:]), Tokens: le.Uint32(columns[8*b+4*i:]),
+			Cached: le.Uint32(columns[12*b+4*i:])})
 	}
 	for i := range a {
 		columns := data[alternatives:]
@@ -319,7 +322,8 @@ func decodePromptParts(f *Frame, columns []byte, m, k, t int) error {
 		f.Prompt = append(f.Prompt, part)
 	}
 	if used != k || usedTop != t {
-		return fmt.Errorf("%w: prompt parts hold %d log-probabilities and %d alternatives, header says %d and %d", ErrFrame, used, usedTop, k, t)
+		return fmt.Errorf("%w: prompt parts hold %d log-probabilities and %d alternatives, header says %d and %d", ErrFrame, used, usedTop,
+			k, t)
 	}
 	return nil
 }

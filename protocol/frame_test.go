@@ -63,10 +63,12 @@ func TestFrameRoundTrip(t *testing.T) {
 // The bytes are the contract between processes of different builds: they change only together with Version.
 func TestFrameGoldenBytes(t *testing.T) {
 	f := protocol.Frame{Group: protocol.GroupRef{Group: "g", Incarnation: 7}, Number: 1, Step: 2,
-		Load: protocol.Load{HeldTokens: 16, CachedTokens: 48, Running: 1, Parked: 3}, Account: protocol.Account{Requests: 2, Tokens: 40, Cancels: 5}}
+		Load:    protocol.Load{HeldTokens: 16, CachedTokens: 48, Running: 1, Parked: 3},
+		Account: protocol.Account{Requests: 2, Tokens: 40, Cancels: 5}}
 	f.Add(9, 3, 42, -0.5, protocol.FinishEOS)
 	f.AddAlternative(43, -0.25)
-	f.Prompt = []protocol.PromptPart{{Request: 9, Start: 1, Logprob: []float32{-1, -2}, Alternatives: []uint8{0, 1}, TopToken: []int32{44}, TopLogprob: []float32{-0.25}}}
+	f.Prompt = []protocol.PromptPart{{Request: 9, Start: 1, Logprob: []float32{-1, -2}, Alternatives: []uint8{0, 1}, TopToken: []int32{44},
+		TopLogprob: []float32{-0.25}}}
 	f.Begun = []protocol.Begun{{Request: 9, Tokens: 20, Cached: 16}}
 	want := "4c4b5346" + "0400" + "0100" + "0700000000000000" + "0100000000000000" + "0200000000000000" +
 		"10000000" + "30000000" + "01000000" + "00000000" + "03000000" + "01000000" +
@@ -111,15 +113,18 @@ func TestSamplingValidate(t *testing.T) {
 	nan := float32(math.NaN())
 	for name, bad := range map[string]protocol.Sampling{
 		"temperature NaN": {Temperature: nan}, "min_p above 1": {MinP: 1.5}, "negative minimum": {MinNewTokens: -1},
-		"bias twice": {LogitBias: []protocol.TokenBias{{ID: 1, Bias: 1}, {ID: 1, Bias: 2}}}, "bias outside": {LogitBias: []protocol.TokenBias{{ID: 9}}},
+		"bias twice":      {LogitBias: []protocol.TokenBias{{ID: 1, Bias: 1}, {ID: 1, Bias: 2}}},
+		"bias outside":    {LogitBias: []protocol.TokenBias{{ID: 9}}},
 		"allowed outside": {AllowedTokenIDs: []int32{-1}}, "nothing left": {AllowedTokenIDs: []int32{3}, BannedTokenIDs: []int32{3}},
-		"all banned": {BannedTokenIDs: []int32{0, 1, 2, 3, 4, 5, 6, 7, 8}}, "too many": {BannedTokenIDs: make([]int32, protocol.MaxTokenList+1)},
+		"all banned": {BannedTokenIDs: []int32{0, 1, 2, 3, 4, 5, 6, 7, 8}},
+		"too many":   {BannedTokenIDs: make([]int32, protocol.MaxTokenList+1)},
 	} {
 		if bad.Validate(9) == nil {
 			t.Errorf("%s was not refused", name)
 		}
 	}
-	good := protocol.Sampling{Sample: true, Temperature: 0.7, FrequencyPenalty: -2, PresencePenalty: 2, AllowedTokenIDs: []int32{3, 4}, BannedTokenIDs: []int32{3}}
+	good := protocol.Sampling{Sample: true, Temperature: 0.7, FrequencyPenalty: -2, PresencePenalty: 2, AllowedTokenIDs: []int32{3, 4},
+		BannedTokenIDs: []int32{3}}
 	if err := good.Validate(9); err != nil {
 		t.Error(err)
 	}

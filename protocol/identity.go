@@ -17,7 +17,8 @@ func (i Identity) RefusedByNATS(node string) string {
 	if i.NKey == "" {
 		return "NATS refuses node " + node + ", which has no --cluster-key: give it that of the cluster, or a user in --nats-url"
 	}
-	return "NATS refuses node " + node + ": let its configuration name this node (lockstep nats-users) under the same --cluster-key, or check the user in --nats-url"
+	return "NATS refuses node " + node + ": let its configuration name this node (lockstep nats-users) under the same --cluster-key, or " +
+		"check the user in --nats-url"
 }
 
 // Sign signs the server's nonce.

@@ -74,7 +74,8 @@ func between(low, value, high int) bool { return low <= value && value <= high }
 
 // Validate checks ranges.
 func (l *Limits) Validate() error {
-	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) || !between(1, l.BlockTokens, MaxBlockTokens) ||
+	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) ||
+		!between(1, l.BlockTokens, MaxBlockTokens) ||
 		!between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) {
 		return fmt.Errorf("limits out of range: %+v", *l)
 	}
@@ -83,7 +84,8 @@ func (l *Limits) Validate() error {
 
 // Validate checks ranges.
 func (l *Load) Validate() error {
-	if !between(0, l.HeldTokens, MaxGroupTokens) || !between(0, l.CachedTokens, MaxGroupTokens) || !between(0, l.Running, MaxGroupRequests) ||
+	if !between(0, l.HeldTokens, MaxGroupTokens) || !between(0, l.CachedTokens, MaxGroupTokens) ||
+		!between(0, l.Running, MaxGroupRequests) ||
 		!between(0, l.Waiting, MaxGroupRequests) || l.Parked < 0 {
 		return fmt.Errorf("load out of range: %+v", *l)
 	}

@@ -85,8 +85,10 @@ func (s *Sampling) Validate(vocabularySize int) error {
 	switch {
 	case !finite(s.Temperature, s.MinP, s.TopP, s.TypicalP, s.RepetitionPenalty, s.FrequencyPenalty, s.RelativeFrequencyPenalty,
 		s.PresencePenalty, s.LengthPenaltyFactor, s.WatermarkGamma, s.WatermarkDelta),
-		s.Temperature < 0, s.TopK < 0, s.RepetitionPenalty < 0, s.MinP < 0, s.MinP > 1, s.TopP < 0, s.TopP > 1, s.TypicalP < 0, s.TypicalP > 1,
-		s.MinNewTokens < 0, s.LengthPenaltyStart < 0, s.LengthPenaltyFactor < 0, s.WatermarkGamma < 0, s.WatermarkGamma > 1, s.WatermarkDelta < 0:
+		s.Temperature < 0, s.TopK < 0, s.RepetitionPenalty < 0, s.MinP < 0, s.MinP > 1, s.TopP < 0, s.TopP > 1, s.TypicalP < 0,
+		s.TypicalP > 1,
+		s.MinNewTokens < 0, s.LengthPenaltyStart < 0, s.LengthPenaltyFactor < 0, s.WatermarkGamma < 0, s.WatermarkGamma > 1,
+		s.WatermarkDelta < 0:
 		return errors.New("a sampling parameter is out of range")
 	case len(s.LogitBias) > MaxTokenList || len(s.BannedTokenIDs) > MaxTokenList || len(s.AllowedTokenIDs) > MaxTokenList:
 		return fmt.Errorf("a list of token ids has more than %d entries", MaxTokenList)

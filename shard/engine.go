@@ -217,7 +217,8 @@ func (e *engine) prepare(work []schedule.Work) {
 		}
 		chunk := slotChunk{slot: s.slot, begins: w.Begins, added: w.Added, Chunk: model.Chunk{Start: w.Start,
 			PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks, Fresh: w.Fresh}}
-		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens), cached: w.Cached}
+		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
+			cached: w.Cached}
 		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens
 		e.record.Add(&w)
 		prompt, end := len(s.request.Prompt), w.Start+w.Count
@@ -277,7 +278,8 @@ func (e *engine) consume() func(model.Scores) {
 					r.token, r.logprob = scores.Best(i)
 				case next == -1:
 					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}
-					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling, s.request.TopLogprobs, nil)
+					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling,
+						s.request.TopLogprobs, nil)
 				}
 			}
 		})

@@ -90,7 +90,8 @@ func (l *leader) refusal(request *protocol.Request) *protocol.Error {
 	case l.draining.Load():
 		return &protocol.Error{Code: protocol.CodeDraining, Message: "the group is draining"}
 	case known >= limit:
-		return &protocol.Error{Code: protocol.CodeTooLong, Message: fmt.Sprintf("%d tokens leave no room to generate in sequences of %d", known, limit)}
+		return &protocol.Error{Code: protocol.CodeTooLong,
+			Message: fmt.Sprintf("%d tokens leave no room to generate in sequences of %d", known, limit)}
 	}
 	return nil
 }

@@ -83,7 +83,8 @@ func startGroup(t *testing.T, config Config, demo fs.FS, blocks int) *testGroup 
 
 // run computes requests, which arrive in the order given, `together` at a time; between steps a random one of `noise`
 // joins or is cancelled.
-func (g *testGroup) run(t *testing.T, requests []protocol.Request, together int, noise []protocol.Request, random *rand.Rand) map[uint64]*result {
+func (g *testGroup) run(t *testing.T, requests []protocol.Request, together int, noise []protocol.Request,
+	random *rand.Rand) map[uint64]*result {
 	t.Helper()
 	results := map[uint64]*result{}
 	pending := slices.Clone(requests)
@@ -140,7 +141,8 @@ func workload(count int, seed uint64) []protocol.Request {
 			r.Prompt = append(r.Prompt, random.Int32N(2048))
 		}
 		if i%2 == 0 {
-			r.Sampling = protocol.Sampling{Sample: true, Seed: random.Uint64(), Temperature: 0.8, TopK: 50 * (i % 4), TopP: 0.95, RepetitionPenalty: 1.1}
+			r.Sampling = protocol.Sampling{Sample: true, Seed: random.Uint64(), Temperature: 0.8, TopK: 50 * (i % 4), TopP: 0.95,
+				RepetitionPenalty: 1.1}
 		}
 		r.Sampling.IgnoreEOS = i%4 == 0
 	}
@@ -176,7 +178,8 @@ func TestRowInvariance(t *testing.T) {
 					if stepTokens == 7 {
 						blocks = 9 // parking
 					}
-					g := startGroup(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), PrefillTokens: stepTokens, MaxSequences: 32}, demo, blocks)
+					g := startGroup(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), PrefillTokens: stepTokens,
+						MaxSequences: 32}, demo, blocks)
 					random := rand.New(rand.NewPCG(3, uint64(stepTokens)))
 					if want == nil {
 						want = g.run(t, requests, 1, nil, random)
@@ -219,7 +222,8 @@ func TestRowInvariance(t *testing.T) {
 // the longest sequence at most, and ends there.
 func TestEndlessRequest(t *testing.T) {
 	g := startGroup(t, Config{Shards: 1, Threads: 1, MaxSequenceTokens: 64}, os.DirFS("../launcher/demo/model"), 16)
-	request := protocol.Request{ID: 1, Prompt: []int32{5}, MaxNewTokens: protocol.MaxGroupTokens, Sampling: protocol.Sampling{IgnoreEOS: true}}
+	request := protocol.Request{ID: 1, Prompt: []int32{5}, MaxNewTokens: protocol.MaxGroupTokens,
+		Sampling: protocol.Sampling{IgnoreEOS: true}}
 	if err := request.Validate(g.engine.shape.Vocabulary); err != nil {
 		t.Fatal(err)
 	}

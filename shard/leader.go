@@ -55,11 +55,14 @@ type leader struct {
 }
 
 func newLeader(config Config, e *engine, card []byte, digest string, blocks int, log zerolog.Logger) (*leader, error) {
-	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group), shape: e.shape,
+	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group),
+		shape:     e.shape,
 		announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
-			CardDigest: digest, CardBytes: len(card), Shards: config.Shards, Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
-				CapacityTokens: blocks * e.blockTokens, BlockTokens: e.blockTokens, MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences}}}
+			CardDigest: digest, CardBytes: len(card), Shards: config.Shards,
+			Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
+				CapacityTokens: blocks * e.blockTokens, BlockTokens: e.blockTokens, MaxRequests: config.MaxRequests,
+				MaxSequences: config.MaxSequences}}}
 	var err error
 	if l.steps, err = openStepLog(config.StepLog, log); err != nil && !config.Restarted {
 		return nil, err
@@ -102,8 +105,10 @@ func newLeader(config Config, e *engine, card []byte, digest string, blocks int,
 }
 
 func (l *leader) connect(purpose string) (*nats.Conn, error) {
-	options := []nats.Option{nats.Name(fmt.Sprintf("%s %s", l.config.Group, purpose)), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
-		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(protocol.MaxPayloadBytes),
+	options := []nats.Option{nats.Name(fmt.Sprintf("%s %s", l.config.Group, purpose)), nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true),
+		nats.ReconnectBufSize(protocol.MaxPayloadBytes),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			l.complain("NATS", err)
 		}),

@@ -66,7 +66,8 @@ func metamorphicWorkload(count, vocabulary int, random *rand.Rand) []protocol.Re
 	system := ids(16 * (1 + random.IntN(6)))
 	var requests []protocol.Request
 	for len(requests) < count {
-		r := protocol.Request{MaxNewTokens: 1 + random.IntN(40), PromptLogprobs: random.IntN(5) == 0, TopLogprobs: []int{0, 0, 1, 5}[random.IntN(4)],
+		r := protocol.Request{MaxNewTokens: 1 + random.IntN(40), PromptLogprobs: random.IntN(5) == 0,
+			TopLogprobs:   []int{0, 0, 1, 5}[random.IntN(4)],
 			NoPrefixCache: random.IntN(8) == 0}
 		if random.IntN(3) > 0 {
 			r.Prompt = slices.Clone(system[:len(system)-random.IntN(len(system))])

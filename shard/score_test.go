@@ -105,14 +105,16 @@ func randomReward(t *testing.T, modelType, architecture string, head map[string]
 	config := fmt.Sprintf(`{"model_type":%q,"architectures":[%q],"hidden_size":%d,"intermediate_size":%d,"num_hidden_layers":%d,"num_attention_heads":%d,
 		"num_key_value_heads":%d,"vocab_size":%d,"max_position_embeddings":256,"rms_norm_eps":1e-5}`, modelType, architecture, hidden, intermediate, layers, heads, kvHeads, vocabulary)
 	random := rand.New(rand.NewPCG(11, 12))
-	m := rewardModel{name: "random " + modelType, files: fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}, "config.json": {Data: []byte(config)},
-		"model.safetensors": {Data: randomTensors(t, shapes, random)}}}
+	m := rewardModel{name: "random " + modelType,
+		files: fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}, "config.json": {Data: []byte(config)},
+			"model.safetensors": {Data: randomTensors(t, shapes, random)}}}
 	common := make([]int32, 70)
 	for i := range common {
 		common[i] = random.Int32N(vocabulary)
 	}
 	for id := range uint64(24) {
-		r := protocol.Request{ID: id, Prompt: slices.Clone(common[:random.IntN(len(common))]), MaxNewTokens: 1, Score: true, NoPrefixCache: id%5 == 0}
+		r := protocol.Request{ID: id, Prompt: slices.Clone(common[:random.IntN(len(common))]), MaxNewTokens: 1, Score: true,
+			NoPrefixCache: id%5 == 0}
 		for range 1 + random.IntN(90) {
 			r.Prompt = append(r.Prompt, random.Int32N(vocabulary))
 		}
@@ -155,7 +157,8 @@ func TestScoreInvariance(t *testing.T) {
 	for _, m := range []rewardModel{
 		goldenReward(t, "internlm2_reward"), goldenReward(t, "qwen2_reward"),
 		randomReward(t, "internlm2", "InternLM2ForRewardModel", map[string][]int{"v_head.weight": {1, 64}}),
-		randomReward(t, "qwen2", "Qwen2ForRewardModel", map[string][]int{"score.0.weight": {64, 64}, "score.0.bias": {64}, "score.2.weight": {1, 64}, "score.2.bias": {1}}),
+		randomReward(t, "qwen2", "Qwen2ForRewardModel",
+			map[string][]int{"score.0.weight": {64, 64}, "score.0.bias": {64}, "score.2.weight": {1, 64}, "score.2.bias": {1}}),
 	} {
 		want := map[int]map[uint64]*result{} // by number of shards, where that matters
 		for _, kernels := range cpu.Available() {
@@ -165,7 +168,8 @@ func TestScoreInvariance(t *testing.T) {
 						continue // it takes long beside other tests
 					}
 					t.Run(fmt.Sprintf("%s/%s/%d shards/%d tokens a step", m.name, kernels.Name(), shards, stepTokens), func(t *testing.T) {
-						m.vary(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), PrefillTokens: stepTokens, MaxSequences: 32}, want)
+						m.vary(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), PrefillTokens: stepTokens, MaxSequences: 32},
+							want)
 					})
 				}
 			}
@@ -262,7 +266,8 @@ func TestScoreHeadDecides(t *testing.T) {
 // The shortest sequences are warmed up too, and what has no room for an answer is refused by the name of what to change.
 func TestShortestSequences(t *testing.T) {
 	for tokens, want := range map[int]string{1: "--max-total-tokens", 2: "", 3: "", 4: ""} {
-		g := startGroup(t, Config{Shards: 2, Threads: 1, PrefillTokens: 64, MaxSequences: 4, MaxSequenceTokens: tokens}, os.DirFS("../launcher/demo/model"), 100)
+		g := startGroup(t, Config{Shards: 2, Threads: 1, PrefillTokens: 64, MaxSequences: 4, MaxSequenceTokens: tokens},
+			os.DirFS("../launcher/demo/model"), 100)
 		err := warmUp(g.engine, g.leader.config)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%d tokens: got error %v, want %q", tokens, err, want)

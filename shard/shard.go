@@ -164,7 +164,8 @@ func (r *rank) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes", int64(blocks)*int64(r.device.BlockBytes)).Str("because", why).
+	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes",
+		int64(blocks)*int64(r.device.BlockBytes)).Str("because", why).
 		Str("device", r.device.Name).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
 	r.logEnds()
 	leader, err := newLeader(r.config, e, card, digest, blocks, r.log)
@@ -188,7 +189,8 @@ func (r *rank) logEnds() {
 	switch ends := r.model.Ends; {
 	case r.model.Config.Reward:
 	case len(ends) == 0:
-		r.log.Warn().Msg("no file of the model names a token that ends a sequence: answers end at max_new_tokens or a stop sequence only (eos_token_id in generation_config.json names one)")
+		r.log.Warn().Msg("no file of the model names a token that ends a sequence: answers end at max_new_tokens or a stop sequence " +
+			"only (eos_token_id in generation_config.json names one)")
 	default:
 		texts := make([]string, len(ends))
 		for i, end := range ends {
@@ -229,7 +231,8 @@ func warmUp(e *engine, config Config) error {
 	newTokens := min(3, e.maxTokens-1)
 	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-newTokens)
 	if newTokens < 1 {
-		return fmt.Errorf("sequences of %d tokens have no room for a prompt and an answer: --max-total-tokens, and the positions of the model's configuration, must be 2 or more",
+		return fmt.Errorf("sequences of %d tokens have no room for a prompt and an answer: --max-total-tokens, and the positions of the "+
+			"model's configuration, must be 2 or more",
 			e.maxTokens)
 	}
 	if config.Restarted {
@@ -267,8 +270,9 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	if r.config.ChatTemplate != "" {
 		chat.Template = r.config.ChatTemplate
 	}
-	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type, VocabularySize: c.Vocabulary,
-		MaxPositions: c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
+	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
+		VocabularySize: c.Vocabulary,
+		MaxPositions:   c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
 		Tokenizer: files.Tokenizer, Chat: chat})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)

@@ -93,8 +93,9 @@ func routeTLS(key string) (*tls.Config, error) {
 		return nil, err
 	}
 	from, to := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	issuer := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "lockstep cluster key"}, NotBefore: from, NotAfter: to,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	issuer := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "lockstep cluster key"}, NotBefore: from,
+		NotAfter: to,
+		IsCA:     true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, issuer, issuer, authority.Public(), authority)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,8 @@ func routeTLS(key string) (*tls.Config, error) {
 	if issuer, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: routeName}, DNSNames: []string{routeName}, NotBefore: from, NotAfter: to,
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: routeName}, DNSNames: []string{routeName},
+		NotBefore: from, NotAfter: to,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	if der, err = x509.CreateCertificate(rand.Reader, leaf, issuer, own.Public(), authority); err != nil {
 		return nil, err

@@ -14,7 +14,8 @@ func TestRepeatedWarningsAreSummedUp(t *testing.T) {
 	log := newNATSLog(zerolog.New(&out).Level(zerolog.InfoLevel))
 	for _, peer := range []string{"10.0.0.7", "10.0.0.8"} {
 		for attempt := range 100 {
-			log.Errorf("Error trying to connect to route (attempt %v): dial tcp %s:%d: connect: connection refused", attempt, peer, 4000+attempt)
+			log.Errorf("Error trying to connect to route (attempt %v): dial tcp %s:%d: connect: connection refused", attempt, peer,
+				4000+attempt)
 		}
 	}
 	if got := strings.Count(out.String(), "\n"); got != 2 {

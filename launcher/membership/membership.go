@@ -96,8 +96,9 @@ type Membership struct {
 // another route or are forgotten, whenever one joins, changes or leaves: a member wrongly taken for dead must not lose its
 // connection.
 func Open(config Config, log zerolog.Logger, changed func([]Member)) (*Membership, error) {
-	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{}, alive: map[string]string{},
-		dead: map[string]time.Time{}}
+	m := &Membership{config: config, log: log, changed: changed, stop: make(chan struct{}), meta: config.Meta, members: map[string]Member{},
+		alive: map[string]string{},
+		dead:  map[string]time.Time{}}
 	if m.config.ForgetTime == 0 {
 		m.config.ForgetTime = defaultForgetTime
 	}
@@ -166,7 +167,8 @@ func (m *Membership) rejoin() {
 				if failures++; failures%warnEvery == warnFirst {
 					level = zerolog.WarnLevel
 				}
-				m.log.WithLevel(level).Err(err).Strs("seeds", missing).Msg("cannot join yet: a node to join does not answer, or has another cluster key")
+				m.log.WithLevel(level).Err(err).Strs("seeds",
+					missing).Msg("cannot join yet: a node to join does not answer, or has another cluster key")
 			} else {
 				failures = 0
 			}

@@ -142,7 +142,8 @@ func TestWhyNodesDoNotMeet(t *testing.T) {
 	twin := openWith(t, membership.Config{Name: "first", Host: "127.0.0.14", Port: port, Seeds: []string{seed}})
 	defer twin.Abandon()
 	eventually(t, "a name that is taken is told of", func() bool { return first.said("same name") || twin.said("same name") })
-	stranger := openWith(t, membership.Config{Name: "stranger", Host: "127.0.0.15", Port: port, Seeds: []string{seed}, Key: "another secret"})
+	stranger := openWith(t, membership.Config{Name: "stranger", Host: "127.0.0.15", Port: port, Seeds: []string{seed},
+		Key: "another secret"})
 	defer stranger.Abandon()
 	eventually(t, "another key is told of", func() bool { return first.said("another cluster key") })
 }

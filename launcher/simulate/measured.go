@@ -55,7 +55,8 @@ func WriteComparison(w io.Writer, measured, simulated *Result) {
 		{"E2EL", []float64{50, 99}, func(r *Result) quantiles { return r.e2el }},
 	} {
 		for _, p := range latency.places {
-			line(fmt.Sprintf("%s p%g, ms", latency.name, p), "%.2f", func(r *Result) float64 { return 1000 * latency.numbers(r).percentile(p) })
+			line(fmt.Sprintf("%s p%g, ms", latency.name, p), "%.2f",
+				func(r *Result) float64 { return 1000 * latency.numbers(r).percentile(p) })
 		}
 	}
 	line("evictions", "%.0f", func(r *Result) float64 { return float64(r.Evictions) })

@@ -17,7 +17,8 @@ func TestMeasured(t *testing.T) {
 	r.Observe(50, []float64{0.25})
 	r.Duration = 2
 	if r.Completed != 2 || r.InputTokens != 150 || r.OutputTokens != 4 || r.gaps.count != 2 || len(r.tpot.values) != 1 ||
-		math.Abs(r.tpot.mean()-0.2) > 1e-6 || math.Abs(r.ttft.mean()-0.375) > 1e-6 || math.Abs(r.e2el.percentile(100)-0.9) > 1e-6 || r.Goodput(Objective{MaxITL: 200}) != 0.5 {
+		math.Abs(r.tpot.mean()-0.2) > 1e-6 || math.Abs(r.ttft.mean()-0.375) > 1e-6 || math.Abs(r.e2el.percentile(100)-0.9) > 1e-6 ||
+		r.Goodput(Objective{MaxITL: 200}) != 0.5 {
 		t.Errorf("got %+v", r)
 	}
 	simulated := run1(t, options("uniform:20-40:5-9", t))

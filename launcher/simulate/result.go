@@ -234,7 +234,8 @@ func (r *Result) Write(w io.Writer, objectives []Objective) {
 			deviation() float64
 			percentile(p float64) float64
 		}
-	}{{"Time to First Token", "TTFT", r.ttft}, {"Time per Output Token (excl. 1st token)", "TPOT", r.tpot}, {"Inter-token Latency", "ITL", &r.gaps}, {"End-to-end Latency", "E2EL", r.e2el}} {
+	}{{"Time to First Token", "TTFT", r.ttft}, {"Time per Output Token (excl. 1st token)", "TPOT", r.tpot},
+		{"Inter-token Latency", "ITL", &r.gaps}, {"End-to-end Latency", "E2EL", r.e2el}} {
 		title(section.title, "-")
 		line("Mean "+section.name+" (ms):", "%-10.2f", 1000*section.values.mean())
 		line("Median "+section.name+" (ms):", "%-10.2f", 1000*section.values.percentile(50))
@@ -272,7 +273,8 @@ func columns(objectives []Objective) []column {
 		{"policy", 14, func(r *Result) string { return r.Policy }},
 	}
 	for _, o := range objectives {
-		list = append(list, column{"goodput/s " + o.String(), len(o.String()) + 11, number("%.2f", func(r *Result) float64 { return r.Goodput(o) })})
+		list = append(list, column{"goodput/s " + o.String(), len(o.String()) + 11,
+			number("%.2f", func(r *Result) float64 { return r.Goodput(o) })})
 	}
 	return append(list,
 		column{"req/s", 8, number("%.2f", func(r *Result) float64 { return float64(r.Completed) / r.Duration })},
@@ -283,7 +285,10 @@ func columns(objectives []Objective) []column {
 		column{"evictions", 10, number("%.0f", func(r *Result) float64 { return float64(r.Evictions) })},
 		column{"load %", 7, number("%.1f", func(r *Result) float64 { return 100 * r.MeanLoad() })},
 		column{"ledger err %", 13, number("%.3f", func(r *Result) float64 { return 100 * r.LedgerError() })},
-		column{"cached %", 9, number("%.1f", func(r *Result) float64 { return 100 * float64(r.CachedTokens) / float64(max(r.InputTokens, 1)) })},
+		column{"cached %", 9, number("%.1f", func(r *Result) float64 {
+			return 100 * float64(r.CachedTokens) / float64(max(r.InputTokens,
+				1))
+		})},
 	)
 }
 
@@ -315,7 +320,8 @@ func (r *Result) Summary(objectives []Objective) map[string]any {
 		"policy": r.Policy, "request_rate": r.Rate, "duration": r.Duration, "completed": r.Completed, "failed": r.Refused,
 		"total_input_tokens": r.InputTokens, "total_output_tokens": r.OutputTokens, "request_throughput": float64(r.Completed) / r.Duration,
 		"request_goodput": goodput, "output_throughput": float64(r.OutputTokens) / r.Duration, "evictions": r.Evictions,
-		"mean_load": r.MeanLoad(), "mean_ledger_error": r.LedgerError(), "max_ledger_error": r.ledgerError.percentile(100), "cached_tokens": r.CachedTokens, "steps": r.Steps,
+		"mean_load": r.MeanLoad(), "mean_ledger_error": r.LedgerError(), "max_ledger_error": r.ledgerError.percentile(100),
+		"cached_tokens": r.CachedTokens, "steps": r.Steps,
 	}
 	for name, s := range map[string]interface {
 		mean() float64

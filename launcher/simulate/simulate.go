@@ -99,12 +99,15 @@ func Run(options Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Options: options, core: core, byName: map[string]*group{}, live: make([]live, len(options.Requests)), result: newResult(options)}
-	limits := protocol.Limits{MaxSequenceTokens: options.CapacityTokens, CapacityTokens: options.CapacityTokens / options.BlockTokens * options.BlockTokens,
-		BlockTokens: options.BlockTokens, MaxSequences: options.MaxSequences, MaxRequests: 8 * options.MaxSequences}
+	r := &run{Options: options, core: core, byName: map[string]*group{}, live: make([]live, len(options.Requests)),
+		result: newResult(options)}
+	limits := protocol.Limits{MaxSequenceTokens: options.CapacityTokens,
+		CapacityTokens: options.CapacityTokens / options.BlockTokens * options.BlockTokens,
+		BlockTokens:    options.BlockTokens, MaxSequences: options.MaxSequences, MaxRequests: 8 * options.MaxSequences}
 	for i := range options.Groups {
 		g := &group{name: fmt.Sprintf("group-%04d", i), scheduler: schedule.New(schedule.Limits{BlockTokens: options.BlockTokens,
-			Blocks: options.CapacityTokens / options.BlockTokens, PrefillTokens: options.PrefillTokens, MaxSequences: options.MaxSequences})}
+			Blocks: options.CapacityTokens / options.BlockTokens, PrefillTokens: options.PrefillTokens,
+			MaxSequences: options.MaxSequences})}
 		r.groups, r.byName[g.name] = append(r.groups, g), g
 		core.SetGroup(g.name, admission.Group{Kind: kind, Limits: limits})
 	}
@@ -173,7 +176,8 @@ func (r *run) arrive(index int) error {
 		r.result.Refused++ // no group could ever hold it
 		return nil
 	}
-	item := admission.Item{ID: uint64(index + 1), Kind: kind, PromptTokens: request.PromptTokens, MaxNewTokens: min(wanted, room), Keys: r.keys(request)}
+	item := admission.Item{ID: uint64(index + 1), Kind: kind, PromptTokens: request.PromptTokens, MaxNewTokens: min(wanted, room),
+		Keys: r.keys(request)}
 	if r.QueueTimeout > 0 {
 		item.Deadline = int64((r.now + r.QueueTimeout) / nanosecond)
 	}
@@ -192,7 +196,8 @@ func (r *run) keys(request *Request) []protocol.BlockKey {
 			break
 		}
 		hash, place := request.Hashes[last/HashTokens], last%HashTokens
-		keys = append(keys, protocol.BlockKey{byte(hash), byte(hash >> 8), byte(hash >> 16), byte(hash >> 24), byte(place), byte(place >> 8), 1})
+		keys = append(keys, protocol.BlockKey{byte(hash), byte(hash >> 8), byte(hash >> 16), byte(hash >> 24), byte(place),
+			byte(place >> 8), 1})
 	}
 	return keys
 }
@@ -283,7 +288,8 @@ func (r *run) sample() {
 	for _, g := range r.groups {
 		counts, ledger := g.scheduler.Counts(), r.core.Load(g.name)
 		held := float64(counts.HeldBlocks * r.BlockTokens)
-		r.result.Sample(held/float64(r.CapacityTokens), float64(counts.Running), math.Abs(float64(ledger.LedgerTokens)-held)/float64(r.CapacityTokens))
+		r.result.Sample(held/float64(r.CapacityTokens), float64(counts.Running),
+			math.Abs(float64(ledger.LedgerTokens)-held)/float64(r.CapacityTokens))
 	}
 }
 
@@ -296,7 +302,8 @@ func (r *run) finish() error {
 		}
 		counts := g.scheduler.Counts()
 		r.result.Evictions += counts.Parked
-		if account := r.core.Account(g.name); counts.HeldBlocks != 0 || counts.Running+counts.Waiting != 0 || account.Requests != 0 || account.Tokens != 0 {
+		if account := r.core.Account(g.name); counts.HeldBlocks != 0 || counts.Running+counts.Waiting != 0 || account.Requests != 0 ||
+			account.Tokens != 0 {
 			return fmt.Errorf("all requests have ended, but %s has %+v and the ledger says %+v", g.name, counts, account)
 		}
 	}

@@ -47,7 +47,8 @@ func TestReadTrace(t *testing.T) {
 	pack.Close()
 	for name, data := range map[string][]byte{"a.csv": []byte(azure), "a.csv.gz": zipped.Bytes()} {
 		got, err := ReadTrace(write(t, name, data), 0, 0)
-		if err != nil || len(got) != 2 || got[0].PromptTokens != 374 || got[0].Arrival != 0 || math.Abs(got[1].Arrival-4.3) > 1e-5 || got[1].OutputTokens != 109 {
+		if err != nil || len(got) != 2 || got[0].PromptTokens != 374 || got[0].Arrival != 0 || math.Abs(got[1].Arrival-4.3) > 1e-5 ||
+			got[1].OutputTokens != 109 {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
@@ -57,7 +58,8 @@ func TestReadTrace(t *testing.T) {
 	}
 	for name, bad := range map[string]string{
 		"empty": "", "head only": "TIMESTAMP,ContextTokens,GeneratedTokens\n", "no number": azure + "2023-11-16 18:15:46.6805900,x,1\n",
-		"no moment": azure + "yesterday,1,1\n", "no output": azure + "2023-11-16 18:15:46.6805900,1,0\n", "two columns": "1,2\n", "cut": `{"timestamp": 0,`,
+		"no moment": azure + "yesterday,1,1\n", "no output": azure + "2023-11-16 18:15:46.6805900,1,0\n", "two columns": "1,2\n",
+		"cut":      `{"timestamp": 0,`,
 		"negative": `{"timestamp": 0, "input_length": -1, "output_length": 5}`,
 	} {
 		if got, err := ReadTrace(write(t, "bad", []byte(bad)), 0, 0); err == nil {
@@ -74,7 +76,8 @@ func TestReadTrace(t *testing.T) {
 func TestStretch(t *testing.T) {
 	trace := []Request{{Arrival: 0, Hashes: []uint32{1}}, {Arrival: 1, Hashes: []uint32{2}}}
 	got := Stretch(trace, 5, 4)
-	if len(got) != 5 || got[4].Arrival != 1 || got[1].Arrival != 0.25 || got[0].Hashes[0] != 1 || got[2].Hashes[0] == 1 || trace[0].Hashes[0] != 1 {
+	if len(got) != 5 || got[4].Arrival != 1 || got[1].Arrival != 0.25 || got[0].Hashes[0] != 1 || got[2].Hashes[0] == 1 ||
+		trace[0].Hashes[0] != 1 {
 		t.Errorf("got %+v", got)
 	}
 	if got := Stretch(trace, 1, 0); len(got) != 1 || got[0].Arrival != 0 {
@@ -97,8 +100,9 @@ func options(trace string, t *testing.T) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Requests: requests, Groups: 2, CapacityTokens: 8000, BlockTokens: 16, PrefillTokens: 512, MaxSequences: 32, PrefixCache: true,
-		StepModel: sim.DefaultStepModel, MaxNewTokens: 600, Admission: admission.Config{Policy: admission.Conservative, Seed: 3}}
+	return Options{Requests: requests, Groups: 2, CapacityTokens: 8000, BlockTokens: 16, PrefillTokens: 512, MaxSequences: 32,
+		PrefixCache: true,
+		StepModel:   sim.DefaultStepModel, MaxNewTokens: 600, Admission: admission.Config{Policy: admission.Conservative, Seed: 3}}
 }
 
 func run1(t *testing.T, o Options) *Result {
@@ -232,7 +236,8 @@ func TestFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pair := range [][2]float64{{got.Base, truth.Base}, {got.PrefillToken, truth.PrefillToken}, {got.PrefillPair, truth.PrefillPair}, {got.Decode, truth.Decode}, {got.DecodePair, truth.DecodePair}} {
+	for _, pair := range [][2]float64{{got.Base, truth.Base}, {got.PrefillToken, truth.PrefillToken}, {got.PrefillPair, truth.PrefillPair},
+		{got.Decode, truth.Decode}, {got.DecodePair, truth.DecodePair}} {
 		if math.Abs(pair[0]-pair[1]) > 0.05*pair[1] {
 			t.Errorf("got %+v, want %+v", got, truth)
 			break
@@ -304,7 +309,8 @@ func TestReports(t *testing.T) {
 	r := run1(t, o)
 	var text bytes.Buffer
 	r.Write(&text, []Objective{{TTFT: 2000, TPOT: 100}})
-	for _, want := range []string{"Serving Benchmark Result", "Successful requests:", "Request goodput (req/s), ttft:2000,tpot:100:", "P99 ITL (ms):", "Evictions:", "Mean token-load error"} {
+	for _, want := range []string{"Serving Benchmark Result", "Successful requests:", "Request goodput (req/s), ttft:2000,tpot:100:",
+		"P99 ITL (ms):", "Evictions:", "Mean token-load error"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, text.String())
 		}

@@ -112,7 +112,8 @@ func parseMooncake(reader io.Reader) ([]Request, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
-		r := Request{Arrival: entry.Timestamp / 1000, PromptTokens: entry.InputLength, OutputTokens: max(entry.OutputLength, 1), Hashes: entry.HashIDs}
+		r := Request{Arrival: entry.Timestamp / 1000, PromptTokens: entry.InputLength, OutputTokens: max(entry.OutputLength, 1),
+			Hashes: entry.HashIDs}
 		if err := r.check(line); err != nil {
 			return nil, err
 		}
@@ -155,7 +156,8 @@ func parseAzure(reader io.Reader) ([]Request, error) {
 
 func uniformTrace(form string, count int, seed uint64) ([]Request, error) {
 	var inFrom, inTo, outFrom, outTo int
-	if n, err := fmt.Sscanf(form, "%d-%d:%d-%d", &inFrom, &inTo, &outFrom, &outTo); n != 4 || err != nil || inFrom < 1 || inTo < inFrom || outFrom < 1 || outTo < outFrom {
+	if n, err := fmt.Sscanf(form, "%d-%d:%d-%d", &inFrom, &inTo, &outFrom, &outTo); n != 4 || err != nil || inFrom < 1 || inTo < inFrom ||
+		outFrom < 1 || outTo < outFrom {
 		return nil, fmt.Errorf("uniform:%s: want uniform:A-B:C-D with prompts of A to B and outputs of C to D tokens", form)
 	}
 	if count < 1 || count > maxTraceRequests {
@@ -164,7 +166,8 @@ func uniformTrace(form string, count int, seed uint64) ([]Request, error) {
 	random := rand.New(rand.NewPCG(seed, 11))
 	requests, now := make([]Request, count), 0.0
 	for i := range requests {
-		requests[i] = Request{Arrival: now, PromptTokens: inFrom + random.IntN(inTo-inFrom+1), OutputTokens: outFrom + random.IntN(outTo-outFrom+1)}
+		requests[i] = Request{Arrival: now, PromptTokens: inFrom + random.IntN(inTo-inFrom+1),
+			OutputTokens: outFrom + random.IntN(outTo-outFrom+1)}
 		now += random.ExpFloat64()
 	}
 	return requests, nil

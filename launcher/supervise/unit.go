@@ -186,7 +186,8 @@ func (u *Unit) Tick(now time.Time) []Action {
 }
 
 // Drain ends the unit for good: it may finish what runs until the deadline and is killed then. A unit that does not serve
-// has nothing to finish: it is killed at once, as it is when the deadline is not after now. It may be called again with an earlier deadline.
+// has nothing to finish: it is killed at once, as it is when the deadline is not after now. It may be called again with an
+// earlier deadline.
 func (u *Unit) Drain(now, deadline time.Time) []Action {
 	if u.state == ended {
 		return nil

@@ -30,8 +30,10 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	sparse.Close()
-	for link, target := range map[string]string{"link": "small", "link to link": "link", "endless": "/dev/zero", "dangling": "nowhere", "circle": "circle",
-		"link to dangling": "dangling", "events": "/proc/kmsg", "secrets": "/proc/self/environ", "setting": "/sys/devices/system/cpu/online"} {
+	for link, target := range map[string]string{"link": "small", "link to link": "link", "endless": "/dev/zero", "dangling": "nowhere",
+		"circle":           "circle",
+		"link to dangling": "dangling", "events": "/proc/kmsg", "secrets": "/proc/self/environ",
+		"setting": "/sys/devices/system/cpu/online"} {
 		if err := os.Symlink(target, path(link)); err != nil {
 			t.Fatal(err)
 		}
@@ -39,15 +41,19 @@ func TestRead(t *testing.T) {
 	if err := syscall.Mkfifo(path("pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"small": "", "link": "", "link to link": "", "large": "101 bytes or more; at most 100", "sparse": "at most 100",
-		"endless": "device, pipe or socket", "pipe": "device, pipe or socket", ".": "this is a directory", "dangling": "link to a file that is not there", "link to dangling": "link to a file that is not there", "circle": "too many levels",
+	for name, want := range map[string]string{"small": "", "link": "", "link to link": "", "large": "101 bytes or more; at most 100",
+		"sparse":  "at most 100",
+		"endless": "device, pipe or socket", "pipe": "device, pipe or socket", ".": "this is a directory",
+		"dangling": "link to a file that is not there", "link to dangling": "link to a file that is not there",
+		"circle": "too many levels",
 		"events": "the kernel's own (proc)", "secrets": "the kernel's own (proc)", "setting": "the kernel's own (sysfs)",
 		"pointer": "git lfs pull"} {
 		data, err := regular.Read(path(name), 100)
 		if want == "" && (err != nil || string(data) != "secret") {
 			t.Errorf("%s: got %q, %v", name, data, err)
 		}
-		if want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), path(name)+": ") || strings.Count(err.Error(), dir) > 1) {
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), path(name)+": ") ||
+			strings.Count(err.Error(), dir) > 1) {
 			t.Errorf("%s: got %v, want its path once and %q", name, err, want)
 		}
 	}

@@ -18,9 +18,11 @@ func patternTokenizer(t *testing.T, pattern string) *text.Tokenizer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	split := `{"type":"Sequence","pretokenizers":[{"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":` + string(quoted) + `}},` +
+	split := `{"type":"Sequence","pretokenizers":[{"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":` +
+		string(quoted) + `}},` +
 		`{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]}`
-	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: tinyJSON(t, map[string]json.RawMessage{"pre_tokenizer": json.RawMessage(split)})})
+	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: tinyJSON(t,
+		map[string]json.RawMessage{"pre_tokenizer": json.RawMessage(split)})})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -305,7 +305,8 @@ func TestEncodeInvalidUTF8(t *testing.T) {
 	}
 }
 
-// TestEncodeLongTexts checks, for byte-level tokenizers and those with byte fallback, that texts which are hard for naive algorithms take no more than a moment.
+// TestEncodeLongTexts checks, for byte-level tokenizers and those with byte fallback, that texts which are hard for naive
+// algorithms take no more than a moment.
 func TestEncodeLongTexts(t *testing.T) {
 	const length = 1 << 20
 	nfc := json.RawMessage(`{"type":"NFC"}`)
@@ -317,7 +318,8 @@ func TestEncodeLongTexts(t *testing.T) {
 		})),
 	}
 	units := []string{
-		"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323", "模", "\xff", "\x00", "don't ", "\u3000",
+		"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323", "模", "\xff", "\x00", "don't ",
+		"\u3000",
 		"the token and ", "▁", "中",
 	}
 	for i := range len(tokenizers) * len(units) {

@@ -10,7 +10,8 @@ import (
 func (t *Template) ReadsParts() bool {
 	const text = "some words"
 	render := func(content string) (string, error) {
-		return t.Render(&Conversation{Messages: json.RawMessage(`[{"role":"user","content":` + content + `}]`), AddGenerationPrompt: true, Now: time.Unix(0, 0)})
+		return t.Render(&Conversation{Messages: json.RawMessage(`[{"role":"user","content":` + content + `}]`), AddGenerationPrompt: true,
+			Now: time.Unix(0, 0)})
 	}
 	plain, err := render(`"` + text + `"`)
 	if err != nil {

@@ -23,7 +23,8 @@ var Version = func() string {
 
 // Asset returns a file of the page, compressed by gzip, and its content type.
 func Asset(name string) (compressed []byte, contentType string, ok bool) {
-	contentType, ok = map[string]string{"swagger-ui-bundle.js": "text/javascript; charset=utf-8", "swagger-ui.css": "text/css; charset=utf-8"}[name]
+	contentType, ok = map[string]string{"swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+		"swagger-ui.css": "text/css; charset=utf-8"}[name]
 	if !ok {
 		return nil, "", false
 	}

@@ -27,12 +27,14 @@ func Make(folder string, hosts []string, validFor time.Duration, password string
 		return err
 	}
 	m := &maker{folder: folder, until: time.Now().Add(validFor)}
-	authority, err := m.issue("ca", &x509.Certificate{Subject: pkix.Name{CommonName: "Lockstep test authority"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, nil, "")
+	authority, err := m.issue("ca", &x509.Certificate{Subject: pkix.Name{CommonName: "Lockstep test authority"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign}, nil, "")
 	if err != nil {
 		return err
 	}
-	server := &x509.Certificate{Subject: pkix.Name{CommonName: hosts[0]}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	server := &x509.Certificate{Subject: pkix.Name{CommonName: hosts[0]}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			server.IPAddresses = append(server.IPAddresses, ip)
@@ -43,7 +45,8 @@ func Make(folder string, hosts []string, validFor time.Duration, password string
 	if _, err := m.issue("server", server, authority, password); err != nil {
 		return err
 	}
-	client := &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	client := &x509.Certificate{Subject: pkix.Name{CommonName: "client"}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	if _, err := m.issue("client", client, authority, ""); err != nil {
 		return err
 	}
@@ -52,7 +55,8 @@ func Make(folder string, hosts []string, validFor time.Duration, password string
 			return err
 		}
 	}
-	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: m.until}, authority.certificate, authority.key)
+	list, err := x509.CreateRevocationList(rand.Reader,
+		&x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: m.until}, authority.certificate, authority.key)
 	if err != nil {
 		return err
 	}

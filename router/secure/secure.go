@@ -93,7 +93,8 @@ func Open(files Files) (*Server, error) {
 
 // Config returns a configuration that always follows the files that were read last.
 func (s *Server) Config() *tls.Config {
-	return &tls.Config{MinVersion: s.current.Load().MinVersion, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current.Load(), nil }}
+	return &tls.Config{MinVersion: s.current.Load().MinVersion,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current.Load(), nil }}
 }
 
 // AsksClients reports whether clients must show a certificate.
@@ -296,7 +297,8 @@ func (s *Server) Watch(ctx context.Context, log zerolog.Logger) error {
 			if err := s.reload(); err != nil {
 				log.Error().Err(err).Msg("the TLS files cannot be used; the old ones stay in force")
 			} else {
-				log.Info().Str("certificate", s.used.Certificate).Bool("client_certificates", s.AsksClients()).Int("revocation_lists", len(s.used.Revoked)).Msg("TLS files read")
+				log.Info().Str("certificate", s.used.Certificate).Bool("client_certificates", s.AsksClients()).Int("revocation_lists",
+					len(s.used.Revoked)).Msg("TLS files read")
 			}
 		}
 	}

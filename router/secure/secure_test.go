@@ -39,7 +39,10 @@ func serve(t *testing.T, folder string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{ErrorLog: nil, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "served") })}
+	server := &http.Server{ErrorLog: nil, Handler: http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request) {
+		io.WriteString(w, "served")
+	})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -135,8 +138,11 @@ func TestMutualTLS(t *testing.T) {
 	authority := read(t, filepath.Join(folder, "ca.pem"), x509.ParseCertificate)
 	client := read(t, filepath.Join(folder, "client.pem"), x509.ParseCertificate)
 	key := read(t, filepath.Join(folder, "ca.key.pem"), x509.ParsePKCS8PrivateKey)
-	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(2), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: client.SerialNumber, RevocationTime: time.Now()}}}, authority, key.(crypto.Signer))
+	list, err := x509.CreateRevocationList(rand.Reader,
+		&x509.RevocationList{Number: big.NewInt(2), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour),
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: client.SerialNumber, RevocationTime: time.Now()}}},
+		authority,
+		key.(crypto.Signer))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +159,9 @@ func TestMutualTLS(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	folder := folderOf(t, "secret")
 	in := func(name string) string { return filepath.Join(folder, name) }
-	good := secure.Files{Certificate: in("server.pem"), Key: in("server.key.pem"), KeyPassword: in("key_pwd.txt"), ClientCAs: []string{in("ca.pem")},
-		Revoked: []string{in("server_crl.pem")}}
+	good := secure.Files{Certificate: in("server.pem"), Key: in("server.key.pem"), KeyPassword: in("key_pwd.txt"),
+		ClientCAs: []string{in("ca.pem")},
+		Revoked:   []string{in("server_crl.pem")}}
 	for name, spoil := range map[string]func(f *secure.Files){
 		"no certificate":            func(f *secure.Files) { f.Certificate = "/does/not/exist" },
 		"no key":                    func(f *secure.Files) { f.Key = "/does/not/exist" },

@@ -62,7 +62,8 @@ func (p *aiperfTest) run() error {
 		}
 		theirs, ours = append(theirs, peer), append(ours, own)
 	}
-	fmt.Printf("%d requests, %d at once, prompts of %d tokens, %d tokens each; medians of %d rounds\n", p.requests, p.clients, p.prompt, p.tokens, p.rounds)
+	fmt.Printf("%d requests, %d at once, prompts of %d tokens, %d tokens each; medians of %d rounds\n", p.requests, p.clients, p.prompt,
+		p.tokens, p.rounds)
 	fmt.Println("| | AIPerf | own client | ratio |\n|---|---:|---:|---:|")
 	for _, row := range []struct {
 		name  string
@@ -101,9 +102,11 @@ func (p *aiperfTest) aiperf(s *server, folder string, show bool) (m measured, bo
 		}
 		cache = filepath.Join(home, ".cache/lockstep")
 	}
-	command := exec.Command(filepath.Join(cache, "clients/aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url, "--endpoint-type", "chat", "--streaming",
+	command := exec.Command(filepath.Join(cache, "clients/aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url,
+		"--endpoint-type", "chat", "--streaming",
 		"--concurrency", strconv.Itoa(p.clients), "--request-count", strconv.Itoa(p.requests), "--tokenizer", p.tokenizer,
-		"--synthetic-input-tokens-mean", strconv.Itoa(p.prompt), "--synthetic-input-tokens-stddev", "0", "--output-tokens-mean", strconv.Itoa(p.tokens),
+		"--synthetic-input-tokens-mean", strconv.Itoa(p.prompt), "--synthetic-input-tokens-stddev", "0", "--output-tokens-mean",
+		strconv.Itoa(p.tokens),
 		"--extra-inputs", "ignore_eos:true", "--use-server-token-count", "--random-seed", "1", "--ui", "none", "--artifact-dir", folder)
 	if output, err := command.CombinedOutput(); err != nil {
 		return m, nil, fmt.Errorf("aiperf: %w\n%s", err, output)
@@ -140,7 +143,8 @@ func (p *aiperfTest) aiperf(s *server, folder string, show bool) (m measured, bo
 	if len(bodies) == 0 {
 		return m, nil, errors.New("aiperf tells of no bodies")
 	}
-	return measured{exported.First.Avg, exported.First.P50, exported.Between.Avg, exported.Between.P50, exported.Latency.Avg, exported.Latency.P50,
+	return measured{exported.First.Avg, exported.First.P50, exported.Between.Avg, exported.Between.P50, exported.Latency.Avg,
+		exported.Latency.P50,
 		exported.Requests.Avg}, bodies, nil
 }
 
@@ -182,7 +186,8 @@ func (p *aiperfTest) replay(s *server, bodies []json.RawMessage) (measured, erro
 		slices.Sort(values)
 		return values[len(values)/2]
 	}
-	return measured{mean(first), p50(first), mean(between), p50(between), mean(latency), p50(latency), float64(p.requests) / seconds}, failure
+	return measured{mean(first), p50(first), mean(between), p50(between), mean(latency), p50(latency), float64(p.requests) / seconds},
+		failure
 }
 
 // chat streams one chat and returns how long its first text and its end took, in milliseconds.

@@ -57,7 +57,8 @@ const (
 
 func (f *faultsTest) run() error {
 	fmt.Printf("%d seeded streams of %d tokens each; a row is one fault, at a third of the streams' length\n\n", f.streams, f.tokens)
-	fmt.Println("| server | fault | streams with wrong tokens | failed | longest pause of any stream | of the half that paused least | groups lost, requests resumed, ledger mismatches |")
+	fmt.Println("| server | fault | streams with wrong tokens | failed | longest pause of any stream | of the half that paused least | " +
+		"groups lost, requests resumed, ledger mismatches |")
 	fmt.Println("|---|---|---|---|---|---|---|")
 	if err := f.oneGroup(); err != nil {
 		return err
@@ -73,8 +74,10 @@ func (f *faultsTest) oneGroup() error {
 	}
 	var rows []fault
 	for _, rank := range []string{"0", "1"} {
-		rows = append(rows, fault{name: "kill -9 of rank " + rank, disturb: func(s *site) error { return s.front.signal(syscall.SIGKILL, "--rank "+rank) }},
-			fault{name: "rank " + rank + " stands still", disturb: func(s *site) error { return s.front.signal(syscall.SIGSTOP, "--rank "+rank) }})
+		rows = append(rows, fault{name: "kill -9 of rank " + rank,
+			disturb: func(s *site) error { return s.front.signal(syscall.SIGKILL, "--rank "+rank) }},
+			fault{name: "rank " + rank + " stands still",
+				disturb: func(s *site) error { return s.front.signal(syscall.SIGSTOP, "--rank "+rank) }})
 	}
 	rows = append(rows, fault{name: fmt.Sprintf("all shards stand still for %v", pause), disturb: func(s *site) error {
 		pids := s.front.children("--rank")
@@ -95,8 +98,10 @@ func (f *faultsTest) twoNodes() error {
 	s := &site{}
 	node := func(i int) error {
 		host := fmt.Sprintf("127.0.0.%d", 2+i)
-		started, err := launch("node", "--hostname", host, "--gossip-address", host+":"+gossipPort, "--join", "127.0.0.2:"+gossipPort, "--join", "127.0.0.3:"+gossipPort,
-			"--node-name", fmt.Sprint("node", i), "--cluster-key", clusterKey, "--num-shard", "1", "--threads", "1", "--max-batch-total-tokens", "32768", "--log-level", "error")
+		started, err := launch("node", "--hostname", host, "--gossip-address", host+":"+gossipPort, "--join", "127.0.0.2:"+gossipPort,
+			"--join", "127.0.0.3:"+gossipPort,
+			"--node-name", fmt.Sprint("node", i), "--cluster-key", clusterKey, "--num-shard", "1", "--threads", "1",
+			"--max-batch-total-tokens", "32768", "--log-level", "error")
 		if err == nil {
 			s.nodes[i] = started
 		}
@@ -109,7 +114,8 @@ func (f *faultsTest) twoNodes() error {
 				return err
 			}
 		}
-		s.front, err = launch("router", "--hostname", "127.0.0.5", "--port", "0", "--gossip-address", "127.0.0.5:"+gossipPort, "--join", "127.0.0.2:"+gossipPort,
+		s.front, err = launch("router", "--hostname", "127.0.0.5", "--port", "0", "--gossip-address", "127.0.0.5:"+gossipPort, "--join",
+			"127.0.0.2:"+gossipPort,
 			"--node-name", "router", "--cluster-key", clusterKey, "--log-level", "error")
 		return err
 	}
@@ -209,7 +215,8 @@ func (f *faultsTest) round(s *site, disturb func(*site) error, want [][]int) (re
 	for i := range f.streams {
 		group.Go(func() {
 			seed := uint64(i)
-			answers[i], failures[i] = s.front.generate(fmt.Sprintf("Once upon a time number %d", i), parameters{MaxNewTokens: f.tokens, DoSample: true, Seed: &seed, IgnoreEOS: true}, 0)
+			answers[i], failures[i] = s.front.generate(fmt.Sprintf("Once upon a time number %d", i),
+				parameters{MaxNewTokens: f.tokens, DoSample: true, Seed: &seed, IgnoreEOS: true}, 0)
 		})
 	}
 	if disturb != nil {

@@ -3,7 +3,8 @@
 //	make build
 //	go run ./scripts/load prefix [-model FILE] [-clients 64] [-requests 4] [-tokens 32] [-rounds 2]
 //	go run ./scripts/load overload [-connections 2000] [-leavers 500]
-//	go run ./scripts/load replay -trace FILE [-requests 100] [-rate R] [-model FILE] [-policy past-future] [-capacity 32768] [-scale 1] [-compare]
+//	go run ./scripts/load replay -trace FILE [-requests 100] [-rate R] [-model FILE] [-policy past-future]
+//	  [-capacity 32768] [-scale 1] [-compare]
 //	go run ./scripts/load faults [-binary FILE] [-streams 30] [-tokens 400]
 //	go run ./scripts/load siege [-binary FILE] [-bodies 800] [-connections 8192]
 //	go run ./scripts/load aiperf [-clients 4] [-requests 64] [-prompt 100] [-tokens 64] [-rounds 3] [-model FILE -tokenizer FOLDER]

@@ -71,8 +71,10 @@ func (o *overloadTest) crowd(s *server) error {
 			taken = append(taken, i)
 		}
 	}
-	fmt.Printf("%d connections at once, %d allowed: %d answered, %d refused after %v (median), %v (p99), %v (max)\n", o.connections, allowed, len(taken), len(refused),
-		percentile(refused, 50).Round(time.Microsecond), percentile(refused, 99).Round(time.Microsecond), percentile(refused, 100).Round(time.Microsecond))
+	fmt.Printf("%d connections at once, %d allowed: %d answered, %d refused after %v (median), %v (p99), %v (max)\n", o.connections,
+		allowed, len(taken), len(refused),
+		percentile(refused, 50).Round(time.Microsecond), percentile(refused, 99).Round(time.Microsecond),
+		percentile(refused, 100).Round(time.Microsecond))
 	for body, count := range bodies {
 		fmt.Printf("%d times: %s\n", count, body)
 	}
@@ -178,6 +180,7 @@ func (o *overloadTest) leave(s *server) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d of %d clients left at random moments; the load is 0 again %v later; %.0f ledger mismatches\n", gone, o.leavers, drained.Round(time.Millisecond), mismatches)
+	fmt.Printf("%d of %d clients left at random moments; the load is 0 again %v later; %.0f ledger mismatches\n", gone, o.leavers,
+		drained.Round(time.Millisecond), mismatches)
 	return nil
 }

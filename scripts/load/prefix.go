@@ -27,8 +27,10 @@ type seen struct {
 }
 
 func (p *prefixTest) run() error {
-	fmt.Printf("%d clients, %d requests each, %d tokens each behind a common prompt of %d tokens\n", p.clients, p.requests, p.tokens, systemTokens)
-	fmt.Println("| prefix cache | tokens/s | TTFT p50 | p99 | gap p50 | p99 | max | prompt tokens cached | ledger mismatches | load 0 after |")
+	fmt.Printf("%d clients, %d requests each, %d tokens each behind a common prompt of %d tokens\n", p.clients, p.requests, p.tokens,
+		systemTokens)
+	fmt.Println("| prefix cache | tokens/s | TTFT p50 | p99 | gap p50 | p99 | max | prompt tokens cached | ledger mismatches | load 0 " +
+		"after |")
 	fmt.Println("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
 	var texts map[string]string
 	for range p.rounds {
@@ -40,7 +42,8 @@ func (p *prefixTest) run() error {
 			name := map[bool]string{true: "on", false: "off"}[cached]
 			round := func(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 			fmt.Printf("| %s | %.0f | %v | %v | %v | %v | %v | %.0f of %.0f | %.0f | %v |\n", name, float64(s.tokens)/s.duration.Seconds(),
-				round(percentile(s.first, 50)), round(percentile(s.first, 99)), round(percentile(s.gaps, 50)), round(percentile(s.gaps, 99)),
+				round(percentile(s.first, 50)), round(percentile(s.first, 99)), round(percentile(s.gaps, 50)),
+				round(percentile(s.gaps, 99)),
 				round(percentile(s.gaps, 100)), s.cached, s.prompts, s.mismatches, s.drained.Round(time.Millisecond))
 			if texts == nil {
 				texts = s.texts
@@ -106,8 +109,9 @@ func (p *prefixTest) serve(cached bool) (*seen, error) {
 	if failure != nil {
 		return nil, failure
 	}
-	for name, value := range map[string]*float64{"lockstep_prefix_hit_tokens_total": &result.cached, "lockstep_prefix_prompt_tokens_total": &result.prompts,
-		"lockstep_ledger_mismatches_total": &result.mismatches} {
+	for name, value := range map[string]*float64{"lockstep_prefix_hit_tokens_total": &result.cached,
+		"lockstep_prefix_prompt_tokens_total": &result.prompts,
+		"lockstep_ledger_mismatches_total":    &result.mismatches} {
 		if *value, err = s.metric(name); err != nil {
 			return nil, err
 		}

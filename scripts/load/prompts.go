@@ -69,7 +69,8 @@ func newWordsmith(s *server) (*wordsmith, error) {
 
 // tokens are the texts of a prompt's tokens.
 func (s *server) tokens(prompt string) ([]string, error) {
-	body, err := json.Marshal(map[string]any{"inputs": prompt, "parameters": map[string]any{"max_new_tokens": 1, "ignore_eos": true, "details": true, "decoder_input_details": true}})
+	body, err := json.Marshal(map[string]any{"inputs": prompt,
+		"parameters": map[string]any{"max_new_tokens": 1, "ignore_eos": true, "details": true, "decoder_input_details": true}})
 	if err != nil {
 		return nil, err
 	}

@@ -50,8 +50,10 @@ func (r *replayTest) run() error {
 	if err != nil {
 		return err
 	}
-	arguments := []string{"--log-level", "warn", "--max-batch-total-tokens", fmt.Sprint(r.capacity), "--max-batch-prefill-tokens", fmt.Sprint(prefillTokens),
-		"--max-batch-size", fmt.Sprint(maxSequences), "--admission", r.policy, "--max-concurrent-requests", fmt.Sprint(r.requests + 1), "--step-log", r.stepLog}
+	arguments := []string{"--log-level", "warn", "--max-batch-total-tokens", fmt.Sprint(r.capacity), "--max-batch-prefill-tokens",
+		fmt.Sprint(prefillTokens),
+		"--max-batch-size", fmt.Sprint(maxSequences), "--admission", r.policy, "--max-concurrent-requests", fmt.Sprint(r.requests + 1),
+		"--step-log", r.stepLog}
 	if r.model != "" {
 		arguments = append(arguments, "--model-id", r.model)
 	}
@@ -78,7 +80,8 @@ func (r *replayTest) run() error {
 	}
 	measured.Steps = len(records)
 	measured.Write(os.Stdout, nil)
-	fmt.Printf("between steps: %.3f ms on average, %.1f%% of the time that the group was busy\n", 1000*gaps/float64(len(records)), 100*gaps/measured.BusySeconds)
+	fmt.Printf("between steps: %.3f ms on average, %.1f%% of the time that the group was busy\n", 1000*gaps/float64(len(records)),
+		100*gaps/measured.BusySeconds)
 	if r.compare {
 		return r.simulate(requests, measured, records)
 	}
@@ -126,12 +129,14 @@ func (r *replayTest) fitting(s *server, trace []simulate.Request) ([]simulate.Re
 		short[i].Arrival -= first
 	}
 	requests := simulate.Stretch(short[:min(r.requests, len(short))], r.requests, r.rate)
-	fmt.Printf("%d of the trace's %d requests are left out, as they are too long; %d are sent\n", len(trace)-len(short), len(trace), len(requests))
+	fmt.Printf("%d of the trace's %d requests are left out, as they are too long; %d are sent\n", len(trace)-len(short), len(trace),
+		len(requests))
 	return requests, nil
 }
 
 // measure replays, and says how many steps the log had before.
-func (r *replayTest) measure(s *server, trace []simulate.Request) (requests []simulate.Request, result *simulate.Result, steps int, err error) {
+func (r *replayTest) measure(s *server, trace []simulate.Request) (requests []simulate.Request, result *simulate.Result, steps int,
+	err error) {
 	if requests, err = r.fitting(s, trace); err != nil {
 		return nil, nil, 0, err
 	}
@@ -167,7 +172,8 @@ func (r *replayTest) measure(s *server, trace []simulate.Request) (requests []si
 	}
 	result.Evictions = int(after["lockstep_group_parked_total"] - before["lockstep_group_parked_total"])
 	result.CachedTokens = int(after["lockstep_prefix_hit_tokens_total"] - before["lockstep_prefix_hit_tokens_total"])
-	fmt.Printf("the server counted %.0f prompt tokens, the trace has %d; %.0f ledger mismatches\n", after["tgi_request_input_length_sum"]-before["tgi_request_input_length_sum"],
+	fmt.Printf("the server counted %.0f prompt tokens, the trace has %d; %.0f ledger mismatches\n",
+		after["tgi_request_input_length_sum"]-before["tgi_request_input_length_sum"],
 		wanted, after["lockstep_ledger_mismatches_total"]-before["lockstep_ledger_mismatches_total"])
 	return requests, result, len(earlier), nil
 }
@@ -208,7 +214,8 @@ func (r *replayTest) replay(s *server, requests []simulate.Request, prompts []st
 		}
 		result.Observe(requests[i].PromptTokens, moments)
 	}
-	fmt.Printf("%.2f requests a second over %.1f s; sent late by %v (median), %v (max)\n", result.Rate, last, percentile(late, 50).Round(time.Microsecond), percentile(late, 100).Round(time.Microsecond))
+	fmt.Printf("%.2f requests a second over %.1f s; sent late by %v (median), %v (max)\n", result.Rate, last,
+		percentile(late, 50).Round(time.Microsecond), percentile(late, 100).Round(time.Microsecond))
 	return result, nil
 }
 
@@ -227,7 +234,8 @@ func watch(s *server, result *simulate.Result, capacity int, stop chan struct{})
 			return err
 		}
 		held := metrics["lockstep_group_held_tokens"]
-		result.Sample(held/float64(capacity), metrics["lockstep_ledger_requests"], math.Abs(metrics["lockstep_ledger_tokens"]-held)/float64(capacity))
+		result.Sample(held/float64(capacity), metrics["lockstep_ledger_requests"],
+			math.Abs(metrics["lockstep_ledger_tokens"]-held)/float64(capacity))
 	}
 }
 
@@ -244,9 +252,12 @@ func (r *replayTest) simulate(requests []simulate.Request, measured *simulate.Re
 	if err != nil {
 		return err
 	}
-	fmt.Printf("step model %+v, fitted to %d steps; relative error %.1f%% (median), %.1f%% (p90)\n", model, len(records), 100*median, 100*p90)
-	simulated, err := simulate.Run(simulate.Options{Requests: requests, Groups: 1, CapacityTokens: r.capacity, BlockTokens: blockTokens, PrefillTokens: prefillTokens,
-		MaxSequences: maxSequences, PrefixCache: true, StepModel: model, Admission: admission.Config{Policy: admission.Policy(r.policy), Seed: admissionSeed}})
+	fmt.Printf("step model %+v, fitted to %d steps; relative error %.1f%% (median), %.1f%% (p90)\n", model, len(records), 100*median,
+		100*p90)
+	simulated, err := simulate.Run(simulate.Options{Requests: requests, Groups: 1, CapacityTokens: r.capacity, BlockTokens: blockTokens,
+		PrefillTokens: prefillTokens,
+		MaxSequences:  maxSequences, PrefixCache: true, StepModel: model,
+		Admission: admission.Config{Policy: admission.Policy(r.policy), Seed: admissionSeed}})
 	if err != nil {
 		return err
 	}

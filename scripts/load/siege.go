@@ -43,7 +43,8 @@ func (s *siegeTest) run() error {
 		do   func() (string, error)
 	}{
 		{fmt.Sprintf("%d bodies of %.1f MB without a key", s.bodies, bodyBytes/1e6), func() (string, error) { return s.crowdBodies("") }},
-		{fmt.Sprintf("%d bodies of %.1f MB with the key", s.bodies, bodyBytes/1e6), func() (string, error) { return s.crowdBodies(apiKey) }},
+		{fmt.Sprintf("%d bodies of %.1f MB with the key", s.bodies, bodyBytes/1e6),
+			func() (string, error) { return s.crowdBodies(apiKey) }},
 		{"a log that nobody reads", s.unreadLog},
 		{"a foreign NATS server on loopback, no cluster key", func() (string, error) { return s.foreignRoute("") }},
 		{"a foreign NATS server on loopback, a cluster key", func() (string, error) { return s.foreignRoute(clusterKey) }},
@@ -63,7 +64,8 @@ func (s *siegeTest) run() error {
 
 // crowdBodies sends all of each body but its last byte and waits; then it looks at the router's memory.
 func (s *siegeTest) crowdBodies(key string) (string, error) {
-	server, err := start("--num-shard", "1", "--threads", "1", "--max-batch-total-tokens", "8192", "--log-level", "error", "--api-key", apiKey)
+	server, err := start("--num-shard", "1", "--threads", "1", "--max-batch-total-tokens", "8192", "--log-level", "error", "--api-key",
+		apiKey)
 	if err != nil {
 		return "", err
 	}
@@ -116,7 +118,8 @@ func (s *siegeTest) unreadLog() (string, error) {
 		return "", err
 	}
 	defer read.Close()
-	command := exec.Command(binary, "serve", "--hostname", "127.0.0.1", "--port", "0", "--num-shard", "1", "--threads", "1", "--max-batch-total-tokens", "8192")
+	command := exec.Command(binary, "serve", "--hostname", "127.0.0.1", "--port", "0", "--num-shard", "1", "--threads", "1",
+		"--max-batch-total-tokens", "8192")
 	command.Stderr = write
 	out, err := command.StdoutPipe()
 	if err != nil {

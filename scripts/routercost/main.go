@@ -100,7 +100,8 @@ func startRouter(natsURL string) (*router, error) {
 	address := listener.Addr().(*net.TCPAddr)
 	listener.Close()
 	r := &router{url: "http://" + address.String(), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}}
-	r.command = exec.Command("bin/lockstep", "router", "--nats-url", natsURL, "--hostname", "127.0.0.1", "--port", strconv.Itoa(address.Port),
+	r.command = exec.Command("bin/lockstep", "router", "--nats-url", natsURL, "--hostname", "127.0.0.1", "--port",
+		strconv.Itoa(address.Port),
 		"--max-concurrent-requests", "4096", "--log-level", "error")
 	r.command.Stderr = os.Stderr
 	if err := r.command.Start(); err != nil {
@@ -204,7 +205,8 @@ func (r *router) stream(number, tokens int) ([]time.Duration, error) {
 	path, body := "/tgi/generate_stream", fmt.Sprintf(`{"inputs":"Once upon a time %d","parameters":{"max_new_tokens":%d}}`, number, tokens)
 	if r.chat {
 		path = "/v1/chat/completions"
-		body = fmt.Sprintf(`{"messages":[{"role":"user","content":"Once upon a time %d"}],"max_tokens":%d,"temperature":0,"stream":true}`, number, tokens)
+		body = fmt.Sprintf(`{"messages":[{"role":"user","content":"Once upon a time %d"}],"max_tokens":%d,"temperature":0,"stream":true}`,
+			number, tokens)
 	}
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodPost, r.url+path, strings.NewReader(body))
 	if err != nil {

@@ -108,12 +108,18 @@ func report(name string, source *model.Model, all []figures) {
 	line := func(what string, value float64, unit, share string, ratio float64) {
 		fmt.Printf("  %-34s %8.1f %-9s %5.0f%% %s\n", what, value, unit, 100*ratio, share)
 	}
-	fmt.Printf("  %-34s %8.1f GB/s, vector peak %.0f GFLOP/s (f32 FMA)\n", "read bandwidth", median(func(f figures) float64 { return f.bandwidth })/gigabyte, median(func(f figures) float64 { return f.peak })/1e9)
-	line("decode, batch 1", median(func(f figures) float64 { return f.decode1 }), "tokens/s", "of the bandwidth", median(func(f figures) float64 { return f.decode1 * bytes / f.bandwidth }))
-	line("decode, batch 16", median(func(f figures) float64 { return f.decode16 }), "tokens/s", "of batch 1", median(func(f figures) float64 { return f.decode16 / f.decode1 }))
-	line("prefill of 512", median(func(f figures) float64 { return f.prefillTokens }), "tokens/s", "of the vector peak", median(func(f figures) float64 { return f.prefillTokens * flops / f.peak }))
-	line("2 shards of 1 thread, batch 1", median(func(f figures) float64 { return f.shards1 }), "tokens/s", "of 1 shard of 2 threads", median(func(f figures) float64 { return f.shards1 / f.decode1 }))
-	line("2 shards of 1 thread, prefill", median(func(f figures) float64 { return f.shardsPrefill }), "tokens/s", "of 1 shard of 2 threads", median(func(f figures) float64 { return f.shardsPrefill / f.prefillTokens }))
+	fmt.Printf("  %-34s %8.1f GB/s, vector peak %.0f GFLOP/s (f32 FMA)\n", "read bandwidth",
+		median(func(f figures) float64 { return f.bandwidth })/gigabyte, median(func(f figures) float64 { return f.peak })/1e9)
+	line("decode, batch 1", median(func(f figures) float64 { return f.decode1 }), "tokens/s", "of the bandwidth",
+		median(func(f figures) float64 { return f.decode1 * bytes / f.bandwidth }))
+	line("decode, batch 16", median(func(f figures) float64 { return f.decode16 }), "tokens/s", "of batch 1",
+		median(func(f figures) float64 { return f.decode16 / f.decode1 }))
+	line("prefill of 512", median(func(f figures) float64 { return f.prefillTokens }), "tokens/s", "of the vector peak",
+		median(func(f figures) float64 { return f.prefillTokens * flops / f.peak }))
+	line("2 shards of 1 thread, batch 1", median(func(f figures) float64 { return f.shards1 }), "tokens/s", "of 1 shard of 2 threads",
+		median(func(f figures) float64 { return f.shards1 / f.decode1 }))
+	line("2 shards of 1 thread, prefill", median(func(f figures) float64 { return f.shardsPrefill }), "tokens/s", "of 1 shard of 2 threads",
+		median(func(f figures) float64 { return f.shardsPrefill / f.prefillTokens }))
 }
 
 // perToken is what a token costs at least: the weights' bytes, and two operations for each weight of a layer (the head is
@@ -293,7 +299,8 @@ func (g *group) prefill() float64 {
 func (g *group) decode(sequences int) float64 {
 	chunks := make([]model.Chunk, sequences)
 	for i := range chunks {
-		chunks[i] = model.Chunk{PromptTokens: context, Tokens: g.tokens(context, i), Blocks: blocks(i, context+decodeSteps), Logits: model.LogitsNone}
+		chunks[i] = model.Chunk{PromptTokens: context, Tokens: g.tokens(context, i), Blocks: blocks(i, context+decodeSteps),
+			Logits: model.LogitsNone}
 		g.step(chunks[i : i+1])
 	}
 	var total time.Duration

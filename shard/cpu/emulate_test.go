@@ -354,7 +354,8 @@ func (e *emulator) wrap(p primitives) *Kernels {
 		}
 		name := name(f)
 		return func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte) {
-			e.run(name, float(c), float(x), pointer(unsafe.Pointer(w)), word{n: k}, word{n: cStride}, word{n: wStride}, pointer(unsafe.Pointer(ahead)))
+			e.run(name, float(c), float(x), pointer(unsafe.Pointer(w)), word{n: k}, word{n: cStride}, word{n: wStride},
+				pointer(unsafe.Pointer(ahead)))
 		}
 	}
 	for f := range formats {

@@ -110,7 +110,9 @@ func avx512Primitives() primitives {
 			{nil, nil, direct2x2Q41AVX512, direct3x2Q41AVX512, direct4x2Q41AVX512, direct5x2Q41AVX512, direct6x2Q41AVX512},
 		},
 	}
-	p.scores = [maxTileRows + 1]scoresFunc{nil, scores1AVX512, scores2AVX512, scores3AVX512, scores4AVX512, scores5AVX512, scores6AVX512, scores7AVX512, scores8AVX512, scores9AVX512, scores10AVX512, scores11AVX512, scores12AVX512}
-	p.values = [maxTileRows + 1]valuesFunc{nil, values1AVX512, values2AVX512, values3AVX512, values4AVX512, values5AVX512, values6AVX512, values7AVX512, values8AVX512, values9AVX512, values10AVX512, values11AVX512, values12AVX512}
+	p.scores = [maxTileRows + 1]scoresFunc{nil, scores1AVX512, scores2AVX512, scores3AVX512, scores4AVX512, scores5AVX512, scores6AVX512,
+		scores7AVX512, scores8AVX512, scores9AVX512, scores10AVX512, scores11AVX512, scores12AVX512}
+	p.values = [maxTileRows + 1]valuesFunc{nil, values1AVX512, values2AVX512, values3AVX512, values4AVX512, values5AVX512, values6AVX512,
+		values7AVX512, values8AVX512, values9AVX512, values10AVX512, values11AVX512, values12AVX512}
 	return p
 }

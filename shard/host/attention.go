@@ -73,9 +73,11 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 			item := &b.items[i]
 			query, dst := b.qkv[item.row*stride+item.head*dim:], b.attention[item.row*dstStride+pad+item.head*dim:]
 			keys := item.kvHead * headFloats
-			head := cpu.HeadCache{Data: cache, Stride: b.blockStride(), Keys: keys, Values: keys + keyFloats, HeadDim: dim, Blocks: item.blocks}
+			head := cpu.HeadCache{Data: cache, Stride: b.blockStride(), Keys: keys, Values: keys + keyFloats, HeadDim: dim,
+				Blocks: item.blocks}
 			if !item.oneRowPerHead {
-				b.kernels.Attention(cpu.Rows{Data: dst, Stride: dstStride, N: item.rows}, cpu.Rows{Data: query, Stride: stride, N: item.rows},
+				b.kernels.Attention(cpu.Rows{Data: dst, Stride: dstStride, N: item.rows},
+					cpu.Rows{Data: query, Stride: stride, N: item.rows},
 					cpu.Spans{First: b.first[item.row:][:item.rows], End: b.end[item.row:][:item.rows]}, head, s.Scale, b.scratch[worker])
 				continue
 			}
@@ -84,7 +86,8 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 				for j := range count {
 					first[j], end[j] = b.first[item.row], b.end[item.row]
 				}
-				b.kernels.Attention(cpu.Rows{Data: dst[at*dim:], Stride: dim, N: count}, cpu.Rows{Data: query[at*dim:], Stride: dim, N: count},
+				b.kernels.Attention(cpu.Rows{Data: dst[at*dim:], Stride: dim, N: count},
+					cpu.Rows{Data: query[at*dim:], Stride: dim, N: count},
 					cpu.Spans{First: first[:count], End: end[:count]}, head, s.Scale, b.scratch[worker])
 			}
 		}

@@ -51,9 +51,11 @@ func tensors(t *testing.T, dir fstest.MapFS) map[string]stored {
 	return all
 }
 
-var ggufNames = strings.NewReplacer("model.layers.", "blk.", "model.embed_tokens", "token_embd", "model.norm", "output_norm", "lm_head", "output",
+var ggufNames = strings.NewReplacer("model.layers.", "blk.", "model.embed_tokens", "token_embd", "model.norm", "output_norm", "lm_head",
+	"output",
 	"input_layernorm", "attn_norm", "post_attention_layernorm", "ffn_norm", "self_attn.q_proj", "attn_q", "self_attn.k_proj", "attn_k",
-	"self_attn.v_proj", "attn_v", "self_attn.o_proj", "attn_output", "mlp.gate_proj", "ffn_gate", "mlp.up_proj", "ffn_up", "mlp.down_proj", "ffn_down")
+	"self_attn.v_proj", "attn_v", "self_attn.o_proj", "attn_output", "mlp.gate_proj", "ffn_gate", "mlp.up_proj", "ffn_up", "mlp.down_proj",
+	"ffn_down")
 
 // asGGUF writes tensors of llama_headdim_bias_sharded as llama.cpp's converter does: the outputs of queries and keys, of
 // weights and biases alike, go as rotation pairs.
@@ -132,7 +134,8 @@ func logits(t *testing.T, source *model.Model) [][]float32 {
 // it computes with all, if the others are zero; and with all it computes the bits of the same model in Hugging Face's format,
 // whose logits are the reference's.
 func TestEachBiasAlone(t *testing.T) {
-	projections := []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}
+	projections := []string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+		"mlp.down_proj"}
 	seen := map[float32]string{}
 	for _, kept := range append([]string{"all", "none"}, projections...) {
 		dir := modeltest.Files(t, "llama_headdim_bias_sharded")
@@ -186,9 +189,12 @@ func TestBiasesThatTheConfigurationLacks(t *testing.T) {
 func TestForeignTensorsOfGGUF(t *testing.T) {
 	dir := modeltest.Files(t, "llama_headdim_bias_sharded")
 	for name, want := range map[string]string{
-		"lm_head.bias": "tensor output.bias", "blk.1.attn_q_norm.weight": "tensor blk.1.attn_q_norm.weight", "blk.0.ffn_gate_inp.weight": "ffn_gate_inp",
-		"blk.0.attn_q.weight.lora_a": "attn_q.weight.lora_a", "blk.0.attn_q.scale": "attn_q.scale", "blk.3.attn_norm.weight": "model.layers.3.input_layernorm.weight",
-		"blk.0.attn_norm.bias": "model.layers.0.input_layernorm.bias", "blk.0.attn_qkv.weight": "attn_qkv", "blk.0.attn_rot_embd.weight": "",
+		"lm_head.bias": "tensor output.bias", "blk.1.attn_q_norm.weight": "tensor blk.1.attn_q_norm.weight",
+		"blk.0.ffn_gate_inp.weight":  "ffn_gate_inp",
+		"blk.0.attn_q.weight.lora_a": "attn_q.weight.lora_a", "blk.0.attn_q.scale": "attn_q.scale",
+		"blk.3.attn_norm.weight": "model.layers.3.input_layernorm.weight",
+		"blk.0.attn_norm.bias":   "model.layers.0.input_layernorm.bias", "blk.0.attn_qkv.weight": "attn_qkv",
+		"blk.0.attn_rot_embd.weight": "",
 	} {
 		all := tensors(t, dir)
 		all[name] = stored{[]int{2}, make([]byte, 4)}
@@ -208,7 +214,8 @@ func TestBiasesOfAnotherShape(t *testing.T) {
 	for _, size := range []int{1, 14, 83, 85} {
 		all := tensors(t, dir)
 		all["model.layers.0.self_attn.v_proj.bias"] = stored{[]int{size}, make([]byte, 2*size)}
-		if _, err := openGGUF(t, asGGUF(all)).Part(0, 1); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("v_proj.bias is 1 x %d", size)) {
+		if _, err := openGGUF(t, asGGUF(all)).Part(0, 1); err == nil ||
+			!strings.Contains(err.Error(), fmt.Sprintf("v_proj.bias is 1 x %d", size)) {
 			t.Errorf("%d: got error %v", size, err)
 		}
 	}

@@ -77,7 +77,8 @@ func (b *Backend) begin(chunks []model.Chunk) {
 			position := chunk.Start + j
 			at := len(b.rows)
 			b.end[at] = int32(position + 1)
-			b.rows = append(b.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens, block: chunk.Blocks[position/blockTokens]})
+			b.rows = append(b.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens,
+				block: chunk.Blocks[position/blockTokens]})
 			if chunk.Logits == model.LogitsAll || chunk.Logits == model.LogitsLast && j == len(chunk.Tokens)-1 {
 				b.wanted = append(b.wanted, int32(at))
 			}

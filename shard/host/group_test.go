@@ -65,7 +65,8 @@ func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads 
 		}
 		defer b.Close()
 		reduce, gather := b.ExchangeFloats(testMaxRows)
-		shared, err := collective.Open(memory, rank, collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64})
+		shared, err := collective.Open(memory, rank,
+			collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64})
 		if err != nil {
 			return err
 		}

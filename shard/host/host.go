@@ -137,7 +137,10 @@ func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
 	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
 		var converted []byte
 		for panel := first; panel < end; panel++ {
-			matrix.PackPanel(panel, func(row int) []byte { return l.Encoding.Convert(&converted, l.Row(l.Rows.From + row)[from:from+size]) })
+			matrix.PackPanel(panel, func(row int) []byte {
+				return l.Encoding.Convert(&converted,
+					l.Row(l.Rows.From + row)[from:from+size])
+			})
 		}
 	})
 	return matrix, nil
@@ -174,7 +177,8 @@ func (b *Backend) populate() error {
 			if free, of, err := b.FreeBytes(); err != nil {
 				return err
 			} else if free < int64(len(piece)) {
-				return fmt.Errorf("only %d MiB of memory of %s are left for a KV cache of %d blocks: free some, or lower --max-batch-total-tokens or --cpu-memory-fraction",
+				return fmt.Errorf("only %d MiB of memory of %s are left for a KV cache of %d blocks: free some, or lower "+
+					"--max-batch-total-tokens or --cpu-memory-fraction",
 					free>>20, of, b.blocks)
 			}
 			const grain = 4 << 20

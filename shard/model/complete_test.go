@@ -26,9 +26,12 @@ func part(t *testing.T, dir fstest.MapFS) (*model.Part, error) {
 func TestMissingTensorsAreNamed(t *testing.T) {
 	for _, c := range []struct{ model, old, new, want string }{
 		{"llama_gqa_9q3kv", "lm_head.weight", "xx_head.weight", "no head (lm_head.weight)"},
-		{"qwen2_untied_sliding", "layers.1.self_attn.k_proj.bias", "layers.1.self_attn.k_proj.bxxs", "layers.1.self_attn.k_proj.bias is missing"},
-		{"llama_headdim_bias_sharded", "layers.0.mlp.down_proj.bias", "layers.0.mlp.down_proj.bxxs", "layers.0.mlp.down_proj.bias is missing"},
-		{"llama_headdim_bias_sharded", "layers.0.self_attn.o_proj.bias", "layers.0.self_attn.o_proj.bxxs", "layers.0.self_attn.o_proj.bias is missing"},
+		{"qwen2_untied_sliding", "layers.1.self_attn.k_proj.bias", "layers.1.self_attn.k_proj.bxxs",
+			"layers.1.self_attn.k_proj.bias is missing"},
+		{"llama_headdim_bias_sharded", "layers.0.mlp.down_proj.bias", "layers.0.mlp.down_proj.bxxs",
+			"layers.0.mlp.down_proj.bias is missing"},
+		{"llama_headdim_bias_sharded", "layers.0.self_attn.o_proj.bias", "layers.0.self_attn.o_proj.bxxs",
+			"layers.0.self_attn.o_proj.bias is missing"},
 		{"qwen3_5q1kv", "self_attn.q_norm", "self_attn.x_norm", "layers.0.self_attn.q_norm.weight is missing"},
 	} {
 		dir := modeltest.Files(t, c.model)

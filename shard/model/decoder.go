@@ -58,7 +58,8 @@ func (d *decoder) write(r *recipe) {
 		d.ropes, d.ropeOf = []Rope{c.Rope}, func(int) int { return 0 }
 	}
 	r.rotations(d.ropes)
-	r.add(&Embed{Table: r.matrix(n.embedding, c.Vocabulary, c.Hidden, Order{}), Scale: d.embeddingScale, Norm: d.layerNorm(r, 0, n.attentionNorm)})
+	r.add(&Embed{Table: r.matrix(n.embedding, c.Vocabulary, c.Hidden, Order{}), Scale: d.embeddingScale,
+		Norm: d.layerNorm(r, 0, n.attentionNorm)})
 	for i := range c.Layers {
 		d.attention(r, i)
 		d.mlp(r, i)
@@ -113,7 +114,8 @@ func (d *decoder) attention(r *recipe, layer int) {
 	projection := layerTensor(layer, n.output)
 	output := r.inputs(projection, d.hasBias(r, projection, n.output), c.Hidden, c.Heads*c.HeadDim, c.Heads, r.Heads.times(c.HeadDim))
 	r.attentionColumns(layer, output.Columns)
-	r.add(project, attend, &Join{Weight: output, PartNorm: d.layerNorm(r, layer, n.attentionPartNorm), Norm: d.layerNorm(r, layer, n.mlpNorm)})
+	r.add(project, attend, &Join{Weight: output, PartNorm: d.layerNorm(r, layer, n.attentionPartNorm),
+		Norm: d.layerNorm(r, layer, n.mlpNorm)})
 }
 
 func (d *decoder) mlp(r *recipe, layer int) {

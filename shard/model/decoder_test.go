@@ -28,14 +28,16 @@ func TestDecoderOptions(t *testing.T) {
 	}
 	d := decoder{names: llamaNames, tied: true, normPlusOne: true, embeddingScale: 2, attentionScale: 0.25,
 		ropes: []Rope{c.Rope, {Type: "default", Theta: 7}}, ropeOf: func(layer int) int { return layer }}
-	d.names.attentionNorm, d.names.attentionPartNorm, d.names.mlpNorm, d.names.mlpPartNorm = "pre_attention", "post_attention", "pre_mlp", "post_mlp"
+	d.names.attentionNorm, d.names.attentionPartNorm, d.names.mlpNorm, d.names.mlpPartNorm = "pre_attention", "post_attention", "pre_mlp",
+		"post_mlp"
 	r := &recipe{Part: &Part{Config: c}, files: files, used: map[string]bool{}}
 	r.Ranks = 1
 	if d.write(r); r.err != nil {
 		t.Fatal(r.err)
 	}
 	text := r.Describe()
-	for _, want := range []string{`"Scale":2,"Norm":{"Tensor":"model.layers.0.pre_attention.weight"`, `"PlusOne":true`, `attend {"Layer":0,"Scale":0.25}`,
+	for _, want := range []string{`"Scale":2,"Norm":{"Tensor":"model.layers.0.pre_attention.weight"`, `"PlusOne":true`,
+		`attend {"Layer":0,"Scale":0.25}`,
 		`"PartNorm":{"Tensor":"model.layers.0.post_attention.weight"`, `"PartNorm":{"Tensor":"model.layers.1.post_mlp.weight"`,
 		`"Norm":{"Tensor":"model.layers.1.pre_attention.weight"`, `"Rotation":1`} {
 		if !strings.Contains(text, want) {

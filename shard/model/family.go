@@ -41,8 +41,10 @@ func familyOf(files *weights.Files) (*family, error) {
 	case files.GGUF == nil:
 		return nil, fmt.Errorf("model type %q is not served yet; %s are (model_type)", files.Architecture, fromSafetensors)
 	case slices.Contains(modelTypes, files.Architecture):
-		return nil, fmt.Errorf("architecture %q is served from safetensors only; from GGUF %s is: give the model's directory in Hugging Face format",
+		return nil, fmt.Errorf("architecture %q is served from safetensors only; from GGUF %s is: give the model's directory in Hugging "+
+			"Face format",
 			files.Architecture, fromGGUF)
 	}
-	return nil, fmt.Errorf("architecture %q is not served yet; from GGUF %s is, and from safetensors %s", files.Architecture, fromGGUF, fromSafetensors)
+	return nil, fmt.Errorf("architecture %q is not served yet; from GGUF %s is, and from safetensors %s", files.Architecture, fromGGUF,
+		fromSafetensors)
 }

@@ -30,14 +30,18 @@ func TestConfigurationErrors(t *testing.T) {
 		"other architecture":  {strings.Replace(config, "llama", "gpt2", 1), `"gpt2" is not served`},
 		"heads do not divide": {strings.Replace(config, `"num_key_value_heads":1`, `"num_key_value_heads":3`, 1), "do not share"},
 		"absurd dimension":    {strings.Replace(config, `"vocab_size":3`, `"vocab_size":1000000000`, 1), "vocabulary size"},
-		"quantised":           {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":4},"vocab_size"`, 1), "quantised safetensors"},
-		"classifier":          {with("llama", `"architectures":["LlamaForSequenceClassification"]`), `"LlamaForSequenceClassification" of model type "llama" is not served`},
-		"llama reward":        {with("llama", `"architectures":["LlamaForRewardModel"]`), "not served; those for causal"},
-		"process reward":      {with("qwen2", `"architectures":["Qwen2ForProcessRewardModel"]`), `"Qwen2ForProcessRewardModel" of model type "qwen2" is not served`},
+		"quantised": {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":4},"vocab_size"`, 1),
+			"quantised safetensors"},
+		"classifier": {with("llama", `"architectures":["LlamaForSequenceClassification"]`),
+			`"LlamaForSequenceClassification" of model type "llama" is not served`},
+		"llama reward": {with("llama", `"architectures":["LlamaForRewardModel"]`), "not served; those for causal"},
+		"process reward": {with("qwen2", `"architectures":["Qwen2ForProcessRewardModel"]`),
+			`"Qwen2ForProcessRewardModel" of model type "qwen2" is not served`},
 		"window of a llama":   {with("llama", `"use_sliding_window":true`), `use_sliding_window of model type "llama"`},
 		"layer types missing": {with("qwen2", `"use_sliding_window":true,"layer_types":[]`), "layer_types has 0 entries for 1 layers"},
-		"layer type":          {with("qwen2", `"use_sliding_window":true,"layer_types":["linear_attention"]`), `"linear_attention" is not served`},
-		"internlm2 biases":    {with("internlm2", `"bias":true`), "internlm2 with bias"},
+		"layer type": {with("qwen2", `"use_sliding_window":true,"layer_types":["linear_attention"]`),
+			`"linear_attention" is not served`},
+		"internlm2 biases": {with("internlm2", `"bias":true`), "internlm2 with bias"},
 	} {
 		_, err := model.OpenFS(weightstest.Directory(c.config, files))
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "config.json: ") {
@@ -47,13 +51,15 @@ func TestConfigurationErrors(t *testing.T) {
 }
 
 func TestGGUFArchitectures(t *testing.T) {
-	for architecture, want := range map[string]string{"qwen2": "served from safetensors only", "gemma": "not served yet; from GGUF llama is, and from safetensors internlm2", "": "names no architecture"} {
+	for architecture, want := range map[string]string{"qwen2": "served from safetensors only",
+		"gemma": "not served yet; from GGUF llama is, and from safetensors internlm2", "": "names no architecture"} {
 		_, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"general.architecture": architecture}, "token_embd.weight"))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", architecture, err, want)
 		}
 	}
-	if _, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"general.type": "adapter"}, "token_embd.weight")); err == nil || !strings.Contains(err.Error(), `holds no model, but (general.type) "adapter"`) {
+	if _, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"general.type": "adapter"}, "token_embd.weight")); err == nil ||
+		!strings.Contains(err.Error(), `holds no model, but (general.type) "adapter"`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -65,7 +71,8 @@ func TestGGUFMetadataThatCannotBe(t *testing.T) {
 		meta weightstest.Metadata
 		want string // "": it is opened
 	}{
-		"one part, tensors missing": {weightstest.Metadata{"split.count": uint32(1), "split.tensors.count": int32(2)}, "m.gguf has 1 tensors, and its split.tensors.count says 2"},
+		"one part, tensors missing": {weightstest.Metadata{"split.count": uint32(1), "split.tensors.count": int32(2)},
+			"m.gguf has 1 tensors, and its split.tensors.count says 2"},
 		"no parts, tensors missing": {weightstest.Metadata{"split.tensors.count": int32(2)}, "split.tensors.count says 2"},
 		"no parts, none counted":    {weightstest.Metadata{"split.tensors.count": int32(0)}, "split.tensors.count says 0"},
 		"whole":                     {weightstest.Metadata{"split.count": uint32(1), "split.tensors.count": uint64(1)}, ""},
@@ -75,22 +82,29 @@ func TestGGUFMetadataThatCannotBe(t *testing.T) {
 		"negative count of parts":   {weightstest.Metadata{"split.count": int32(-1)}, "split.count is -1"},
 		"a count beyond all":        {weightstest.Metadata{"split.count": uint64(1 << 63)}, "split.count is -"},
 		"another part alone":        {weightstest.Metadata{"split.no": uint32(1)}, "it is part 2 (split.no)"},
-		"rotation as a text":        {weightstest.Metadata{"llama.rope.freq_base": "500000"}, `llama.rope.freq_base is the text "500000", and a number`},
-		"epsilon as a truth":        {weightstest.Metadata{"llama.attention.layer_norm_rms_epsilon": true}, "rms_epsilon is true, and a number"},
-		"experts as a text":         {weightstest.Metadata{"llama.expert_count": "8"}, "llama.expert_count is the text"},
-		"KV heads of each layer":    {weightstest.Metadata{"llama.attention.head_count_kv": []int32{1}}, "head_count_kv is a list of numbers, and a whole number"},
-		"scaling as a number":       {weightstest.Metadata{"llama.rope.scaling.type": uint32(2)}, "rope.scaling.type is 2, and a text"},
-		"BOS as a number":           {weightstest.Metadata{"tokenizer.ggml.add_bos_token": uint32(1)}, "add_bos_token is 1, and true or false"},
-		"end as a text":             {weightstest.Metadata{"tokenizer.ggml.eos_token_id": "</s>"}, `eos_token_id is the text "</s>", and the id of a token`},
-		"types as texts":            {weightstest.Metadata{"tokenizer.ggml.token_type": []string{"3"}}, "token_type is a list of texts, and a list of numbers"},
-		"what is not read":          {weightstest.Metadata{"general.name": uint32(1)}, ""},
+		"rotation as a text": {weightstest.Metadata{"llama.rope.freq_base": "500000"},
+			`llama.rope.freq_base is the text "500000", and a number`},
+		"epsilon as a truth": {weightstest.Metadata{"llama.attention.layer_norm_rms_epsilon": true},
+			"rms_epsilon is true, and a number"},
+		"experts as a text": {weightstest.Metadata{"llama.expert_count": "8"}, "llama.expert_count is the text"},
+		"KV heads of each layer": {weightstest.Metadata{"llama.attention.head_count_kv": []int32{1}},
+			"head_count_kv is a list of numbers, and a whole number"},
+		"scaling as a number": {weightstest.Metadata{"llama.rope.scaling.type": uint32(2)}, "rope.scaling.type is 2, and a text"},
+		"BOS as a number": {weightstest.Metadata{"tokenizer.ggml.add_bos_token": uint32(1)},
+			"add_bos_token is 1, and true or false"},
+		"end as a text": {weightstest.Metadata{"tokenizer.ggml.eos_token_id": "</s>"},
+			`eos_token_id is the text "</s>", and the id of a token`},
+		"types as texts": {weightstest.Metadata{"tokenizer.ggml.token_type": []string{"3"}},
+			"token_type is a list of texts, and a list of numbers"},
+		"what is not read": {weightstest.Metadata{"general.name": uint32(1)}, ""},
 	} {
 		_, err := openGGUF(t, weightstest.TinyGGUF(c.meta, "token_embd.weight"))
 		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got error %v, want %q", name, err, c.want)
 		}
 	}
-	twice := bytes.Replace(weightstest.TinyGGUF(weightstest.Metadata{"llama.block_bount": uint32(2)}, "token_embd.weight"), []byte("llama.block_bount"), []byte("llama.block_count"), 1)
+	twice := bytes.Replace(weightstest.TinyGGUF(weightstest.Metadata{"llama.block_bount": uint32(2)}, "token_embd.weight"),
+		[]byte("llama.block_bount"), []byte("llama.block_count"), 1)
 	if _, err := openGGUF(t, twice); err == nil || !strings.Contains(err.Error(), "llama.block_count twice") {
 		t.Errorf("got error %v", err)
 	}
@@ -151,7 +165,8 @@ func partOf(t *testing.T, data []byte) *model.Part {
 
 // llama.cpp stores the rows of queries and keys as rotation pairs; the model computes with Hugging Face's order.
 func TestGGUFRowOrder(t *testing.T) {
-	part := partOf(t, ggufWithNorms("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight",
+	part := partOf(t, ggufWithNorms("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight",
+		"blk.0.attn_output.weight",
 		"blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"))
 	project := part.Stages[1].(*model.Project)
 	for name, c := range map[string]struct {
@@ -181,9 +196,11 @@ func firsts(l *model.Linear) (firsts []float32) {
 func TestInternLM2RowOrder(t *testing.T) {
 	config := `{"model_type":"internlm2","hidden_size":4,"head_dim":2,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":4,
 		"num_key_value_heads":2,"vocab_size":3,"max_position_embeddings":16,"rms_norm_eps":1e-5}`
-	files := weightstest.Tensors{"model.layers.0.attention.wqkv.weight": {16, 4}, "model.tok_embeddings.weight": {3, 4}, "model.norm.weight": {4}, "output.weight": {3, 4},
+	files := weightstest.Tensors{"model.layers.0.attention.wqkv.weight": {16, 4}, "model.tok_embeddings.weight": {3, 4},
+		"model.norm.weight": {4}, "output.weight": {3, 4},
 		"model.layers.0.attention_norm.weight": {4}, "model.layers.0.ffn_norm.weight": {4}, "model.layers.0.attention.wo.weight": {4, 8},
-		"model.layers.0.feed_forward.w1.weight": {4, 4}, "model.layers.0.feed_forward.w2.weight": {4, 4}, "model.layers.0.feed_forward.w3.weight": {4, 4}}
+		"model.layers.0.feed_forward.w1.weight": {4, 4}, "model.layers.0.feed_forward.w2.weight": {4, 4},
+		"model.layers.0.feed_forward.w3.weight": {4, 4}}
 	m := modeltest.OpenFS(t, weightstest.Directory(config, map[string][]byte{"model.safetensors": files.File()}))
 	part, err := m.Part(0, 1)
 	if err != nil {

@@ -14,8 +14,9 @@ func gguf(files *weights.Files) (Config, error) {
 	if n := meta.Count(key("expert_count")); n > 0 {
 		return Config{}, fmt.Errorf("models with experts (%d) are not served yet", n)
 	}
-	c := Config{Architecture: architecture, Hidden: meta.Count(key("embedding_length")), Intermediate: meta.Count(key("feed_forward_length")),
-		Layers: meta.Count(key("block_count")), Heads: meta.Count(key("attention.head_count")),
+	c := Config{Architecture: architecture, Hidden: meta.Count(key("embedding_length")),
+		Intermediate: meta.Count(key("feed_forward_length")),
+		Layers:       meta.Count(key("block_count")), Heads: meta.Count(key("attention.head_count")),
 		KVHeads: meta.Count(key("attention.head_count_kv")), HeadDim: meta.Count(key("attention.key_length")),
 		MaxPositions: meta.Count(key("context_length")), Vocabulary: len(meta.Texts("tokenizer.ggml.tokens")),
 		NormEpsilon: float32(meta.Number(key("attention.layer_norm_rms_epsilon"), 1e-5))}

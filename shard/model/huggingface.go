@@ -83,7 +83,8 @@ func (hf *hfConfig) rewardHead(family bool) (bool, error) {
 	if family && strings.Contains(name, "RewardModel") && !strings.Contains(name, "ProcessReward") { // those score every step of the text
 		return true, nil
 	}
-	return false, fmt.Errorf("architecture %q of model type %q is not served; those for causal language modelling are, and as reward models InternLM2ForRewardModel and Qwen2ForRewardModel",
+	return false, fmt.Errorf("architecture %q of model type %q is not served; those for causal language modelling are, and as reward "+
+		"models InternLM2ForRewardModel and Qwen2ForRewardModel",
 		name, hf.ModelType)
 }
 

@@ -115,7 +115,8 @@ func (m *Model) Part(rank, ranks int) (*Part, error) {
 	r.Unused = slices.DeleteFunc(m.Files.Names(), func(name string) bool { return r.used[name] || follows(name) })
 	if m.Files.GGUF != nil && len(r.Unused) > 0 {
 		// llama.cpp takes no file with tensors that its architecture does not have, while transformers ignores them and says so.
-		return nil, fmt.Errorf("tensor %s (one of %d such) is in the file, and architecture %q of %d layers does not compute with it: it is another model than its metadata say; convert it anew",
+		return nil, fmt.Errorf("tensor %s (one of %d such) is in the file, and architecture %q of %d layers does not compute with it: "+
+			"it is another model than its metadata say; convert it anew",
 			r.Unused[0], len(r.Unused), m.Files.Architecture, m.Config.Layers)
 	}
 	return r.Part, nil

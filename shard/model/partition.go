@@ -33,7 +33,8 @@ const maxChunks = 8
 // Split shares a model over ranks. columnUnit is the number of MLP columns that stay together (a quantisation block).
 func Split(c *Config, rank, ranks, columnUnit int) (Partition, error) {
 	if ranks > c.Heads || ranks > c.Intermediate/columnUnit || ranks > c.Vocabulary {
-		return Partition{}, fmt.Errorf("%d shards are too many for %d query heads and %d MLP columns in units of %d: lower --num-shard", ranks, c.Heads, c.Intermediate, columnUnit)
+		return Partition{}, fmt.Errorf("%d shards are too many for %d query heads and %d MLP columns in units of %d: lower --num-shard",
+			ranks, c.Heads, c.Intermediate, columnUnit)
 	}
 	p := Partition{Rank: rank, Ranks: ranks}
 	group := c.Heads / c.KVHeads

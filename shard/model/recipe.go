@@ -52,7 +52,8 @@ func (r *recipe) rotations(ropes []Rope) {
 func (r *recipe) attentionColumns(layer int, columns Span) {
 	if layer > 0 && columns != r.AttentionColumns {
 		// Layers of unlike encodings: the buffer must suit all of them.
-		r.fail(fmt.Errorf("layer %d: o_proj has another format than layer 0; such mixtures cannot be split at head %d yet", layer, r.Heads.From))
+		r.fail(fmt.Errorf("layer %d: o_proj has another format than layer 0; such mixtures cannot be split at head %d yet", layer,
+			r.Heads.From))
 	}
 	r.AttentionColumns = columns
 }

@@ -36,9 +36,10 @@ func (s *script) step(number uint64, names ...string) {
 			f.Add(1, int(number), int32(number), 0, protocol.FinishNone)
 		}
 	}
-	s.o.Flush(number, protocol.Load{}, func(string) protocol.Account { return protocol.Account{Requests: 1} }, func(name string, data []byte) {
-		s.note(name, data)
-	})
+	s.o.Flush(number, protocol.Load{}, func(string) protocol.Account { return protocol.Account{Requests: 1} },
+		func(name string, data []byte) {
+			s.note(name, data)
+		})
 }
 
 func (s *script) note(name string, data []byte) {

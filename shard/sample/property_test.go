@@ -44,7 +44,8 @@ func randomCase(random *rand.Rand) (logits []float32, c sample.Context, p protoc
 		Sample: random.IntN(3) > 0, Seed: random.Uint64(), Temperature: number(0.1, 3), MinP: number(0, 1), TopP: number(0, 1),
 		TypicalP: number(0, 1), RepetitionPenalty: number(0.5, 2), RepetitionSkipsPrompt: on(), FrequencyPenalty: number(-2, 2),
 		RelativeFrequencyPenalty: number(-2, 2), PresencePenalty: number(-2, 2), PenaltiesCountPrompt: on(), IgnoreEOS: on(),
-		LengthPenaltyFactor: number(1, 1.5), LengthPenaltyStart: random.IntN(10), WatermarkGamma: number(0, 1), WatermarkDelta: number(0, 3),
+		LengthPenaltyFactor: number(1, 1.5), LengthPenaltyStart: random.IntN(10), WatermarkGamma: number(0, 1),
+		WatermarkDelta: number(0, 3),
 	}
 	if on() {
 		p.TopK = 1 + random.IntN(2*vocabulary)
@@ -88,7 +89,8 @@ func TestChoices(t *testing.T) {
 		}
 		distribution := used.Distribution(logits, c, &p)
 		if math.Abs(math.Log(distribution[token])-float64(logprob)) > 1e-6+1e-6*math.Abs(float64(logprob)) {
-			t.Fatalf("seed %d, case %d, %+v: token %d has log-probability %v, probability %v", seed, i, p, token, logprob, distribution[token])
+			t.Fatalf("seed %d, case %d, %+v: token %d has log-probability %v, probability %v", seed, i, p, token, logprob,
+				distribution[token])
 		}
 		if !mayBeChosen(token, distribution, c, &p) {
 			t.Fatalf("seed %d, case %d, %+v: token %d may not be chosen", seed, i, p, token)
@@ -149,7 +151,8 @@ func checkAlternatives(t *testing.T, out []sample.Alternative, top int, distribu
 		if !ok || probability > 1e-300 && math.Abs(math.Log(probability)-float64(a.Logprob)) > 1e-6+1e-6*math.Abs(float64(a.Logprob)) {
 			t.Fatalf("alternative %+v has probability %v", a, probability)
 		}
-		if i > 0 && (a.Logprob > out[i].Logprob || a.Token < out[i].Token && probability > 1e-300 && probability == distribution[out[i].Token]) {
+		if i > 0 && (a.Logprob > out[i].Logprob || a.Token < out[i].Token && probability > 1e-300 &&
+			probability == distribution[out[i].Token]) {
 			t.Fatalf("the alternatives %v are not in order", out[1:])
 		}
 		listed[a.Token] = true
@@ -174,7 +177,8 @@ var usual = []struct {
 	{"top_p", protocol.Sampling{Sample: true, Temperature: 0.8, TopP: 0.9}},
 	{"min_p", protocol.Sampling{Sample: true, MinP: 0.05}},
 	{"typical_p", protocol.Sampling{Sample: true, TypicalP: 0.9}},
-	{"watermark, bias and masks", protocol.Sampling{WatermarkGamma: 0.5, WatermarkDelta: 2, LogitBias: []protocol.TokenBias{{ID: 1, Bias: 1}},
+	{"watermark, bias and masks", protocol.Sampling{WatermarkGamma: 0.5, WatermarkDelta: 2,
+		LogitBias:       []protocol.TokenBias{{ID: 1, Bias: 1}},
 		AllowedTokenIDs: []int32{1, 2, 3}, BannedTokenIDs: []int32{2}, MinNewTokens: 100, LengthPenaltyFactor: 1.1}},
 }
 

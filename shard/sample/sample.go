@@ -37,7 +37,8 @@ type Sampler struct {
 // at it, and appends up to top of the likeliest tokens of that distribution to alternatives, the likeliest first, equally
 // likely ones by id. Without p.Sample the token is the likeliest (the lowest id of several), and the steps from min_p on do
 // not count. NaN scores count as the lowest number. p must be valid; neither logits nor p are changed.
-func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top int, alternatives []Alternative) (token int32, logprob float32, out []Alternative) {
+func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top int, alternatives []Alternative) (token int32,
+	logprob float32, out []Alternative) {
 	scores, best, highest := s.process(logits, c, p)
 	ranking := ranking{list: alternatives, first: len(alternatives), top: top}
 	if !p.Sample {

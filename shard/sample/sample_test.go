@@ -19,8 +19,7 @@ func after(generated ...int32) sample.Context {
 
 // Each parameter alone on few logits. The wanted scores are log-probabilities up to a constant.
 func TestParameters(t *testing.T) {
-	logits := []float32{1, -2, 3, 0.5, 0}
-	prompt2 := sample.Context{Tokens: []int32{0, 2, 2, 3, 3, 1, 3, 1}, Prompt: 3, EOS: []int32{2, 2}}
+	logits, prompt2 := []float32{1, -2, 3, 0.5, 0}, sample.Context{Tokens: []int32{0, 2, 2, 3, 3, 1, 3, 1}, Prompt: 3, EOS: []int32{2, 2}}
 	for _, c := range []struct {
 		name    string
 		context sample.Context
@@ -31,38 +30,54 @@ func TestParameters(t *testing.T) {
 		{"temperature", prompt2, protocol.Sampling{Temperature: 0.5}, []float32{2, -4, 6, 1, 0}},
 		{"lowest temperature", prompt2, protocol.Sampling{Temperature: 1e-30}, []float32{-2e5, -5e5, 0, -2.5e5, -3e5}},
 		{"repetition", prompt2, protocol.Sampling{RepetitionPenalty: 2}, []float32{0.5, -4, 1.5, 0.25, 0}},
-		{"repetition without prompt", prompt2, protocol.Sampling{RepetitionPenalty: 2, RepetitionSkipsPrompt: true}, []float32{1, -4, 3, 0.25, 0}},
+		{"repetition without prompt", prompt2, protocol.Sampling{RepetitionPenalty: 2, RepetitionSkipsPrompt: true},
+			[]float32{1, -4, 3, 0.25, 0}},
 		{"frequency", prompt2, protocol.Sampling{FrequencyPenalty: 0.5}, []float32{1, -3, 3, -1, 0}},
-		{"frequency with prompt", prompt2, protocol.Sampling{FrequencyPenalty: 0.5, PenaltiesCountPrompt: true}, []float32{0.5, -3, 2, -1, 0}},
+		{"frequency with prompt", prompt2, protocol.Sampling{FrequencyPenalty: 0.5, PenaltiesCountPrompt: true},
+			[]float32{0.5, -3, 2, -1, 0}},
 		{"relative frequency", prompt2, protocol.Sampling{RelativeFrequencyPenalty: 4}, []float32{0.5, -3, 2, -1, 0}},
 		{"presence", prompt2, protocol.Sampling{PresencePenalty: 0.5}, []float32{1, -2.5, 3, 0, 0}},
-		{"presence with prompt", prompt2, protocol.Sampling{PresencePenalty: 0.5, PenaltiesCountPrompt: true}, []float32{0.5, -2.5, 2.5, 0, 0}},
-		{"unknown ids", after(-1, 5, 1<<31-1), protocol.Sampling{PresencePenalty: 0.5, RepetitionPenalty: 2}, []float32{0.5, -2, 3, 0.5, 0}},
-		{"all penalties", after(1), protocol.Sampling{RepetitionPenalty: 2, RelativeFrequencyPenalty: 1, FrequencyPenalty: 2, PresencePenalty: 3}, []float32{0, -9.5, 3, 0.5, 0}},
-		{"bias", prompt2, protocol.Sampling{LogitBias: []protocol.TokenBias{{ID: 1, Bias: 4}, {ID: 4, Bias: -1}}}, []float32{1, 2, 3, 0.5, -1}},
-		{"bias before temperature", prompt2, protocol.Sampling{Temperature: 0.5, LogitBias: []protocol.TokenBias{{ID: 1, Bias: 4}}}, []float32{2, 4, 6, 1, 0}},
+		{"presence with prompt", prompt2, protocol.Sampling{PresencePenalty: 0.5, PenaltiesCountPrompt: true},
+			[]float32{0.5, -2.5, 2.5, 0, 0}},
+		{"unknown ids", after(-1, 5, 1<<31-1), protocol.Sampling{PresencePenalty: 0.5, RepetitionPenalty: 2},
+			[]float32{0.5, -2, 3, 0.5, 0}},
+		{"all penalties", after(1), protocol.Sampling{RepetitionPenalty: 2, RelativeFrequencyPenalty: 1, FrequencyPenalty: 2,
+			PresencePenalty: 3}, []float32{0, -9.5, 3, 0.5, 0}},
+		{"bias", prompt2, protocol.Sampling{LogitBias: []protocol.TokenBias{{ID: 1, Bias: 4}, {ID: 4, Bias: -1}}},
+			[]float32{1, 2, 3, 0.5, -1}},
+		{"bias before temperature", prompt2, protocol.Sampling{Temperature: 0.5, LogitBias: []protocol.TokenBias{{ID: 1, Bias: 4}}},
+			[]float32{2, 4, 6, 1, 0}},
 		{"banned", prompt2, protocol.Sampling{BannedTokenIDs: []int32{2, 4}}, []float32{1, -2, -inf, 0.5, -inf}},
 		{"allowed", prompt2, protocol.Sampling{AllowedTokenIDs: []int32{1, 3, 1}}, []float32{-inf, -2, -inf, 0.5, -inf}},
-		{"allowed and banned", prompt2, protocol.Sampling{AllowedTokenIDs: []int32{1, 3}, BannedTokenIDs: []int32{3}}, []float32{-inf, -2, -inf, -inf, -inf}},
+		{"allowed and banned", prompt2, protocol.Sampling{AllowedTokenIDs: []int32{1, 3}, BannedTokenIDs: []int32{3}},
+			[]float32{-inf, -2, -inf, -inf, -inf}},
 		{"minimum", prompt2, protocol.Sampling{MinNewTokens: 6}, []float32{1, -2, -inf, 0.5, 0}},
 		{"minimum reached", prompt2, protocol.Sampling{MinNewTokens: 5}, logits},
 		{"minimum and on behind the end", prompt2, protocol.Sampling{MinNewTokens: 6, IgnoreEOS: true}, logits},
-		{"minimum gives way", prompt2, protocol.Sampling{MinNewTokens: 6, AllowedTokenIDs: []int32{2}}, []float32{-inf, -inf, 3, -inf, -inf}},
-		{"minimum and allowed", prompt2, protocol.Sampling{MinNewTokens: 6, AllowedTokenIDs: []int32{2, 1}}, []float32{-inf, -2, -inf, -inf, -inf}},
-		{"minimum without end", sample.Context{Tokens: []int32{0}, Prompt: 1, EOS: []int32{7, -1}}, protocol.Sampling{MinNewTokens: 6, LengthPenaltyFactor: 2}, logits},
-		{"length", prompt2, protocol.Sampling{LengthPenaltyStart: 3, LengthPenaltyFactor: 1.5}, []float32{1, -2, 3 + 3*(1.5*1.5-1), 0.5, 0}},
+		{"minimum gives way", prompt2, protocol.Sampling{MinNewTokens: 6, AllowedTokenIDs: []int32{2}},
+			[]float32{-inf, -inf, 3, -inf, -inf}},
+		{"minimum and allowed", prompt2, protocol.Sampling{MinNewTokens: 6, AllowedTokenIDs: []int32{2, 1}},
+			[]float32{-inf, -2, -inf, -inf, -inf}},
+		{"minimum without end", sample.Context{Tokens: []int32{0}, Prompt: 1, EOS: []int32{7, -1}},
+			protocol.Sampling{MinNewTokens: 6, LengthPenaltyFactor: 2}, logits},
+		{"length", prompt2, protocol.Sampling{LengthPenaltyStart: 3, LengthPenaltyFactor: 1.5},
+			[]float32{1, -2, 3 + 3*(1.5*1.5-1), 0.5, 0}},
 		{"length not yet", prompt2, protocol.Sampling{LengthPenaltyStart: 5, LengthPenaltyFactor: 1.5}, logits},
-		{"length of negative scores", sample.Context{Tokens: []int32{0, 0}, Prompt: 1, EOS: []int32{1}}, protocol.Sampling{LengthPenaltyFactor: 3}, []float32{1, 2, 3, 0.5, 0}},
+		{"length of negative scores", sample.Context{Tokens: []int32{0, 0}, Prompt: 1, EOS: []int32{1}},
+			protocol.Sampling{LengthPenaltyFactor: 3}, []float32{1, 2, 3, 0.5, 0}},
 		{"watermark of nothing", prompt2, protocol.Sampling{WatermarkDelta: 2, WatermarkGamma: 0.1}, logits},
-		{"watermark of all", prompt2, protocol.Sampling{WatermarkDelta: 2, WatermarkGamma: 1, RepetitionPenalty: 2}, []float32{1.5, 0, 2.5, 1.25, 2}},
+		{"watermark of all", prompt2, protocol.Sampling{WatermarkDelta: 2, WatermarkGamma: 1, RepetitionPenalty: 2},
+			[]float32{1.5, 0, 2.5, 1.25, 2}},
 		{"min_p", prompt2, protocol.Sampling{Sample: true, MinP: 0.1}, []float32{1, -inf, 3, -inf, -inf}},
-		{"min_p behind temperature", prompt2, protocol.Sampling{Sample: true, MinP: 0.1, Temperature: 2}, []float32{0.5, -inf, 1.5, 0.25, 0}},
+		{"min_p behind temperature", prompt2, protocol.Sampling{Sample: true, MinP: 0.1, Temperature: 2},
+			[]float32{0.5, -inf, 1.5, 0.25, 0}},
 		{"min_p of the best", prompt2, protocol.Sampling{Sample: true, MinP: 1}, []float32{-inf, -inf, 3, -inf, -inf}},
 		{"min_p before top_p", prompt2, protocol.Sampling{Sample: true, MinP: 0.08, TopP: 0.88}, []float32{1, -inf, 3, -inf, -inf}},
 		{"top_k", prompt2, protocol.Sampling{Sample: true, TopK: 3}, []float32{1, -inf, 3, 0.5, -inf}},
 		{"top_k of all but one", prompt2, protocol.Sampling{Sample: true, TopK: 4}, []float32{1, -inf, 3, 0.5, 0}},
 		{"top_k of all", prompt2, protocol.Sampling{Sample: true, TopK: 5}, logits},
-		{"top_k of more than allowed", prompt2, protocol.Sampling{Sample: true, TopK: 3, AllowedTokenIDs: []int32{0, 1}}, []float32{1, -2, -inf, -inf, -inf}},
+		{"top_k of more than allowed", prompt2, protocol.Sampling{Sample: true, TopK: 3, AllowedTokenIDs: []int32{0, 1}},
+			[]float32{1, -2, -inf, -inf, -inf}},
 		{"greedy knows no filters", prompt2, protocol.Sampling{MinP: 1, TopK: 1, TopP: 0.1, TypicalP: 0.1}, logits},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -117,7 +132,8 @@ func TestBoundaries(t *testing.T) {
 		p    protocol.Sampling
 		kept int
 	}{
-		{protocol.Sampling{TopP: 0.79}, 2}, {protocol.Sampling{TopP: 0.801}, 3}, {protocol.Sampling{TopP: 0.49}, 1}, {protocol.Sampling{TopP: 0.951}, 4},
+		{protocol.Sampling{TopP: 0.79}, 2}, {protocol.Sampling{TopP: 0.801}, 3}, {protocol.Sampling{TopP: 0.49}, 1},
+		{protocol.Sampling{TopP: 0.951}, 4},
 		{protocol.Sampling{TypicalP: 0.79}, 2}, {protocol.Sampling{TypicalP: 0.801}, 3}, {protocol.Sampling{TypicalP: 0.951}, 4},
 		{protocol.Sampling{MinP: 0.59}, 2}, {protocol.Sampling{MinP: 0.61}, 1},
 	} {
@@ -235,7 +251,8 @@ func TestBrokenLogits(t *testing.T) {
 		{-inf, nan, -math.MaxFloat32, -inf}, {3e38, -3e38, nan, 1}, {nan, 0, nan, 0},
 	} {
 		for _, p := range []protocol.Sampling{
-			{}, {Sample: true}, {Sample: true, TopK: 2}, {Sample: true, TopP: 0.5}, {Sample: true, TypicalP: 0.5}, {Sample: true, MinP: 0.5},
+			{}, {Sample: true}, {Sample: true, TopK: 2}, {Sample: true, TopP: 0.5}, {Sample: true, TypicalP: 0.5},
+			{Sample: true, MinP: 0.5},
 			{Sample: true, TopK: 3, TopP: 0.9, TypicalP: 0.9, MinP: 0.01, Temperature: 0.1}, {RepetitionPenalty: 2, FrequencyPenalty: 1},
 			{Temperature: 1e-20}, {LengthPenaltyFactor: 3e38}, {Sample: true, WatermarkDelta: 3e38, WatermarkGamma: 0.5},
 		} {

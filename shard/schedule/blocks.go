@@ -132,7 +132,8 @@ func (t *blockTable) check() error {
 		}
 	}
 	if cached != t.cached || held != t.held || keyed != len(t.byKey) {
-		return fmt.Errorf("counted %d cached and %d held blocks and %d keys, noted %d, %d and %d", cached, held, keyed, t.cached, t.held, len(t.byKey))
+		return fmt.Errorf("counted %d cached and %d held blocks and %d keys, noted %d, %d and %d", cached, held, keyed, t.cached, t.held,
+			len(t.byKey))
 	}
 	return nil
 }

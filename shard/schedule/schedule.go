@@ -286,7 +286,8 @@ func (s *Scheduler) Check() error {
 		holders -= int(count)
 	}
 	if holders != 0 || len(s.byID) != len(s.running)+len(s.waiting) {
-		return fmt.Errorf("%d sequences, %d run, %d wait; they hold %d blocks more than the table says", len(s.byID), len(s.running), len(s.waiting), holders)
+		return fmt.Errorf("%d sequences, %d run, %d wait; they hold %d blocks more than the table says", len(s.byID), len(s.running),
+			len(s.waiting), holders)
 	}
 	return nil
 }

@@ -294,7 +294,8 @@ func (w *world) compute(work schedule.Work) {
 	for _, block := range work.Blocks[len(work.Blocks)-work.Fresh:] {
 		w.content[block] = w.content[block][:0]
 	}
-	if work.Count < 1 || work.Start+work.Count > len(q.tokens) || len(work.Blocks) != (work.Start+work.Count+size-1)/size || work.Cached > 0 && !q.lookup {
+	if work.Count < 1 || work.Start+work.Count > len(q.tokens) || len(work.Blocks) != (work.Start+work.Count+size-1)/size ||
+		work.Cached > 0 && !q.lookup {
 		w.t.Fatalf("work %+v of %d tokens", work, len(q.tokens))
 	}
 	for position := range work.Start + work.Count {
@@ -303,7 +304,8 @@ func (w *world) compute(work schedule.Work) {
 			w.content[block] = append(w.content[block], q.tokens[position])
 		}
 		if w.content[block][position%size] != q.tokens[position] {
-			w.t.Fatalf("%d: position %d finds the token %d, want %d", work.ID, position, w.content[block][position%size], q.tokens[position])
+			w.t.Fatalf("%d: position %d finds the token %d, want %d", work.ID, position, w.content[block][position%size],
+				q.tokens[position])
 		}
 	}
 	w.hits += work.Cached
@@ -333,7 +335,8 @@ func TestProperties(t *testing.T) {
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		w := &world{t: t, random: random, live: map[schedule.ID]*told{}, content: map[int32][]int32{}, next: 1,
-			limits: schedule.Limits{BlockTokens: 4, Blocks: 16 + random.IntN(30), PrefillTokens: 1 + random.IntN(20), MaxSequences: 1 + random.IntN(6)}}
+			limits: schedule.Limits{BlockTokens: 4, Blocks: 16 + random.IntN(30), PrefillTokens: 1 + random.IntN(20),
+				MaxSequences: 1 + random.IntN(6)}}
 		w.s = schedule.New(w.limits)
 		for step := 0; w.next <= 25 || len(w.live) > 0; step++ {
 			if step > 5000 {

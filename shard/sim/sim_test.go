@@ -60,7 +60,8 @@ func TestLogitsFollowTheTokens(t *testing.T) {
 	var pieces [][]float32
 	for at := 0; at < 40; at += 7 {
 		blocks := []int32{5, 3, 4}[:(min(at+7, 40)+15)/16]
-		pieces = append(pieces, rows(t, b, model.Chunk{Start: at, Tokens: tokens[at:min(at+7, 40)], PromptTokens: 40, Blocks: blocks, Logits: model.LogitsAll})...)
+		pieces = append(pieces, rows(t, b, model.Chunk{Start: at, Tokens: tokens[at:min(at+7, 40)], PromptTokens: 40, Blocks: blocks,
+			Logits: model.LogitsAll})...)
 	}
 	if !slices.EqualFunc(whole, pieces, slices.Equal) {
 		t.Error("in pieces the logits differ")
@@ -79,22 +80,26 @@ func TestLogitsFollowTheTokens(t *testing.T) {
 func TestBestIsTheSamplersChoice(t *testing.T) {
 	b := start(t, shape, sim.Config{})
 	chosen := map[int32]bool{}
-	if err := b.Forward([]model.Chunk{{Tokens: prompt(60), PromptTokens: 60, Blocks: []int32{0, 1, 2, 3}, Logits: model.LogitsAll}}, func(s model.Scores) {
-		var sampler sample.Sampler
-		for row := range s.Rows() {
-			token, logprob := s.Best(row)
-			want, wantLogprob, _ := sampler.Choose(s.Row(row), sample.Context{Tokens: []int32{1}, Prompt: 1}, &protocol.Sampling{}, 0, nil)
-			if token != want || math.Float32bits(logprob) != math.Float32bits(wantLogprob) || slices.Contains(shape.EOSTokenIDs, token) {
-				t.Errorf("row %d: got token %d, %v, want %d, %v", row, token, logprob, want, wantLogprob)
-			}
-			if row == 0 {
-				for seed := range uint64(50) {
-					token, _, _ := sampler.Choose(s.Row(row), sample.Context{Tokens: []int32{1}, Prompt: 1}, &protocol.Sampling{Sample: true, Seed: seed}, 0, nil)
-					chosen[token] = true
+	if err := b.Forward([]model.Chunk{{Tokens: prompt(60), PromptTokens: 60, Blocks: []int32{0, 1, 2, 3}, Logits: model.LogitsAll}},
+		func(s model.Scores) {
+			var sampler sample.Sampler
+			for row := range s.Rows() {
+				token, logprob := s.Best(row)
+				want, wantLogprob, _ := sampler.Choose(s.Row(row), sample.Context{Tokens: []int32{1}, Prompt: 1}, &protocol.Sampling{}, 0,
+					nil)
+				if token != want || math.Float32bits(logprob) != math.Float32bits(wantLogprob) ||
+					slices.Contains(shape.EOSTokenIDs, token) {
+					t.Errorf("row %d: got token %d, %v, want %d, %v", row, token, logprob, want, wantLogprob)
+				}
+				if row == 0 {
+					for seed := range uint64(50) {
+						token, _, _ := sampler.Choose(s.Row(row), sample.Context{Tokens: []int32{1}, Prompt: 1},
+							&protocol.Sampling{Sample: true, Seed: seed}, 0, nil)
+						chosen[token] = true
+					}
 				}
 			}
-		}
-	}); err != nil {
+		}); err != nil {
 		t.Fatal(err)
 	}
 	if len(chosen) < 2 {
@@ -112,7 +117,8 @@ func TestOddShapes(t *testing.T) {
 		shape model.Config
 		width int
 	}{"only ends": {ends, 2}, "reward": {reward, 1}} {
-		got := rows(t, start(t, c.shape, sim.Config{}), model.Chunk{Tokens: prompt(3), PromptTokens: 3, Blocks: []int32{0}, Logits: model.LogitsLast})
+		got := rows(t, start(t, c.shape, sim.Config{}),
+			model.Chunk{Tokens: prompt(3), PromptTokens: 3, Blocks: []int32{0}, Logits: model.LogitsLast})
 		if len(got) != 1 || len(got[0]) != c.width {
 			t.Errorf("%s: got %v", name, got)
 		}
@@ -128,7 +134,8 @@ func TestStepsTakeTheirTime(t *testing.T) {
 			want   time.Duration
 		}{
 			{[]model.Chunk{{Tokens: prompt(5), PromptTokens: 5, Blocks: []int32{0}}}, 1500 * time.Millisecond},
-			{[]model.Chunk{{Start: 5, Tokens: prompt(1), PromptTokens: 5, Blocks: []int32{0}}, {Tokens: prompt(1), PromptTokens: 1, Blocks: []int32{1}}}, 2 * time.Second},
+			{[]model.Chunk{{Start: 5, Tokens: prompt(1), PromptTokens: 5, Blocks: []int32{0}},
+				{Tokens: prompt(1), PromptTokens: 1, Blocks: []int32{1}}}, 2 * time.Second},
 		} {
 			began := time.Now()
 			rows(t, b, c.chunks...)

@@ -15,7 +15,8 @@ import (
 // special_tokens_map.json and, before it, tokenizer_config.json. Of several named templates it is the one called default.
 func chatOfDirectory(dir fs.FS) (chat protocol.ChatSource, err error) {
 	var config, other, tokens map[string]json.RawMessage
-	for name, into := range map[string]*map[string]json.RawMessage{"tokenizer_config.json": &config, "chat_template.json": &other, "special_tokens_map.json": &tokens} {
+	for name, into := range map[string]*map[string]json.RawMessage{"tokenizer_config.json": &config, "chat_template.json": &other,
+		"special_tokens_map.json": &tokens} {
 		if _, err := readJSON(dir, name, into); err != nil {
 			return chat, err
 		}

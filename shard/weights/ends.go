@@ -28,7 +28,8 @@ func (e End) String() string {
 // and in GGUF, whose converters often mark them as none, always, as in llama.cpp, whatever the configuration says: it often
 // names the end of a text only, and a model runs on through turns of its own making. Tokens that end texts
 // (<|endoftext|>, </s>) and those of code infilling count only where a file names them.
-var turnEnds = []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>", "<turn|>",
+var turnEnds = []string{"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<end_of_turn>",
+	"<turn|>",
 	"<end_of_utterance>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "[EOT]"}
 
 // messageEnd ends a mere part of a turn in vocabularies that have one of turnReturns.
@@ -112,7 +113,8 @@ func (f *Files) doubtTokensBeyond(vocabulary int) {
 		}
 	}
 	if count > 0 {
-		f.doubt("%d tokens of the tokenizer are beyond the model's vocabulary of %d, the first is %d %s: prompts that have them are refused; see whether both are of one model",
+		f.doubt("%d tokens of the tokenizer are beyond the model's vocabulary of %d, the first is %d %s: prompts that have them are "+
+			"refused; see whether both are of one model",
 			count, vocabulary, first, f.ends.tokens.content(first))
 	}
 }

@@ -13,9 +13,11 @@ import (
 
 // modelFiles are all files of a directory that are read.
 var modelFiles = map[string]string{
-	"config.json": weightstest.Config, "tokenizer.json": "{}", "tokenizer_config.json": "{}", "generation_config.json": "{}", "special_tokens_map.json": "{}",
-	"chat_template.json": "{}", "chat_template.jinja": "{{ x }}", "model.safetensors.index.json": `{"weight_map":{"a":"one.safetensors"}}`,
-	"one.safetensors": string(weightstest.OneTensor("a")),
+	"config.json": weightstest.Config, "tokenizer.json": "{}", "tokenizer_config.json": "{}", "generation_config.json": "{}",
+	"special_tokens_map.json": "{}",
+	"chat_template.json":      "{}", "chat_template.jinja": "{{ x }}",
+	"model.safetensors.index.json": `{"weight_map":{"a":"one.safetensors"}}`,
+	"one.safetensors":              string(weightstest.OneTensor("a")),
 }
 
 // hub writes the files as a hub's cache has them, as links, and returns the directory.
@@ -84,7 +86,8 @@ func TestFilesThatAreNone(t *testing.T) {
 				m.Close()
 				continue // an empty template is none
 			}
-			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), dir) {
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) ||
+				!strings.Contains(err.Error(), dir) {
 				t.Errorf("%s as %s: got error %v, want one with %q", name, kind, err, want)
 			}
 		}

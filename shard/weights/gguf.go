@@ -271,8 +271,9 @@ func hfName(name string) string {
 func ggufTokenizer(meta *Metadata) *protocol.GGUFTokenizer {
 	id := func(key string) int32 { return meta.ID("tokenizer.ggml." + key) }
 	t := &protocol.GGUFTokenizer{Model: meta.Text("tokenizer.ggml.model"), Pre: meta.Text("tokenizer.ggml.pre"),
-		Tokens: meta.Texts("tokenizer.ggml.tokens"), Merges: meta.Texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"), EOSTokenID: id("eos_token_id"),
-		AddBOS: meta.Flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.Flag("tokenizer.ggml.add_eos_token")}
+		Tokens: meta.Texts("tokenizer.ggml.tokens"), Merges: meta.Texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"),
+		EOSTokenID: id("eos_token_id"),
+		AddBOS:     meta.Flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.Flag("tokenizer.ggml.add_eos_token")}
 	for _, v := range meta.Numbers("tokenizer.ggml.token_type") {
 		t.TokenTypes = append(t.TokenTypes, int32(v))
 	}

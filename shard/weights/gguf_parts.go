@@ -52,7 +52,8 @@ func (f *Files) openGGUF(path string, open func(path string) ([]byte, error)) er
 			return err
 		}
 	} else if _, number, named, _ := part(filepath.Base(path)); named > 1 && !first.has("output.weight") {
-		return fmt.Errorf("%s: its name says that it is part %d of %d, but its metadata has no split.count to tell what belongs to it, and it lacks output.weight: fetch the parts anew, or join them with llama-gguf-split --merge",
+		return fmt.Errorf("%s: its name says that it is part %d of %d, but its metadata has no split.count to tell what belongs to it, "+
+			"and it lacks output.weight: fetch the parts anew, or join them with llama-gguf-split --merge",
 			path, number, named)
 	}
 	if err := checkTensorCount(path, parts); err != nil {
@@ -97,7 +98,8 @@ func otherParts(path string, first *ggufFile, open func(path string) ([]byte, er
 		return nil, fmt.Errorf("%s is part %d of %d: serve %s", path, own, count, start)
 	}
 	if named != count || number != 1 {
-		return nil, fmt.Errorf("%s is the first of %d parts, but only a name of the form NAME-00001-of-%05d.gguf tells where the others are: rename it", path, count, count)
+		return nil, fmt.Errorf("%s is the first of %d parts, but only a name of the form NAME-00001-of-%05d.gguf tells where the others "+
+			"are: rename it", path, count, count)
 	}
 	parts := []*ggufFile{first}
 	for number := 2; number <= count; number++ {

@@ -38,7 +38,8 @@ func parseJSON(name string, data []byte, into any) error {
 	switch {
 	case errors.As(err, &mismatch):
 		name = strings.Trim(name+": "+mismatch.Field, ": ")
-		return fmt.Errorf("%s is a JSON %s, and %s is wanted: fetch the file anew, or correct it", name, mismatch.Value, wanted(mismatch.Type))
+		return fmt.Errorf("%s is a JSON %s, and %s is wanted: fetch the file anew, or correct it", name, mismatch.Value,
+			wanted(mismatch.Type))
 	case err != nil && otherEncoding(data):
 		return fmt.Errorf("%s is written in UTF-16 or UTF-32, or is no text: write it in UTF-8", name)
 	case errors.As(err, &syntax):

@@ -150,14 +150,24 @@ func TestDirectoriesThatAreNotWhole(t *testing.T) {
 		files map[string][]byte
 		want  string // "": it is opened
 	}{
-		"whole":                  {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a"), "model-00002-of-00002.safetensors": tensor("b")}, ""},
-		"file of the index":      {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a")}, "model-00002-of-00002.safetensors is missing, which model.safetensors.index.json names"},
-		"tensor of the index":    {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a"), "model-00002-of-00002.safetensors": tensor("c")}, "model-00002-of-00002.safetensors: tensor b is missing, which model.safetensors.index.json promises"},
-		"index of other names":   {map[string][]byte{index: two, "m.safetensors": tensor("a")}, "model-00001-of-00002.safetensors is missing, which " + index + " names: fetch all files of the model; or, if m.safetensors holds all of it, take the index away"},
-		"index of one too many":  {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a"), "model-00002-of-00002.safetensors": tensor("c")}, "if the file is whole without it, take the index away"},
-		"a copy beside":          {map[string][]byte{"m.safetensors": tensor("a"), "n.safetensors": tensor("a")}, "n.safetensors: tensor a is there twice: take away the file"},
-		"no index, names tell":   {map[string][]byte{"model-00001-of-00002.safetensors": tensor("a")}, "model-00002-of-00002.safetensors is missing, of which the name of model-00001-of-00002.safetensors tells"},
-		"no index, whole":        {map[string][]byte{"model-00001-of-00002.safetensors": tensor("a"), "model-00002-of-00002.safetensors": tensor("b")}, ""},
+		"whole": {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a"),
+			"model-00002-of-00002.safetensors": tensor("b")}, ""},
+		"file of the index": {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a")},
+			"model-00002-of-00002.safetensors is missing, which model.safetensors.index.json names"},
+		"tensor of the index": {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a"),
+			"model-00002-of-00002.safetensors": tensor("c")},
+			"model-00002-of-00002.safetensors: tensor b is missing, which model.safetensors.index.json promises"},
+		"index of other names": {map[string][]byte{index: two, "m.safetensors": tensor("a")},
+			"model-00001-of-00002.safetensors is missing, which " + index +
+				" names: fetch all files of the model; or, if m.safetensors holds all of it, take the index away"},
+		"index of one too many": {map[string][]byte{index: two, "model-00001-of-00002.safetensors": tensor("a"),
+			"model-00002-of-00002.safetensors": tensor("c")}, "if the file is whole without it, take the index away"},
+		"a copy beside": {map[string][]byte{"m.safetensors": tensor("a"), "n.safetensors": tensor("a")},
+			"n.safetensors: tensor a is there twice: take away the file"},
+		"no index, names tell": {map[string][]byte{"model-00001-of-00002.safetensors": tensor("a")},
+			"model-00002-of-00002.safetensors is missing, of which the name of model-00001-of-00002.safetensors tells"},
+		"no index, whole": {map[string][]byte{"model-00001-of-00002.safetensors": tensor("a"),
+			"model-00002-of-00002.safetensors": tensor("b")}, ""},
 		"no index, other names":  {map[string][]byte{"weights.safetensors": tensor("a")}, ""},
 		"empty index":            {map[string][]byte{index: []byte(`{}`)}, "no weight_map"},
 		"one file beside others": {map[string][]byte{index: two, "model.safetensors": tensor("a")}, ""}, // as the reference does

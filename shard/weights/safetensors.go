@@ -27,7 +27,8 @@ func (f *Files) openDirectory(dir fs.FS, tensors bool, open func(name string) ([
 		return err
 	}
 	if f.Tokenizer.HuggingFace, err = regular.ReadFS(dir, "tokenizer.json", protocol.MaxCardBytes); errors.Is(err, fs.ErrNotExist) {
-		return errors.New("tokenizer.json is not there: fetch it with the model, or make it from the model's other tokenizer files with transformers")
+		return errors.New("tokenizer.json is not there: fetch it with the model, or make it from the model's other tokenizer files with " +
+			"transformers")
 	} else if err != nil {
 		return err
 	}
@@ -79,7 +80,8 @@ func (f *Files) readConfig(dir fs.FS) (eos json.RawMessage, err error) {
 func noAdapter(dir fs.FS) error {
 	const name = "adapter_config.json"
 	if _, err := fs.Lstat(dir, name); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: the directory has an adapter, which is not served yet: merge it into the model (peft's merge_and_unload), or take its files out", name)
+		return fmt.Errorf("%s: the directory has an adapter, which is not served yet: merge it into the model (peft's "+
+			"merge_and_unload), or take its files out", name)
 	}
 	return nil
 }
@@ -194,7 +196,8 @@ func (f *Files) addSafetensors(data []byte, promised []string) error {
 			return fmt.Errorf("tensor %s: %v are no places of its data", name, entry.Offsets)
 		}
 		if entry.Offsets[1] > uint64(len(payload)) {
-			return fmt.Errorf("tensor %s ends at byte %d of the data, of which there are %d: the file was cut off; fetch it anew", name, entry.Offsets[1], len(payload))
+			return fmt.Errorf("tensor %s ends at byte %d of the data, of which there are %d: the file was cut off; fetch it anew", name,
+				entry.Offsets[1], len(payload))
 		}
 		tensor, err := entry.tensor(payload[entry.Offsets[0]:entry.Offsets[1]])
 		if err := f.add(name, tensor, err); err != nil {
@@ -203,7 +206,8 @@ func (f *Files) addSafetensors(data []byte, promised []string) error {
 	}
 	for _, name := range promised {
 		if _, ok := header[name]; !ok {
-			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew; or, if the file is whole without it, take the index away",
+			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew; or, if the file is whole without "+
+				"it, take the index away",
 				name, indexName)
 		}
 	}
@@ -225,7 +229,8 @@ func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
 	default:
 		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(h.Shape))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension || len(data) != t.Rows*encoding.RowBytes(t.Columns) {
+	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension ||
+		len(data) != t.Rows*encoding.RowBytes(t.Columns) {
 		return Tensor{}, fmt.Errorf("shape %v does not fit its %d bytes", h.Shape, len(data))
 	}
 	return t, nil

@@ -160,7 +160,8 @@ func (f *Files) Tensor(name string, rows, columns int) (Tensor, error) {
 	case !ok:
 		return Tensor{}, fmt.Errorf("tensor %s is missing: see whether all files of the model are there and belong together", name)
 	case t.Rows != rows || t.Columns != columns:
-		return Tensor{}, fmt.Errorf("tensor %s is %d x %d, and the configuration wants %d x %d: see whether all files are of one model", name, t.Rows, t.Columns, rows, columns)
+		return Tensor{}, fmt.Errorf("tensor %s is %d x %d, and the configuration wants %d x %d: see whether all files are of one model",
+			name, t.Rows, t.Columns, rows, columns)
 	}
 	return t, nil
 }

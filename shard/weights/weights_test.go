@@ -18,11 +18,16 @@ func TestDirectoryErrors(t *testing.T) {
 		files  map[string][]byte
 		want   string
 	}{
-		"no weights":      {weightstest.Config, nil, "no .safetensors"},
-		"header too long": {weightstest.Config, map[string][]byte{"model.safetensors": binary.LittleEndian.AppendUint64(nil, 1<<62)}, "header of"},
-		"offsets outside": {weightstest.Config, map[string][]byte{"model.safetensors": weightstest.Safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}`, 24)}, "cut off"},
-		"adapter":         {weightstest.Config, map[string][]byte{"model.safetensors": good, "adapter_config.json": []byte("{}")}, "adapter_config.json: the directory has an adapter"},
-		"index outside":   {weightstest.Config, map[string][]byte{"model.safetensors.index.json": []byte(`{"weight_map":{"a":"../b"}}`)}, "outside the directory"},
+		"no weights": {weightstest.Config, nil, "no .safetensors"},
+		"header too long": {weightstest.Config, map[string][]byte{"model.safetensors": binary.LittleEndian.AppendUint64(nil, 1<<62)},
+			"header of"},
+		"offsets outside": {weightstest.Config,
+			map[string][]byte{"model.safetensors": weightstest.Safetensors(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}`,
+				24)}, "cut off"},
+		"adapter": {weightstest.Config, map[string][]byte{"model.safetensors": good, "adapter_config.json": []byte("{}")},
+			"adapter_config.json: the directory has an adapter"},
+		"index outside": {weightstest.Config, map[string][]byte{"model.safetensors.index.json": []byte(`{"weight_map":{"a":"../b"}}`)},
+			"outside the directory"},
 	} {
 		_, err := weights.OpenFS(weightstest.Directory(c.config, c.files))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -50,7 +55,8 @@ func TestUnusableTensors(t *testing.T) {
 		"nothing":            {`{"a":{"dtype":"F32","shape":[0],"data_offsets":[8,8]}}`, "does not fit"},
 		"overflowing shape":  {`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,8]}}`, "does not fit"},
 	} {
-		m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": weightstest.Safetensors(c.header, 8)}))
+		m, err := weights.OpenFS(weightstest.Directory(weightstest.Config,
+			map[string][]byte{"model.safetensors": weightstest.Safetensors(c.header, 8)}))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -89,12 +95,14 @@ func FuzzGGUF(f *testing.F) {
 func FuzzSafetensors(f *testing.F) {
 	f.Add(`{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}`, uint16(24))
 	f.Fuzz(func(t *testing.T, header string, payload uint16) {
-		weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": weightstest.Safetensors(header, int(payload))}))
+		weights.OpenFS(weightstest.Directory(weightstest.Config,
+			map[string][]byte{"model.safetensors": weightstest.Safetensors(header, int(payload))}))
 	})
 }
 
 func ExampleFiles_Tensor() {
-	m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": weightstest.Safetensors(`{"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}}`, 6)}))
+	m, err := weights.OpenFS(weightstest.Directory(weightstest.Config,
+		map[string][]byte{"model.safetensors": weightstest.Safetensors(`{"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}}`, 6)}))
 	if err != nil {
 		fmt.Println(err)
 		return

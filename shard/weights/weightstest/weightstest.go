@@ -119,7 +119,8 @@ func GGUF(meta Metadata, tensors []GGUFTensor) []byte {
 // through all of them.
 func TinyGGUF(more Metadata, names ...string) []byte {
 	meta := Metadata{"general.architecture": "llama", "llama.embedding_length": uint32(4), "llama.feed_forward_length": uint32(4),
-		"llama.block_count": uint32(1), "llama.attention.head_count": uint32(1), "llama.context_length": uint32(16), "llama.vocab_size": uint32(4)}
+		"llama.block_count": uint32(1), "llama.attention.head_count": uint32(1), "llama.context_length": uint32(16),
+		"llama.vocab_size": uint32(4)}
 	maps.Copy(meta, more)
 	var tensors []GGUFTensor
 	for i, name := range names {
