@@ -77,7 +77,7 @@ var foreignFlags = []string{"build", "nkey", "config", "signal"} // docker-compo
 // Every flag, make target and script that a document names exists.
 func TestDocumentedNamesExist(t *testing.T) {
 	var line commandLine
-	parser, err := kong.New(&line, routerVars(), kong.Exit(func(int) {}))
+	parser, err := kong.New(&line, flagVars(), kong.Exit(func(int) {}))
 	if err != nil {
 		t.Fatal(err)
 	}

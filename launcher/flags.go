@@ -15,6 +15,7 @@ import (
 	"lockstep/router/api"
 	"lockstep/router/api/tgi"
 	"lockstep/router/request"
+	"lockstep/shard"
 )
 
 // Names, environment variables and defaults are those of TGI's launcher wherever it has the thing. What is our own has
@@ -36,7 +37,7 @@ type modelFlags struct {
 	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.25" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
-	Backend              string  `env:"LOCKSTEP_BACKEND" enum:"cpu,sim" default:"cpu" placeholder:"cpu|sim" help:"What computes. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
+	Backend              string  `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
 	StepModel            string  `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
 	Kernels              string  `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
 }
@@ -175,10 +176,11 @@ type command struct {
 
 var errHelpShown = errors.New("help shown")
 
-// routerVars are what flags have from the router: its dialects and its limits' defaults.
-func routerVars() kong.Vars {
+// flagVars are what flags have from the parts: dialects, defaults of limits, backends.
+func flagVars() kong.Vars {
 	l := request.DefaultLimits()
 	return kong.Vars{
+		"backends": strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
 		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),
 		"default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
@@ -203,7 +205,7 @@ func parse(arguments []string, out io.Writer) (command, error) {
 	}
 	var line commandLine
 	parser, err := kong.New(&line, kong.Name("lockstep"), kong.Description("Serves large language models."),
-		routerVars(), kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }),
+		flagVars(), kong.Writers(out, out), kong.Exit(func(int) { panic(errHelpShown) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return command{}, err

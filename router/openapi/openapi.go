@@ -1,9 +1,9 @@
 // Package openapi describes the server's HTTP interface as OpenAPI documents, and holds the page that shows them.
 //
-// Each dialect has its paths and schemas in a file, but for those that show the documents, in the words of its clients; another form of it may have a second file,
-// which replaces entries. A document is put together from these, holds only what its paths need, and tells the limits of the
-// server that serves it: "$name" stands for them in the files. The package knows nothing of the server, whose tests compare
-// its routes with the documents.
+// Each dialect has its paths and schemas in a file, but for those that show the documents, in the words of its clients; another
+// form of it may have a second file, which replaces entries. A document is put together from these, holds only what its paths
+// need, and tells the limits of the server that serves it: "$name" stands for them in the files. The package knows nothing of the
+// server, whose tests compare its routes with the documents.
 package openapi
 
 import (
