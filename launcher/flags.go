@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -30,11 +31,11 @@ type modelFlags struct {
 	MaxInputLength       int     `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
 	MaxInputTokens       int     `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
 	MaxTotalTokens       int     `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
-	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" env:"MAX_BATCH_PREFILL_TOKENS" placeholder:"TOKENS" help:"Token budget of a step. Default: 512."`
+	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" env:"MAX_BATCH_PREFILL_TOKENS" default:"${max_batch_prefill_tokens}" help:"Token budget of a step."`
 	MaxBatchTotalTokens  int     `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
-	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" placeholder:"N" help:"Sequences that run at once. Default: 128."`
+	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
 	DisablePrefixCache   bool    `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
-	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"0.25" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
+	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"${cpu_memory_fraction}" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Backend              string  `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
@@ -45,16 +46,16 @@ type modelFlags struct {
 // routerFlags say how HTTP clients are served.
 type routerFlags struct {
 	MaxConcurrentRequests int      `env:"MAX_CONCURRENT_REQUESTS" default:"${max_concurrent_requests}" help:"Requests at once; more are answered with an overload error."`
-	Admission             string   `env:"LOCKSTEP_ADMISSION" enum:"conservative,peak,past-future" default:"past-future" help:"How requests find room: conservative reserves all of max_new_tokens as TGI does, peak and past-future estimate."`
-	Overload              string   `env:"LOCKSTEP_OVERLOAD" enum:"refuse,wait" default:"refuse" help:"What happens to requests beyond --max-concurrent-requests: refuse answers with an overload error, wait lets them queue."`
-	MaxQueueSize          int      `env:"LOCKSTEP_MAX_QUEUE_SIZE" default:"4096" help:"Requests that may wait with --overload wait; more are answered with an overload error."`
+	Admission             string   `env:"LOCKSTEP_ADMISSION" enum:"${admission_policies}" default:"${admission}" help:"How requests find room: conservative reserves all of max_new_tokens as TGI does, peak and past-future estimate."`
+	Overload              string   `env:"LOCKSTEP_OVERLOAD" enum:"refuse,wait" default:"${overload}" help:"What happens to requests beyond --max-concurrent-requests: refuse answers with an overload error, wait lets them queue."`
+	MaxQueueSize          int      `env:"LOCKSTEP_MAX_QUEUE_SIZE" default:"${max_queue_size}" help:"Requests that may wait with --overload wait; more are answered with an overload error."`
 	QueueTimeout          float64  `env:"LOCKSTEP_QUEUE_TIMEOUT" default:"0" placeholder:"SECONDS" help:"Longest wait for a group, then an overload error. 0: as long as it takes."`
 	MaxBestOf             int      `env:"MAX_BEST_OF" default:"${max_best_of}" help:"Largest best_of."`
 	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"${max_stop_sequences}" help:"Most stop sequences of a request. 0: none."`
 	MaxClientBatchSize    int      `env:"MAX_CLIENT_BATCH_SIZE" placeholder:"N" help:"Most prompts of one completion request. Default: 4 with --tgi-version 3, else --max-concurrent-requests."`
 	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"${validation_workers}" help:"Tokenizer threads."`
-	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"1.2" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
-	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"20" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
+	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"${waiting_served_ratio}" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
+	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"${max_waiting_tokens}" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
 	Port                  int      `short:"p" env:"PORT" default:"3000" help:"HTTP port."`
 	CORSAllowOrigin       []string `env:"CORS_ALLOW_ORIGIN" placeholder:"ORIGIN" help:"Origins that browsers may call from. Default: any."`
 	Dialect               string   `env:"LOCKSTEP_DIALECT" enum:"${dialects}" default:"auto" help:"Whose clients are answered: auto decides for each request by its path (${prefixes}) and body."`
@@ -68,14 +69,14 @@ type routerFlags struct {
 	TLSKeyPassword        string   `name:"tls-key-password-file" env:"LOCKSTEP_TLS_KEY_PASSWORD_FILE" placeholder:"FILE" help:"File with the password of an encrypted key."`
 	TLSClientCA           []string `name:"tls-client-ca" guards:"clients need no certificate" env:"LOCKSTEP_TLS_CLIENT_CA" placeholder:"FILE" help:"Clients must show a certificate of one of these authorities."`
 	TLSCRL                []string `name:"tls-crl" guards:"revoked certificates are accepted" env:"LOCKSTEP_TLS_CRL" placeholder:"FILE" help:"Revocation lists of these authorities."`
-	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"8192" help:"Open connections of each address; then a newcomer gets the place of one that waits for its client."`
+	MaxConnections        int      `env:"LOCKSTEP_MAX_CONNECTIONS" default:"${max_connections}" help:"Open connections of each address; then a newcomer gets the place of one that waits for its client."`
 	PayloadLimit          int      `env:"PAYLOAD_LIMIT" help:"Largest request body in bytes. Default: 2097152, or 2000000 with --tgi-version 3."`
 }
 
 // nodeFlags say how this node runs and whom it works with.
 type nodeFlags struct {
 	Hostname      string   `env:"HOSTNAME" default:"0.0.0.0" help:"Address to serve on."`
-	Graceful      int      `name:"graceful-termination-timeout" short:"g" env:"GRACEFUL_TERMINATION_TIMEOUT" default:"90" help:"Seconds that requests have to finish after SIGTERM."`
+	Graceful      int      `name:"graceful-termination-timeout" short:"g" env:"GRACEFUL_TERMINATION_TIMEOUT" default:"${graceful}" help:"Seconds that requests have to finish after SIGTERM."`
 	JSONOutput    bool     `env:"JSON_OUTPUT" help:"Log JSON lines."`
 	LogLevel      string   `env:"LOG_LEVEL" default:"info" help:"trace, debug, info, warn, error or off; of a filter as TGI takes it, what applies to everything."`
 	Env           bool     `short:"e" help:"Log the environment that the server runs in."`
@@ -178,12 +179,17 @@ var errHelpShown = errors.New("help shown")
 
 // flagVars are what flags have from the parts: dialects, defaults of limits, backends.
 func flagVars() kong.Vars {
-	l := request.DefaultLimits()
+	l, group, r := request.DefaultLimits(), shard.DefaultLimits(), router.DefaultConfig(tgi.Forms[0])
 	return kong.Vars{
 		"backends": strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
 		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),
 		"default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
+		"max_batch_size": strconv.Itoa(group.MaxSequences), "max_batch_prefill_tokens": strconv.Itoa(group.PrefillTokens),
+		"cpu_memory_fraction": fmt.Sprint(group.CacheMemoryFraction), "max_queue_size": strconv.Itoa(r.MaxQueueSize),
+		"max_connections": strconv.Itoa(r.MaxConnections), "max_waiting_tokens": strconv.Itoa(r.MaxWaitingTokens),
+		"waiting_served_ratio": fmt.Sprint(r.WaitingServedRatio), "graceful": fmt.Sprint(r.GracefulTerminationTimeout),
+		"admission_policies": strings.Join(router.AdmissionPolicies, ","), "admission": r.Admission, "overload": r.Overload,
 		"max_stop_sequences": strconv.Itoa(l.MaxStopSequences), "validation_workers": strconv.Itoa(l.ValidationWorkers),
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"lockstep/router/chat"
 	"lockstep/router/request"
 	"lockstep/shard"
+	"lockstep/shard/collective"
 	"lockstep/shard/sim"
 )
 
@@ -46,18 +47,22 @@ func (c *command) check() error {
 
 func (c *command) checkModel() error {
 	for _, flag := range []struct {
-		name         string
-		value, limit int
+		name        string
+		value, most int
 	}{
-		{"--num-shard", c.NumShard, 64}, {"--threads", c.Threads, 1024}, {"--max-batch-size", c.MaxBatchSize, 4096},
-		{"--max-batch-prefill-tokens", c.MaxBatchPrefillToken, 65536}, {"--max-input-length", c.MaxInputLength, math.MaxInt32},
-		{"--max-total-tokens", c.MaxTotalTokens, math.MaxInt32}, {"--max-batch-total-tokens", c.MaxBatchTotalTokens, math.MaxInt32},
+		{"--num-shard", c.NumShard, collective.MaxRanks}, {"--threads", c.Threads, shard.MaxThreads},
+		{"--max-input-length", c.MaxInputLength, math.MaxInt32},
 	} {
 		if flag.value < 0 {
 			return fmt.Errorf("%s must not be negative, got %d", flag.name, flag.value)
-		} else if flag.value > flag.limit {
-			return fmt.Errorf("%s must be at most %d, got %d", flag.name, flag.limit, flag.value)
+		} else if flag.value > flag.most {
+			return fmt.Errorf("%s must be at most %d, got %d", flag.name, flag.most, flag.value)
 		}
+	}
+	limits := c.groupLimits()
+	var wrong *shard.LimitError
+	if errors.As(limits.Validate(), &wrong) {
+		return fmt.Errorf("--%s %s", strings.ReplaceAll(wrong.Setting, "_", "-"), wrong.Why)
 	}
 	switch strings.ToLower(c.Sharded) {
 	case "":
@@ -77,16 +82,8 @@ func (c *command) checkModel() error {
 	if c.NumShard == 0 {
 		c.NumShard = sockets()
 	}
-	switch {
-	case c.CPUMemoryFraction <= 0 || c.CPUMemoryFraction > 1:
-		return fmt.Errorf("--cpu-memory-fraction must be above 0 and at most 1, got %v", c.CPUMemoryFraction)
-	case c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens:
+	if c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens {
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
-	case c.MaxBatchTotalTokens != 0 && c.MaxBatchTotalTokens < shard.MinCacheTokens:
-		return fmt.Errorf("--max-batch-total-tokens must be at least %d, a block of the KV cache, got %d", shard.MinCacheTokens,
-			c.MaxBatchTotalTokens)
-	case c.MaxBatchTotalTokens != 0 && c.MaxTotalTokens > c.MaxBatchTotalTokens:
-		return fmt.Errorf("--max-total-tokens (%d) must be <= --max-batch-total-tokens (%d)", c.MaxTotalTokens, c.MaxBatchTotalTokens)
 	}
 	if c.StepModel != "" && c.Backend != "sim" {
 		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
@@ -98,6 +95,14 @@ func (c *command) checkModel() error {
 		return err
 	}
 	return checkModelPath(c.ModelID)
+}
+
+// groupLimits are the limits of the node's group.
+func (c *command) groupLimits() shard.Limits {
+	limits := shard.DefaultLimits()
+	limits.MaxSequences, limits.PrefillTokens, limits.CacheTokens = c.MaxBatchSize, c.MaxBatchPrefillToken, c.MaxBatchTotalTokens
+	limits.CacheMemoryFraction, limits.MaxSequenceTokens = c.CPUMemoryFraction, c.MaxTotalTokens
+	return limits
 }
 
 // maxTemplateBytes bounds a chat template's file; the longest of known models have some 30 KB.

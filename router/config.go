@@ -100,7 +100,7 @@ func DefaultConfig(form string) Config {
 	return Config{
 		Limits:    tgi.Limits(form, request.DefaultMaxConcurrentRequests),
 		Admission: string(admission.PastFuture), Overload: OverloadRefuse, MaxQueueSize: 4096,
-		MaxWaitingTokens: 20, WaitingServedRatio: 1.2, GroupWaitTimeout: 60, GracefulTerminationTimeout: 60,
+		MaxWaitingTokens: 20, WaitingServedRatio: 1.2, GroupWaitTimeout: 60, GracefulTerminationTimeout: 90,
 		Dialect: api.Auto, DefaultDialect: tgi.Name, TGIVersion: form, LightLLMErrors: "new", MaxConnections: 8192,
 	}
 }

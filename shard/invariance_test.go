@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -34,6 +35,17 @@ type testGroup struct {
 	ended  chan error
 }
 
+// filled is a configuration with defaults for what a test does not say.
+func filled(config Config) Config {
+	defaults := DefaultLimits()
+	config.Backend = cmp.Or(config.Backend, DefaultBackend)
+	config.Threads = cmp.Or(config.Threads, 1)
+	config.MaxSequences = cmp.Or(config.MaxSequences, defaults.MaxSequences)
+	config.PrefillTokens = cmp.Or(config.PrefillTokens, defaults.PrefillTokens)
+	config.MaxRequests, config.CacheMemoryFraction = defaults.MaxRequests, defaults.CacheMemoryFraction
+	return config
+}
+
 func startGroup(t *testing.T, config Config, demo fs.FS, blocks int) *testGroup {
 	t.Helper()
 	memory, err := collective.NewMemory("test")
@@ -41,7 +53,7 @@ func startGroup(t *testing.T, config Config, demo fs.FS, blocks int) *testGroup 
 		t.Fatal(err)
 	}
 	config.Group = protocol.GroupRef{Group: "test", Incarnation: 1}
-	config = config.WithDefaults()
+	config = filled(config)
 	g := &testGroup{ended: make(chan error, config.Shards)}
 	for number := config.Shards - 1; number >= 0; number-- {
 		c := config
@@ -178,8 +190,8 @@ func TestRowInvariance(t *testing.T) {
 					if stepTokens == 7 {
 						blocks = 9 // parking
 					}
-					g := startGroup(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), PrefillTokens: stepTokens,
-						MaxSequences: 32}, demo, blocks)
+					g := startGroup(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(),
+						Limits: Limits{PrefillTokens: stepTokens, MaxSequences: 32}}, demo, blocks)
 					random := rand.New(rand.NewPCG(3, uint64(stepTokens)))
 					if want == nil {
 						want = g.run(t, requests, 1, nil, random)
@@ -202,7 +214,7 @@ func TestRowInvariance(t *testing.T) {
 		}
 	}
 	t.Run("resumed", func(t *testing.T) {
-		g := startGroup(t, Config{Shards: 2, Threads: 1, PrefillTokens: 64, MaxSequences: 32}, demo, 400)
+		g := startGroup(t, Config{Shards: 2, Threads: 1, Limits: Limits{PrefillTokens: 64, MaxSequences: 32}}, demo, 400)
 		for _, request := range requests {
 			whole := want[request.ID]
 			if request.PromptLogprobs || len(whole.tokens) < 3 {
@@ -221,7 +233,7 @@ func TestRowInvariance(t *testing.T) {
 // How long an answer may become costs nothing before it does: a request that asks for a billion tokens takes the memory of
 // the longest sequence at most, and ends there.
 func TestEndlessRequest(t *testing.T) {
-	g := startGroup(t, Config{Shards: 1, Threads: 1, MaxSequenceTokens: 64}, os.DirFS("../launcher/demo/model"), 16)
+	g := startGroup(t, Config{Shards: 1, Threads: 1, Limits: Limits{MaxSequenceTokens: 64}}, os.DirFS("../launcher/demo/model"), 16)
 	request := protocol.Request{ID: 1, Prompt: []int32{5}, MaxNewTokens: protocol.MaxGroupTokens,
 		Sampling: protocol.Sampling{IgnoreEOS: true}}
 	if err := request.Validate(g.engine.shape.Vocabulary); err != nil {

@@ -2,9 +2,6 @@ package shard
 
 import "fmt"
 
-// MinCacheTokens is the smallest KV cache that every backend can have: no backend's block is larger.
-const MinCacheTokens = 16
-
 // cacheBlocks chooses the size of the KV cache: what was asked for, or a share of the free memory, but no more than the
 // sequences that may run at once can use.
 func cacheBlocks(c Config, b backend) (blocks int, explanation string, err error) {

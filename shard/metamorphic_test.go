@@ -280,7 +280,8 @@ func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, dea
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
 			g := startGroup(t, Config{Backend: backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels,
-				PrefillTokens: v.prefillTokens, MaxSequences: v.sequences, DisablePrefixCache: !v.prefixCache}, demo, v.blocks)
+				DisablePrefixCache: !v.prefixCache, Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, demo,
+				v.blocks)
 			if requests == nil {
 				requests = metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, random)
 				for i := range requests {

@@ -168,7 +168,8 @@ func TestScoreInvariance(t *testing.T) {
 						continue // it takes long beside other tests
 					}
 					t.Run(fmt.Sprintf("%s/%s/%d shards/%d tokens a step", m.name, kernels.Name(), shards, stepTokens), func(t *testing.T) {
-						m.vary(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(), PrefillTokens: stepTokens, MaxSequences: 32},
+						m.vary(t, Config{Shards: shards, Threads: 1, Kernels: kernels.Name(),
+							Limits: Limits{PrefillTokens: stepTokens, MaxSequences: 32}},
 							want)
 					})
 				}
@@ -240,7 +241,7 @@ func TestScoreHeadDecides(t *testing.T) {
 		{os.DirFS("../launcher/demo/model"), false, text, score, "the model has no score head"},
 		{reward.files, true, score, text, "the model has a score head and generates no text"},
 	} {
-		config := Config{Shards: 2, Threads: 1, PrefillTokens: 64, MaxSequences: 8}
+		config := Config{Shards: 2, Threads: 1, Limits: Limits{PrefillTokens: 64, MaxSequences: 8}}
 		g := startGroup(t, config, c.files, 100)
 		if err := warmUp(g.engine, g.leader.config); err != nil {
 			t.Fatal(err)
@@ -266,7 +267,7 @@ func TestScoreHeadDecides(t *testing.T) {
 // The shortest sequences are warmed up too, and what has no room for an answer is refused by the name of what to change.
 func TestShortestSequences(t *testing.T) {
 	for tokens, want := range map[int]string{1: "--max-total-tokens", 2: "", 3: "", 4: ""} {
-		g := startGroup(t, Config{Shards: 2, Threads: 1, PrefillTokens: 64, MaxSequences: 4, MaxSequenceTokens: tokens},
+		g := startGroup(t, Config{Shards: 2, Threads: 1, Limits: Limits{PrefillTokens: 64, MaxSequences: 4, MaxSequenceTokens: tokens}},
 			os.DirFS("../launcher/demo/model"), 100)
 		err := warmUp(g.engine, g.leader.config)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {

@@ -42,7 +42,6 @@ type rank struct {
 // with the error that ended it. memory is the group's shared memory, nil for a group of one; demo is the model that an
 // empty ModelPath means. status is called from one goroutine.
 func Run(ctx context.Context, config Config, memory *os.File, demo fs.FS, status func(Status), log zerolog.Logger) error {
-	config = config.WithDefaults()
 	if err := config.Validate(); err != nil {
 		return err
 	}

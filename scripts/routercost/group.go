@@ -28,8 +28,9 @@ func startGroup(url string, step time.Duration) (*group, error) {
 		Group: protocol.GroupRef{Group: "simulated", Incarnation: uint64(time.Now().UnixNano())}, Node: "simulated", Shards: 1, Threads: 1,
 		NATSURLs: []string{url}, ModelID: "simulated", Backend: "sim",
 		Sim:          sim.Config{StepModel: sim.StepModel{Name: step.String(), Base: step.Seconds()}, Stamps: true},
-		MaxSequences: 4096, MaxRequests: 8192, PrefillTokens: 1 << 16, CacheTokens: 1 << 23, Restarted: true,
+		Limits: shard.DefaultLimits(), Restarted: true,
 	}
+	config.MaxSequences, config.MaxRequests, config.PrefillTokens, config.CacheTokens = 4096, 8192, 1<<16, 1<<23
 	ready := make(chan struct{})
 	go func() {
 		g.ended <- shard.Run(ctx, config, nil, os.DirFS("launcher/demo/model"), func(s shard.Status) {
