@@ -1,6 +1,9 @@
 package jinja
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // arguments of a call, without the object that a method or a filter is of.
 type arguments struct {
@@ -20,147 +23,108 @@ func (n *argumentsNode) eval(s *scope) (*arguments, error) {
 	if a.positional, err = evalAll(n.positional, s); err != nil {
 		return nil, err
 	}
-	if a.values, err = evalAll(n.named, s); err != nil {
-		return nil, err
-	}
-	if n.more != nil {
-		more, err := n.more.eval(s)
-		if err != nil {
-			return nil, err
-		}
-		items, err := s.run.itemsOf(more)
-		if err != nil {
-			return nil, err
-		}
-		a.positional = append(slices.Clip(a.positional), items...)
-		if err := s.run.allocateValues(len(items)); err != nil {
-			return nil, err
-		}
-	}
-	if n.moreNamed != nil {
-		more, err := n.moreNamed.eval(s)
-		if err != nil {
-			return nil, err
-		}
-		return a, a.addNamed(s.run, more)
-	}
-	return a, nil
-}
-
-func (a *arguments) addNamed(r *run, more Value) error {
-	d, ok := more.(*Dict)
-	if !ok {
-		return failf("argument after ** must be a mapping, not %s", more.typeName())
-	}
-	given := *a
-	if err := r.allocateValues(2 * len(d.keys)); err != nil {
-		return err
-	}
-	if err := r.step(len(d.keys) * len(given.names)); err != nil {
-		return err
-	}
-	for i, key := range d.keys {
-		name, ok := text(key)
-		if !ok {
-			return failf("keywords must be strings")
-		}
-		if given.named(name) != nil {
-			return failf("got multiple values for keyword argument '%s'", name)
-		}
-		a.names, a.values = append(a.names, name), append(a.values, d.values[i])
-	}
-	return nil
+	a.values, err = evalAll(n.named, s)
+	return a, err
 }
 
 // named returns nil where there is no argument of this name.
 func (a *arguments) named(name string) Value {
-	for i, n := range a.names {
-		if n == name {
-			return a.values[i]
-		}
+	if i := slices.Index(a.names, name); i >= 0 {
+		return a.values[i]
 	}
 	return nil
 }
 
-// bind puts arguments in the order of the parameters. Those that are absent are nil; the first required ones must be
-// there.
-func (a *arguments) bind(function string, required int, parameters ...string) ([]Value, error) {
-	if len(a.positional) > len(parameters) {
-		return nil, failf("%s() takes %d positional arguments but %d were given", function, len(parameters), len(a.positional))
+// builtin is a filter, a test, a method or a function. object is what it is applied to; functions have none.
+type builtin func(r *run, object Value, a *arguments) (Value, error)
+
+// takes makes a builtin of what wants its arguments in the order of its parameters, with nil for those that are absent.
+// The declaration is "name(a b [c])": what stands in brackets may be absent, and behind a slash no parameter has a name.
+func takes(declaration string, call func(r *run, object Value, v []Value) (Value, error)) builtin {
+	p := parametersOf(declaration)
+	return func(r *run, object Value, a *arguments) (Value, error) {
+		v, err := p.bind(a)
+		if err != nil {
+			return nil, err
+		}
+		return call(r, object, v)
 	}
-	values := make([]Value, len(parameters))
+}
+
+type parameters struct {
+	function string
+	names    []string
+	required int  // the first of names
+	nameless bool // none can be given by its name
+}
+
+func parametersOf(declaration string) *parameters {
+	function, list, _ := strings.Cut(strings.TrimSuffix(declaration, ")"), "(")
+	p := &parameters{function: function}
+	for _, word := range strings.Fields(list) {
+		if word == "/" {
+			p.nameless = true
+			continue
+		}
+		if word[0] != '[' {
+			p.required++
+		}
+		p.names = append(p.names, strings.Trim(word, "[]"))
+	}
+	return p
+}
+
+func (p *parameters) bind(a *arguments) ([]Value, error) {
+	if len(a.positional) > len(p.names) {
+		return nil, failf("%s() takes %d positional arguments but %d were given", p.function, len(p.names), len(a.positional))
+	}
+	values := make([]Value, len(p.names))
 	copy(values, a.positional)
 	for i, name := range a.names {
-		at := slices.Index(parameters, name)
-		if at < 0 {
-			return nil, failf("%s() got an unexpected keyword argument '%s'", function, name)
+		at := slices.Index(p.names, name)
+		if at < 0 || p.nameless {
+			return nil, failf("%s() got an unexpected keyword argument '%s'", p.function, name)
 		}
 		if values[at] != nil {
-			return nil, failf("%s() got multiple values for argument '%s'", function, name)
+			return nil, failf("%s() got multiple values for argument '%s'", p.function, name)
 		}
 		values[at] = a.values[i]
 	}
-	for i := range required {
+	for i := range p.required {
 		if values[i] == nil {
-			return nil, failf("%s() missing 1 required positional argument: '%s'", function, parameters[i])
+			return nil, failf("%s() missing 1 required positional argument: '%s'", p.function, p.names[i])
 		}
 	}
 	return values, nil
 }
 
-func (a *arguments) noNamed(function string) error {
-	if len(a.names) > 0 {
-		return failf("%s() takes no keyword arguments", function)
+func isTrue(v Value) bool { return v != nil && truth(v) }
+
+// textArgument is an argument that must be text.
+func textArgument(v Value) (string, error) {
+	s, ok := text(v)
+	if !ok {
+		return "", failf("must be str, not %s", v.typeName())
 	}
-	return nil
+	return s, nil
 }
 
-// places is bind for what takes no argument by its name.
-func (a *arguments) places(function string, required, most int) ([]Value, error) {
-	if err := a.noNamed(function); err != nil {
-		return nil, err
+// numberArgument is an argument that must be a whole number; absent stands for nil. Large ones are cut to 32 bits.
+func numberArgument(v Value, absent int64) (int64, error) {
+	if v == nil {
+		return absent, nil
 	}
-	n := len(a.positional)
-	if n < required {
-		return nil, failf("%s expected at least %d argument, got %d", function, required, n)
+	n, ok := integer(v)
+	if !ok {
+		return 0, failf("'%s' object cannot be interpreted as an integer", v.typeName())
 	}
-	if n > most {
-		return nil, failf("%s expected at most %d arguments, got %d", function, most, n)
-	}
-	values := make([]Value, most)
-	copy(values, a.positional)
-	return values, nil
+	return clamp32(n), nil
 }
 
 // macro is a macro, or the caller of a call block, with the scope that it was made in.
 type macro struct {
 	node  *functionNode
 	scope *scope
-}
-
-func (m *macro) attribute(name string) Value {
-	switch name {
-	case "name":
-		if m.node.name == "" {
-			return None
-		}
-		return String(m.node.name)
-	case "arguments":
-		t := &tuple{}
-		for _, parameter := range m.node.parameters {
-			t.items = append(t.items, String(parameter.name))
-		}
-		return t
-	case "catch_kwargs":
-		return Bool(m.node.keywords >= 0)
-	case "catch_varargs":
-		return Bool(m.node.varargs >= 0)
-	case "caller":
-		return Bool(m.node.caller >= 0)
-	case "explicit_caller":
-		return Bool(slices.ContainsFunc(m.node.parameters, func(t *target) bool { return t.name == "caller" }))
-	}
-	return nil
 }
 
 // call renders the macro's body.
@@ -183,7 +147,8 @@ func (m *macro) call(r *run, a *arguments) (Value, error) {
 			continue
 		}
 		if i < firstDefault {
-			s.set(&parameter.variable, &undefined{hint: "parameter " + reprString(parameter.name) + " was not provided", name: String(parameter.name)})
+			hint := "parameter " + reprString(parameter.name) + " was not provided"
+			s.set(&parameter.variable, &undefined{hint: hint, name: String(parameter.name)})
 			continue
 		}
 		value, err := m.node.defaults[i-firstDefault].eval(s)
@@ -199,18 +164,16 @@ func (m *macro) call(r *run, a *arguments) (Value, error) {
 	return buffer.value()
 }
 
-// setParameters gives each parameter its argument. What is left goes to kwargs and varargs, or is an error.
+// setParameters gives each parameter its argument. What is left over is an error.
 func (m *macro) setParameters(s *scope, a *arguments) error {
 	if err := s.run.step(len(a.names) * (len(m.node.parameters) + 1)); err != nil {
 		return err
 	}
 	used := make([]bool, len(a.names))
 	take := func(name string) Value {
-		for i, n := range a.names {
-			if n == name && !used[i] {
-				used[i] = true
-				return a.values[i]
-			}
+		if i := slices.Index(a.names, name); i >= 0 && !used[i] {
+			used[i] = true
+			return a.values[i]
 		}
 		return nil
 	}
@@ -230,24 +193,10 @@ func (m *macro) setParameters(s *scope, a *arguments) error {
 		}
 		s.slots[m.node.caller] = caller
 	}
-	rest := &Dict{}
-	for i, name := range a.names {
-		if !used[i] {
-			rest.Set(name, a.values[i])
-		}
+	if i := slices.Index(used, false); i >= 0 {
+		return failf("macro %s takes no keyword argument %s", reprString(m.node.name), reprString(a.names[i]))
 	}
-	switch {
-	case m.node.keywords >= 0:
-		s.slots[m.node.keywords] = rest
-	case rest.Len() > 0 && rest.Get("caller") != nil:
-		return failf("macro %s was invoked with two values for the special caller argument. This is most likely a bug.", reprString(m.node.name))
-	case rest.Len() > 0:
-		return failf("macro %s takes no keyword argument %s", reprString(m.node.name), reprString(string(rest.keys[0].(String))))
-	}
-	extra := a.positional[min(len(a.positional), len(m.node.parameters)):]
-	if m.node.varargs >= 0 {
-		s.slots[m.node.varargs] = &tuple{items: extra}
-	} else if len(extra) > 0 {
+	if len(a.positional) > len(m.node.parameters) {
 		return failf("macro %s takes not more than %d argument(s)", reprString(m.node.name), len(m.node.parameters))
 	}
 	return nil

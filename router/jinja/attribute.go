@@ -1,15 +1,14 @@
 package jinja
 
 import (
-	"math"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
 // attributeOrItem is a.name: the attribute, or else the item of that name.
 func (r *run) attributeOrItem(object Value, name string) (Value, error) {
-	if d, ok := object.(*Dict); ok && !dictMethods[name] {
+	d, isDict := object.(*Dict)
+	if isDict && dictMethods[name] == nil && !changingDict[name] {
 		if v := d.Get(name); v != nil {
 			return v, nil
 		}
@@ -18,7 +17,7 @@ func (r *run) attributeOrItem(object Value, name string) (Value, error) {
 	if v != nil || err != nil {
 		return v, err
 	}
-	if d, ok := object.(*Dict); ok {
+	if isDict {
 		if v := d.Get(name); v != nil {
 			return v, nil
 		}
@@ -47,10 +46,7 @@ func (r *run) item(object, key Value) (Value, error) {
 	case *undefined:
 		return nil, o.fail()
 	case *Dict:
-		if err := r.payKey(key); err != nil {
-			return nil, err
-		}
-		v, err := o.lookup(key)
+		v, err := r.lookup(o, key)
 		if _, ok := err.(*Error); ok {
 			err = nil // a key that no dict can have is not there
 		}
@@ -60,19 +56,14 @@ func (r *run) item(object, key Value) (Value, error) {
 	if !ok {
 		return nil, nil
 	}
-	switch o := object.(type) {
-	case *List:
-		return at(o.items, i), nil
-	case *tuple:
-		return at(o.items, i), nil
-	case *interval:
+	if l, ok := object.(*List); ok && l.kind <= interval {
 		if i < 0 {
-			i += o.length
+			i += int64(len(l.items))
 		}
-		if i < 0 || i >= o.length {
+		if i < 0 || i >= int64(len(l.items)) {
 			return nil, nil
 		}
-		return o.at(i), nil
+		return l.items[i], nil
 	}
 	s, ok := text(object)
 	if !ok {
@@ -84,48 +75,21 @@ func (r *run) item(object, key Value) (Value, error) {
 	if i < 0 {
 		i += int64(utf8.RuneCountInString(s))
 	}
-	if c, ok := characterAt(s, i); ok {
-		return likeText(object, c), nil
+	if i < 0 || i >= int64(len(s)) {
+		return nil, nil
+	}
+	if c := cutText(s, i, 1); c != "" {
+		return likeText(object, String(c)), nil
 	}
 	return nil, nil
 }
 
-func at(items []Value, i int64) Value {
-	if i < 0 {
-		i += int64(len(items))
-	}
-	if i < 0 || i >= int64(len(items)) {
-		return nil
-	}
-	return items[i]
-}
-
-func characterAt(s string, i int64) (string, bool) {
-	if i < 0 || i >= int64(len(s)) {
-		return "", false
-	}
-	for j, r := range s {
-		if i == 0 {
-			return s[j : j+utf8.RuneLen(r)], true
-		}
-		i--
-	}
-	return "", false
-}
-
-// likeText is s as the type of text that original is.
-func likeText(original Value, s string) Value {
-	if _, ok := original.(markup); ok {
-		return markup(s)
-	}
-	return String(s)
-}
-
 // attribute returns nil where the object has no such attribute. One that templates may not use is undefined.
 func (r *run) attribute(object Value, name string) (Value, error) {
+	isPython := pythonAttributes[name]
 	switch o := object.(type) {
 	case *undefined:
-		if !isDunder(name) || !pythonAttributes[name] {
+		if !isPython {
 			return nil, o.fail()
 		}
 	case *namespace:
@@ -139,53 +103,49 @@ func (r *run) attribute(object Value, name string) (Value, error) {
 			return nil, nil
 		}
 	}
-	if isDunder(name) && pythonAttributes[name] {
+	if isPython {
 		return unsafeAttribute(object, name), nil
 	}
 	if strings.HasPrefix(name, "_") {
 		return nil, nil
 	}
+	var method builtin
 	switch o := object.(type) {
 	case String, markup, blankType:
-		return textAttribute(object, name), nil
+		method = textMethods[name]
 	case *Dict:
-		return dictAttribute(o, name), nil
+		if changingDict[name] {
+			return unsafeAttribute(object, name), nil
+		}
+		method = dictMethods[name]
+	case Int, Float, Bool, bigInt:
+		if numberAttributes[name] {
+			return nil, failf("the attribute %q of numbers is not supported", name)
+		}
 	case *List:
-		return listAttribute(o, name), nil
-	case *tuple:
-		if i := slices.Index(o.names, name); i >= 0 {
-			return o.items[i], nil
+		if o.kind == interval && rangeAttributes[name] {
+			return nil, failf("the attribute %q of ranges is not supported", name)
 		}
-		if name == "count" || name == "index" {
-			return sequenceMethod(o, name), nil
+		if changingList[name] && o.kind == plainList {
+			return unsafeAttribute(object, name), nil
 		}
+		method = listMethods[name]
 	case *loopValue:
 		return o.attribute(name)
 	case *macro:
-		return o.attribute(name), nil
-	case *cycler:
-		return o.attribute(name), nil
-	case *joiner:
-		return o.attribute(name), nil
-	case *interval:
-		return intervalAttribute(o, name), nil
-	case *dictType:
-		if name == "fromkeys" {
-			return &function{name, dictFromKeys}, nil
+		if macroAttributes[name] {
+			return nil, failf("the attribute %q of macros is not supported", name)
 		}
 	}
-	if isNumber(object) {
-		return numberAttribute(object, name), nil
+	if method != nil {
+		return &function{object, method}, nil
 	}
 	return nil, nil
 }
 
 func unsafeAttribute(object Value, name string) Value {
-	return &undefined{hint: "access to attribute " + reprString(name) + " of '" + object.typeName() + "' object is unsafe.", name: String(name)}
-}
-
-func isDunder(name string) bool {
-	return strings.HasPrefix(name, "__") && strings.HasSuffix(name, "__")
+	hint := "access to attribute " + reprString(name) + " of '" + object.typeName() + "' object is unsafe."
+	return &undefined{hint: hint, name: String(name)}
 }
 
 // pythonAttributes are the attributes that every Python object has.
@@ -206,84 +166,58 @@ func (r *run) slice(object Value, bounds [3]Value) (Value, error) {
 	if u, ok := object.(*undefined); ok {
 		return nil, u.fail()
 	}
-	length, ok := sizeOf(object)
-	_, isRange := object.(*interval)
-	switch object.(type) {
-	case *Dict:
-		return nil, failf("unhashable type: 'slice'")
-	case *view, *loopValue:
-		ok = false
-	}
-	if !ok {
+	s, isText := text(object)
+	length := int64(utf8.RuneCountInString(s))
+	l, isList := object.(*List)
+	switch {
+	case isList && l.kind <= interval:
+		length = int64(len(l.items))
+	case !isText:
 		return nil, failf("'%s' object is not subscriptable", object.typeName())
 	}
-	start, stop, step, count, err := sliceBounds(bounds, length)
+	start, step, count, err := sliceBounds(bounds, length)
 	if err != nil {
 		return nil, err
 	}
-	if isRange {
-		o := object.(*interval)
-		if count == 0 {
-			start = 0
-		}
-		if count < 2 { // the step says nothing more, and could grow without bound
-			first := o.start + start*o.step
-			return &interval{first, first + count, 1, count}, nil
-		}
-		return &interval{o.start + start*o.step, o.start + stop*o.step, o.step * step, count}, nil
+	if isText {
+		v, err := r.sliceText(s, start, step, count)
+		return likeText(object, v), err
 	}
-	if s, ok := text(object); ok {
-		return r.sliceText(object, s, start, step, count)
-	}
-	items, _ := sequenceItems(object)
-	var taken []Value
 	if step == 1 && count > 0 {
-		taken = items[start : start+count : start+count]
-	} else {
-		if err := r.allocateValues(int(count)); err != nil {
-			return nil, err
-		}
-		taken = make([]Value, 0, count)
-		for i := range count {
-			taken = append(taken, items[start+i*step])
-		}
+		return &List{l.items[start : start+count : start+count], l.kind}, r.allocate(0)
 	}
-	if _, ok := object.(*tuple); ok {
-		return &tuple{items: taken}, r.allocate(0)
+	if err := r.allocateValues(int(count)); err != nil {
+		return nil, err
 	}
-	return &List{taken}, r.allocate(0)
+	taken := make([]Value, 0, count)
+	for i := range count {
+		taken = append(taken, l.items[start+i*step])
+	}
+	return &List{taken, l.kind}, nil
 }
 
-// sliceBounds returns what the bounds mean for a length. start lies within it where count is not 0, and stop is
-// where Python's slice ends.
-func sliceBounds(bounds [3]Value, length int64) (start, stop, step, count int64, err error) {
+// sliceBounds returns what the bounds mean for a length. start lies within it where count is not 0.
+func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err error) {
 	values := [3]int64{0, 0, 1}
 	for i, bound := range bounds {
 		if bound == None {
 			continue
 		}
-		n, ok := wholeNumber(bound)
+		n, ok := integer(bound)
 		if !ok {
-			return 0, 0, 0, 0, failf("slice indices must be integers or None or have an __index__ method")
+			return 0, 0, 0, failf("slice indices must be integers or None or have an __index__ method")
 		}
-		switch {
-		case n.IsInt64():
-			values[i] = min(max(n.Int64(), math.MinInt32), math.MaxInt32)
-		case n.Sign() < 0:
-			values[i] = math.MinInt32
-		default:
-			values[i] = math.MaxInt32
-		}
+		values[i] = clamp32(n)
 	}
 	step = values[2]
 	if step == 0 {
-		return 0, 0, 0, 0, failf("slice step cannot be zero")
+		return 0, 0, 0, failf("slice step cannot be zero")
 	}
 	lowest, highest := int64(0), length
 	if step < 0 {
 		lowest, highest = -1, length-1
 	}
-	clamp := func(i int, absent int64) int64 {
+	within := func(i int, absent int64) int64 {
 		v := values[i]
 		if bounds[i] == None {
 			return absent
@@ -294,24 +228,22 @@ func sliceBounds(bounds [3]Value, length int64) (start, stop, step, count int64,
 		return min(max(v, lowest), highest)
 	}
 	if step > 0 {
-		start, stop = clamp(0, 0), clamp(1, length)
-		count = max(0, (stop-start+step-1)/step)
-	} else {
-		start, stop = clamp(0, length-1), clamp(1, -1)
-		count = max(0, (start-stop-step-1)/-step)
+		start = within(0, 0)
+		return start, step, max(0, (within(1, length)-start+step-1)/step), nil
 	}
-	return start, stop, step, count, nil
+	start = within(0, length-1)
+	return start, step, max(0, (start-within(1, -1)-step-1)/-step), nil
 }
 
-func (r *run) sliceText(object Value, s string, start, step, count int64) (Value, error) {
+func (r *run) sliceText(s string, start, step, count int64) (Value, error) {
 	if err := r.work(len(s)); err != nil {
 		return nil, err
 	}
 	if count == 0 {
-		return likeText(object, ""), nil
+		return String(""), nil
 	}
 	if step == 1 {
-		return likeText(object, cutText(s, start, count)), nil
+		return String(cutText(s, start, count)), nil
 	}
 	if err := r.allocate(5 * len(s)); err != nil {
 		return nil, err
@@ -321,7 +253,7 @@ func (r *run) sliceText(object Value, s string, start, step, count int64) (Value
 	for i := range count {
 		taken = append(taken, characters[start+i*step])
 	}
-	return likeText(object, string(taken)), nil
+	return String(taken), nil
 }
 
 // cutText is count characters of s from character start on.

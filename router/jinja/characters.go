@@ -122,23 +122,6 @@ func titleRune(r rune) string {
 	return string(unicode.ToTitle(r))
 }
 
-// foldCase is Python's str.casefold.
-func foldCase(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		long, ok := longUpper[r]
-		switch {
-		case ok:
-			b.WriteString(strings.ToLower(long))
-		case r == 'ς':
-			b.WriteRune('σ')
-		default:
-			b.WriteString(strings.ToLower(string(r)))
-		}
-	}
-	return b.String()
-}
-
 // title is Python's str.title: each run of cased characters begins with a capital.
 func title(s string) string {
 	var b strings.Builder
@@ -165,77 +148,4 @@ func capitalize(s string) string {
 		first = len("i̇")
 	}
 	return titleRune(r) + lowered[first:]
-}
-
-func swapCase(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		switch {
-		case unicode.IsUpper(r):
-			b.WriteString(lowerAt(s, i, r))
-		case unicode.IsLower(r):
-			b.WriteString(upper(string(r)))
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
-
-// hasCase is Python's str.isupper or, for wanted unicode.IsLower, str.islower.
-func hasCase(s string, wanted, other func(rune) bool) bool {
-	found := false
-	for _, r := range s {
-		if other(r) || unicode.IsTitle(r) {
-			return false
-		}
-		found = found || wanted(r)
-	}
-	return found
-}
-
-func isTitle(s string) bool {
-	found, inWord := false, false
-	for _, r := range s {
-		switch {
-		case unicode.IsUpper(r) || unicode.IsTitle(r):
-			if inWord {
-				return false
-			}
-			found, inWord = true, true
-		case unicode.IsLower(r):
-			if !inWord {
-				return false
-			}
-		default:
-			inWord = false
-		}
-	}
-	return found
-}
-
-func isDecimal(r rune) bool { return unicode.Is(unicode.Nd, r) }
-
-// isDigit is Python's str.isdigit: decimal digits, and those that stand above, below, or in a circle.
-func isDigit(r rune) bool {
-	switch {
-	case isDecimal(r), r == 0xb2, r == 0xb3, r == 0xb9, r == 0x2070, r >= 0x2074 && r <= 0x2079, r >= 0x2080 && r <= 0x2089:
-		return true
-	case r >= 0x2460 && r <= 0x2468, r >= 0x2474 && r <= 0x247c, r >= 0x2488 && r <= 0x2490, r == 0x24ea, r == 0x24ff:
-		return true
-	case r >= 0x24f5 && r <= 0x24fd, r >= 0x2776 && r <= 0x277e, r >= 0x2780 && r <= 0x2788, r >= 0x278a && r <= 0x2792:
-		return true
-	}
-	return false
-}
-
-func isNumeric(r rune) bool {
-	return isDigit(r) || unicode.IsNumber(r) || strings.ContainsRune("一二三四五六七八九十百千万萬億兆零〇壹貳參肆伍陸柒捌玖拾佰仟两兩", r)
-}
-
-func isAlphanumeric(r rune) bool { return unicode.IsLetter(r) || isNumeric(r) }
-
-// all is whether s is not empty and each character is of a kind.
-func all(s string, is func(rune) bool) bool {
-	return s != "" && strings.IndexFunc(s, func(r rune) bool { return !is(r) }) < 0
 }

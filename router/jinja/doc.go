@@ -1,12 +1,21 @@
-// Package jinja renders chat templates: the language of Jinja2 3.1 (Jinja2 documentation, "Template Designer
-// Documentation") over Python's values, configured as chat templates expect it. That is the immutable sandbox, blocks
-// that take their line's indentation and their newline with them, the loop controls, generation blocks, JSON without
-// HTML escapes, raise_exception and strftime_now. The text is the reference's byte for byte; where the reference
-// stops with an error, Render does too.
+// Package jinja renders chat templates: the part of Jinja2 3.1's language (Jinja2 documentation, "Template Designer
+// Documentation") that they are written in, over Python's values, configured as they expect it. That is the immutable
+// sandbox, blocks that take their line's indentation and their newline with them, the loop controls, generation blocks, JSON
+// without HTML escapes, raise_exception and strftime_now. What is supported gives the reference's text byte for byte; where
+// the reference stops with an error, so does Render.
 //
-// Left out, each with an error where it is reached: random, urlize and lipsum; pprint over more than one line; automatic
-// escaping; other templates by include, import and extends; complex numbers; encode, translate and maketrans of text.
+// Supported are the tags for, if, set (also as a block), macro, call, filter, generation, break and continue; all operators but
+// ** and the formatting of text by %; slices; the filters in filters, the tests in tests, the functions in globals and the
+// methods in methods.go. What the reference has beside that is refused: by its name when a template is parsed (refused.go), so
+// that a model whose template needs it is refused when it is loaded; or, where only the types of values tell, when it runs.
+// That is arithmetic with whole numbers beyond 64 bits, % between texts, writing ranges and functions, and keys of dicts that
+// are neither text nor whole numbers. Numbers in text are read in the digits of ASCII only, and unlike the reference's
+// generators, which work when they are read, those of map, select and unique have done all their work before.
 //
-// A Template is immutable: any number of goroutines may render it. Templates and conversations come from outside, so
-// every cost has a bound in Limits, and no input makes the package panic.
+// Why an engine of our own: of those in Go, the one that is made for chat templates (ardanlabs/jinja 1.8.0) answers 422 of 550
+// cases as the reference does; of the others 79 lack the reference's error, and 49 differ in text or in the order of keys. A
+// template's text decides on tokens, so that nothing but all of them will do. And templates come with models: here every cost
+// has a bound in Limits, no input makes the package panic, and a rendering that nobody waits for ends.
+//
+// A Template is immutable: any number of goroutines may render it.
 package jinja

@@ -38,9 +38,9 @@ func (n *sequenceNode) eval(s *scope) (Value, error) {
 		return nil, err
 	}
 	if n.isTuple {
-		return &tuple{items: items}, nil
+		return &List{items, tuple}, nil
 	}
-	return &List{items}, nil
+	return &List{items: items}, nil
 }
 
 func (n *dictNode) eval(s *scope) (Value, error) {
@@ -57,12 +57,14 @@ func (n *dictNode) eval(s *scope) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.run.payKey(key); err != nil {
+		k, ok := keyOf(key)
+		if _, isBool := key.(Bool); !ok || isBool {
+			return nil, failf("a key of a dict of the type %s is not supported", key.typeName())
+		}
+		if _, err := s.run.lookup(d, key); err != nil { // which pays
 			return nil, err
 		}
-		if err := d.set(key, value); err != nil {
-			return nil, err
-		}
+		d.set(k, value)
 	}
 	return d, nil
 }
@@ -218,8 +220,6 @@ func (n *sliceNode) eval(s *scope) (Value, error) {
 	return s.run.slice(object, bounds)
 }
 
-func (n *sliceKey) eval(*scope) (Value, error) { return nil, failf("unhashable type: 'slice'") }
-
 func (n *callNode) eval(s *scope) (Value, error) { return n.evalWith(s, nil) }
 
 // evalWith calls with a caller, which is nil outside of call blocks.
@@ -247,15 +247,9 @@ func (n *callNode) evalWith(s *scope, caller Value) (Value, error) {
 func (r *run) call(callee Value, a *arguments) (Value, error) {
 	switch f := callee.(type) {
 	case *function:
-		return f.call(r, a)
+		return f.call(r, f.object, a)
 	case *macro:
 		return f.call(r, a)
-	case *loopValue:
-		return f.call(r, a)
-	case *joiner:
-		return f.call(r, a)
-	case *dictType:
-		return newDict(r, a)
 	case *undefined:
 		return nil, f.fail()
 	}
@@ -300,6 +294,5 @@ func (n *testNode) eval(s *scope) (Value, error) {
 	if err := s.run.step(1); err != nil {
 		return nil, err
 	}
-	holds, err := n.test(s.run, object, a)
-	return Bool(holds), err
+	return n.test(s.run, object, a)
 }

@@ -53,7 +53,6 @@ func (n *assignNode) run(s *scope, _ *output) (jump, error) {
 	if err == nil {
 		err = n.target.assign(s, value)
 	}
-	n.target.exportIf(n.export, s)
 	return jumpNone, located(err, n.line)
 }
 
@@ -81,7 +80,6 @@ func (n *assignBlockNode) run(s *scope, _ *output) (jump, error) {
 	if err == nil {
 		err = n.target.assign(s, value)
 	}
-	n.target.exportIf(n.export, s)
 	return jumpNone, located(err, n.line)
 }
 
@@ -115,26 +113,14 @@ func (t *target) assign(s *scope, value Value) error {
 	if err := s.run.allocate(0); err != nil {
 		return err
 	}
-	return space.attributes.set(String(t.attribute), value)
+	space.attributes.Set(t.attribute, value)
+	return nil
 }
 
 func (t *target) unpack(s *scope, value Value) error {
-	items, ok := sequenceItems(value)
-	if !ok {
-		c, err := s.run.iterate(value)
-		if err != nil {
-			return failf("cannot unpack non-iterable %s object", value.typeName())
-		}
-		for len(items) <= len(t.items) {
-			item, err := c.next()
-			if err != nil {
-				return err
-			}
-			if item == nil {
-				break
-			}
-			items = append(items, item)
-		}
+	items, err := s.run.itemsOf(value)
+	if err != nil {
+		return err
 	}
 	if len(items) > len(t.items) {
 		return failf("too many values to unpack (expected %d)", len(t.items))
@@ -150,25 +136,9 @@ func (t *target) unpack(s *scope, value Value) error {
 	return nil
 }
 
-// exportIf shows the template's blocks what was assigned.
-func (t *target) exportIf(export bool, s *scope) {
-	if !export || s.run.exported == nil {
-		return
-	}
-	for _, item := range t.items {
-		item.exportIf(true, s)
-	}
-	if !t.isTuple && t.attribute == "" {
-		s.run.exported[t.name] = s.get(&t.variable)
-	}
-}
-
 func (n *macroNode) run(s *scope, _ *output) (jump, error) {
 	m := &macro{node: &n.functionNode, scope: s}
 	s.set(&n.variable, m)
-	if n.export && s.run.exported != nil {
-		s.run.exported[n.name] = m
-	}
 	return jumpNone, s.run.allocate(0)
 }
 
@@ -199,36 +169,4 @@ func (n *filterBlockNode) run(s *scope, out *output) (jump, error) {
 	return jumpNone, located(out.writeText(value), n.line)
 }
 
-func (n *withNode) run(s *scope, out *output) (jump, error) {
-	s.enter(&n.scope)
-	for i, node := range n.values {
-		value, err := node.eval(s)
-		if err == nil {
-			err = n.targets[i].assign(s, value)
-		}
-		if err != nil {
-			return jumpNone, located(err, n.line)
-		}
-	}
-	return runAll(n.body, s, out)
-}
-
-func (n *blockNode) run(s *scope, out *output) (jump, error) {
-	if err := s.run.enter(); err != nil {
-		return jumpNone, err
-	}
-	defer s.run.leave()
-	if err := s.run.allocateValues(n.slots); err != nil {
-		return jumpNone, err
-	}
-	inner := &scope{run: s.run, slots: make([]Value, n.slots)}
-	inner.enter(&n.scope)
-	_, err := runAll(n.body, inner, out)
-	return jumpNone, err
-}
-
 func (n *jumpNode) run(*scope, *output) (jump, error) { return n.jump, nil }
-
-func (n *refuseNode) run(*scope, *output) (jump, error) {
-	return jumpNone, failAt(n.line, "%s", n.message)
-}

@@ -62,8 +62,8 @@ func (p *parser) items(options tupleOptions) (expression, error) {
 	return &sequenceNode{items: items, isTuple: true}, nil
 }
 
-// expression reads an expression: conditions bind least, then or, and, not, comparisons, sums, ~, products, powers,
-// signs, and last what follows a value.
+// expression reads an expression: conditions bind least, then or, and, not, comparisons, sums, ~, products, signs,
+// and last what follows a value.
 func (p *parser) expression() (expression, error) {
 	if err := p.enter(); err != nil {
 		return nil, err
@@ -157,7 +157,11 @@ func (p *parser) compare() (expression, error) {
 func (p *parser) binary(operand func() (expression, error), operators ...string) (expression, error) {
 	left, err := operand()
 	for err == nil && p.current().kind == tokenOperator && slices.Contains(operators, p.current().text) {
-		node := &binaryNode{operator: p.next().text, left: left}
+		node := &binaryNode{operator: p.current().text, left: left}
+		if _, ok := constantText(left); ok && node.operator == "%" {
+			return nil, p.refuse("operator on text", "%")
+		}
+		p.next()
 		node.right, err = operand()
 		left = node
 	}
@@ -182,10 +186,8 @@ func (p *parser) joined() (expression, error) {
 	return node, nil
 }
 
-func (p *parser) product() (expression, error) { return p.binary(p.power, "*", "/", "//", "%") }
-
-func (p *parser) power() (expression, error) {
-	return p.binary(func() (expression, error) { return p.unary(true) }, "**")
+func (p *parser) product() (expression, error) {
+	return p.binary(func() (expression, error) { return p.unary(true) }, "*", "/", "//", "%")
 }
 
 // unary reads a sign or a primary expression, and what follows it.
@@ -216,6 +218,8 @@ func (p *parser) unary(filters bool) (value expression, err error) {
 			value, err = p.test(value)
 		case t.operator("("):
 			value, err = p.call(value)
+		case t.operator("**"):
+			return nil, p.refuse("operator", t.text)
 		default:
 			return value, nil
 		}
@@ -254,7 +258,7 @@ func (p *parser) primary(namespace bool) (expression, error) {
 		return &constant{String(joined)}, nil
 	case tokenInteger:
 		p.next()
-		return &constant{normalInt(t.whole)}, nil
+		return &constant{Int(t.whole)}, nil
 	case tokenFloat:
 		p.next()
 		return &constant{Float(t.float)}, nil
@@ -290,9 +294,13 @@ func (p *parser) bracketed(t *token) (expression, error) {
 		p.next()
 		node := &dictNode{}
 		err := p.list("}", func() error {
+			line := p.current().line
 			key, err := p.expression()
 			if err != nil {
 				return err
+			}
+			if c, ok := key.(*constant); ok && c.value.typeName() != "str" && c.value.typeName() != "int" {
+				return failAt(line, "a key of a dict of the type %s is not supported", c.value.typeName())
 			}
 			if err := p.expectOperator(":"); err != nil {
 				return err

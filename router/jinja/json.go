@@ -74,5 +74,5 @@ func numberOf(spelled string) (Value, error) {
 		return nil, failf("a number of the JSON has too many digits")
 	}
 	n, _ := new(big.Int).SetString(spelled, 10)
-	return normalInt(n), nil
+	return bigInt{n}, nil
 }

@@ -3,25 +3,20 @@ package jinja
 // loopValue is what loop means in a loop.
 type loopValue struct {
 	run     *run
-	cursor  *cursor
-	length  int64 // negative while it is not known
+	next    func() (Value, error) // nil at the end
+	length  int64                 // negative while it is not known
 	index0  int64
-	depth0  int64
 	after   Value // the item behind the current one; nil while it is not known
 	ended   bool  // there is none
 	current Value
 	before  Value
-	changed []Value // what changed was last called with; nil before the first call
-	again   func(items Value, depth int64) (Value, error)
 }
-
-func (*loopValue) typeName() string { return "LoopContext" }
 
 // peek returns the item behind the current one, or nil.
 func (l *loopValue) peek() (Value, error) {
 	if l.after == nil && !l.ended {
 		var err error
-		if l.after, err = l.cursor.next(); err != nil {
+		if l.after, err = l.next(); err != nil {
 			return nil, err
 		}
 		l.ended = l.after == nil
@@ -45,11 +40,21 @@ func (l *loopValue) size() (int64, error) {
 	if l.length >= 0 {
 		return l.length, nil
 	}
-	rest, err := l.run.collect(l.cursor)
-	if err != nil {
-		return 0, err
+	var rest []Value
+	for {
+		item, err := l.next()
+		if err != nil {
+			return 0, err
+		}
+		if item == nil {
+			break
+		}
+		if err := l.run.allocate(0); err != nil {
+			return 0, err
+		}
+		rest = append(rest, item)
 	}
-	l.cursor = &cursor{items: rest, run: l.run}
+	l.next = (&iterator{rest}).next
 	l.length = int64(len(rest)) + l.index0 + 1
 	if l.after != nil {
 		l.length++
@@ -79,10 +84,6 @@ func (l *loopValue) attribute(name string) (Value, error) {
 		return fromSize(l.index0)
 	case "revindex0":
 		return fromSize(l.index0 + 1)
-	case "depth":
-		return Int(l.depth0 + 1), nil
-	case "depth0":
-		return Int(l.depth0), nil
 	case "previtem":
 		if l.index0 == 0 || l.before == nil {
 			return &undefined{hint: "there is no previous item"}, nil
@@ -94,48 +95,8 @@ func (l *loopValue) attribute(name string) (Value, error) {
 			return &undefined{hint: "there is no next item"}, nil
 		}
 		return item, err
-	case "cycle":
-		return &function{name, l.cycle}, nil
-	case "changed":
-		return &function{name, l.hasChanged}, nil
 	}
 	return nil, nil
-}
-
-func (l *loopValue) cycle(_ *run, a *arguments) (Value, error) {
-	if err := a.noNamed("cycle"); err != nil {
-		return nil, err
-	}
-	if len(a.positional) == 0 {
-		return nil, failf("no items for cycling given")
-	}
-	return a.positional[l.index0%int64(len(a.positional))], nil
-}
-
-func (l *loopValue) hasChanged(r *run, a *arguments) (Value, error) {
-	if err := a.noNamed("changed"); err != nil {
-		return nil, err
-	}
-	if l.changed != nil {
-		same, err := r.equalAll(l.changed, a.positional)
-		if same || err != nil {
-			return Bool(false), err
-		}
-	}
-	l.changed = append([]Value{}, a.positional...)
-	return Bool(true), nil
-}
-
-// call renders the loop's body with other items.
-func (l *loopValue) call(r *run, a *arguments) (Value, error) {
-	values, err := a.bind("loop", 1, "iterable")
-	if err != nil {
-		return nil, err
-	}
-	if l.again == nil {
-		return nil, failf("The loop must have the 'recursive' marker to be called recursively.")
-	}
-	return l.again(values[0], l.depth0+1)
 }
 
 func (n *forNode) run(s *scope, out *output) (jump, error) {
@@ -143,50 +104,27 @@ func (n *forNode) run(s *scope, out *output) (jump, error) {
 	if err != nil {
 		return jumpNone, located(err, n.line)
 	}
-	if !n.recursive {
-		j, err := n.loopOver(items, s, s, out, 0, nil)
-		return j, located(err, n.line)
-	}
-	var again func(items Value, depth int64) (Value, error)
-	again = func(items Value, depth int64) (Value, error) {
-		if err := s.run.enter(); err != nil {
-			return nil, err
-		}
-		defer s.run.leave()
-		if err := s.run.allocateValues(n.slots); err != nil {
-			return nil, err
-		}
-		buffer := &output{run: s.run}
-		if _, err := n.loopOver(items, s, s.inner(n.slots), buffer, depth, again); err != nil {
-			return nil, err
-		}
-		return buffer.value()
-	}
-	text, err := again(items, 0)
-	if err != nil {
-		return jumpNone, located(err, n.line)
-	}
-	return jumpNone, out.write(string(text.(String)))
+	j, err := n.loopOver(items, s, out)
+	return j, located(err, n.line)
 }
 
-// loopOver runs the loop once. outer is the scope around it, s that of its body, which is another one only where the
-// loop is recursive.
-func (n *forNode) loopOver(items Value, outer, s *scope, out *output, depth int64, again func(Value, int64) (Value, error)) (jump, error) {
+func (n *forNode) loopOver(items Value, s *scope, out *output) (jump, error) {
 	r := s.run
 	length := int64(-1)
 	c, err := r.iterate(items)
 	if err != nil {
 		return jumpNone, err
 	}
+	next := c.next
 	if n.test != nil {
 		if err := r.allocateValues(n.testSlots); err != nil {
 			return jumpNone, err
 		}
-		c = n.filtered(c, outer.inner(n.testSlots))
-	} else if size, ok := sizeOf(items); ok {
+		next = n.filtered(c, s.inner(n.testSlots))
+	} else if size, err := r.size(items); err == nil {
 		length = size
 	}
-	loop := &loopValue{run: r, cursor: c, length: length, index0: -1, depth0: depth, again: again}
+	loop := &loopValue{run: r, next: next, length: length, index0: -1}
 	ran := false // to the end of the body at least once: where each time was cut short, the reference runs else
 	for {
 		item, err := loop.advance()
@@ -223,9 +161,9 @@ func (n *forNode) loopOver(items Value, outer, s *scope, out *output, depth int6
 }
 
 // filtered passes on the items for which the loop's condition holds.
-func (n *forNode) filtered(c *cursor, s *scope) *cursor {
+func (n *forNode) filtered(c *iterator, s *scope) func() (Value, error) {
 	entered := false
-	return &cursor{run: s.run, more: func() (Value, error) {
+	return func() (Value, error) {
 		if !entered {
 			s.enter(&n.testScope)
 			entered = true
@@ -249,5 +187,5 @@ func (n *forNode) filtered(c *cursor, s *scope) *cursor {
 				return item, nil
 			}
 		}
-	}}
+	}
 }

@@ -68,23 +68,22 @@ type (
 	}
 	itemNode  struct{ object, key expression }
 	sliceNode struct{ object, start, stop, step expression } // each bound may be nil
-	// sliceKey is a slice within a longer subscript, which no value has.
-	sliceKey struct{ start, stop, step expression }
-	callNode struct {
+	callNode  struct {
 		callee    expression
 		arguments *argumentsNode
+		line      int
 	}
 	filterNode struct {
 		object    expression // nil stands for the text of the block around
 		name      string
-		filter    filter // nil if there is none of this name
+		filter    builtin // nil if there is none of this name
 		arguments *argumentsNode
 		line      int
 	}
 	testNode struct {
 		object    expression
 		name      string
-		test      test // nil if there is none of this name
+		test      builtin // nil if there is none of this name
 		arguments *argumentsNode
 		line      int
 	}
@@ -95,8 +94,6 @@ type argumentsNode struct {
 	positional []expression
 	names      []string
 	named      []expression
-	more       expression // after *, or nil
-	moreNamed  expression // after **, or nil
 }
 
 // target is what can be assigned to: a name, an attribute of a namespace, or a tuple of targets.
@@ -131,7 +128,6 @@ type (
 		body       []statement
 		otherwise  []statement
 		hasElse    bool
-		recursive  bool
 		line       int
 		extended   bool     // the body uses loop
 		loop       variable // where the loop's own value lies
@@ -140,13 +136,11 @@ type (
 		testScope  scopeNode
 		testTarget *target
 		testSlots  int // of the function that the test is
-		slots      int // of the function that a recursive loop is
 	}
 	assignNode struct {
 		target *target
 		value  expression
 		line   int
-		export bool
 	}
 	assignBlockNode struct {
 		target *target
@@ -154,7 +148,6 @@ type (
 		body   []statement
 		scope  scopeNode
 		line   int
-		export bool
 	}
 	// functionNode is what macros, call blocks and generation blocks share.
 	functionNode struct {
@@ -164,15 +157,12 @@ type (
 		body       []statement
 		scope      scopeNode
 		slots      int
-		caller     int // slots of the special parameters; negative where the body has no use for one
-		keywords   int
-		varargs    int
+		caller     int // the slot of what a call block gives; negative where the body has no use for it
 		line       int
 	}
 	macroNode struct {
 		functionNode
 		variable variable
-		export   bool
 	}
 	callBlockNode struct {
 		functionNode
@@ -184,23 +174,5 @@ type (
 		scope  scopeNode
 		line   int
 	}
-	withNode struct {
-		targets []*target
-		values  []expression
-		body    []statement
-		scope   scopeNode
-		line    int
-	}
-	blockNode struct {
-		name  string
-		body  []statement
-		scope scopeNode
-		slots int
-		line  int
-	}
-	jumpNode   struct{ jump jump }
-	refuseNode struct {
-		message string
-		line    int
-	}
+	jumpNode struct{ jump jump }
 )

@@ -11,8 +11,7 @@ type parser struct {
 	tokens []token
 	at     int
 	depth  int
-	loops  int // loops around that break and continue can mean
-	blocks map[string]bool
+	loops  int        // loops around that break and continue can mean
 	ends   [][]string // closing tags that are due, the innermost last
 }
 
@@ -130,7 +129,7 @@ func (p *parser) statements(ends ...string) ([]statement, error) {
 			if err != nil {
 				return nil, err
 			}
-			body = append(body, node...)
+			body = append(body, node)
 			if _, err := p.expect(tokenBlockEnd); err != nil {
 				return nil, err
 			}
@@ -176,43 +175,35 @@ func (p *parser) unknownTag(name string) error {
 	return p.fail("%s", message)
 }
 
-func (p *parser) statement() ([]statement, error) {
+func (p *parser) statement() (statement, error) {
 	t := p.current()
 	if t.kind != tokenName {
 		return nil, p.fail("tag name expected")
 	}
-	one := func(node statement, err error) ([]statement, error) { return []statement{node}, err }
 	switch t.text {
 	case "for":
-		return one(p.forStatement())
+		return p.forStatement()
 	case "if":
-		return one(p.ifStatement())
+		return p.ifStatement()
 	case "set":
-		return one(p.setStatement())
+		return p.setStatement()
 	case "macro":
-		return one(p.macroStatement())
+		return p.macroStatement()
 	case "call":
-		return one(p.callStatement())
+		return p.callStatement()
 	case "generation":
-		return one(p.generationStatement())
+		return p.generationStatement()
 	case "filter":
-		return one(p.filterStatement())
-	case "with":
-		return one(p.withStatement())
-	case "block":
-		return one(p.blockStatement())
-	case "autoescape":
-		return one(p.autoescapeStatement())
-	case "print":
-		return p.printStatement()
+		return p.filterStatement()
 	case "break", "continue":
 		p.next()
 		if p.loops == 0 {
 			return nil, p.fail("'%s' outside loop", t.text)
 		}
-		return []statement{&jumpNode{map[string]jump{"break": jumpBreak, "continue": jumpContinue}[t.text]}}, nil
-	case "include", "import", "from", "extends":
-		return one(p.refuseStatement())
+		return &jumpNode{map[string]jump{"break": jumpBreak, "continue": jumpContinue}[t.text]}, nil
+	}
+	if refusedTags[t.text] {
+		return nil, p.refuse("tag", t.text)
 	}
 	return nil, p.unknownTag(t.text)
 }
@@ -234,7 +225,9 @@ func (p *parser) forStatement() (statement, error) {
 			return nil, err
 		}
 	}
-	node.recursive = p.skipName("recursive")
+	if p.current().name("recursive") {
+		return nil, p.refuse("the mark of loops", "recursive")
+	}
 	p.loops++
 	node.body, err = p.body("endfor", "else")
 	p.loops--
@@ -292,24 +285,6 @@ func (p *parser) setStatement() (statement, error) {
 	}
 	body, err := p.closed("endset")
 	return &assignBlockNode{target: target, filter: filter, body: body, line: line}, err
-}
-
-func (p *parser) printStatement() ([]statement, error) {
-	line := p.next().line
-	var nodes []statement
-	for p.current().kind != tokenBlockEnd {
-		if len(nodes) > 0 {
-			if err := p.expectOperator(","); err != nil {
-				return nil, err
-			}
-		}
-		value, err := p.root()
-		if err != nil {
-			return nil, err
-		}
-		nodes = append(nodes, &outputNode{value, line})
-	}
-	return nodes, nil
 }
 
 // function reads the body of a function: loops around it end at its door.

@@ -1,5 +1,7 @@
 package jinja
 
+import "slices"
+
 // postfix reads attributes, subscripts and calls behind a value.
 func (p *parser) postfix(value expression) (expression, error) {
 	var err error
@@ -23,107 +25,77 @@ func (p *parser) attribute(value expression) (expression, error) {
 	t := p.next()
 	switch t.kind {
 	case tokenName:
+		if object, ok := value.(*nameNode); ok && object.name == "loop" && refusedLoop[t.text] {
+			return nil, failAt(t.line, "%s", notSupported("the attribute of loops", t.text))
+		}
 		return &attributeNode{value, t.text}, nil
 	case tokenInteger:
-		return &itemNode{value, &constant{normalInt(t.whole)}}, nil
+		return &itemNode{value, &constant{Int(t.whole)}}, nil
 	}
 	return nil, failAt(t.line, "expected name or number")
 }
 
+// subscript reads a key or a slice.
 func (p *parser) subscript(object expression) (expression, error) {
 	p.next()
-	var keys []expression
+	var bounds [3]expression // start, stop and step
+	colons := 0
 	for !p.current().operator("]") {
-		if len(keys) > 0 {
-			if err := p.expectOperator(","); err != nil {
-				return nil, err
-			}
+		if colons < 2 && p.skipOperator(":") {
+			colons++
+			continue
 		}
-		key, err := p.key()
-		if err != nil {
+		if bounds[colons] != nil {
+			return nil, p.expected("]")
+		}
+		var err error
+		if bounds[colons], err = p.expression(); err != nil {
 			return nil, err
 		}
-		keys = append(keys, key)
+	}
+	switch {
+	case colons > 0:
+		p.next()
+		return &sliceNode{object, bounds[0], bounds[1], bounds[2]}, nil
+	case bounds[0] == nil:
+		return nil, p.fail("a subscript is due")
 	}
 	p.next()
-	if len(keys) != 1 {
-		return &itemNode{object, &sequenceNode{items: keys, isTuple: true}}, nil
-	}
-	if slice, ok := keys[0].(*sliceKey); ok {
-		return &sliceNode{object, slice.start, slice.stop, slice.step}, nil
-	}
-	return &itemNode{object, keys[0]}, nil
-}
-
-// key reads one subscript, which may be a slice.
-func (p *parser) key() (expression, error) {
-	var bounds [3]expression
-	ends := func() bool {
-		t := p.current()
-		return t.operator("]") || t.operator(",") || t.operator(":")
-	}
-	for i := range bounds {
-		if !ends() {
-			value, err := p.expression()
-			if err != nil {
-				return nil, err
-			}
-			if i == 0 && !p.current().operator(":") {
-				return value, nil
-			}
-			bounds[i] = value
-		} else if i == 0 && !p.current().operator(":") {
-			return p.expression()
-		}
-		if i < len(bounds)-1 && !p.skipOperator(":") {
-			break
-		}
-	}
-	return &sliceKey{bounds[0], bounds[1], bounds[2]}, nil
+	return &itemNode{object, bounds[0]}, nil
 }
 
 func (p *parser) call(callee expression) (expression, error) {
+	line := p.current().line
 	arguments, err := p.arguments()
-	return &callNode{callee, arguments}, err
+	if err == nil {
+		err = checkCall(callee, arguments, line)
+	}
+	return &callNode{callee, arguments, line}, err
 }
 
 func (p *parser) arguments() (*argumentsNode, error) {
 	line := p.next().line
 	node := &argumentsNode{}
-	invalid := func() error { return failAt(line, "invalid syntax for function call expression") }
 	return node, p.list(")", func() error {
 		var err error
 		switch {
-		case p.skipOperator("*"):
-			if node.more != nil || node.moreNamed != nil {
-				return invalid()
-			}
-			node.more, err = p.expression()
-		case p.skipOperator("**"):
-			if node.moreNamed != nil {
-				return invalid()
-			}
-			node.moreNamed, err = p.expression()
+		case p.current().operator("*"), p.current().operator("**"):
+			return p.refuse("in arguments", p.current().text)
 		case p.current().kind == tokenName && p.ahead().operator("="):
-			if node.moreNamed != nil {
-				return invalid()
-			}
 			name := p.next().text
 			if len(node.names) >= maxArguments {
 				return &LimitError{"arguments of one call"}
 			}
-			for _, other := range node.names {
-				if other == name {
-					return failAt(line, "keyword argument repeated: %s", name)
-				}
+			if slices.Contains(node.names, name) {
+				return failAt(line, "keyword argument repeated: %s", name)
 			}
 			p.next()
 			var value expression
 			value, err = p.expression()
 			node.names, node.named = append(node.names, name), append(node.named, value)
 		default:
-			if node.more != nil || node.moreNamed != nil || len(node.names) > 0 {
-				return invalid()
+			if len(node.names) > 0 {
+				return failAt(line, "invalid syntax for function call expression")
 			}
 			var value expression
 			value, err = p.expression()
@@ -165,11 +137,16 @@ func (p *parser) filter(value expression) (expression, error) {
 	if node.name, err = p.dotted(); err != nil {
 		return nil, err
 	}
+	if refusedFilters[node.name] {
+		return nil, failAt(node.line, "%s", notSupported("filter", node.name))
+	}
 	node.filter = filterNamed(node.name)
 	if p.current().operator("(") {
-		node.arguments, err = p.arguments()
+		if node.arguments, err = p.arguments(); err != nil {
+			return nil, err
+		}
 	}
-	return node, err
+	return node, checkFilter(node)
 }
 
 func (p *parser) test(value expression) (expression, error) {
@@ -178,6 +155,9 @@ func (p *parser) test(value expression) (expression, error) {
 	var err error
 	if node.name, err = p.dotted(); err != nil {
 		return nil, err
+	}
+	if refusedTests[node.name] {
+		return nil, failAt(node.line, "%s", notSupported("test", node.name))
 	}
 	node.test = testNamed(node.name)
 	switch t := p.current(); {

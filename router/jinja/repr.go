@@ -58,15 +58,13 @@ func (r *run) appendRepr(b []byte, v Value) ([]byte, error) {
 	case Int:
 		return strconv.AppendInt(b, int64(v), 10), nil
 	case bigInt:
-		s, err := bigText(v)
-		return append(b, s...), err
+		return v.n.Append(b, 10), r.work(v.n.BitLen())
 	case Float:
 		return append(b, floatRepr(float64(v))...), nil
 	case String:
 		return appendStringRepr(b, string(v)), r.work(len(v))
 	case markup:
-		b = append(b, "Markup("...)
-		return append(appendStringRepr(b, string(v)), ')'), r.work(len(v))
+		return append(appendStringRepr(append(b, "Markup("...), string(v)), ')'), r.work(len(v))
 	case *undefined:
 		return append(b, "Undefined"...), nil
 	}
@@ -76,43 +74,24 @@ func (r *run) appendRepr(b []byte, v Value) ([]byte, error) {
 	defer r.leave()
 	switch v := v.(type) {
 	case *List:
-		return r.appendItems(b, "[", v.items, "]")
-	case *tuple:
-		if len(v.items) == 1 {
+		switch {
+		case v.kind == plainList:
+			return r.appendItems(b, "[", v.items, "]")
+		case v.kind == interval:
+			return nil, failf("writing a range is not supported")
+		case v.kind > interval:
+			return r.appendItems(b, v.typeName()+"([", v.items, "])")
+		case len(v.items) == 1:
 			return r.appendItems(b, "(", v.items, ",)")
 		}
 		return r.appendItems(b, "(", v.items, ")")
 	case *Dict:
 		return r.appendDict(b, v)
-	case *view:
-		items, err := r.itemsOf(v)
-		if err != nil {
-			return nil, err
-		}
-		return r.appendItems(b, "dict_"+v.kind+"([", items, "])")
-	case *interval:
-		return append(b, v.repr()...), nil
 	case *namespace:
 		b, err := r.appendDict(append(b, "<Namespace "...), v.attributes)
 		return append(b, '>'), err
-	case *macro:
-		if v.node.name == "" {
-			return append(b, "<Macro anonymous>"...), nil
-		}
-		return append(append(append(b, "<Macro "...), reprString(v.node.name)...), '>'), nil
-	case *loopValue:
-		n, err := v.size()
-		return append(b, "<LoopContext "+strconv.FormatInt(v.index0+1, 10)+"/"+strconv.FormatInt(n, 10)+">"...), err
 	}
-	return append(b, "<"+v.typeName()+" object>"...), nil
-}
-
-func (v *interval) repr() string {
-	s := "range(" + strconv.FormatInt(v.start, 10) + ", " + strconv.FormatInt(v.stop, 10)
-	if v.step != 1 {
-		s += ", " + strconv.FormatInt(v.step, 10)
-	}
-	return s + ")"
+	return nil, failf("writing a value of the type %s is not supported", v.typeName())
 }
 
 func (r *run) appendItems(b []byte, begin string, items []Value, end string) ([]byte, error) {
@@ -146,14 +125,6 @@ func (r *run) appendDict(b []byte, d *Dict) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-func bigText(v bigInt) (string, error) {
-	s := v.n.String()
-	if len(strings.TrimPrefix(s, "-")) > maxIntegerDigits {
-		return "", failf("Exceeds the limit (%d digits) for integer string conversion; use sys.set_int_max_str_digits() to increase the limit", maxIntegerDigits)
-	}
-	return s, nil
-}
-
 // floatRepr is the shortest text that reads as f again, as Python writes it.
 func floatRepr(f float64) string {
 	switch {
@@ -178,19 +149,6 @@ func floatRepr(f float64) string {
 }
 
 func reprString(s string) string { return string(appendStringRepr(nil, s)) }
-
-// asciiRepr is a repr with escapes for what is beyond ASCII.
-func asciiRepr(repr string) string {
-	var b strings.Builder
-	for _, r := range repr {
-		if r < utf8.RuneSelf {
-			b.WriteRune(r)
-		} else {
-			b.WriteString("\\" + escapeRune(r))
-		}
-	}
-	return b.String()
-}
 
 // appendStringRepr quotes as Python does: with the apostrophe, unless only that occurs in the text.
 func appendStringRepr(b []byte, s string) []byte {

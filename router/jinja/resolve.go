@@ -4,15 +4,13 @@ package jinja
 // filters and tests that there are not, outside of conditions, and loops that assign to loop.
 type resolver struct {
 	err    error
-	blocks map[string]*blockNode
 	budget *budget
 }
 
 // frame is where a node stands.
 type frame struct {
-	symbols  *symbols
-	soft     bool // in a condition, where an unknown filter fails only when it is reached
-	topLevel bool // assignments are seen by blocks
+	symbols *symbols
+	soft    bool // in a condition, where an unknown filter fails only when it is reached
 }
 
 func (f frame) inner(s *symbols) frame { return frame{symbols: s} }
@@ -27,7 +25,7 @@ func (r *resolver) fail(line int, format string, values ...any) {
 func (r *resolver) resolve(body []statement) (scopeNode, int) {
 	root := newSymbols(nil, &functionSlots{slots: map[string]int{}}, r.budget)
 	root.scan(body)
-	r.body(body, frame{symbols: root, topLevel: true})
+	r.body(body, frame{symbols: root})
 	return root.scope(), len(root.function.slots)
 }
 
@@ -54,7 +52,6 @@ func (r *resolver) statement(node statement, f frame) {
 	case *assignNode:
 		r.expression(node.value, f)
 		r.target(node.target, f)
-		node.export = f.topLevel
 	case *assignBlockNode:
 		inner := f.inner(f.symbols.inner())
 		inner.symbols.scan(node.body)
@@ -62,10 +59,8 @@ func (r *resolver) statement(node statement, f frame) {
 		r.expression(node.filter, inner)
 		node.scope = inner.symbols.scope()
 		r.target(node.target, f)
-		node.export = f.topLevel
 	case *macroNode:
 		node.variable = f.symbols.variable(node.name)
-		node.export = f.topLevel
 		r.function(&node.functionNode, f)
 	case *callBlockNode:
 		r.function(&node.functionNode, f)
@@ -79,24 +74,6 @@ func (r *resolver) statement(node statement, f frame) {
 		r.body(node.body, inner)
 		r.expression(node.filter, inner)
 		node.scope = inner.symbols.scope()
-	case *withNode:
-		inner := f.inner(f.symbols.inner())
-		for _, t := range node.targets {
-			inner.symbols.argumentTarget(t)
-		}
-		inner.symbols.scan(node.body)
-		for i, value := range node.values {
-			r.expression(value, f)
-			r.target(node.targets[i], inner)
-		}
-		r.body(node.body, inner)
-		node.scope = inner.symbols.scope()
-	case *blockNode:
-		r.blocks[node.name] = node
-		inner := frame{symbols: newSymbols(nil, &functionSlots{slots: map[string]int{}}, r.budget)}
-		inner.symbols.scan(node.body)
-		r.body(node.body, inner)
-		node.scope, node.slots = inner.symbols.scope(), len(inner.symbols.function.slots)
 	}
 }
 
@@ -106,11 +83,8 @@ func (r *resolver) forLoop(node *forNode, f frame) {
 	}
 	r.expression(node.iterable, f)
 	inner := f.inner(f.symbols.inner())
-	if node.recursive {
-		inner.symbols = f.symbols.innerFunction()
-	}
 	loop := inner.symbols
-	node.extended = node.recursive || findUndeclared(node.body, r.budget, "loop")["loop"]
+	node.extended = findUndeclared(node.body, r.budget, "loop")["loop"]
 	if node.extended {
 		loop.argument("loop")
 		node.loop = loop.variable("loop")
@@ -118,7 +92,7 @@ func (r *resolver) forLoop(node *forNode, f frame) {
 	loop.argumentTarget(node.target)
 	loop.scan(node.body)
 	r.target(node.target, inner)
-	otherwise := f.inner(newSymbols(f.symbols, loop.function, r.budget))
+	otherwise := f.inner(f.symbols.inner())
 	otherwise.symbols.scan(node.otherwise)
 	if node.test != nil {
 		node.testTarget = node.target.clone()
@@ -132,7 +106,6 @@ func (r *resolver) forLoop(node *forNode, f frame) {
 	r.body(node.body, inner)
 	r.body(node.otherwise, otherwise)
 	node.bodyScope, node.elseScope = loop.scope(), otherwise.symbols.scope()
-	node.slots = len(loop.function.slots)
 }
 
 func (t *target) clone() *target {
@@ -155,17 +128,19 @@ func (r *resolver) function(node *functionNode, f frame) {
 	}
 	s.scan(node.body)
 	found := findUndeclared(node.body, r.budget, "caller", "kwargs", "varargs")
-	node.caller, node.keywords, node.varargs = -1, -1, -1
-	isParameter := map[string]bool{}
+	node.caller = -1
 	for i, parameter := range node.parameters {
-		isParameter[parameter.name] = true
 		if parameter.name == "caller" && found["caller"] && i < len(node.parameters)-len(node.defaults) {
 			r.fail(node.line, "When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.")
 		}
+		delete(found, parameter.name)
 	}
-	for i, slot := range []*int{&node.caller, &node.keywords, &node.varargs} {
-		if name := [...]string{"caller", "kwargs", "varargs"}[i]; found[name] && !isParameter[name] {
-			*slot = s.argument(name).slot
+	if found["caller"] {
+		node.caller = s.argument("caller").slot
+	}
+	for _, name := range []string{"kwargs", "varargs"} {
+		if found[name] {
+			r.fail(node.line, "%s", notSupported("the variable", name))
 		}
 	}
 	for _, parameter := range node.parameters {
@@ -208,6 +183,10 @@ func (r *resolver) expression(node expression, f frame) {
 	case *nameNode:
 		node.variable = f.symbols.variable(node.name)
 		return
+	case *callNode:
+		if callee, ok := node.callee.(*nameNode); ok && refusedFunctions[callee.name] && f.symbols.isGiven(callee.name) {
+			r.fail(node.line, "%s", notSupported("function", callee.name))
+		}
 	case *conditionNode:
 		f.soft = true
 	case *logicNode:

@@ -6,11 +6,7 @@ import (
 	"time"
 )
 
-func strftimeNow(r *run, a *arguments) (Value, error) {
-	v, err := a.bind("strftime_now", 1, "format")
-	if err != nil {
-		return nil, err
-	}
+func strftimeNow(r *run, _ Value, v []Value) (Value, error) {
 	format, err := textArgument(v[0])
 	if err != nil {
 		return nil, failf("strftime() argument 1 must be str, not %s", v[0].typeName())

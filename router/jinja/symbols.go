@@ -2,7 +2,7 @@ package jinja
 
 import "strconv"
 
-// A name means what it means in the reference: each loop, macro, set block, filter block, with and call block is a
+// A name means what it means in the reference: each loop, macro, set block, filter block and call block is a
 // scope of its own, which begins with the values of the scope around it; if is none. A name that a scope assigns to is
 // the scope's own throughout, also before the assignment. symbols and its methods find that out before anything runs
 // (jinja2.idtracking tells the rules), so that running needs slots only.
@@ -29,8 +29,7 @@ type place struct {
 	slot     int
 }
 
-// functionSlots numbers the variables of one function: the template, a macro, a call block, a recursive loop, a block,
-// or a loop's condition.
+// functionSlots numbers the variables of one function: the template, a macro, a call block, or a loop's condition.
 type functionSlots struct {
 	depth int
 	slots map[string]int // by level and name
@@ -86,6 +85,16 @@ func (s *symbols) find(name string) (place, bool) {
 		}
 	}
 	return place{}, false
+}
+
+// isGiven reports whether name means a variable of Render's or a global, and nothing that the template assigns.
+func (s *symbols) isGiven(name string) bool {
+	for ; s != nil; s = s.parent {
+		if _, ok := s.places[name]; ok && s.loads[name].kind != loadAlias {
+			return s.loads[name].kind == loadResolve
+		}
+	}
+	return true
 }
 
 func (s *symbols) define(name string, l symbolLoad) place {
@@ -234,10 +243,6 @@ func (s *symbols) scanStatement(node statement) {
 		}
 	case *filterBlockNode:
 		s.scanExpression(node.filter)
-	case *withNode:
-		for _, value := range node.values {
-			s.scanExpression(value)
-		}
 	}
 }
 

@@ -7,10 +7,9 @@ import (
 
 // Template is a parsed template. It is immutable.
 type Template struct {
-	body   []statement
-	scope  scopeNode
-	slots  int
-	blocks map[string]*blockNode
+	body  []statement
+	scope scopeNode
+	slots int
 }
 
 // Parse reads a template. Its errors are *Error, with the line, and *LimitError.
@@ -22,13 +21,13 @@ func Parse(source string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{tokens: tokens, blocks: map[string]bool{}}
+	p := &parser{tokens: tokens}
 	body, err := p.statements()
 	if err != nil {
 		return nil, err
 	}
-	r := &resolver{blocks: map[string]*blockNode{}, budget: &budget{maxNameWork}}
-	t := &Template{body: body, blocks: r.blocks}
+	r := &resolver{budget: &budget{maxNameWork}}
+	t := &Template{body: body}
 	t.scope, t.slots = r.resolve(body)
 	if r.budget.left < 0 {
 		return nil, &LimitError{"names in the source"}
@@ -41,13 +40,11 @@ func Parse(source string) (*Template, error) {
 
 // run is one call of Render.
 type run struct {
-	template  *Template
 	limits    Limits
 	now       time.Time
 	variables map[string]Value
-	exported  map[string]Value // what the template assigned outside of scopes, for its blocks; nil without blocks
-	steps     int              // left
-	memory    int              // left
+	steps     int // left
+	memory    int // left
 	done      <-chan struct{}
 	depth     int
 	blockText Value // what the filter of a block is applied to
@@ -57,11 +54,8 @@ type run struct {
 // *LimitError and *Error.
 func (t *Template) Render(variables map[string]Value, options Options) (string, error) {
 	limits := options.Limits.withDefaults()
-	r := &run{template: t, limits: limits, now: options.Now, done: options.Done, variables: variables,
+	r := &run{limits: limits, now: options.Now, done: options.Done, variables: variables,
 		steps: limits.Steps, memory: limits.MemoryBytes}
-	if len(t.blocks) > 0 {
-		r.exported = map[string]Value{}
-	}
 	s := &scope{run: r, slots: make([]Value, t.slots)}
 	out := &output{run: r}
 	s.enter(&t.scope)
@@ -127,9 +121,6 @@ func (r *run) leave() { r.depth-- }
 
 // resolve returns nil for a name that is not there.
 func (r *run) resolve(name string) Value {
-	if v, ok := r.exported[name]; ok {
-		return v
-	}
 	if v, ok := r.variables[name]; ok {
 		return v
 	}

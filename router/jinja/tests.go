@@ -1,18 +1,12 @@
 package jinja
 
-import (
-	"unicode"
-)
+// tests are what stands behind is; each returns a Bool.
+var tests map[string]builtin
 
-// test is what stands behind is.
-type test func(r *run, value Value, a *arguments) (bool, error)
-
-var tests map[string]test
-
-func testNamed(name string) test { return tests[name] }
+func testNamed(name string) builtin { return tests[name] }
 
 func init() { // tests and what they use refer to each other
-	tests = map[string]test{
+	tests = map[string]builtin{
 		"defined":     asking(func(v Value) bool { return !isUndefined(v) }),
 		"undefined":   asking(isUndefined),
 		"none":        asking(isNone),
@@ -26,17 +20,11 @@ func init() { // tests and what they use refer to each other
 		"mapping":     asking(func(v Value) bool { _, ok := v.(*Dict); return ok }),
 		"sequence":    asking(isSubscriptable),
 		"iterable":    asking(isIterable),
-		"callable":    asking(isCallable),
-		"escaped":     asking(func(v Value) bool { _, ok := v.(markup); return ok }),
-		"odd":         remainder(2, 1),
-		"even":        remainder(2, 0),
-		"divisibleby": divisibleBy,
-		"lower":       cased(unicode.IsLower, unicode.IsUpper),
-		"upper":       cased(unicode.IsUpper, unicode.IsLower),
-		"filter":      named(func(name string) bool { return filterNamed(name) != nil }),
-		"test":        named(func(name string) bool { return testNamed(name) != nil }),
-		"sameas":      sameAs,
-		"in":          comparing("in"),
+		"odd":         remainder("odd(/)", 2, 1),
+		"even":        remainder("even(/)", 2, 0),
+		"divisibleby": remainder("test_divisibleby(num)", 0, 0),
+		"sameas":      takes("test_sameas(other)", sameAs),
+		"in":          comparing("in", "test_in(seq)"),
 	}
 	for operator, names := range map[string][]string{
 		"==": {"==", "eq", "equalto"}, "!=": {"!=", "ne"},
@@ -44,16 +32,13 @@ func init() { // tests and what they use refer to each other
 		"<": {"<", "lt", "lessthan"}, "<=": {"<=", "le"},
 	} {
 		for _, name := range names {
-			tests[name] = comparing(operator)
+			tests[name] = comparing(operator, name+"(/ other)")
 		}
 	}
 }
 
-func asking(ask func(Value) bool) test {
-	return func(_ *run, v Value, a *arguments) (bool, error) {
-		_, err := a.places("test", 0, 0)
-		return ask(v), err
-	}
+func asking(ask func(Value) bool) builtin {
+	return takes("test(/)", func(_ *run, v Value, _ []Value) (Value, error) { return Bool(ask(v)), nil })
 }
 
 func isNone(v Value) bool { return v == None || v == Blank }
@@ -72,104 +57,50 @@ func isInteger(v Value) bool {
 }
 
 func isSubscriptable(v Value) bool {
-	switch v.(type) {
-	case String, markup, *List, *tuple, *Dict, *interval, *undefined:
+	switch v := v.(type) {
+	case *Dict, *undefined:
 		return true
+	case *List:
+		return v.kind <= interval
 	}
-	return false
+	return isSequence(v)
 }
 
 func isIterable(v Value) bool {
 	switch v.(type) {
-	case *view, *iterator, *loopValue:
+	case *List, *iterator, *loopValue:
 		return true
 	}
 	return isSubscriptable(v)
 }
 
-func isCallable(v Value) bool {
-	switch v.(type) {
-	case *function, *macro, *joiner, *dictType, *loopValue, *undefined:
-		return true
-	}
-	return false
-}
-
-func remainder(divisor, wanted Int) test {
-	return func(r *run, v Value, a *arguments) (bool, error) {
-		if _, err := a.places("test", 0, 0); err != nil {
-			return false, err
+// remainder tests what is left when a value is divided; divisor 0 stands for the argument.
+func remainder(declaration string, divisor, wanted Int) builtin {
+	return takes(declaration, func(r *run, value Value, v []Value) (Value, error) {
+		var by Value = divisor
+		if divisor == 0 {
+			by = v[0]
 		}
-		rest, err := r.arithmetic("%", v, divisor)
+		rest, err := r.arithmetic("%", value, by)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		return r.equal(rest, wanted)
-	}
+		same, err := r.equal(rest, wanted)
+		return Bool(same), err
+	})
 }
 
-func divisibleBy(r *run, v Value, a *arguments) (bool, error) {
-	values, err := a.bind("test_divisibleby", 1, "num")
-	if err != nil {
-		return false, err
+func sameAs(r *run, value Value, v []Value) (Value, error) {
+	if isNumber(value) && value.typeName() == v[0].typeName() {
+		same, err := r.equal(value, v[0])
+		return Bool(same), err
 	}
-	rest, err := r.arithmetic("%", v, values[0])
-	if err != nil {
-		return false, err
-	}
-	return r.equal(rest, Int(0))
+	return Bool(value == v[0]), r.step(1)
 }
 
-func cased(wanted, other func(rune) bool) test {
-	return func(r *run, v Value, a *arguments) (bool, error) {
-		if _, err := a.places("test", 0, 0); err != nil {
-			return false, err
-		}
-		s, err := r.str(v)
-		if err != nil {
-			return false, err
-		}
-		return hasCase(s, wanted, other), r.work(len(s))
-	}
-}
-
-func named(known func(string) bool) test {
-	return func(_ *run, v Value, a *arguments) (bool, error) {
-		if _, err := a.places("test", 0, 0); err != nil {
-			return false, err
-		}
-		if _, err := keyOf(v, 0); err != nil {
-			return false, err
-		}
-		name, ok := text(v)
-		return ok && known(name), nil
-	}
-}
-
-func sameAs(r *run, v Value, a *arguments) (bool, error) {
-	values, err := a.bind("test_sameas", 1, "other")
-	if err != nil {
-		return false, err
-	}
-	other := values[0]
-	if v.typeName() != other.typeName() {
-		return false, nil
-	}
-	if _, isBig := v.(bigInt); isBig {
-		return r.equal(v, other)
-	}
-	return v == other, r.step(1)
-}
-
-func comparing(operator string) test {
-	return func(r *run, v Value, a *arguments) (bool, error) {
-		values, err := a.places(operator, 1, 1)
-		if operator == "in" {
-			values, err = a.bind("test_in", 1, "seq")
-		}
-		if err != nil {
-			return false, err
-		}
-		return r.compare(operator, v, values[0])
-	}
+func comparing(operator, declaration string) builtin {
+	return takes(declaration, func(r *run, value Value, v []Value) (Value, error) {
+		holds, err := r.compare(operator, value, v[0])
+		return Bool(holds), err
+	})
 }

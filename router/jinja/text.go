@@ -1,226 +1,136 @@
 package jinja
 
 import (
-	"math"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
-// textMethod is a method of str. original tells the type, s the text.
-type textMethod func(r *run, original Value, s string, a *arguments) (Value, error)
-
-var textMethods map[string]textMethod
-
-func init() { // textMethods and what it names refer to each other
-	textMethods = map[string]textMethod{
-		"strip":        strip(strings.TrimFunc, strings.Trim),
-		"lstrip":       strip(strings.TrimLeftFunc, strings.TrimLeft),
-		"rstrip":       strip(strings.TrimRightFunc, strings.TrimRight),
-		"upper":        changed("upper", upper),
-		"lower":        changed("lower", lower),
-		"title":        changed("title", title),
-		"capitalize":   changed("capitalize", capitalize),
-		"swapcase":     changed("swapcase", swapCase),
-		"casefold":     changed("casefold", foldCase),
-		"isdigit":      asked("isdigit", func(s string) bool { return all(s, isDigit) }),
-		"isdecimal":    asked("isdecimal", func(s string) bool { return all(s, isDecimal) }),
-		"isnumeric":    asked("isnumeric", func(s string) bool { return all(s, isNumeric) }),
-		"isalpha":      asked("isalpha", func(s string) bool { return all(s, unicode.IsLetter) }),
-		"isalnum":      asked("isalnum", func(s string) bool { return all(s, isAlphanumeric) }),
-		"isspace":      asked("isspace", func(s string) bool { return all(s, isSpace) }),
-		"isupper":      asked("isupper", func(s string) bool { return hasCase(s, unicode.IsUpper, unicode.IsLower) }),
-		"islower":      asked("islower", func(s string) bool { return hasCase(s, unicode.IsLower, unicode.IsUpper) }),
-		"istitle":      asked("istitle", isTitle),
-		"isascii":      asked("isascii", func(s string) bool { return s == "" || all(s, func(r rune) bool { return r < utf8.RuneSelf }) }),
-		"isprintable":  asked("isprintable", func(s string) bool { return s == "" || all(s, unicode.IsPrint) }),
-		"isidentifier": asked("isidentifier", func(s string) bool { return s != "" && nameLength(s) == len(s) && !isDecimal([]rune(s)[0]) }),
-		"split":        split,
-		"rsplit":       rsplit,
-		"splitlines":   splitLines,
-		"replace":      replaceMethod,
-		"join":         joinMethod,
-		"startswith":   affix("startswith", strings.HasPrefix),
-		"endswith":     affix("endswith", strings.HasSuffix),
-		"find":         search("find", strings.Index),
-		"rfind":        search("rfind", strings.LastIndex),
-		"index":        search("index", strings.Index),
-		"rindex":       search("rindex", strings.LastIndex),
-		"count":        search("count", strings.Count),
-		"ljust":        justify("ljust"),
-		"rjust":        justify("rjust"),
-		"center":       justify("center"),
-		"zfill":        zeroFill,
-		"partition":    partition("partition", strings.Index),
-		"rpartition":   partition("rpartition", strings.LastIndex),
-		"removeprefix": trimmed("removeprefix", strings.TrimPrefix),
-		"removesuffix": trimmed("removesuffix", strings.TrimSuffix),
-		"expandtabs":   expandTabs,
-		"format":       formatMethod,
-		"format_map":   formatMap,
-		"encode":       unsupportedMethod("encode"),
-		"translate":    unsupportedMethod("translate"),
-		"maketrans":    unsupportedMethod("maketrans"),
-	}
-}
-
-func textAttribute(object Value, name string) Value {
-	method, ok := textMethods[name]
-	if !ok {
-		return nil
-	}
-	return &function{name, func(r *run, a *arguments) (Value, error) {
+// ofText makes a method of str of what gets the text.
+func ofText(declaration string, call func(r *run, s string, v []Value) (Value, error)) builtin {
+	return takes(declaration, func(r *run, object Value, v []Value) (Value, error) {
 		s, _ := text(object)
 		if err := r.work(len(s)); err != nil {
 			return nil, err
 		}
-		return method(r, object, s, a)
-	}}
+		made, err := call(r, s, v)
+		return likeText(object, made), err
+	})
 }
 
-func unsupportedMethod(name string) textMethod {
-	return func(*run, Value, string, *arguments) (Value, error) { return nil, failf("%s is not supported", name) }
-}
-
-// textArgument is an argument that must be text.
-func textArgument(v Value) (string, error) {
-	s, ok := text(v)
-	if !ok {
-		return "", failf("must be str, not %s", v.typeName())
-	}
-	return s, nil
-}
-
-// number is an argument that must be a whole number; absent stands for nil.
-func number(v Value, absent int64) (int64, error) {
-	if v == nil {
-		return absent, nil
-	}
-	n, ok := wholeNumber(v)
-	if !ok {
-		return 0, failf("'%s' object cannot be interpreted as an integer", v.typeName())
-	}
-	if !n.IsInt64() {
-		if n.Sign() < 0 {
-			return math.MinInt32, nil
-		}
-		return math.MaxInt32, nil
-	}
-	return min(max(n.Int64(), math.MinInt32), math.MaxInt32), nil
-}
-
-func strip(space func(string, func(rune) bool) string, cut func(string, string) string) textMethod {
-	return func(r *run, original Value, s string, a *arguments) (Value, error) {
-		v, err := a.places("strip", 0, 1)
-		if err != nil {
-			return nil, err
-		}
+func strip(space func(string, func(rune) bool) string, cut func(string, string) string) builtin {
+	return ofText("strip(/ [chars])", func(r *run, s string, v []Value) (Value, error) {
 		if v[0] == nil || v[0] == None {
-			return likeText(original, space(s, isSpace)), nil
+			return String(space(s, isSpace)), nil
 		}
 		characters, err := textArgument(v[0])
 		if err != nil {
-			return nil, failf("strip arg must be None or str")
+			return nil, err
 		}
 		if err := r.step(1 + len(s)*len(characters)/(8*bytesPerStep)); err != nil {
 			return nil, err
 		}
-		return likeText(original, cut(s, characters)), nil
-	}
+		return String(cut(s, characters)), nil
+	})
 }
 
 // changed is a method that makes another text; none is more than three times as long.
-func changed(name string, change func(string) string) textMethod {
-	return func(r *run, original Value, s string, a *arguments) (Value, error) {
-		if _, err := a.places(name, 0, 0); err != nil {
-			return nil, err
-		}
+func changed(change func(string) string) builtin {
+	return ofText("method(/)", func(r *run, s string, _ []Value) (Value, error) {
 		if err := r.allocate(3 * len(s)); err != nil {
 			return nil, err
 		}
-		return likeText(original, change(s)), nil
-	}
+		return String(change(s)), nil
+	})
 }
 
-func asked(name string, ask func(string) bool) textMethod {
-	return func(r *run, _ Value, s string, a *arguments) (Value, error) {
-		_, err := a.places(name, 0, 0)
-		return Bool(ask(s)), err
-	}
-}
-
-func trimmed(name string, trim func(s, affix string) string) textMethod {
-	return func(r *run, original Value, s string, a *arguments) (Value, error) {
-		v, err := a.places(name, 1, 1)
-		if err != nil {
-			return nil, err
-		}
+func trimmed(trim func(s, affix string) string) builtin {
+	return ofText("method(/ affix)", func(_ *run, s string, v []Value) (Value, error) {
 		part, err := textArgument(v[0])
-		return likeText(original, trim(s, part)), err
-	}
+		return String(trim(s, part)), err
+	})
 }
 
-// texts makes a list of texts of the type of original.
-func (r *run) texts(original Value, parts []string) (Value, error) {
+func affix(name string, has func(s, affix string) bool) builtin {
+	return ofText(name+"(/ affix)", func(r *run, s string, v []Value) (Value, error) {
+		options := []Value{v[0]}
+		if l, ok := v[0].(*List); ok && l.kind == tuple {
+			options = l.items
+		}
+		for _, option := range options {
+			t, ok := text(option)
+			if !ok {
+				return nil, failf("%s first arg must be str or a tuple of str, not %s", name, v[0].typeName())
+			}
+			if has(s, t) {
+				return Bool(true), r.step(1)
+			}
+		}
+		return Bool(false), r.step(len(options))
+	})
+}
+
+func findText(_ *run, s string, v []Value) (Value, error) {
+	wanted, err := textArgument(v[0])
+	if err != nil {
+		return nil, err
+	}
+	at := strings.Index(s, wanted)
+	if at > 0 {
+		at = utf8.RuneCountInString(s[:at])
+	}
+	return Int(at), nil
+}
+
+// texts makes a list of texts.
+func (r *run) texts(parts []string) (Value, error) {
 	if err := r.allocateValues(len(parts)); err != nil {
 		return nil, err
 	}
 	items := make([]Value, len(parts))
 	for i, part := range parts {
-		items[i] = likeText(original, part)
+		items[i] = String(part)
 	}
-	return &List{items}, nil
+	return &List{items: items}, nil
 }
 
-func split(r *run, original Value, s string, a *arguments) (Value, error) {
-	separator, most, err := splitArguments("split", a)
-	if err != nil {
-		return nil, err
-	}
-	if separator == nil {
-		return r.splitSpace(original, s, most)
-	}
-	if err := r.allocateValues(partCount(s, *separator, most)); err != nil {
-		return nil, err
-	}
-	return r.texts(original, strings.SplitN(s, *separator, most))
+// splitting makes a method of what cuts a text into parts, at most of which there may be; negative for any number.
+func splitting(cut func(r *run, s string, separator Value, most int) ([]string, error)) builtin {
+	return ofText("split([sep] [maxsplit])", func(r *run, s string, v []Value) (Value, error) {
+		n, err := numberArgument(v[1], -1)
+		if err != nil {
+			return nil, err
+		}
+		if v[0] == nil {
+			v[0] = None
+		}
+		if separator, isText := text(v[0]); !isText && v[0] != None {
+			return nil, failf("must be str or None, not %s", v[0].typeName())
+		} else if isText && separator == "" {
+			return nil, failf("empty separator")
+		}
+		parts, err := cut(r, s, v[0], int(max(n, -2))+1)
+		if err != nil {
+			return nil, err
+		}
+		return r.texts(parts)
+	})
 }
 
-// partCount bounds what a split makes.
-func partCount(s, separator string, most int) int {
-	n := strings.Count(s, separator) + 1
-	if most >= 0 {
-		n = min(n, most)
-	}
-	return n
-}
-
-// splitArguments returns a separator, nil for white space, and how many parts there may be, negative for any number.
-func splitArguments(name string, a *arguments) (separator *string, most int, err error) {
-	v, err := a.bind(name, 0, "sep", "maxsplit")
-	if err != nil {
-		return nil, 0, err
-	}
-	n, err := number(v[1], -1)
-	if err != nil {
-		return nil, 0, err
-	}
-	most = int(n) + 1
-	if n < 0 {
+func split(r *run, s string, separator Value, most int) ([]string, error) {
+	if most == 0 {
 		most = -1
 	}
-	if v[0] == nil || v[0] == None {
-		return nil, most, nil
+	if separator, ok := text(separator); ok {
+		n := strings.Count(s, separator) + 1
+		if most >= 0 {
+			n = min(n, most)
+		}
+		if err := r.allocateValues(n); err != nil {
+			return nil, err
+		}
+		return strings.SplitN(s, separator, most), nil
 	}
-	s, err := textArgument(v[0])
-	if err == nil && s == "" {
-		err = failf("empty separator")
-	}
-	return &s, most, err
-}
-
-func (r *run) splitSpace(original Value, s string, most int) (Value, error) {
 	var parts []string
 	for s = strings.TrimLeftFunc(s, isSpace); s != ""; s = strings.TrimLeftFunc(s, isSpace) {
 		if err := r.allocate(0); err != nil {
@@ -228,55 +138,104 @@ func (r *run) splitSpace(original Value, s string, most int) (Value, error) {
 		}
 		end := strings.IndexFunc(s, isSpace)
 		if end < 0 || len(parts)+1 == most {
-			parts = append(parts, s)
-			break
+			return append(parts, s), nil
 		}
 		parts, s = append(parts, s[:end]), s[end:]
 	}
-	return r.texts(original, parts)
+	return parts, nil
 }
 
-func rsplit(r *run, original Value, s string, a *arguments) (Value, error) {
-	separator, most, err := splitArguments("rsplit", a)
-	if err != nil {
-		return nil, err
-	}
+func rsplit(r *run, s string, separator Value, most int) ([]string, error) {
+	by, byText := text(separator)
 	var parts []string
-	for most < 0 || len(parts) < most {
+	for {
 		if err := r.allocate(0); err != nil {
 			return nil, err
 		}
-		if separator == nil {
-			s = strings.TrimRightFunc(s, isSpace)
-			if s == "" {
+		start, size := -1, len(by)
+		if byText {
+			start = strings.LastIndex(s, by)
+		} else {
+			if s = strings.TrimRightFunc(s, isSpace); s == "" {
 				break
 			}
-		}
-		start, end := -1, 0
-		if separator != nil {
-			start = strings.LastIndex(s, *separator)
-			end = start + len(*separator)
-		} else if start = strings.LastIndexFunc(s, isSpace); start >= 0 {
-			_, size := utf8.DecodeRuneInString(s[start:])
-			end = start + size
+			if start = strings.LastIndexFunc(s, isSpace); start >= 0 {
+				_, size = utf8.DecodeRuneInString(s[start:])
+			}
 		}
 		if start < 0 || len(parts)+1 == most {
 			parts = append(parts, s)
 			break
 		}
-		parts, s = append(parts, s[end:]), s[:start]
+		parts, s = append(parts, s[start+size:]), s[:start]
 	}
 	slices.Reverse(parts)
-	return r.texts(original, parts)
+	return parts, nil
 }
 
-func splitLines(r *run, original Value, s string, a *arguments) (Value, error) {
-	v, err := a.bind("splitlines", 0, "keepends")
-	if err != nil {
-		return nil, err
-	}
+func splitLines(r *run, s string, v []Value) (Value, error) {
 	if err := r.allocate(len(s)); err != nil {
 		return nil, err
 	}
-	return r.texts(original, lines(s, v[0] != nil && truth(v[0])))
+	return r.texts(lines(s, isTrue(v[0])))
+}
+
+func replaceText(r *run, s string, v []Value) (Value, error) {
+	old, err := textArgument(v[0])
+	if err != nil {
+		return nil, err
+	}
+	replacement, err := textArgument(v[1])
+	if err != nil {
+		return nil, err
+	}
+	count, err := numberArgument(v[2], -1)
+	if err != nil {
+		return nil, err
+	}
+	return r.replace(s, old, replacement, count)
+}
+
+// replace replaces up to count occurrences; all of them where count is negative.
+func (r *run) replace(s, old, replacement string, count int64) (Value, error) {
+	n := int64(strings.Count(s, old))
+	if count >= 0 {
+		n = min(n, count)
+	}
+	if err := r.allocate(len(s) + int(n)*len(replacement)); err != nil {
+		return nil, err
+	}
+	return String(strings.Replace(s, old, replacement, int(n))), nil
+}
+
+func joinTexts(r *run, s string, v []Value) (Value, error) {
+	items, err := r.itemsOf(v[0])
+	if err != nil {
+		return nil, failf("can only join an iterable")
+	}
+	for i, item := range items {
+		if _, ok := text(item); !ok {
+			return nil, failf("sequence item %d: expected str instance, %s found", i, item.typeName())
+		}
+	}
+	return r.join(s, items)
+}
+
+// join is the text of items with a separator between.
+func (r *run) join(separator string, items []Value) (Value, error) {
+	var b strings.Builder
+	for i, item := range items {
+		s, err := r.str(item)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.allocate(len(s) + len(separator)); err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b.WriteString(separator)
+		}
+		b.WriteString(s)
+	}
+	return String(b.String()), nil
 }

@@ -20,24 +20,20 @@ type jsonWriter struct {
 	afterIndent []byte // the newline and the indentation of the current depth
 }
 
-func filterToJSON(r *run, value Value, a *arguments) (Value, error) {
-	v, err := a.bind("tojson", 0, "ensure_ascii", "indent", "separators", "sort_keys")
-	if err != nil {
-		return nil, err
-	}
+func filterToJSON(r *run, value Value, v []Value) (Value, error) {
 	w := &jsonWriter{run: r, comma: ", ", colon: ": ", afterIndent: []byte{'\n'}}
-	w.ascii = v[0] != nil && truth(v[0])
-	w.sortKeys = v[3] != nil && truth(v[3])
+	w.ascii = isTrue(v[0])
+	w.sortKeys = isTrue(v[3])
 	if err := w.setIndent(v[1]); err != nil {
 		return nil, err
 	}
 	if v[2] != nil && v[2] != None {
-		parts, ok := sequenceItems(v[2])
-		if !ok || len(parts) != 2 {
+		parts, ok := sequenceOf(v[2])
+		if !ok || len(parts.items) != 2 {
 			return nil, failf("separators must be two strings")
 		}
-		comma, ok1 := text(parts[0])
-		colon, ok2 := text(parts[1])
+		comma, ok1 := text(parts.items[0])
+		colon, ok2 := text(parts.items[1])
 		if !ok1 || !ok2 {
 			return nil, failf("separators must be two strings")
 		}
@@ -92,18 +88,16 @@ func (w *jsonWriter) write(v Value) error {
 		w.out = strconv.AppendInt(w.out, int64(v), 10)
 		return nil
 	case bigInt:
-		s, err := bigText(v)
-		w.out = append(w.out, s...)
-		return err
+		w.out = v.n.Append(w.out, 10)
+		return w.run.work(v.n.BitLen())
 	case Float:
 		w.out = append(w.out, jsonFloat(float64(v))...)
 		return nil
-	case *List:
-		return w.array(v.items)
-	case *tuple:
-		return w.array(v.items)
 	case *Dict:
 		return w.object(v)
+	}
+	if l, ok := sequenceOf(v); ok {
+		return w.enclosed('[', ']', len(l.items), func(i int) error { return w.write(l.items[i]) })
 	}
 	return failf("Object of type %s is not JSON serializable", v.typeName())
 }
@@ -158,10 +152,6 @@ func (w *jsonWriter) enclosed(begin, end byte, n int, item func(i int) error) er
 	return nil
 }
 
-func (w *jsonWriter) array(items []Value) error {
-	return w.enclosed('[', ']', len(items), func(i int) error { return w.write(items[i]) })
-}
-
 func (w *jsonWriter) object(d *Dict) error {
 	keys, values := d.keys, d.values
 	if w.sortKeys {
@@ -175,28 +165,16 @@ func (w *jsonWriter) object(d *Dict) error {
 		}
 	}
 	return w.enclosed('{', '}', len(keys), func(i int) error {
-		if err := w.key(keys[i]); err != nil {
+		key, ok := keys[i].(String)
+		if !ok {
+			key = String(strconv.FormatInt(int64(keys[i].(Int)), 10))
+		}
+		if err := w.string(string(key)); err != nil {
 			return err
 		}
 		w.out = append(w.out, w.colon...)
 		return w.write(values[i])
 	})
-}
-
-func (w *jsonWriter) key(key Value) error {
-	if s, ok := text(key); ok {
-		return w.string(s)
-	}
-	switch key.(type) {
-	case noneType, Bool, Int, bigInt, Float:
-		w.out = append(w.out, '"')
-		if err := w.write(key); err != nil {
-			return err
-		}
-		w.out = append(w.out, '"')
-		return nil
-	}
-	return failf("keys must be str, int, float, bool or None, not %s", key.typeName())
 }
 
 func (w *jsonWriter) string(s string) error {

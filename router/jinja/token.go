@@ -1,9 +1,6 @@
 package jinja
 
-import (
-	"math/big"
-	"strings"
-)
+import "strings"
 
 type tokenKind uint8
 
@@ -24,8 +21,8 @@ const (
 type token struct {
 	kind  tokenKind
 	line  int
-	text  string   // of data, a name, a string or an operator
-	whole *big.Int // of an integer
+	text  string // of data, a name, a string or an operator
+	whole int64  // of an integer
 	float float64
 }
 

@@ -1,8 +1,6 @@
 package jinja
 
-import (
-	"math/big"
-)
+import "math/big"
 
 // Value is a Python value as templates see it. Values that came from outside a rendering are never changed by it, so
 // they may be shared.
@@ -31,8 +29,10 @@ type (
 	// String is text; its characters are those of UTF-8.
 	String string
 
-	bigInt struct{ n *big.Int } // a whole number beyond 64 bits
-	markup string               // text that is HTML already
+	// bigInt is a whole number beyond 64 bits. It comes with the variables; templates can compare and write it.
+	bigInt struct{ n *big.Int }
+
+	markup string // text that has been through safe: the reference escapes what is added to it
 )
 
 func (noneType) typeName() string   { return "NoneType" }
@@ -43,32 +43,44 @@ func (bigInt) typeName() string     { return "int" }
 func (Float) typeName() string      { return "float" }
 func (String) typeName() string     { return "str" }
 func (markup) typeName() string     { return "Markup" }
-func (*List) typeName() string      { return "list" }
-func (*tuple) typeName() string     { return "tuple" }
+func (l *List) typeName() string    { return kindNames[l.kind] }
 func (*Dict) typeName() string      { return "dict" }
 func (*undefined) typeName() string { return "Undefined" }
 func (*namespace) typeName() string { return "Namespace" }
 func (*function) typeName() string  { return "function" }
 func (*macro) typeName() string     { return "Macro" }
 func (*iterator) typeName() string  { return "generator" }
-func (*interval) typeName() string  { return "range" }
-func (v *view) typeName() string    { return "dict_" + v.kind }
+func (*loopValue) typeName() string { return "LoopContext" }
 
-// List is Python's list. The sandbox lets no template change one.
+// List is Python's list, or what can be read like one. The sandbox lets no template change it.
 type List struct {
 	items []Value
+	kind  listKind
 }
 
+type listKind uint8
+
+const (
+	plainList listKind = iota
+	tuple
+	interval // which range makes; what follows it cannot be indexed
+	keysView
+	valuesView
+	itemsView
+)
+
+var kindNames = [...]string{"list", "tuple", "range", "dict_keys", "dict_values", "dict_items"}
+
 // NewList makes a list that owns items.
-func NewList(items ...Value) *List { return &List{items} }
+func NewList(items ...Value) *List { return &List{items: items} }
 
 // Items are the list's own: they must not be changed.
 func (l *List) Items() []Value { return l.items }
 
-// tuple may name its elements, as groupby's do.
-type tuple struct {
-	items []Value
-	names []string
+// sequenceOf is v where it is a list or a tuple.
+func sequenceOf(v Value) (*List, bool) {
+	l, ok := v.(*List)
+	return l, ok && l.kind <= tuple
 }
 
 // undefined is what a name that is not there stands for: empty, false, and an error in any other use.
@@ -107,38 +119,10 @@ type namespace struct {
 	attributes *Dict
 }
 
-// function is a built-in function or a method with its object.
+// function is a built-in function, or a method with its object.
 type function struct {
-	name string
-	call func(r *run, a *arguments) (Value, error)
-}
-
-// iterator can be read once. next returns nil at the end.
-type iterator struct {
-	next func() (Value, error)
-}
-
-// interval is Python's range.
-type interval struct {
-	start, stop, step, length int64
-}
-
-func (v *interval) at(i int64) Value { return Int(v.start + i*v.step) }
-
-// view is what keys(), values() and items() of a dict return.
-type view struct {
-	dict *Dict
-	kind string // keys, values or items
-}
-
-func (v *view) at(i int) Value {
-	switch v.kind {
-	case "keys":
-		return v.dict.keys[i]
-	case "values":
-		return v.dict.values[i]
-	}
-	return &tuple{items: []Value{v.dict.keys[i], v.dict.values[i]}}
+	object Value // nil for a function
+	call   builtin
 }
 
 // text is the string that v is or stands for, if there is one.
@@ -171,19 +155,13 @@ func truth(v Value) bool {
 		return v != 0
 	case *List:
 		return len(v.items) > 0
-	case *tuple:
-		return len(v.items) > 0
 	case *Dict:
 		return len(v.keys) > 0
-	case *view:
-		return len(v.dict.keys) > 0
-	case *interval:
-		return v.length > 0
 	}
 	return true
 }
 
-// integer is v as an index: Python's operator.index.
+// integer is v as an index: Python's operator.index, for numbers within 64 bits.
 func integer(v Value) (int64, bool) {
 	switch v := v.(type) {
 	case Int:
@@ -197,21 +175,25 @@ func integer(v Value) (int64, bool) {
 	return 0, false
 }
 
-// normalInt is n as the smallest type that holds it.
-func normalInt(n *big.Int) Value {
-	if n.IsInt64() {
-		return Int(n.Int64())
+// likeText is v as markup, with the texts in it, where original is that.
+func likeText(original, v Value) Value {
+	if _, ok := original.(markup); ok {
+		switch v := v.(type) {
+		case String:
+			return markup(v)
+		case *List:
+			for i, item := range v.items {
+				v.items[i] = likeText(original, item)
+			}
+		}
 	}
-	return bigInt{n}
+	return v
 }
 
-// wholeNumber is v as a big integer, if it is a whole number or a truth value.
-func wholeNumber(v Value) (*big.Int, bool) {
-	if n, ok := integer(v); ok {
-		return big.NewInt(n), true
+func isNumber(v Value) bool {
+	switch v.(type) {
+	case Int, Float, Bool, bigInt:
+		return true
 	}
-	if n, ok := v.(bigInt); ok {
-		return n.n, true
-	}
-	return nil, false
+	return false
 }

@@ -53,8 +53,6 @@ func children(node expression, visit func(...expression)) {
 		visit(node.object, node.key)
 	case *sliceNode:
 		visit(node.object, node.start, node.stop, node.step)
-	case *sliceKey:
-		visit(node.start, node.stop, node.step)
 	case *callNode:
 		visit(node.callee)
 		visitArguments(node.arguments, visit)
@@ -71,7 +69,6 @@ func visitArguments(a *argumentsNode, visit func(...expression)) {
 	if a != nil {
 		visit(a.positional...)
 		visit(a.named...)
-		visit(a.more, a.moreNamed)
 	}
 }
 
@@ -153,10 +150,6 @@ func (u *undeclared) statements(nodes []statement) {
 		case *filterBlockNode:
 			u.statements(node.body)
 			u.expressions(node.filter)
-		case *withNode:
-			u.targets(node.targets...)
-			u.expressions(node.values...)
-			u.statements(node.body)
 		}
 	}
 }

@@ -5,7 +5,8 @@
     python3 make.py random 700 11 > random.jsonl     random templates, the same for the same seed
     python3 make.py random COUNT SEED > FILE         more of them; LOCKSTEP_JINJA_CASES=FILE go test -run Table .
 
-It needs Python 3.11 or later and jinja2 3.1.6. Each line has a template, its variables, and a text or an error.
+It needs Python 3.11 or later and jinja2 3.1.6. Each line has a template, its variables, and a text or an error. What the
+engine refuses by its name is in no case: refused_test.go has that.
 """
 import datetime, json, os, random, re, signal, sys
 
@@ -121,15 +122,15 @@ class Random:
         return self.r.choice(options)
 
     def literal(self):
-        return self.pick("1", "0", "-1", "2", "3", "10", "7", "1.5", "0.1", "1e3", "2.0", "100000000000000000000", "0x1f", "1_000", "true", "false", "none",
-                         "True", "None", "'abc'", '"x"', "''", "'a b'", "'é'", "'%s-%d'", "'%5.2f|'", "'{} {}'", "','", "'\\n'", "[]", "[1, 2, 3]", "['a', 'b']",
+        return self.pick("1", "0", "-1", "2", "3", "10", "7", "1.5", "0.1", "1e3", "2.0", "true", "false", "none",
+                         "True", "None", "'abc'", '"x"', "''", "'a b'", "'é'", "'{} {}'", "','", "'\\n'", "[]", "[1, 2, 3]", "['a', 'b']",
                          "(1, 2)", "()", "(1,)", "{}", "{'a': 1}", "{1: 2, 'b': [3]}", "[[1, 2], [3, 4]]", "'It''s'", "\"it's\"", "'ABC def'", "[1.5, 2, true]",
-                         "undef", "undef2", "range(3)", "range(5, 0, -2)", "['x', none, 1.0]", "dict(a=1, b='c')", "namespace(a=1)", "'1.0'", "' 12 '", "'l'", "'o'")
+                         "undef", "undef2", "(range(3)|list)", "(range(5, 0, -2)|list)", "['x', none, 1.0]", "namespace(a=1)", "'1.0'", "' 12 '", "'l'", "'o'")
 
     def atom(self, depth):
         if depth <= 0 or self.r.random() < 0.3:
-            return self.literal() if self.r.random() < 0.45 else self.pick(*VARIABLES)
-        return "(" + self.expression(depth - 1) + ")" if self.r.random() < 0.2 else self.pick(*VARIABLES)
+            return self.literal() if self.r.random() < 0.45 else self.pick(*(name for name in VARIABLES if name not in ("big", "g")))
+        return "(" + self.expression(depth - 1) + ")" if self.r.random() < 0.2 else self.pick(*(name for name in VARIABLES if name not in ("big", "g")))
 
     def arguments(self, depth):
         return ", ".join(self.expression(depth - 2) for _ in range(self.r.randint(0, 2)))
@@ -137,14 +138,12 @@ class Random:
     def method(self, depth):
         a = lambda: self.expression(depth - 2)
         return self.pick(
-            ".upper()", ".lower()", ".title()", ".capitalize()", ".swapcase()", ".strip()", ".lstrip()", ".rstrip()", f".strip({a()})", ".split()",
+            ".upper()", ".lower()", ".title()", ".capitalize()", ".strip()", ".lstrip()", ".rstrip()", f".strip({a()})", ".split()",
             f".split({a()})", f".split({a()}, 1)", f".rsplit({a()}, 1)", ".rsplit()", ".split(none, 1)", ".rsplit(none, 1)", ".splitlines()", ".splitlines(true)", f".replace({a()}, {a()})",
-            f".replace({a()}, {a()}, 1)", f".startswith({a()})", f".endswith({a()})", f".startswith(('H', 'a'))", f".find({a()})", f".rfind({a()})",
-            f".count({a()})", f".index({a()})", f".join({a()})", ".isdigit()", ".isalpha()", ".isalnum()", ".isspace()", ".isupper()", ".islower()", ".istitle()",
-            f".ljust({a()})", f".rjust(15, '*')", ".center(14)", ".center(15, '-')", ".zfill(8)", f".partition({a()})", f".rpartition(' ')", f".removeprefix({a()})",
-            f".removesuffix({a()})", ".expandtabs(4)", f".format({a()}, {a()})", ".items()", ".keys()", ".values()", f".get({a()})", f".get({a()}, {a()})",
-            ".copy()", ".append(1)", ".pop()", ".update({})", ".a", ".b", ".items", ".n", ".name", ".__class__", "._x", ".real", ".bit_length()", ".is_integer()",
-            f".find({a()}, 2)", f".count('l', 1, 5)", ".casefold()", ".isnumeric()", ".isdecimal()", ".encode", ".format", ".start", ".rindex('o')")
+            f".replace({a()}, {a()}, 1)", f".startswith({a()})", f".endswith({a()})", f".startswith(('H', 'a'))", f".find({a()})",
+            f".join({a()})", f".removeprefix({a()})",
+            f".removesuffix({a()})", f".format({a()}, {a()})", ".items()", ".keys()", ".values()", f".get({a()})", f".get({a()}, {a()})",
+            ".copy()", ".append(1)", ".pop()", ".update({})", ".a", ".b", ".items", ".n", ".name", ".__class__", "._x", ".format")
 
     def subscript(self, depth):
         i = lambda: self.pick("", "0", "1", "2", "-1", "-2", "n", "5", "none", "-9")
@@ -154,25 +153,23 @@ class Random:
     def filter(self, depth):
         a = lambda: self.expression(depth - 2)
         return "|" + self.pick(
-            "abs", "capitalize", "center(20)", "count", "default", f"default({a()})", f"default({a()}, true)", "d('x', boolean=true)", "dictsort", "dictsort(by='value')",
-            "dictsort(reverse=true)", "dictsort(true)", "escape", "e", "first", "float", f"float({a()})", "forceescape", f"format({a()}, {a()})", f"format({a()})",
-            "groupby('n')", "groupby('v')|list", "groupby('k.q', default=9)", "indent", "indent(2)", "indent(2, true)", "indent(width='>> ', blank=true)", "int", f"int({a()})",
-            "int(default=5, base=16)", "int(0, 8)", "join", f"join({a()})", "join(', ', attribute='n')", "join('-', 'v')", "last", "length", "list", "lower", "items|list", "map('upper')|list",
+            "abs", "capitalize", "count", "default", f"default({a()})", f"default({a()}, true)", "d('x', boolean=true)", "dictsort", "dictsort(by='value')",
+            "dictsort(reverse=true)", "dictsort(true)", "first", "float", f"float({a()})", "indent", "indent(2)", "indent(2, true)", "indent(width='>> ', blank=true)", "int", f"int({a()})",
+            "int(default=5)", "join", f"join({a()})", "join(', ', attribute='n')", "join('-', 'v')", "last", "length", "list", "lower", "items|list", "map('upper')|list",
             "map(attribute='n')|list", "map(attribute='k.q', default='?')|list", "map('int')|list", "map('string')|list", "map('default', 'x')|join('/')", "map('length')|list", f"map({a()})|list", "max", "min", "max(attribute='v')", "min(case_sensitive=true)",
             "reject|list", "reject('odd')|list", "reject('none')|list", "rejectattr('k')|list", "rejectattr('v', 'gt', 1)|list", f"replace({a()}, {a()})", f"replace('l', 'L', 1)",
-            "reverse", "reverse|list", "round", "round(1)", "round(2, 'floor')", "round(-1)", "round(1, 'ceil')", "safe", "select|list", "select('string')|list", "select('even')|list",
-            "selectattr('n')|list", "selectattr('n', 'equalto', 'x')|list", "selectattr('v', '>=', 2)|map(attribute='n')|list", "selectattr('k', 'defined')|list|length", "slice(2)|list", "slice(3, 'f')|list", "sort", "sort(reverse=true)", "sort(attribute='v')",
-            "sort(attribute='n,v')", "sort(case_sensitive=true)", "string", "striptags", "sum", "sum(attribute='v')", "sum(start=10)", "title", "tojson", "tojson(indent=2)", "tojson(separators=(',', ':'))",
-            "tojson(sort_keys=true)", "tojson(ensure_ascii=true)", "tojson(indent=4, sort_keys=true)", "trim", f"trim({a()})", "truncate(8)", "truncate(8, true)", "truncate(5, true, '')", "truncate(9, false, '~', 0)", "unique|list",
-            "unique(true)|list", "unique(attribute='n')|list", "upper", "urlencode", "wordcount", "wordwrap(10)", "wordwrap(5, false)", "xmlattr", "filesizeformat", "filesizeformat(true)", "batch(2)|list",
-            "batch(2, 'x')|list", "attr('n')", "attr('upper')", "first|upper", "list|last", "string|length")
+            "reverse", "reverse|list", "safe", "select|list", "select('string')|list", "select('even')|list",
+            "selectattr('n')|list", "selectattr('n', 'equalto', 'x')|list", "selectattr('v', '>=', 2)|map(attribute='n')|list", "selectattr('k', 'defined')|list|length", "sort", "sort(reverse=true)", "sort(attribute='v')",
+            "sort(attribute='n,v')", "sort(case_sensitive=true)", "string", "title", "tojson", "tojson(indent=2)", "tojson(separators=(',', ':'))",
+            "tojson(sort_keys=true)", "tojson(ensure_ascii=true)", "tojson(indent=4, sort_keys=true)", "trim", f"trim({a()})", "unique|list",
+            "unique(true)|list", "unique(attribute='n')|list", "upper", "first|upper", "list|last", "string|length")
 
     def test(self, depth):
         a = lambda: self.expression(depth - 2)
         return " is " + self.pick("", "", "not ") + self.pick(
-            "defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false", "mapping", "sequence", "iterable", "callable", "odd", "even",
-            "lower", "upper", "escaped", "divisibleby 2", "divisibleby(3)", f"eq({a()})", f"ne({a()})", f"gt({a()})", f"in({a()})", "in [1, 7, 'abc']", "sameas none", "sameas true", "equalto 7",
-            "filter", "test", f"lessthan({a()})", "ge 2", "== 1" if self.r.random() < 0.02 else "le 3")
+            "defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false", "mapping", "sequence", "iterable", "odd", "even",
+            "divisibleby 2", "divisibleby(3)", f"eq({a()})", f"ne({a()})", f"gt({a()})", f"in({a()})", "in [1, 7, 'abc']", "sameas none", "sameas true", "equalto 7",
+            f"lessthan({a()})", "ge 2", "== 1" if self.r.random() < 0.02 else "le 3")
 
     def postfixed(self, depth):
         value = self.atom(depth)
@@ -191,9 +188,9 @@ class Random:
         if k < 0.40:
             return self.postfixed(depth)
         if k < 0.62:
-            return e() + " " + self.pick("+", "-", "*", "/", "//", "%", "~", "+", "~", "~", "+", "%", "*") + " " + e()
+            return e() + " " + self.pick("+", "-", "*", "/", "//", "~", "+", "~", "~", "+", "*") + " " + e()
         if k < 0.66:
-            return self.pick("2", "n", "f", "neg", "1.5", "-2", "0", "t") + " ** " + self.pick("2", "-1", "3", "n", "0")
+            return self.pick("n", "7", "f", "neg", "-2", "t") + " % " + self.pick("2", "-3", "1.5", "n", "z", "neg")
         if k < 0.76:
             return e() + " " + self.pick("==", "!=", "<", "<=", ">", ">=", "in", "not in", "==", "in") + " " + e()
         if k < 0.80:
@@ -225,7 +222,7 @@ class Random:
         t, e = self.tag, lambda: self.expression(2)
         iterable = lambda: self.pick("l", "ls", "d", "d.items()", "ld", "range(3)", "el", "'ab'", "[1, 2, 3, 4]", "undef", "[(1, 2), (3, 4)]", "d|items", "ls|sort", "[[1, [2]], [3]]", "l|map('string')", e())
         sp = self.space
-        k = self.r.randint(0, 15)
+        k = self.r.randint(0, 14)
         if k <= 2:
             return t(self.expression(2), "{") + sp()
         if k == 3:
@@ -235,21 +232,19 @@ class Random:
         if k <= 7:
             more = t("else") + body() if self.r.random() < 0.3 else ""
             tail = self.pick("", "", "", " if " + self.pick("i", "i is odd", "loop is undefined", "i != 1", e()))
-            inner = self.pick("", "", t("{ ".strip("{ ") + "if i == 2") + t(self.pick("break", "continue")) + t("endif"), t("loop." + self.pick("index", "index0", "revindex", "revindex0", "first", "last", "length", "depth", "previtem", "nextitem", "cycle('p', 'q')", "changed(i)"), "{"))
+            inner = self.pick("", "", t("{ ".strip("{ ") + "if i == 2") + t(self.pick("break", "continue")) + t("endif"), t("loop." + self.pick("index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"), "{"))
             return sp() + t("for " + self.pick("i", "i", "i", "a, b", "x") + " in " + iterable() + tail) + sp() + inner + body() + more + t("endfor") + sp()
         if k <= 9:
             more = self.pick("", t("elif " + e()) + body()) + self.pick("", t("else") + body())
             return sp() + t("if " + self.pick(e(), "a", "x is defined", "i")) + sp() + body() + more + t("endif") + sp()
         if k == 10:
             name = self.pick("f", "g")
-            return t(f"macro {name}({self.pick('', 'a', 'a, b=2', 'x, a=s')})") + sp() + self.pick("", "{{ caller() if caller is defined }}", "{{ kwargs }}{{ varargs }}") + body() + t("endmacro") + sp() + t(name + "(" + self.pick("", "1", "1, 2", "a=3", "1, 2, 3", "q=1") + ")", "{")
+            return t(f"macro {name}({self.pick('', 'a', 'a, b=2', 'x, a=s')})") + sp() + self.pick("", "{{ caller() if caller is defined }}") + body() + t("endmacro") + sp() + t(name + "(" + self.pick("", "1", "1, 2", "a=3", "1, 2, 3", "q=1") + ")", "{")
         if k == 11:
             return sp() + t("set " + self.pick("a", "x") + self.pick("", "|upper", "|trim|length")) + body() + t("endset") + sp()
         if k == 12:
             return t("filter " + self.pick("upper", "trim", "indent(2)", "replace('a', 'b')|upper", "length")) + body() + t("endfilter") + sp()
         if k == 13:
-            return t("with " + self.pick("", "a = 1", "a = " + e() + ", b = a", "x = s")) + body() + t("endwith")
-        if k == 14:
             return self.pick(t("# c".strip("# ") + " " + self.space(), "#"), t("raw") + " {{ x }} {% if %}" + sp() + t("endraw"), t("generation") + body() + t("endgeneration"))
         return t(self.pick("call f(1)", "call(q) g()", "call f()", "call(q, r=2) f(q=1)")) + body() + t("endcall") + sp()
 
@@ -265,7 +260,7 @@ def main():
     else:
         maker = Random(int(sys.argv[3]))
         rows = (case(maker.template(), VARIABLES) for _ in range(int(sys.argv[2])))
-        rows = (row for row in rows if row and ('"text": ' in row or maker.r.random() < 0.2))
+        rows = (row for row in rows if row and "not [" not in row and ('"text": ' in row or maker.r.random() < 0.2))
     for row in rows:
         if row:
             print(row)
