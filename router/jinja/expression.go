@@ -2,62 +2,26 @@ package jinja
 
 import "slices"
 
-type tupleOptions struct {
-	simple    bool   // names and literals only
-	condition bool   // "a if b else c" may stand without brackets
-	brackets  bool   // the tuple stands in brackets, so it may be empty
-	namespace bool   // for simple: attributes as well
-	end       string // a name that ends the tuple
-}
-
-// tuple reads one expression, or several with commas between, which are a tuple.
-func (p *parser) tuple(options tupleOptions) (expression, error) {
-	value, err := p.items(options)
-	if options.brackets {
+// tuple reads one expression, or several with commas between, which are a tuple. Where conditions are allowed, "a if b
+// else c" may stand without brackets.
+func (p *parser) tuple(conditions bool) (expression, error) {
+	item := p.or
+	if conditions {
+		item = p.expression
+	}
+	value, err := item()
+	if err != nil || !p.current().operator(",") {
 		return value, err
 	}
-	return p.whole(value, err)
-}
-
-func (p *parser) items(options tupleOptions) (expression, error) {
-	var items []expression
-	isTuple := false
-	for {
-		if len(items) > 0 {
-			if err := p.expectOperator(","); err != nil {
-				return nil, err
-			}
-		}
-		if t := p.current(); t.kind == tokenVariableEnd || t.kind == tokenBlockEnd || t.operator(")") ||
-			options.end != "" && t.name(options.end) {
+	items := []expression{value}
+	for p.skipOperator(",") {
+		if t := p.current(); t.kind == tokenVariableEnd || t.kind == tokenBlockEnd || t.operator(")") {
 			break
 		}
-		var item expression
-		var err error
-		switch {
-		case options.simple:
-			item, err = p.primary(options.namespace)
-		case options.condition || options.brackets:
-			item, err = p.expression()
-		default:
-			item, err = p.or()
-		}
-		if err != nil {
+		if value, err = item(); err != nil {
 			return nil, err
 		}
-		items = append(items, item)
-		if !p.current().operator(",") {
-			break
-		}
-		isTuple = true
-	}
-	if !isTuple {
-		if len(items) > 0 {
-			return items[0], nil
-		}
-		if !options.brackets {
-			return nil, p.fail("Expected an expression, got '%s'", p.current().describe())
-		}
+		items = append(items, value)
 	}
 	return &sequenceNode{items: items, isTuple: true}, nil
 }
@@ -65,17 +29,19 @@ func (p *parser) items(options tupleOptions) (expression, error) {
 // expression reads an expression: conditions bind least, then or, and, not, comparisons, sums, ~, products, signs,
 // and last what follows a value.
 func (p *parser) expression() (expression, error) {
+	defer p.chain()()
 	if err := p.enter(); err != nil {
 		return nil, err
 	}
-	defer p.leave()
-	line := p.current().line
 	value, err := p.or()
 	if err != nil {
 		return nil, err
 	}
 	for p.skipName("if") {
-		node := &conditionNode{then: value, line: line}
+		if err := p.enter(); err != nil {
+			return nil, err
+		}
+		node := &conditionNode{then: value}
 		if node.test, err = p.or(); err != nil {
 			return nil, err
 		}
@@ -84,27 +50,24 @@ func (p *parser) expression() (expression, error) {
 				return nil, err
 			}
 		}
-		value, line = node, p.current().line
+		value = node
 	}
 	return value, nil
 }
 
-func (p *parser) or() (expression, error) {
-	left, err := p.and()
-	for err == nil && p.skipName("or") {
-		var right expression
-		right, err = p.and()
-		left = &logicNode{left: left, right: right, or: true}
-	}
-	return left, err
-}
+func (p *parser) or() (expression, error) { return p.logic(p.and, "or") }
 
-func (p *parser) and() (expression, error) {
-	left, err := p.not()
-	for err == nil && p.skipName("and") {
-		var right expression
-		right, err = p.not()
-		left = &logicNode{left: left, right: right}
+func (p *parser) and() (expression, error) { return p.logic(p.not, "and") }
+
+func (p *parser) logic(operand func() (expression, error), word string) (expression, error) {
+	defer p.chain()()
+	left, err := operand()
+	for err == nil && p.skipName(word) {
+		node := &logicNode{left: left, or: word == "or"}
+		if err = p.enter(); err == nil {
+			node.right, err = operand()
+		}
+		left = node
 	}
 	return left, err
 }
@@ -155,6 +118,7 @@ func (p *parser) compare() (expression, error) {
 
 // binary reads a chain of operators of one rank.
 func (p *parser) binary(operand func() (expression, error), operators ...string) (expression, error) {
+	defer p.chain()()
 	left, err := operand()
 	for err == nil && p.current().kind == tokenOperator && slices.Contains(operators, p.current().text) {
 		node := &binaryNode{operator: p.current().text, left: left}
@@ -162,7 +126,9 @@ func (p *parser) binary(operand func() (expression, error), operators ...string)
 			return nil, p.refuse("operator on text", "%")
 		}
 		p.next()
-		node.right, err = operand()
+		if err = p.enter(); err == nil {
+			node.right, err = operand()
+		}
 		left = node
 	}
 	return left, err
@@ -192,17 +158,17 @@ func (p *parser) product() (expression, error) {
 
 // unary reads a sign or a primary expression, and what follows it.
 func (p *parser) unary(filters bool) (value expression, err error) {
+	defer p.chain()()
 	if t := p.current(); t.operator("-") || t.operator("+") {
 		if err := p.enter(); err != nil {
 			return nil, err
 		}
-		defer p.leave()
 		p.next()
 		var operand expression
 		operand, err = p.unary(false)
 		value = &signNode{operand, t.text == "-"}
 	} else {
-		value, err = p.primary(false)
+		value, err = p.primary()
 	}
 	if err != nil {
 		return nil, err
@@ -211,6 +177,9 @@ func (p *parser) unary(filters bool) (value expression, err error) {
 		return value, err
 	}
 	for {
+		if err := p.enter(); err != nil {
+			return nil, err
+		}
 		switch t := p.current(); {
 		case t.operator("|"):
 			value, err = p.filters(value)
@@ -229,7 +198,7 @@ func (p *parser) unary(filters bool) (value expression, err error) {
 	}
 }
 
-func (p *parser) primary(namespace bool) (expression, error) {
+func (p *parser) primary() (expression, error) {
 	t := p.current()
 	switch t.kind {
 	case tokenName:
@@ -242,14 +211,7 @@ func (p *parser) primary(namespace bool) (expression, error) {
 		case "none", "None":
 			return &constant{None}, nil
 		}
-		if namespace && p.skipOperator(".") {
-			attribute, err := p.expect(tokenName)
-			if err != nil {
-				return nil, err
-			}
-			return &namespaceNode{t.text, attribute.text, t.line}, nil
-		}
-		return &nameNode{variable: variable{name: t.text}, line: t.line}, nil
+		return &nameNode{variable{name: t.text}}, nil
 	case tokenString:
 		joined := []byte(nil)
 		for p.current().kind == tokenString {
@@ -276,7 +238,10 @@ func (p *parser) bracketed(t *token) (expression, error) {
 	switch t.text {
 	case "(":
 		p.next()
-		value, err := p.tuple(tupleOptions{condition: true, brackets: true})
+		if p.skipOperator(")") {
+			return &sequenceNode{isTuple: true}, nil
+		}
+		value, err := p.tuple(true)
 		if err != nil {
 			return nil, err
 		}

@@ -8,10 +8,8 @@ import (
 const (
 	// MaxSourceBytes bounds a template's source.
 	MaxSourceBytes = 1 << 20
-	// maxParseDepth bounds how deep brackets and blocks of a template may nest.
-	maxParseDepth = 200
-	// maxTreeDepth bounds the tree of one expression, long chains of operators included.
-	maxTreeDepth = 400
+	// maxParseDepth bounds how deep a template may nest: its brackets, its blocks, and the operators of a chain.
+	maxParseDepth = 500
 
 	// maxTokens bounds the tokens of a source.
 	maxTokens = 1 << 18
@@ -29,9 +27,7 @@ const (
 
 	// maxRange is how long a range may be; the reference's sandbox has the same bound.
 	maxRange = 100_000
-	// maxIntegerBits bounds whole numbers.
-	maxIntegerBits = 1 << 16
-	// maxIntegerDigits bounds the text of whole numbers; Python has the same bound.
+	// maxIntegerDigits bounds whole numbers; Python has the same bound.
 	maxIntegerDigits = 4300
 	// bytesPerStep is how many bytes one step reads or writes.
 	bytesPerStep = 32

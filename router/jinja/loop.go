@@ -102,13 +102,8 @@ func (l *loopValue) attribute(name string) (Value, error) {
 func (n *forNode) run(s *scope, out *output) (jump, error) {
 	items, err := n.iterable.eval(s)
 	if err != nil {
-		return jumpNone, located(err, n.line)
+		return jumpNone, err
 	}
-	j, err := n.loopOver(items, s, out)
-	return j, located(err, n.line)
-}
-
-func (n *forNode) loopOver(items Value, s *scope, out *output) (jump, error) {
 	r := s.run
 	length := int64(-1)
 	c, err := r.iterate(items)

@@ -10,6 +10,12 @@ type statement interface {
 	run(s *scope, out *output) (jump, error)
 }
 
+// placed is a statement with the line where it stands.
+type placed struct {
+	statement
+	line int
+}
+
 // jump tells how a statement ended.
 type jump uint8
 
@@ -26,11 +32,8 @@ type variable struct {
 }
 
 type (
-	constant struct{ value Value }
-	nameNode struct {
-		variable
-		line int
-	}
+	constant     struct{ value Value }
+	nameNode     struct{ variable }
 	sequenceNode struct {
 		items   []expression
 		isTuple bool
@@ -38,7 +41,6 @@ type (
 	dictNode      struct{ keys, values []expression }
 	conditionNode struct {
 		test, then, otherwise expression // otherwise may be nil
-		line                  int
 	}
 	logicNode struct {
 		left, right expression
@@ -87,6 +89,12 @@ type (
 		arguments *argumentsNode
 		line      int
 	}
+	// bodyNode is the text of a set block or a filter block.
+	bodyNode struct {
+		body   []placed
+		scope  scopeNode
+		filter expression // nil for none
+	}
 )
 
 // argumentsNode are the arguments of a call, a filter or a test; nil stands for none.
@@ -102,7 +110,6 @@ type target struct {
 	attribute string
 	items     []*target
 	isTuple   bool
-	line      int
 }
 
 // scopeNode begins a scope: its loads set variables that the scope has of its own.
@@ -112,23 +119,18 @@ type scopeNode struct {
 
 type (
 	dataNode   struct{ text string }
-	outputNode struct {
-		value expression
-		line  int
-	}
-	ifNode struct {
-		tests  []expression
-		bodies [][]statement // one more than tests: the last is for none
-		lines  []int
+	outputNode struct{ value expression }
+	ifNode     struct {
+		test            expression
+		body, otherwise []placed
 	}
 	forNode struct {
 		target     *target
 		iterable   expression
 		test       expression // nil for none
-		body       []statement
-		otherwise  []statement
+		body       []placed
+		otherwise  []placed
 		hasElse    bool
-		line       int
 		extended   bool     // the body uses loop
 		loop       variable // where the loop's own value lies
 		bodyScope  scopeNode
@@ -140,25 +142,16 @@ type (
 	assignNode struct {
 		target *target
 		value  expression
-		line   int
-	}
-	assignBlockNode struct {
-		target *target
-		filter expression // nil for none
-		body   []statement
-		scope  scopeNode
-		line   int
 	}
 	// functionNode is what macros, call blocks and generation blocks share.
 	functionNode struct {
 		name       string
 		parameters []*target
 		defaults   []expression // of the last parameters
-		body       []statement
+		body       []placed
 		scope      scopeNode
 		slots      int
 		caller     int // the slot of what a call block gives; negative where the body has no use for it
-		line       int
 	}
 	macroNode struct {
 		functionNode
@@ -167,12 +160,6 @@ type (
 	callBlockNode struct {
 		functionNode
 		call *callNode // nil for a generation block
-	}
-	filterBlockNode struct {
-		filter expression
-		body   []statement
-		scope  scopeNode
-		line   int
 	}
 	jumpNode struct{ jump jump }
 )

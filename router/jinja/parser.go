@@ -11,8 +11,12 @@ type parser struct {
 	tokens []token
 	at     int
 	depth  int
-	loops  int        // loops around that break and continue can mean
-	ends   [][]string // closing tags that are due, the innermost last
+	loop   *loopAround // what break and continue mean; nil for nothing
+}
+
+// loopAround is a loop whose body is read.
+type loopAround struct {
+	conditional bool // it passes over items for which its condition does not hold
 }
 
 func (p *parser) current() *token { return &p.tokens[p.at] }
@@ -45,6 +49,12 @@ func (p *parser) enter() error {
 }
 
 func (p *parser) leave() { p.depth-- }
+
+// chain returns what takes back all levels that are counted from now on: those of operators behind one another.
+func (p *parser) chain() (leave func()) {
+	depth := p.depth
+	return func() { p.depth = depth }
+}
 
 func (p *parser) skipName(name string) bool {
 	if p.current().name(name) {
@@ -92,32 +102,28 @@ func (p *parser) expectName(name string) error {
 
 // statements reads up to a tag of one of the names in ends, whose name becomes the current token; with no ends, to the
 // end of the source.
-func (p *parser) statements(ends ...string) ([]statement, error) {
+func (p *parser) statements(ends ...string) ([]placed, error) {
 	if err := p.enter(); err != nil {
 		return nil, err
 	}
 	defer p.leave()
-	if len(ends) > 0 {
-		p.ends = append(p.ends, ends)
-		defer func() { p.ends = p.ends[:len(p.ends)-1] }()
-	}
-	var body []statement
+	var body []placed
 	for {
 		t := p.next()
 		switch t.kind {
 		case tokenEnd:
 			if len(ends) > 0 {
-				return nil, p.unknownTag("")
+				return nil, p.fail("Unexpected end of template, which lacks the tag '%s'.", strings.Join(ends, "' or '"))
 			}
 			return body, nil
 		case tokenData:
-			body = append(body, &dataNode{t.text})
+			body = append(body, placed{&dataNode{t.text}, t.line})
 		case tokenVariableBegin:
-			value, err := p.tuple(tupleOptions{condition: true})
+			value, err := p.tuple(true)
 			if err != nil {
 				return nil, err
 			}
-			body = append(body, &outputNode{value, t.line})
+			body = append(body, placed{&outputNode{value}, t.line})
 			if _, err := p.expect(tokenVariableEnd); err != nil {
 				return nil, err
 			}
@@ -129,7 +135,7 @@ func (p *parser) statements(ends ...string) ([]statement, error) {
 			if err != nil {
 				return nil, err
 			}
-			body = append(body, node)
+			body = append(body, placed{node, t.line})
 			if _, err := p.expect(tokenBlockEnd); err != nil {
 				return nil, err
 			}
@@ -137,19 +143,8 @@ func (p *parser) statements(ends ...string) ([]statement, error) {
 	}
 }
 
-// root reads an expression that is part of no other.
-func (p *parser) root() (expression, error) { return p.whole(p.expression()) }
-
-// whole passes an expression on, unless its tree is too deep.
-func (p *parser) whole(value expression, err error) (expression, error) {
-	if err == nil && value != nil && tooDeep(value) {
-		return nil, &LimitError{"operators in one expression"}
-	}
-	return value, err
-}
-
 // body reads the rest of an opening tag, and statements up to one of the tags in ends.
-func (p *parser) body(ends ...string) ([]statement, error) {
+func (p *parser) body(ends ...string) ([]placed, error) {
 	p.skipOperator(":")
 	if _, err := p.expect(tokenBlockEnd); err != nil {
 		return nil, err
@@ -158,21 +153,10 @@ func (p *parser) body(ends ...string) ([]statement, error) {
 }
 
 // closed is body with the closing tag's name read as well.
-func (p *parser) closed(end string) ([]statement, error) {
+func (p *parser) closed(end string) ([]placed, error) {
 	body, err := p.body(end)
 	p.next()
 	return body, err
-}
-
-func (p *parser) unknownTag(name string) error {
-	message := "Unexpected end of template."
-	if name != "" {
-		message = fmt.Sprintf("Encountered unknown tag '%s'.", name)
-	}
-	if len(p.ends) > 0 {
-		message += fmt.Sprintf(" Jinja was looking for the following tags: '%s'.", strings.Join(p.ends[len(p.ends)-1], "' or '"))
-	}
-	return p.fail("%s", message)
 }
 
 func (p *parser) statement() (statement, error) {
@@ -197,7 +181,7 @@ func (p *parser) statement() (statement, error) {
 		return p.filterStatement()
 	case "break", "continue":
 		p.next()
-		if p.loops == 0 {
+		if p.loop == nil {
 			return nil, p.fail("'%s' outside loop", t.text)
 		}
 		return &jumpNode{map[string]jump{"break": jumpBreak, "continue": jumpContinue}[t.text]}, nil
@@ -205,32 +189,34 @@ func (p *parser) statement() (statement, error) {
 	if refusedTags[t.text] {
 		return nil, p.refuse("tag", t.text)
 	}
-	return nil, p.unknownTag(t.text)
+	return nil, p.fail("Encountered unknown tag '%s'.", t.text)
 }
 
 func (p *parser) forStatement() (statement, error) {
-	node := &forNode{line: p.next().line}
+	p.next()
+	node := &forNode{}
 	var err error
-	if node.target, err = p.target(targetOptions{end: "in"}); err != nil {
+	if node.target, err = p.target(false); err != nil {
 		return nil, err
 	}
 	if err := p.expectName("in"); err != nil {
 		return nil, err
 	}
-	if node.iterable, err = p.tuple(tupleOptions{end: "recursive"}); err != nil {
+	if node.iterable, err = p.tuple(false); err != nil {
 		return nil, err
 	}
 	if p.skipName("if") {
-		if node.test, err = p.root(); err != nil {
+		if node.test, err = p.expression(); err != nil {
 			return nil, err
 		}
 	}
 	if p.current().name("recursive") {
 		return nil, p.refuse("the mark of loops", "recursive")
 	}
-	p.loops++
+	outer := p.loop
+	p.loop = &loopAround{conditional: node.test != nil}
 	node.body, err = p.body("endfor", "else")
-	p.loops--
+	p.loop = outer
 	if err != nil {
 		return nil, err
 	}
@@ -242,72 +228,88 @@ func (p *parser) forStatement() (statement, error) {
 }
 
 func (p *parser) ifStatement() (statement, error) {
-	node := &ifNode{}
-	for {
-		node.lines = append(node.lines, p.next().line)
-		test, err := p.tuple(tupleOptions{})
-		if err != nil {
-			return nil, err
-		}
-		body, err := p.body("elif", "else", "endif")
-		if err != nil {
-			return nil, err
-		}
-		node.tests, node.bodies = append(node.tests, test), append(node.bodies, body)
-		switch p.current().text {
-		case "elif":
-			continue
-		case "else":
-			p.next()
-			body, err := p.closed("endif")
-			node.bodies = append(node.bodies, body)
-			return node, err
-		}
-		p.next()
-		node.bodies = append(node.bodies, nil)
-		return node, nil
+	if err := p.enter(); err != nil {
+		return nil, err
 	}
+	defer p.leave()
+	line := p.next().line
+	test, err := p.tuple(false)
+	if err != nil {
+		return nil, err
+	}
+	node := &ifNode{test: test}
+	if node.body, err = p.body("elif", "else", "endif"); err != nil {
+		return nil, err
+	}
+	switch p.current().text {
+	case "elif":
+		line = p.current().line
+		otherwise, err := p.ifStatement()
+		node.otherwise = []placed{{otherwise, line}}
+		return node, err
+	case "else":
+		p.next()
+		node.otherwise, err = p.closed("endif")
+		return node, err
+	}
+	p.next()
+	return node, nil
 }
 
 func (p *parser) setStatement() (statement, error) {
-	line := p.next().line
-	target, err := p.target(targetOptions{namespace: true})
+	p.next()
+	target, err := p.target(true)
 	if err != nil {
 		return nil, err
 	}
 	if p.skipOperator("=") {
-		value, err := p.tuple(tupleOptions{condition: true})
-		return &assignNode{target: target, value: value, line: line}, err
+		value, err := p.tuple(true)
+		return &assignNode{target, value}, err
 	}
-	filter, err := p.whole(p.filters(nil))
+	value := &bodyNode{}
+	defer p.chain()()
+	if value.filter, err = p.filters(nil); err != nil {
+		return nil, err
+	}
+	value.body, err = p.inner("endset")
+	return &assignNode{target, value}, err
+}
+
+func (p *parser) filterStatement() (statement, error) {
+	p.next()
+	filter, err := p.filter(nil)
 	if err != nil {
 		return nil, err
 	}
-	body, err := p.closed("endset")
-	return &assignBlockNode{target: target, filter: filter, body: body, line: line}, err
+	value := &bodyNode{}
+	defer p.chain()()
+	if value.filter, err = p.filters(filter); err != nil {
+		return nil, err
+	}
+	value.body, err = p.inner("endfilter")
+	return &outputNode{value}, err
 }
 
-// function reads the body of a function: loops around it end at its door.
-func (p *parser) function(node *functionNode, end string) error {
-	loops := p.loops
-	p.loops = 0
-	var err error
-	node.body, err = p.closed(end)
-	p.loops = loops
-	return err
+// inner is closed for a body that no loop around it can be left from.
+func (p *parser) inner(end string) ([]placed, error) {
+	outer := p.loop
+	p.loop = nil
+	defer func() { p.loop = outer }()
+	return p.closed(end)
 }
 
 func (p *parser) macroStatement() (statement, error) {
-	node := &macroNode{functionNode: functionNode{line: p.next().line}}
+	p.next()
 	name, err := p.nameTarget()
 	if err != nil {
 		return nil, err
 	}
-	node.name, node.variable.name = name.name, name.name
+	node := &macroNode{functionNode: functionNode{name: name.name}, variable: name.variable}
 	if err := p.signature(&node.functionNode); err != nil {
 		return nil, err
 	}
-	return node, p.function(&node.functionNode, "endmacro")
+	node.body, err = p.inner("endmacro")
+	return node, err
 }
 
 func (p *parser) signature(node *functionNode) error {
@@ -333,7 +335,7 @@ func (p *parser) signature(node *functionNode) error {
 			}
 		}
 		if p.skipOperator("=") {
-			value, err := p.root()
+			value, err := p.expression()
 			if err != nil {
 				return err
 			}
@@ -347,25 +349,80 @@ func (p *parser) signature(node *functionNode) error {
 }
 
 func (p *parser) callStatement() (statement, error) {
-	node := &callBlockNode{functionNode: functionNode{line: p.next().line}}
+	line := p.next().line
+	node := &callBlockNode{}
 	if p.current().operator("(") {
 		if err := p.signature(&node.functionNode); err != nil {
 			return nil, err
 		}
 	}
-	value, err := p.root()
+	value, err := p.expression()
 	if err != nil {
 		return nil, err
 	}
 	call, ok := value.(*callNode)
 	if !ok {
-		return nil, failAt(node.line, "expected call")
+		return nil, failAt(line, "expected call")
 	}
 	node.call = call
-	return node, p.function(&node.functionNode, "endcall")
+	node.body, err = p.inner("endcall")
+	return node, err
 }
 
 func (p *parser) generationStatement() (statement, error) {
-	node := &callBlockNode{functionNode: functionNode{line: p.next().line}}
-	return node, p.function(&node.functionNode, "endgeneration")
+	p.next()
+	node := &callBlockNode{}
+	var err error
+	node.body, err = p.inner("endgeneration")
+	return node, err
+}
+
+// target reads what is assigned to: names with commas between or, where they are allowed, attributes of namespaces.
+func (p *parser) target(attributes bool) (*target, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer p.leave()
+	t := &target{}
+	for {
+		var item *target
+		var err error
+		if p.skipOperator("(") {
+			if item, err = p.target(false); err == nil {
+				err = p.expectOperator(")")
+			}
+		} else if item, err = p.nameTarget(); err == nil && attributes && p.skipOperator(".") {
+			var name *token
+			if name, err = p.expect(tokenName); err == nil {
+				item.attribute = name.text
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.items = append(t.items, item)
+		if !p.skipOperator(",") {
+			break
+		}
+		t.isTuple = true
+		if p.current().kind != tokenName && !p.current().operator("(") || p.current().name("in") {
+			break
+		}
+	}
+	if !t.isTuple {
+		return t.items[0], nil
+	}
+	return t, nil
+}
+
+func (p *parser) nameTarget() (*target, error) {
+	t, err := p.expect(tokenName)
+	if err != nil {
+		return nil, err
+	}
+	switch t.text {
+	case "true", "false", "none", "True", "False", "None":
+		return nil, failAt(t.line, "can't assign to 'const'")
+	}
+	return &target{variable: variable{name: t.text}}, nil
 }

@@ -4,8 +4,11 @@ import "slices"
 
 // postfix reads attributes, subscripts and calls behind a value.
 func (p *parser) postfix(value expression) (expression, error) {
-	var err error
-	for err == nil {
+	for {
+		err := p.enter()
+		if err != nil {
+			return nil, err
+		}
 		switch t := p.current(); {
 		case t.operator("."):
 			value, err = p.attribute(value)
@@ -16,8 +19,10 @@ func (p *parser) postfix(value expression) (expression, error) {
 		default:
 			return value, nil
 		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return nil, err
 }
 
 func (p *parser) attribute(value expression) (expression, error) {
@@ -105,11 +110,13 @@ func (p *parser) arguments() (*argumentsNode, error) {
 	})
 }
 
-// filters reads filters behind a value.
+// filters reads filters behind a value. Like postfix it leaves it to its caller to take back the levels.
 func (p *parser) filters(value expression) (expression, error) {
 	var err error
 	for err == nil && p.skipOperator("|") {
-		value, err = p.filter(value)
+		if value, err = p.filter(value); err == nil {
+			err = p.enter()
+		}
 	}
 	return value, err
 }
@@ -168,7 +175,7 @@ func (p *parser) test(value expression) (expression, error) {
 		return nil, p.fail("You cannot chain multiple tests with is")
 	case t.kind == tokenName, t.kind == tokenString, t.kind == tokenInteger, t.kind == tokenFloat, t.operator("["), t.operator("{"):
 		var argument expression
-		if argument, err = p.primary(false); err == nil {
+		if argument, err = p.primary(); err == nil {
 			argument, err = p.postfix(argument)
 		}
 		node.arguments = &argumentsNode{positional: []expression{argument}}

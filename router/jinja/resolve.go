@@ -1,5 +1,7 @@
 package jinja
 
+import "slices"
+
 // resolver gives each name of a tree its place. It also refuses what the reference refuses before anything runs:
 // filters and tests that there are not, outside of conditions, and loops that assign to loop.
 type resolver struct {
@@ -22,69 +24,52 @@ func (r *resolver) fail(line int, format string, values ...any) {
 }
 
 // resolve returns the number of slots of the template itself.
-func (r *resolver) resolve(body []statement) (scopeNode, int) {
+func (r *resolver) resolve(body []placed) (scopeNode, int) {
 	root := newSymbols(nil, &functionSlots{slots: map[string]int{}}, r.budget)
 	root.scan(body)
 	r.body(body, frame{symbols: root})
 	return root.scope(), len(root.function.slots)
 }
 
-func (r *resolver) body(nodes []statement, f frame) {
+func (r *resolver) body(nodes []placed, f frame) {
 	for _, node := range nodes {
-		r.statement(node, f)
+		r.statement(node.statement, node.line, f)
 	}
 }
 
-func (r *resolver) statement(node statement, f frame) {
+func (r *resolver) statement(node statement, line int, f frame) {
 	switch node := node.(type) {
 	case *outputNode:
 		r.expression(node.value, f)
 	case *ifNode:
 		f.soft = true
-		for i, body := range node.bodies {
-			if i < len(node.tests) {
-				r.expression(node.tests[i], f)
-			}
-			r.body(body, f)
-		}
+		r.expression(node.test, f)
+		r.body(node.body, f)
+		r.body(node.otherwise, f)
 	case *forNode:
-		r.forLoop(node, f)
+		r.forLoop(node, line, f)
 	case *assignNode:
 		r.expression(node.value, f)
 		r.target(node.target, f)
-	case *assignBlockNode:
-		inner := f.inner(f.symbols.inner())
-		inner.symbols.scan(node.body)
-		r.body(node.body, inner)
-		r.expression(node.filter, inner)
-		node.scope = inner.symbols.scope()
-		r.target(node.target, f)
 	case *macroNode:
 		node.variable = f.symbols.variable(node.name)
-		r.function(&node.functionNode, f)
+		r.function(&node.functionNode, line, f)
 	case *callBlockNode:
-		r.function(&node.functionNode, f)
+		r.function(&node.functionNode, line, f)
 		if node.call != nil {
 			r.expression(node.call, f)
 		}
-	case *filterBlockNode:
-		inner := f.inner(f.symbols.inner())
-		inner.symbols.scanExpression(node.filter)
-		inner.symbols.scan(node.body)
-		r.body(node.body, inner)
-		r.expression(node.filter, inner)
-		node.scope = inner.symbols.scope()
 	}
 }
 
-func (r *resolver) forLoop(node *forNode, f frame) {
-	if r.assignsTo(node, "loop") {
-		r.fail(node.line, "Can't assign to special loop variable in for-loop target")
+func (r *resolver) forLoop(node *forNode, line int, f frame) {
+	if (&mention{name: "loop", assigned: true, budget: r.budget}).statement(node) {
+		r.fail(line, "Can't assign to special loop variable in for-loop target")
 	}
 	r.expression(node.iterable, f)
 	inner := f.inner(f.symbols.inner())
 	loop := inner.symbols
-	node.extended = findUndeclared(node.body, r.budget, "loop")["loop"]
+	node.extended = r.mentions(node.body, "loop")
 	if node.extended {
 		loop.argument("loop")
 		node.loop = loop.variable("loop")
@@ -117,7 +102,7 @@ func (t *target) clone() *target {
 	return &c
 }
 
-func (r *resolver) function(node *functionNode, f frame) {
+func (r *resolver) function(node *functionNode, line int, f frame) {
 	inner := f.inner(f.symbols.innerFunction())
 	s := inner.symbols
 	for _, parameter := range node.parameters {
@@ -127,20 +112,18 @@ func (r *resolver) function(node *functionNode, f frame) {
 		s.scanExpression(value)
 	}
 	s.scan(node.body)
-	found := findUndeclared(node.body, r.budget, "caller", "kwargs", "varargs")
 	node.caller = -1
-	for i, parameter := range node.parameters {
-		if parameter.name == "caller" && found["caller"] && i < len(node.parameters)-len(node.defaults) {
-			r.fail(node.line, "When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.")
-		}
-		delete(found, parameter.name)
-	}
-	if found["caller"] {
+	at := slices.IndexFunc(node.parameters, func(t *target) bool { return t.name == "caller" })
+	switch {
+	case !r.mentions(node.body, "caller"):
+	case at >= 0 && at < len(node.parameters)-len(node.defaults):
+		r.fail(line, "When defining macros or call blocks the special \"caller\" argument must be omitted or be given a default.")
+	case at < 0:
 		node.caller = s.argument("caller").slot
 	}
 	for _, name := range []string{"kwargs", "varargs"} {
-		if found[name] {
-			r.fail(node.line, "%s", notSupported("the variable", name))
+		if r.mentions(node.body, name) {
+			r.fail(line, "%s", notSupported("the variable", name))
 		}
 	}
 	for _, parameter := range node.parameters {
@@ -163,11 +146,8 @@ func (r *resolver) target(t *target, f frame) {
 	t.variable = f.symbols.variable(t.name)
 }
 
-// assignsTo reports whether a loop or anything in it assigns to name.
-func (r *resolver) assignsTo(node *forNode, name string) bool {
-	u := &undeclared{wanted: map[string]bool{name: true}, assignmentsOnly: true, budget: r.budget}
-	u.statements([]statement{node})
-	return !u.wanted[name]
+func (r *resolver) mentions(body []placed, name string) bool {
+	return (&mention{name: name, budget: r.budget}).statements(body)
 }
 
 func (r *resolver) expression(node expression, f frame) {
@@ -182,6 +162,14 @@ func (r *resolver) expression(node expression, f frame) {
 	switch node := node.(type) {
 	case *nameNode:
 		node.variable = f.symbols.variable(node.name)
+		return
+	case *bodyNode:
+		inner := f.inner(f.symbols.inner())
+		inner.symbols.scanExpression(node.filter)
+		inner.symbols.scan(node.body)
+		r.body(node.body, inner)
+		r.expression(node.filter, inner)
+		node.scope = inner.symbols.scope()
 		return
 	case *callNode:
 		if callee, ok := node.callee.(*nameNode); ok && refusedFunctions[callee.name] && f.symbols.isGiven(callee.name) {

@@ -213,12 +213,12 @@ func (s *symbols) scope() scopeNode {
 }
 
 // scan notes what statements read and assign in s itself; it stops where they begin scopes of their own.
-func (s *symbols) scan(nodes []statement) {
+func (s *symbols) scan(nodes []placed) {
 	for _, node := range nodes {
 		if !s.budget.spend(1) {
 			return
 		}
-		s.scanStatement(node)
+		s.scanStatement(node.statement)
 	}
 }
 
@@ -233,29 +233,21 @@ func (s *symbols) scanStatement(node statement) {
 	case *assignNode:
 		s.scanExpression(node.value)
 		s.scanTarget(node.target)
-	case *assignBlockNode:
-		s.scanTarget(node.target)
 	case *macroNode:
 		s.store(node.name)
 	case *callBlockNode:
 		if node.call != nil {
 			s.scanExpression(node.call)
 		}
-	case *filterBlockNode:
-		s.scanExpression(node.filter)
 	}
 }
 
-// scanIf reads an if. Each further test is, as in the reference, an if within one branch.
 func (s *symbols) scanIf(node *ifNode) {
-	s.scanExpression(node.tests[0])
-	body, others, otherwise := s.branch(), s.branch(), s.branch()
-	body.scan(node.bodies[0])
-	for i := 1; i < len(node.tests); i++ {
-		others.scanIf(&ifNode{tests: node.tests[i : i+1], bodies: [][]statement{node.bodies[i], nil}})
-	}
-	otherwise.scan(node.bodies[len(node.bodies)-1])
-	s.join([]*symbols{body, others, otherwise})
+	s.scanExpression(node.test)
+	body, otherwise := s.branch(), s.branch()
+	body.scan(node.body)
+	otherwise.scan(node.otherwise)
+	s.join([]*symbols{body, otherwise})
 }
 
 func (s *symbols) scanTarget(t *target) {

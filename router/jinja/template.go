@@ -7,7 +7,7 @@ import (
 
 // Template is a parsed template. It is immutable.
 type Template struct {
-	body  []statement
+	body  []placed
 	scope scopeNode
 	slots int
 }

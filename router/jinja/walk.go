@@ -1,5 +1,7 @@
 package jinja
 
+import "slices"
+
 // walkExpression calls visit for each name of an expression, in the reference's order.
 func walkExpression(node expression, budget *budget, visit func(*nameNode)) {
 	if !budget.spend(1) {
@@ -62,6 +64,8 @@ func children(node expression, visit func(...expression)) {
 	case *testNode:
 		visit(node.object)
 		visitArguments(node.arguments, visit)
+	case *bodyNode:
+		visit(node.filter)
 	}
 }
 
@@ -72,113 +76,53 @@ func visitArguments(a *argumentsNode, visit func(...expression)) {
 	}
 }
 
-// undeclared finds which of a few names a body uses before it assigns to them.
-type undeclared struct {
-	wanted, found   map[string]bool
-	assignmentsOnly bool
-	budget          *budget
+// mention looks for a name in statements and all that stands in them: where it is used or, for assigned, assigned to.
+type mention struct {
+	name     string
+	assigned bool
+	budget   *budget
 }
 
-func findUndeclared(body []statement, budget *budget, names ...string) map[string]bool {
-	u := &undeclared{wanted: map[string]bool{}, found: map[string]bool{}, budget: budget}
-	for _, name := range names {
-		u.wanted[name] = true
-	}
-	u.statements(body)
-	return u.found
+func (m *mention) statements(nodes []placed) bool {
+	return slices.ContainsFunc(nodes, func(node placed) bool { return m.budget.spend(1) && m.statement(node.statement) })
 }
 
-func (u *undeclared) expressions(nodes ...expression) {
-	for _, node := range nodes {
-		if u.assignmentsOnly {
-			return
-		}
-		walkExpression(node, u.budget, func(name *nameNode) {
-			if u.wanted[name.name] {
-				u.found[name.name] = true
-			}
-		})
-	}
-}
-
-func (u *undeclared) targets(targets ...*target) {
-	for _, t := range targets {
-		switch {
-		case t.isTuple:
-			u.targets(t.items...)
-		case t.attribute == "":
-			delete(u.wanted, t.name)
-		}
-	}
-}
-
-func (u *undeclared) statements(nodes []statement) {
-	for _, node := range nodes {
-		if !u.budget.spend(1) {
-			return
-		}
-		switch node := node.(type) {
-		case *outputNode:
-			u.expressions(node.value)
-		case *ifNode:
-			for i, body := range node.bodies {
-				if i < len(node.tests) {
-					u.expressions(node.tests[i])
-				}
-				u.statements(body)
-			}
-		case *forNode:
-			u.targets(node.target)
-			u.expressions(node.iterable)
-			u.statements(node.body)
-			u.statements(node.otherwise)
-			u.expressions(node.test)
-		case *assignNode:
-			u.targets(node.target)
-			u.expressions(node.value)
-		case *assignBlockNode:
-			u.targets(node.target)
-			u.expressions(node.filter)
-			u.statements(node.body)
-		case *macroNode:
-			u.function(&node.functionNode)
-		case *callBlockNode:
-			if node.call != nil {
-				u.expressions(node.call)
-			}
-			u.function(&node.functionNode)
-		case *filterBlockNode:
-			u.statements(node.body)
-			u.expressions(node.filter)
-		}
-	}
-}
-
-func (u *undeclared) function(node *functionNode) {
-	u.targets(node.parameters...)
-	u.expressions(node.defaults...)
-	u.statements(node.body)
-}
-
-// tooDeep reports whether a tree has more than maxTreeDepth levels.
-func tooDeep(root expression) bool {
-	type level struct {
-		node  expression
-		depth int
-	}
-	for stack := []level{{root, 1}}; len(stack) > 0; {
-		top := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if top.depth > maxTreeDepth {
-			return true
-		}
-		children(top.node, func(nodes ...expression) {
-			for _, node := range nodes {
-				if node != nil {
-					stack = append(stack, level{node, top.depth + 1})
-				}
-			}
-		})
+func (m *mention) statement(node statement) bool {
+	switch node := node.(type) {
+	case *outputNode:
+		return m.expressions(node.value)
+	case *ifNode:
+		return m.expressions(node.test) || m.statements(node.body) || m.statements(node.otherwise)
+	case *forNode:
+		return m.targets(node.target) || m.expressions(node.iterable, node.test) || m.statements(node.body) ||
+			m.statements(node.otherwise)
+	case *assignNode:
+		return m.targets(node.target) || m.expressions(node.value)
+	case *macroNode:
+		return m.function(&node.functionNode)
+	case *callBlockNode:
+		return node.call != nil && m.expressions(node.call) || m.function(&node.functionNode)
 	}
 	return false
+}
+
+func (m *mention) function(node *functionNode) bool {
+	return m.targets(node.parameters...) || m.expressions(node.defaults...) || m.statements(node.body)
+}
+
+func (m *mention) targets(targets ...*target) bool {
+	return slices.ContainsFunc(targets, func(t *target) bool {
+		return m.assigned && !t.isTuple && t.attribute == "" && t.name == m.name || m.targets(t.items...)
+	})
+}
+
+func (m *mention) expressions(nodes ...expression) bool {
+	return slices.ContainsFunc(nodes, func(node expression) bool {
+		found := false
+		walkExpression(node, m.budget, func(name *nameNode) { found = found || !m.assigned && name.name == m.name })
+		if body, ok := node.(*bodyNode); ok {
+			found = found || m.statements(body.body)
+		}
+		return found
+	})
 }
