@@ -218,29 +218,23 @@ func filterUnique(r *run, value Value, v []Value) (Value, error) {
 		return nil, err
 	}
 	path := attributePath(v[1])
-	texts := map[String]bool{}
-	var others, kept []Value
+	var seen, kept []Value
 	for _, item := range items {
 		key, err := r.key(item, path, isTrue(v[0]))
-		if err != nil {
-			return nil, err
-		}
-		seen := false
-		if s, ok := key.(String); ok {
-			seen, texts[s] = texts[s], true
-			err = r.work(len(s))
-		} else if err = hashable(key); err == nil {
-			if seen, err = r.contains(&List{items: others}, key); !seen {
-				others = append(others, key)
-			}
+		if err == nil {
+			err = hashable(key)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if !seen {
-			kept = append(kept, item)
+		switch again, err := r.contains(&List{items: seen}, key); {
+		case err != nil:
+			return nil, err
+		case again:
+			continue
 		}
-		if err := r.allocate(2 * valueBytes); err != nil {
+		seen, kept = append(seen, key), append(kept, item)
+		if err := r.allocateValues(2); err != nil {
 			return nil, err
 		}
 	}

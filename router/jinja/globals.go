@@ -65,27 +65,14 @@ func newRange(r *run, _ Value, v []Value) (Value, error) {
 	return &List{items, interval}, nil
 }
 
-// newNamespace takes attributes by name, and more of them in a dict.
 func newNamespace(r *run, _ Value, a *arguments) (Value, error) {
-	d := &Dict{}
-	if len(a.positional) > 1 {
-		return nil, failf("dict expected at most 1 argument, got %d", len(a.positional))
-	}
-	for _, value := range a.positional {
-		from, ok := value.(*Dict)
-		if !ok {
-			return nil, failf("a namespace of %s is not supported", value.typeName())
-		}
-		if err := r.allocateValues(2 * len(from.keys)); err != nil {
-			return nil, err
-		}
-		for i, key := range from.keys {
-			d.set(key, from.values[i])
-		}
+	if len(a.positional) > 0 {
+		return nil, failf("a namespace of other values than named ones is not supported")
 	}
 	if err := r.allocateValues(2 * len(a.names)); err != nil {
 		return nil, err
 	}
+	d := &Dict{}
 	for i, name := range a.names {
 		d.Set(name, a.values[i])
 	}

@@ -2,6 +2,7 @@ package jinja
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -48,6 +49,8 @@ func (l *lexer) advance(end int) {
 	l.position = end
 }
 
+var rawTag = regexp.MustCompile(`^\s*raw\s*[-+]?%\}`)
+
 // text reads data up to a tag, and the tag.
 func (l *lexer) text() error {
 	at := l.position
@@ -71,15 +74,11 @@ func (l *lexer) text() error {
 		begin++
 	}
 	data := l.stripBefore(l.source[l.position:at], sign, kind == '{')
-	if kind == '%' {
-		if end, ok := l.rawBegin(begin); ok {
-			l.data(data)
-			l.advance(end)
-			return l.raw()
-		}
-	}
 	l.data(data)
 	l.advance(begin)
+	if kind == '%' && rawTag.MatchString(l.source[begin:]) {
+		return l.fail("%s", notSupported("tag", "raw"))
+	}
 	switch kind {
 	case '#':
 		return l.comment()
@@ -132,43 +131,6 @@ func (l *lexer) tagEnd(at int, c byte, plus, newline bool) int {
 
 // spaces is the length of the whitespace that s begins with.
 func spaces(s string) int { return len(s) - len(strings.TrimLeftFunc(s, isSpace)) }
-
-func (l *lexer) rawBegin(at int) (end int, ok bool) {
-	at += spaces(l.source[at:])
-	if !strings.HasPrefix(l.source[at:], "raw") {
-		return 0, false
-	}
-	at += len("raw")
-	at += spaces(l.source[at:])
-	end = l.tagEnd(at, '%', false, false)
-	return end, end >= 0
-}
-
-func (l *lexer) raw() error {
-	for at := l.position; ; at += 2 {
-		next := strings.Index(l.source[at:], "{%")
-		if next < 0 {
-			return l.fail("Missing end of raw directive")
-		}
-		at += next
-		inside, sign := at+2, byte(0)
-		if inside < len(l.source) && (l.source[inside] == '-' || l.source[inside] == '+') {
-			sign = l.source[inside]
-			inside++
-		}
-		inside += spaces(l.source[inside:])
-		if !strings.HasPrefix(l.source[inside:], "endraw") {
-			continue
-		}
-		inside += len("endraw")
-		inside += spaces(l.source[inside:])
-		if end := l.tagEnd(inside, '%', true, true); end >= 0 {
-			l.data(l.stripBefore(l.source[l.position:at], sign, false))
-			l.advance(end)
-			return nil
-		}
-	}
-}
 
 func (l *lexer) comment() error {
 	length := strings.Index(l.source[l.position:], "#}")

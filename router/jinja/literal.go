@@ -1,54 +1,37 @@
 package jinja
 
 import (
+	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
+var numberPattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?`)
+
 // number reads a whole number or a float, in decimal digits.
 func (l *lexer) number(rest string) error {
-	afterDot := l.position > 0 && l.source[l.position-1] == '.'
-	n := digitsLength(rest)
-	length := n
-	if !afterDot {
-		length = floatLength(rest, n)
+	spelled := numberPattern.FindString(rest)
+	if l.position > 0 && l.source[l.position-1] == '.' {
+		spelled, _, _ = strings.Cut(spelled, ".") // of items within items
 	}
 	t := token{kind: tokenInteger, line: l.line}
-	var err error
-	if length > n {
+	if strings.ContainsAny(spelled, ".eE") {
 		t.kind = tokenFloat
-		t.float, _ = strconv.ParseFloat(rest[:length], 64) // infinite where it is too large, as in Python
-	} else if t.whole, err = strconv.ParseInt(rest[:n], 10, 64); err != nil {
-		return l.fail("whole numbers beyond 64 bits are not supported")
-	}
-	if t.kind == tokenInteger && n > 1 && rest[0] == '0' && t.whole != 0 || nameLength(rest[length:]) > 0 && rest[0] == '0' {
-		return l.fail("numbers that begin with 0 are not supported")
+		t.float, _ = strconv.ParseFloat(spelled, 64) // infinite where it is too large, as in Python
+	} else {
+		var err error
+		if t.whole, err = strconv.ParseInt(spelled, 10, 64); err != nil {
+			return l.fail("whole numbers beyond 64 bits are not supported")
+		}
+		if spelled[0] == '0' && t.whole != 0 || nameLength(rest[len(spelled):]) > 0 {
+			return l.fail("numbers in other forms than the decimal one are not supported")
+		}
 	}
 	l.tokens = append(l.tokens, t)
-	l.advance(l.position + length)
+	l.advance(l.position + len(spelled))
 	return nil
-}
-
-func digitsLength(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
-
-// floatLength is the length of a number whose first n characters are digits, with its fraction and its exponent.
-func floatLength(s string, n int) int {
-	if strings.HasPrefix(s[n:], ".") {
-		if fraction := digitsLength(s[n+1:]); fraction > 0 {
-			n += 1 + fraction
-		}
-	}
-	if n < len(s) && (s[n] == 'e' || s[n] == 'E') {
-		at := n + 1
-		if at < len(s) && (s[at] == '+' || s[at] == '-') {
-			at++
-		}
-		if exponent := digitsLength(s[at:]); exponent > 0 {
-			return at + exponent
-		}
-	}
-	return n
 }
 
 // quoted reads a string; ok is false if it does not end.
@@ -120,12 +103,11 @@ func unescape(s string) (string, error) {
 
 // escapeRune is Python's escape for a character, without the backslash.
 func escapeRune(r rune) string {
-	hex := strconv.FormatInt(int64(r), 16)
 	switch {
 	case r < 0x100:
-		return "x" + strings.Repeat("0", 2-len(hex)) + hex
+		return fmt.Sprintf("x%02x", r)
 	case r < 0x10000:
-		return "u" + strings.Repeat("0", 4-len(hex)) + hex
+		return fmt.Sprintf("u%04x", r)
 	}
-	return "U" + strings.Repeat("0", 8-len(hex)) + hex
+	return fmt.Sprintf("U%08x", r)
 }

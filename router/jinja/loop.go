@@ -2,7 +2,6 @@ package jinja
 
 // loopValue is what loop means in a loop.
 type loopValue struct {
-	run     *run
 	next    func() (Value, error) // nil at the end
 	length  int64                 // negative while it is not known
 	index0  int64
@@ -35,39 +34,15 @@ func (l *loopValue) advance() (Value, error) {
 	return item, nil
 }
 
-// size counts what is left where the number of items is not known.
-func (l *loopValue) size() (int64, error) {
-	if l.length >= 0 {
-		return l.length, nil
+func (l *loopValue) fromEnd(count int64) (Value, error) {
+	if l.length < 0 {
+		return nil, failf("counting the items of a loop with a condition is not supported")
 	}
-	var rest []Value
-	for {
-		item, err := l.next()
-		if err != nil {
-			return 0, err
-		}
-		if item == nil {
-			break
-		}
-		if err := l.run.allocate(0); err != nil {
-			return 0, err
-		}
-		rest = append(rest, item)
-	}
-	l.next = (&iterator{rest}).next
-	l.length = int64(len(rest)) + l.index0 + 1
-	if l.after != nil {
-		l.length++
-	}
-	return l.length, nil
+	return Int(l.length - count), nil
 }
 
 // attribute returns nil for one that loop does not have.
 func (l *loopValue) attribute(name string) (Value, error) {
-	fromSize := func(from int64) (Value, error) {
-		n, err := l.size()
-		return Int(n - from), err
-	}
 	switch name {
 	case "index":
 		return Int(l.index0 + 1), nil
@@ -79,11 +54,11 @@ func (l *loopValue) attribute(name string) (Value, error) {
 		item, err := l.peek()
 		return Bool(item == nil), err
 	case "length":
-		return fromSize(0)
+		return l.fromEnd(0)
 	case "revindex":
-		return fromSize(l.index0)
+		return l.fromEnd(l.index0)
 	case "revindex0":
-		return fromSize(l.index0 + 1)
+		return l.fromEnd(l.index0 + 1)
 	case "previtem":
 		if l.index0 == 0 || l.before == nil {
 			return &undefined{hint: "there is no previous item"}, nil
@@ -105,21 +80,17 @@ func (n *forNode) run(s *scope, out *output) (jump, error) {
 		return jumpNone, err
 	}
 	r := s.run
-	length := int64(-1)
 	c, err := r.iterate(items)
 	if err != nil {
 		return jumpNone, err
 	}
-	next := c.next
+	loop := &loopValue{next: c.next, length: int64(len(c.items)), index0: -1}
 	if n.test != nil {
 		if err := r.allocateValues(n.testSlots); err != nil {
 			return jumpNone, err
 		}
-		next = n.filtered(c, s.inner(n.testSlots))
-	} else if size, err := r.size(items); err == nil {
-		length = size
+		loop.next, loop.length = n.filtered(c, s.inner(n.testSlots)), -1
 	}
-	loop := &loopValue{run: r, next: next, length: length, index0: -1}
 	ran := false // to the end of the body at least once: where each time was cut short, the reference runs else
 	for {
 		item, err := loop.advance()

@@ -81,7 +81,7 @@ func (p *parser) expected(what string) error {
 
 func (p *parser) expect(kind tokenKind) (*token, error) {
 	if p.current().kind != kind {
-		return nil, p.expected(describeKind(kind))
+		return nil, p.expected(kindWords[kind])
 	}
 	return p.next(), nil
 }

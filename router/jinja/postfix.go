@@ -30,8 +30,13 @@ func (p *parser) attribute(value expression) (expression, error) {
 	t := p.next()
 	switch t.kind {
 	case tokenName:
-		if object, ok := value.(*nameNode); ok && object.name == "loop" && refusedLoop[t.text] {
-			return nil, failAt(t.line, "%s", notSupported("the attribute of loops", t.text))
+		if object, ok := value.(*nameNode); ok && object.name == "loop" {
+			if refusedLoop[t.text] {
+				return nil, failAt(t.line, "%s", notSupported("the attribute of loops", t.text))
+			}
+			if countingLoop[t.text] && p.loop != nil && p.loop.conditional {
+				return nil, failAt(t.line, "%s", notSupported("the attribute of loops with a condition", t.text))
+			}
 		}
 		return &attributeNode{value, t.text}, nil
 	case tokenInteger:

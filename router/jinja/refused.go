@@ -6,7 +6,7 @@ import "fmt"
 // that a model whose template needs it fails when it is loaded, and not in the middle of a request. Names that the
 // reference does not have either are its own errors, and come about where its do.
 var (
-	refusedTags    = wordSet("autoescape block extends from import include print with")
+	refusedTags    = wordSet("autoescape block extends from import include print with") // and raw, which the lexer refuses
 	refusedFilters = wordSet(`attr batch center e escape filesizeformat forceescape format groupby pprint random round slice
 		striptags sum truncate urlencode urlize wordcount wordwrap xmlattr`)
 	refusedTests     = wordSet("callable escaped filter lower test upper")
@@ -15,7 +15,8 @@ var (
 		isdigit isidentifier islower isnumeric isprintable isspace istitle isupper ljust maketrans partition rfind rindex
 		rjust rpartition swapcase translate zfill
 		fromkeys as_integer_ratio bit_count bit_length conjugate from_bytes hex is_integer to_bytes`)
-	refusedLoop = wordSet("changed cycle depth depth0")
+	refusedLoop  = wordSet("changed cycle depth depth0")
+	countingLoop = wordSet("length revindex revindex0") // in loops with a condition
 
 	// Which of these a template means is known only when it runs.
 	numberAttributes = wordSet("real imag numerator denominator")
@@ -32,6 +33,9 @@ func (p *parser) refuse(kind, name string) error { return p.fail("%s", notSuppor
 
 // checkCall refuses the call of a method by its name, and formats with fields that are not supported.
 func checkCall(callee expression, arguments *argumentsNode, line int) error {
+	if name, ok := callee.(*nameNode); ok && name.name == "namespace" && len(arguments.positional) > 0 {
+		return failAt(line, "a namespace of other values than named ones is not supported")
+	}
 	method, ok := callee.(*attributeNode)
 	if !ok {
 		return nil

@@ -14,6 +14,9 @@ var refused = []struct{ template, want string }{
 	{"{% block b %}{% endblock %}", `tag "block" is not supported`},
 	{"{% autoescape false %}{% endautoescape %}", `tag "autoescape" is not supported`},
 	{"{% print 1 %}", `tag "print" is not supported`},
+	{"{%- raw %}{% endraw %}", `tag "raw" is not supported`},
+	{"{{ namespace({'a': 1}) }}", "a namespace of other values than named ones is not supported"},
+	{"{% for i in l if i %}{{ loop.length }}{% endfor %}", `the attribute of loops with a condition "length" is not supported`},
 	{"{% include 'x' %}", `tag "include" is not supported`},
 	{"{% import 'x' as y %}", `tag "import" is not supported`},
 	{"{% from 'x' import y %}", `tag "from" is not supported`},
@@ -29,7 +32,7 @@ var refused = []struct{ template, want string }{
 	{"{{ f(*l) }}", `in arguments "*" is not supported`},
 	{"{{ f(**d) }}", `in arguments "**" is not supported`},
 	{"{{ 9223372036854775808 }}", "whole numbers beyond 64 bits are not supported"},
-	{"{{ 0x1f }}", "numbers that begin with 0 are not supported"},
+	{"{{ 0x1f }}", "numbers in other forms than the decimal one are not supported"},
 	{`{{ '\N{DASH}' }}`, `the escape \N is not supported`},
 	{`{{ '\101' }}`, `the escape \1 is not supported`},
 	{"{{ {1.5: 2} }}", "a key of a dict of the type float is not supported"},
@@ -94,7 +97,7 @@ func TestRefusedWhenItRuns(t *testing.T) {
 		"{{ '9' * 30 | int }}":                      "",
 		"{{ ('9' * 30) | int }}":                    "beyond 64 bits are not supported",
 		"{{ s % n }}":                               "formatting of text by % is not supported",
-		"{{ range(3) }}":                            "writing a range is not supported",
+		"{{ range(3) }}":                            "writing a value of the type range is not supported",
 		"{{ range }}":                               "writing a value of the type function is not supported",
 		"{{ range(3).stop }}":                       `the attribute "stop" of ranges is not supported`,
 		"{{ n.real }}":                              `the attribute "real" of numbers is not supported`,
@@ -102,6 +105,9 @@ func TestRefusedWhenItRuns(t *testing.T) {
 		"{{ {'a': 1}.keys() == {'a': 1}.keys() }}":  "comparing two values of the type dict_keys is not supported",
 		"{{ ('{}' | safe).format(1) }}":             "format of a safe text is not supported",
 		"{% for i in [n] %}{{ loop }}{% endfor %}":  "writing a value of the type LoopContext is not supported",
+		"{% set ns = namespace() %}{% for i in [n] if i %}{% set x %}{{ loop.length }}{% endset %}{% endfor %}": "a loop with a condition",
+		"{{ strftime_now('%G') }}": "the directive %G of times is not supported",
+		"{{ {(n, n): 3} }}":        "a key of a dict of the type tuple is not supported",
 	} {
 		_, err := render(template, variables, jinja.Limits{})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

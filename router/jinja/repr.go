@@ -10,24 +10,19 @@ import (
 
 // str is Python's str(v).
 func (r *run) str(v Value) (string, error) {
-	switch v := v.(type) {
-	case String:
-		return string(v), nil
-	case markup:
-		return string(v), nil
-	case *undefined, blankType:
-		return "", nil
+	if s, ok := text(v); ok || isUndefined(v) {
+		return s, nil
 	}
 	return r.repr(v)
 }
 
 // repr is Python's repr(v).
 func (r *run) repr(v Value) (string, error) {
-	b, err := r.appendRepr(nil, v)
-	if err != nil {
+	w := &writer{run: r, comma: ", ", colon: ": "}
+	if err := w.write(v); err != nil {
 		return "", err
 	}
-	return string(b), r.allocate(len(b))
+	return string(w.out), r.allocate(len(w.out))
 }
 
 // shortRepr is the repr of a key in messages.
@@ -40,89 +35,170 @@ func shortRepr(v Value) string {
 	return s
 }
 
-func (r *run) appendRepr(b []byte, v Value) ([]byte, error) {
-	if len(b) > r.memory {
-		return nil, &LimitError{"memory"}
+// writer writes values as Python's repr does or, for json, as json.dumps does.
+type writer struct {
+	run      *run
+	out      []byte
+	json     bool
+	ascii    bool
+	sortKeys bool
+	lines    bool // each item on a line of its own
+	indent   string
+	comma    string
+	colon    string
+	newline  []byte // with the indentation of the current depth
+}
+
+func (w *writer) write(v Value) error {
+	if len(w.out) > w.run.memory {
+		return &LimitError{"memory"}
 	}
-	if err := r.step(1); err != nil {
-		return nil, err
+	if err := w.run.step(1); err != nil {
+		return err
+	}
+	if s, ok := text(v); ok && v != Blank {
+		w.text(v, s)
+		return w.run.work(len(s))
 	}
 	switch v := v.(type) {
 	case noneType, blankType:
-		return append(b, "None"...), nil
+		w.word("None", "null")
 	case Bool:
 		if v {
-			return append(b, "True"...), nil
+			w.word("True", "true")
+		} else {
+			w.word("False", "false")
 		}
-		return append(b, "False"...), nil
 	case Int:
-		return strconv.AppendInt(b, int64(v), 10), nil
+		w.out = strconv.AppendInt(w.out, int64(v), 10)
 	case bigInt:
-		return v.n.Append(b, 10), r.work(v.n.BitLen())
+		w.out = v.n.Append(w.out, 10)
+		return w.run.work(v.n.BitLen())
 	case Float:
-		return append(b, floatRepr(float64(v))...), nil
-	case String:
-		return appendStringRepr(b, string(v)), r.work(len(v))
-	case markup:
-		return append(appendStringRepr(append(b, "Markup("...), string(v)), ')'), r.work(len(v))
-	case *undefined:
-		return append(b, "Undefined"...), nil
-	}
-	if err := r.enter(); err != nil {
-		return nil, err
-	}
-	defer r.leave()
-	switch v := v.(type) {
+		w.word(floatRepr(float64(v)), jsonFloat(float64(v)))
 	case *List:
-		switch {
-		case v.kind == plainList:
-			return r.appendItems(b, "[", v.items, "]")
-		case v.kind == interval:
-			return nil, failf("writing a range is not supported")
-		case v.kind > interval:
-			return r.appendItems(b, v.typeName()+"([", v.items, "])")
-		case len(v.items) == 1:
-			return r.appendItems(b, "(", v.items, ",)")
-		}
-		return r.appendItems(b, "(", v.items, ")")
+		return w.list(v)
 	case *Dict:
-		return r.appendDict(b, v)
-	case *namespace:
-		b, err := r.appendDict(append(b, "<Namespace "...), v.attributes)
-		return append(b, '>'), err
+		return w.dict(v)
+	case *undefined, *namespace:
+		return w.special(v)
+	default:
+		return failf("writing a value of the type %s is not supported", v.typeName())
 	}
-	return nil, failf("writing a value of the type %s is not supported", v.typeName())
+	return nil
 }
 
-func (r *run) appendItems(b []byte, begin string, items []Value, end string) ([]byte, error) {
-	b = append(b, begin...)
-	for i, item := range items {
-		if i > 0 {
-			b = append(b, ", "...)
-		}
-		var err error
-		if b, err = r.appendRepr(b, item); err != nil {
-			return nil, err
-		}
+func (w *writer) word(python, json string) {
+	if w.json {
+		python = json
 	}
-	return append(b, end...), nil
+	w.out = append(w.out, python...)
 }
 
-func (r *run) appendDict(b []byte, d *Dict) ([]byte, error) {
-	b = append(b, '{')
-	for i, key := range d.keys {
-		if i > 0 {
-			b = append(b, ", "...)
-		}
+func (w *writer) text(v Value, s string) {
+	_, isMarkup := v.(markup)
+	switch {
+	case w.json:
+		w.quoted(s)
+	case isMarkup:
+		w.out = append(appendStringRepr(append(w.out, "Markup("...), s), ')')
+	default:
+		w.out = appendStringRepr(w.out, s)
+	}
+}
+
+// special writes what JSON has no form for.
+func (w *writer) special(v Value) error {
+	space, isNamespace := v.(*namespace)
+	switch {
+	case w.json:
+		return failf("Object of type %s is not JSON serializable", v.typeName())
+	case !isNamespace:
+		w.out = append(w.out, "Undefined"...)
+		return nil
+	}
+	w.out = append(w.out, "<Namespace "...)
+	err := w.dict(space.attributes)
+	w.out = append(w.out, '>')
+	return err
+}
+
+func (w *writer) list(l *List) error {
+	begin, end := "[", "]"
+	switch {
+	case l.kind == interval, w.json && l.kind > tuple:
+		return failf("writing a value of the type %s is not supported", l.typeName())
+	case w.json:
+	case l.kind > interval:
+		begin, end = l.typeName()+"([", "])"
+	case l.kind == tuple && len(l.items) == 1:
+		begin, end = "(", ",)"
+	case l.kind == tuple:
+		begin, end = "(", ")"
+	}
+	return w.enclosed(begin, end, len(l.items), func(i int) error { return w.write(l.items[i]) })
+}
+
+func (w *writer) dict(d *Dict) error {
+	order := make([]int, len(d.keys))
+	for i := range order {
+		order[i] = i
+	}
+	if w.sortKeys {
 		var err error
-		if b, err = r.appendRepr(b, key); err != nil {
-			return nil, err
-		}
-		if b, err = r.appendRepr(append(b, ": "...), d.values[i]); err != nil {
-			return nil, err
+		if order, err = w.run.sorted(len(d.keys), func(i int) Value { return d.keys[i] }, false); err != nil {
+			return err
 		}
 	}
-	return append(b, '}'), nil
+	return w.enclosed("{", "}", len(order), func(i int) error {
+		key, value := d.keys[order[i]], d.values[order[i]]
+		if n, ok := key.(Int); ok && w.json {
+			key = String(strconv.FormatInt(int64(n), 10))
+		}
+		if err := w.write(key); err != nil {
+			return err
+		}
+		w.out = append(w.out, w.colon...)
+		return w.write(value)
+	})
+}
+
+// enclosed writes n items between brackets.
+func (w *writer) enclosed(begin, end string, n int, item func(i int) error) error {
+	w.out = append(w.out, begin...)
+	if n == 0 {
+		w.out = append(w.out, end...)
+		return nil
+	}
+	if err := w.run.enter(); err != nil {
+		return err
+	}
+	defer w.run.leave()
+	outer := len(w.newline)
+	if err := w.run.allocate(len(w.indent)); err != nil {
+		return err
+	}
+	w.newline = append(w.newline, w.indent...)
+	for i := range n {
+		if len(w.out)+len(w.newline) > w.run.memory {
+			return &LimitError{"memory"}
+		}
+		if i > 0 {
+			w.out = append(w.out, w.comma...)
+		}
+		if w.lines {
+			w.out = append(w.out, w.newline...)
+		}
+		if err := item(i); err != nil {
+			return err
+		}
+	}
+	w.newline = w.newline[:outer]
+	if w.lines {
+		w.out = append(w.out, w.newline...)
+	}
+	w.out = append(w.out, end...)
+	return nil
 }
 
 // floatRepr is the shortest text that reads as f again, as Python writes it.

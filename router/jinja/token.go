@@ -18,6 +18,12 @@ const (
 	tokenOperator
 )
 
+// kindWords are what messages call the kinds.
+var kindWords = [...]string{
+	"end of template", "template data / text", "begin of statement block", "end of statement block",
+	"begin of print statement", "end of print statement", "name", "string", "integer", "float", "operator",
+}
+
 type token struct {
 	kind  tokenKind
 	line  int
@@ -32,35 +38,10 @@ func (t *token) name(text string) bool { return t.kind == tokenName && t.text ==
 
 // describe is the token's name in messages.
 func (t *token) describe() string {
-	switch t.kind {
-	case tokenName, tokenOperator:
+	if t.kind == tokenName || t.kind == tokenOperator {
 		return t.text
-	case tokenString:
-		return "string"
-	case tokenInteger:
-		return "integer"
-	case tokenFloat:
-		return "float"
 	}
-	return describeKind(t.kind)
-}
-
-func describeKind(kind tokenKind) string {
-	switch kind {
-	case tokenData:
-		return "template data / text"
-	case tokenBlockBegin:
-		return "begin of statement block"
-	case tokenBlockEnd:
-		return "end of statement block"
-	case tokenVariableBegin:
-		return "begin of print statement"
-	case tokenVariableEnd:
-		return "end of print statement"
-	case tokenName:
-		return "name"
-	}
-	return "end of template"
+	return kindWords[t.kind]
 }
 
 // operators, the longer before those they begin with.

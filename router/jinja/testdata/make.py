@@ -232,7 +232,7 @@ class Random:
         if k <= 7:
             more = t("else") + body() if self.r.random() < 0.3 else ""
             tail = self.pick("", "", "", " if " + self.pick("i", "i is odd", "loop is undefined", "i != 1", e()))
-            inner = self.pick("", "", t("{ ".strip("{ ") + "if i == 2") + t(self.pick("break", "continue")) + t("endif"), t("loop." + self.pick("index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"), "{"))
+            inner = self.pick("", "", t("{ ".strip("{ ") + "if i == 2") + t(self.pick("break", "continue")) + t("endif"), t("loop." + self.pick("index", "index0", "first", "last", "previtem", "nextitem", *([] if tail else ["revindex", "revindex0", "length"])), "{"))
             return sp() + t("for " + self.pick("i", "i", "i", "a, b", "x") + " in " + iterable() + tail) + sp() + inner + body() + more + t("endfor") + sp()
         if k <= 9:
             more = self.pick("", t("elif " + e()) + body()) + self.pick("", t("else") + body())
@@ -245,7 +245,7 @@ class Random:
         if k == 12:
             return t("filter " + self.pick("upper", "trim", "indent(2)", "replace('a', 'b')|upper", "length")) + body() + t("endfilter") + sp()
         if k == 13:
-            return self.pick(t("# c".strip("# ") + " " + self.space(), "#"), t("raw") + " {{ x }} {% if %}" + sp() + t("endraw"), t("generation") + body() + t("endgeneration"))
+            return self.pick(t("# c".strip("# ") + " " + self.space(), "#"), t("generation") + body() + t("endgeneration"))
         return t(self.pick("call f(1)", "call(q) g()", "call f()", "call(q, r=2) f(q=1)")) + body() + t("endcall") + sp()
 
     def template(self):
