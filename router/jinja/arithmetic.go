@@ -10,9 +10,7 @@ import (
 var errLargeInteger = failf("whole numbers beyond 64 bits are not supported in arithmetic")
 
 func (r *run) arithmetic(operator string, left, right Value) (Value, error) {
-	if err := r.step(1); err != nil {
-		return nil, err
-	}
+	r.pay(1)
 	if a, ok := integer(left); ok {
 		if b, ok := integer(right); ok {
 			return wholes(operator, a, b)
@@ -134,31 +132,11 @@ func floats(operator string, x, y float64) (Value, error) {
 	if operator == "/" {
 		return Float(x / y), nil
 	}
-	rest := math.Mod(x, y)
-	quotient := (x - rest) / y
-	if rest == 0 {
-		rest = math.Copysign(0, y)
-	} else if (y < 0) != (rest < 0) {
-		rest += y
-		quotient--
-	}
-	if operator == "%" {
-		return Float(rest), nil
-	}
-	if quotient == 0 {
-		return Float(math.Copysign(0, x/y)), nil
-	}
-	floor := math.Floor(quotient)
-	if quotient-floor > 0.5 {
-		floor++
-	}
-	return Float(floor), nil
+	return nil, failf("the operator %s between numbers with fractions is not supported", operator)
 }
 
 func (r *run) sign(value Value, negative bool) (Value, error) {
-	if err := r.step(1); err != nil {
-		return nil, err
-	}
+	r.pay(1)
 	if f, ok := value.(Float); ok {
 		if negative {
 			return -f, nil

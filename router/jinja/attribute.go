@@ -8,7 +8,7 @@ import (
 // attributeOrItem is a.name: the attribute, or else the item of that name.
 func (r *run) attributeOrItem(object Value, name string) (Value, error) {
 	d, isDict := object.(*Dict)
-	if isDict && dictMethods[name] == nil && !changingDict[name] {
+	if isDict && methods["dict"][name] == nil && !changing["dict"][name] {
 		if v := d.Get(name); v != nil {
 			return v, nil
 		}
@@ -69,9 +69,7 @@ func (r *run) item(object, key Value) (Value, error) {
 	if !ok {
 		return nil, nil
 	}
-	if err := r.work(len(s)); err != nil {
-		return nil, err
-	}
+	r.pay(1 + len(s)/bytesPerStep)
 	if i < 0 {
 		i += int64(utf8.RuneCountInString(s))
 	}
@@ -109,34 +107,20 @@ func (r *run) attribute(object Value, name string) (Value, error) {
 	if strings.HasPrefix(name, "_") {
 		return nil, nil
 	}
-	var method builtin
-	switch o := object.(type) {
-	case String, markup, blankType:
-		method = textMethods[name]
-	case *Dict:
-		if changingDict[name] {
-			return unsafeAttribute(object, name), nil
-		}
-		method = dictMethods[name]
-	case Int, Float, Bool, bigInt:
-		if numberAttributes[name] {
-			return nil, failf("the attribute %q of numbers is not supported", name)
-		}
-	case *List:
-		if o.kind == interval && rangeAttributes[name] {
-			return nil, failf("the attribute %q of ranges is not supported", name)
-		}
-		if changingList[name] && o.kind == plainList {
-			return unsafeAttribute(object, name), nil
-		}
-		method = listMethods[name]
-	case *loopValue:
-		return o.attribute(name)
-	case *macro:
-		if macroAttributes[name] {
-			return nil, failf("the attribute %q of macros is not supported", name)
-		}
+	kind := object.typeName()
+	if refusedAttributes[kind][name] {
+		return nil, failf("the attribute %q of the type %s is not supported", name, kind)
 	}
+	if changing[kind][name] {
+		return unsafeAttribute(object, name), nil
+	}
+	if loop, ok := object.(*loopValue); ok {
+		return loop.attribute(name)
+	}
+	if object == Blank {
+		kind = "str"
+	}
+	method := methods[kind][name]
 	if method != nil {
 		return &function{object, method}, nil
 	}
@@ -236,9 +220,7 @@ func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err e
 }
 
 func (r *run) sliceText(s string, start, step, count int64) (Value, error) {
-	if err := r.work(len(s)); err != nil {
-		return nil, err
-	}
+	r.pay(1 + len(s)/bytesPerStep)
 	if count == 0 {
 		return String(""), nil
 	}

@@ -79,73 +79,22 @@ func upper(s string) string {
 	return b.String()
 }
 
-// lower is Python's str.lower: a sigma that ends a word has a form of its own.
-func lower(s string) string {
-	if strings.IndexByte(s, 0xc4) < 0 && strings.IndexByte(s, 0xce) < 0 {
-		return strings.ToLower(s)
-	}
-	var b strings.Builder
-	for i, r := range s {
-		b.WriteString(lowerAt(s, i, r))
-	}
-	return b.String()
-}
-
-// lowerAt is the lower case of the character r, which stands at byte i of s.
-func lowerAt(s string, i int, r rune) string {
-	switch {
-	case r == 'İ':
-		return "i̇"
-	case r == 'Σ' && endsWord(s[:i], s[i+utf8.RuneLen(r):]):
-		return "ς"
-	}
-	return string(unicode.ToLower(r))
-}
-
-// endsWord reports whether a cased character stands before, and none follows.
-func endsWord(before, after string) bool {
-	ignorable := func(r rune) bool {
-		return unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Lm, unicode.Sk) || strings.ContainsRune("'.:·’", r)
-	}
-	r, _ := utf8.DecodeLastRuneInString(strings.TrimRightFunc(before, ignorable))
-	next, _ := utf8.DecodeRuneInString(strings.TrimLeftFunc(after, ignorable))
-	return isCased(r) && !isCased(next)
-}
-
 func isCased(r rune) bool { return unicode.IsUpper(r) || unicode.IsLower(r) || unicode.IsTitle(r) }
-
-func titleRune(r rune) string {
-	if long, ok := longUpper[r]; ok {
-		first, size := utf8.DecodeRuneInString(long)
-		return string(first) + lower(long[size:])
-	}
-	return string(unicode.ToTitle(r))
-}
 
 // title is Python's str.title: each run of cased characters begins with a capital.
 func title(s string) string {
-	var b strings.Builder
 	inWord := false
-	for i, r := range s {
-		if inWord {
-			b.WriteString(lowerAt(s, i, r))
-		} else {
-			b.WriteString(titleRune(r))
-		}
+	return strings.Map(func(r rune) rune {
+		starts := !inWord
 		inWord = isCased(r)
-	}
-	return b.String()
+		if starts {
+			return unicode.ToTitle(r)
+		}
+		return unicode.ToLower(r)
+	}, s)
 }
 
 func capitalize(s string) string {
-	r, size := utf8.DecodeRuneInString(s)
-	if size == 0 {
-		return s
-	}
-	lowered := lower(s)
-	_, first := utf8.DecodeRuneInString(lowered)
-	if r == 'İ' {
-		first = len("i̇")
-	}
-	return titleRune(r) + lowered[first:]
+	_, size := utf8.DecodeRuneInString(s)
+	return strings.ToTitle(s[:size]) + strings.ToLower(s[size:])
 }

@@ -8,9 +8,7 @@ import (
 
 // compare is one of Python's comparisons, or in or not in.
 func (r *run) compare(operator string, left, right Value) (bool, error) {
-	if err := r.step(1); err != nil {
-		return false, err
-	}
+	r.pay(1)
 	switch operator {
 	case "==":
 		return r.equal(left, right)
@@ -100,9 +98,6 @@ func (r *run) equalAll(a, b []Value) (bool, error) {
 
 func (r *run) equalDicts(a, b *Dict) (bool, error) {
 	for i, key := range a.keys {
-		if err := r.step(1); err != nil {
-			return false, err
-		}
 		other, err := r.lookup(b, key)
 		if other == nil || err != nil {
 			return false, err
@@ -156,26 +151,10 @@ func (r *run) order(operator string, a, b Value) (order int, ordered bool, err e
 			return 0, false, u.fail()
 		}
 	}
-	x, isA := sequenceOf(a)
-	y, isB := sequenceOf(b)
-	if !isA || !isB || x.kind != y.kind {
-		return 0, false, failf("'%s' not supported between instances of '%s' and '%s'", operator, a.typeName(), b.typeName())
+	if _, ok := sequenceOf(a); ok && a.typeName() == b.typeName() {
+		return 0, false, failf("the order of two values of the type %s is not supported", a.typeName())
 	}
-	if err := r.enter(); err != nil {
-		return 0, false, err
-	}
-	defer r.leave()
-	for i := range min(len(x.items), len(y.items)) {
-		if err := r.step(1); err != nil {
-			return 0, false, err
-		}
-		if same, err := r.equal(x.items[i], y.items[i]); err != nil {
-			return 0, false, err
-		} else if !same {
-			return r.order(operator, x.items[i], y.items[i])
-		}
-	}
-	return cmp.Compare(len(x.items), len(y.items)), true, nil
+	return 0, false, failf("'%s' not supported between instances of '%s' and '%s'", operator, a.typeName(), b.typeName())
 }
 
 // contains is Python's in.

@@ -74,9 +74,7 @@ func (n *conditionNode) eval(s *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	switch {
 	case truth(test):
 		return n.then.eval(s)
@@ -91,9 +89,7 @@ func (n *logicNode) eval(s *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	if truth(left) == n.or {
 		return left, nil
 	}
@@ -105,7 +101,8 @@ func (n *notNode) eval(s *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Bool(!truth(value)), s.run.step(1)
+	s.run.pay(1)
+	return Bool(!truth(value)), nil
 }
 
 func (n *compareNode) eval(s *scope) (Value, error) {
@@ -181,9 +178,7 @@ func (n *attributeNode) eval(s *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	return s.run.attributeOrItem(object, n.name)
 }
 
@@ -196,9 +191,7 @@ func (n *itemNode) eval(s *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	return s.run.itemOrAttribute(object, key)
 }
 
@@ -238,9 +231,7 @@ func (n *callNode) evalWith(s *scope, caller Value) (Value, error) {
 		}
 		a.names, a.values = append(a.names, "caller"), append(a.values, caller)
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	return s.run.call(callee, a)
 }
 
@@ -273,9 +264,7 @@ func (n *filterNode) eval(s *scope) (Value, error) {
 	if n.filter == nil {
 		return nil, failf("No filter named %s found.", reprString(n.name))
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	return n.filter(s.run, object, a)
 }
 
@@ -291,8 +280,6 @@ func (n *testNode) eval(s *scope) (Value, error) {
 	if n.test == nil {
 		return nil, failf("No test named %s found.", reprString(n.name))
 	}
-	if err := s.run.step(1); err != nil {
-		return nil, err
-	}
+	s.run.pay(1)
 	return n.test(s.run, object, a)
 }

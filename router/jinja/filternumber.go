@@ -87,9 +87,7 @@ func filterFloat(r *run, value Value, v []Value) (Value, error) {
 		return Float(f), err
 	}
 	if s, ok := text(value); ok {
-		if err := r.work(len(s)); err != nil {
-			return nil, err
-		}
+		r.pay(1 + len(s)/bytesPerStep)
 		if f, ok := parseFloat(s); ok {
 			return Float(f), nil
 		}

@@ -26,7 +26,7 @@ func init() { // filters and what they use refer to each other
 		"last":       takes("last(/)", filterLast),
 		"length":     takes("len(/)", filterLength),
 		"list":       takes("list(/)", filterList),
-		"lower":      textFilter(lower),
+		"lower":      textFilter(strings.ToLower),
 		"map":        filterMap,
 		"max":        extreme(">"),
 		"min":        extreme("<"),
@@ -90,7 +90,7 @@ func (r *run) ignoringCase(v Value) (Value, error) {
 	if err := r.allocate(len(s)); err != nil {
 		return nil, err
 	}
-	return String(lower(s)), nil
+	return String(strings.ToLower(s)), nil
 }
 
 // key is what a filter compares an item by.

@@ -129,8 +129,12 @@ func (r *run) sorted(n int, key func(i int) Value, reverse bool) ([]int, error) 
 		if failure = r.step(1); failure != nil {
 			return 0
 		}
-		c, _, err := r.order("<", key(i), key(j))
-		failure = err
+		c := 0
+		if same, err := r.equal(key(i), key(j)); !same && err == nil {
+			c, _, failure = r.order("<", key(i), key(j))
+		} else {
+			failure = err
+		}
 		if reverse {
 			return -c
 		}
@@ -167,22 +171,11 @@ func filterSort(r *run, value Value, v []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	paths := [][]Value{attributePath(v[2])}
-	if s, ok := v[2].(String); ok {
-		paths = nil
-		for _, part := range strings.Split(string(s), ",") {
-			paths = append(paths, attributePath(String(part)))
-		}
+	if s, ok := v[2].(String); ok && strings.Contains(string(s), ",") {
+		return nil, failf("sorting by several attributes is not supported")
 	}
-	return r.sortedBy(items, func(item Value) (Value, error) {
-		keys := &List{items: make([]Value, len(paths))}
-		for i, path := range paths {
-			if keys.items[i], err = r.key(item, path, isTrue(v[1])); err != nil {
-				return nil, err
-			}
-		}
-		return keys, r.allocateValues(len(paths))
-	}, isTrue(v[0]))
+	path := attributePath(v[2])
+	return r.sortedBy(items, func(item Value) (Value, error) { return r.key(item, path, isTrue(v[1])) }, isTrue(v[0]))
 }
 
 func filterDictSort(r *run, value Value, v []Value) (Value, error) {

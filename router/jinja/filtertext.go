@@ -44,7 +44,7 @@ func titleWords(s string) string {
 			end = len(s)
 		}
 		b.WriteString(upper(s[:size]))
-		b.WriteString(lower(s[size:end]))
+		b.WriteString(strings.ToLower(s[size:end]))
 		s = s[end:]
 	}
 	return b.String()
@@ -59,7 +59,7 @@ func filterTrim(r *run, value Value, v []Value) (Value, error) {
 	if characters == nil {
 		characters = None
 	}
-	return textMethods["strip"](r, likeText(value, String(s)), &arguments{positional: []Value{characters}})
+	return methods["str"]["strip"](r, likeText(value, String(s)), &arguments{positional: []Value{characters}})
 }
 
 func filterReplace(r *run, value Value, v []Value) (Value, error) {

@@ -16,8 +16,8 @@ type lexer struct {
 	position     int
 	line         int
 	tokens       []token
-	lineStarting bool   // the last thing read ended in a newline, or nothing was read
-	brackets     []byte // closing brackets that are due
+	lineStarting bool // the last thing read ended in a newline, or nothing was read
+	brackets     int  // that are open: a tag does not end within them
 }
 
 // scan returns the tokens of a source, tokenEnd last.
@@ -148,9 +148,9 @@ func (l *lexer) comment() error {
 // tag reads the tokens of a tag.
 func (l *lexer) tag(begin, end tokenKind, closing byte) error {
 	l.tokens = append(l.tokens, token{kind: begin, line: l.line})
-	l.brackets = l.brackets[:0]
+	l.brackets = 0
 	for l.position < len(l.source) && len(l.tokens) <= maxTokens {
-		if len(l.brackets) == 0 {
+		if l.brackets == 0 {
 			if at := l.tagEnd(l.position, closing, closing == '%', closing == '%'); at >= 0 {
 				l.tokens = append(l.tokens, token{kind: end, line: l.line})
 				l.advance(at)
@@ -192,8 +192,13 @@ func (l *lexer) token() error {
 	}
 	for _, operator := range operators {
 		if strings.HasPrefix(rest, operator) {
-			if err := l.balance(operator[0]); err != nil {
-				return err
+			switch operator {
+			case "(", "[", "{":
+				l.brackets++
+			case ")", "]", "}":
+				if l.brackets--; l.brackets < 0 {
+					return l.fail("unexpected '%s'", operator)
+				}
 			}
 			l.tokens = append(l.tokens, token{kind: tokenOperator, line: l.line, text: operator})
 			l.advance(l.position + len(operator))
@@ -202,28 +207,6 @@ func (l *lexer) token() error {
 	}
 	r, _ := utf8.DecodeRuneInString(rest)
 	return l.fail("unexpected char %s at %d", reprString(string(r)), utf8.RuneCountInString(l.source[:l.position]))
-}
-
-// balance keeps account of brackets: a tag does not end within them.
-func (l *lexer) balance(c byte) error {
-	switch c {
-	case '(':
-		l.brackets = append(l.brackets, ')')
-	case '[':
-		l.brackets = append(l.brackets, ']')
-	case '{':
-		l.brackets = append(l.brackets, '}')
-	case ')', ']', '}':
-		last := len(l.brackets) - 1
-		if last < 0 {
-			return l.fail("unexpected '%c'", c)
-		}
-		if due := l.brackets[last]; due != c {
-			return l.fail("unexpected '%c', expected '%c'", c, due)
-		}
-		l.brackets = l.brackets[:last]
-	}
-	return nil
 }
 
 // nameLength is the length of the name that s begins with.

@@ -2,31 +2,24 @@ package jinja
 
 import "strings"
 
-// changing are the methods that change their object, which the sandbox lets nobody call.
-var (
-	changingDict = wordSet("clear pop popitem setdefault update")
-	changingList = wordSet("append clear pop reverse insert sort extend remove")
-)
+// changing are, by type, the methods that change their object, which the sandbox lets nobody call.
+var changing = map[string]map[string]bool{
+	"dict": wordSet("clear pop popitem setdefault update"),
+	"list": wordSet("append clear pop reverse insert sort extend remove"),
+}
 
-var dictMethods, listMethods, textMethods map[string]builtin
+// methods are those of each type.
+var methods map[string]map[string]builtin
 
-func init() { // what builtins use refers to these
+func init() { // what builtins use refers to methods
 	itself := takes("copy(/)", func(_ *run, object Value, _ []Value) (Value, error) { return object, nil })
-	dictMethods = map[string]builtin{
-		"copy":   itself,
-		"get":    takes("get(/ key [default])", getMethod),
-		"items":  viewing("items", itemsView),
-		"keys":   viewing("keys", keysView),
-		"values": viewing("values", valuesView),
-	}
-	listMethods = map[string]builtin{"copy": itself}
-	textMethods = map[string]builtin{
+	ofTexts := map[string]builtin{
 		"capitalize":   changed(capitalize),
 		"endswith":     affix("endswith", strings.HasSuffix),
 		"find":         ofText("find(/ sub)", findText),
 		"format":       formatMethod,
 		"join":         ofText("join(/ iterable)", joinTexts),
-		"lower":        changed(lower),
+		"lower":        changed(strings.ToLower),
 		"lstrip":       strip(strings.TrimLeftFunc, strings.TrimLeft),
 		"removeprefix": trimmed(strings.TrimPrefix),
 		"removesuffix": trimmed(strings.TrimSuffix),
@@ -39,6 +32,18 @@ func init() { // what builtins use refers to these
 		"strip":        strip(strings.TrimFunc, strings.Trim),
 		"title":        changed(title),
 		"upper":        changed(upper),
+	}
+	methods = map[string]map[string]builtin{
+		"str":    ofTexts,
+		"Markup": ofTexts,
+		"list":   {"copy": itself},
+		"dict": {
+			"copy":   itself,
+			"get":    takes("get(/ key [default])", getMethod),
+			"items":  viewing("items", itemsView),
+			"keys":   viewing("keys", keysView),
+			"values": viewing("values", valuesView),
+		},
 	}
 }
 

@@ -18,11 +18,14 @@ var (
 	refusedLoop  = wordSet("changed cycle depth depth0")
 	countingLoop = wordSet("length revindex revindex0") // in loops with a condition
 
-	// Which of these a template means is known only when it runs.
-	numberAttributes = wordSet("real imag numerator denominator")
-	rangeAttributes  = wordSet("start stop step")
-	macroAttributes  = wordSet("name arguments catch_kwargs catch_varargs caller explicit_caller")
-
+	// refusedAttributes are those of types, which are known only when a template runs.
+	refusedAttributes = map[string]map[string]bool{
+		"int":   wordSet("real imag numerator denominator"),
+		"bool":  wordSet("real imag numerator denominator"),
+		"float": wordSet("real imag"),
+		"range": wordSet("start stop step"),
+		"Macro": wordSet("name arguments catch_kwargs catch_varargs caller explicit_caller"),
+	}
 	// oneArgument are the methods that take a place to search from in the reference.
 	oneArgument = wordSet("startswith endswith find")
 )

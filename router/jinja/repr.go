@@ -75,7 +75,8 @@ func (w *writer) write(v Value) error {
 		w.out = v.n.Append(w.out, 10)
 		return w.run.work(v.n.BitLen())
 	case Float:
-		w.word(floatRepr(float64(v)), jsonFloat(float64(v)))
+		s := floatRepr(float64(v))
+		w.word(s, jsonFloats.Replace(s))
 	case *List:
 		return w.list(v)
 	case *Dict:

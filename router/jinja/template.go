@@ -45,6 +45,7 @@ type run struct {
 	variables map[string]Value
 	steps     int // left
 	memory    int // left
+	nextCheck int // how many steps are left when it is looked whether the text is still wanted
 	done      <-chan struct{}
 	depth     int
 	blockText Value // what the filter of a block is applied to
@@ -55,7 +56,7 @@ type run struct {
 func (t *Template) Render(variables map[string]Value, options Options) (string, error) {
 	limits := options.Limits.withDefaults()
 	r := &run{limits: limits, now: options.Now, done: options.Done, variables: variables,
-		steps: limits.Steps, memory: limits.MemoryBytes}
+		steps: limits.Steps, memory: limits.MemoryBytes, nextCheck: limits.Steps - stepsPerCheck}
 	s := &scope{run: r, slots: make([]Value, t.slots)}
 	out := &output{run: r}
 	s.enter(&t.scope)
@@ -70,12 +71,12 @@ const stepsPerCheck = 1 << 14
 
 // step pays for n operations.
 func (r *run) step(n int) error {
-	before := r.steps
 	r.steps -= n
 	switch {
 	case r.steps < 0:
 		return &LimitError{"steps"}
-	case before/stepsPerCheck != r.steps/stepsPerCheck:
+	case r.steps < r.nextCheck:
+		r.nextCheck = r.steps - stepsPerCheck
 		select {
 		case <-r.done:
 			return &LimitError{"time"}
@@ -84,6 +85,9 @@ func (r *run) step(n int) error {
 	}
 	return nil
 }
+
+// pay pays for n operations; where that was too much, the next step fails.
+func (r *run) pay(n int) { r.steps -= n }
 
 // work pays for reading n bytes.
 func (r *run) work(n int) error { return r.step(1 + n/bytesPerStep) }

@@ -10,9 +10,7 @@ import (
 func ofText(declaration string, call func(r *run, s string, v []Value) (Value, error)) builtin {
 	return takes(declaration, func(r *run, object Value, v []Value) (Value, error) {
 		s, _ := text(object)
-		if err := r.work(len(s)); err != nil {
-			return nil, err
-		}
+		r.pay(1 + len(s)/bytesPerStep)
 		made, err := call(r, s, v)
 		return likeText(object, made), err
 	})

@@ -1,7 +1,6 @@
 package jinja
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -55,17 +54,8 @@ func (w *writer) setIndent(v Value) error {
 	return nil
 }
 
-func jsonFloat(f float64) string {
-	switch {
-	case math.IsNaN(f):
-		return "NaN"
-	case math.IsInf(f, 1):
-		return "Infinity"
-	case math.IsInf(f, -1):
-		return "-Infinity"
-	}
-	return floatRepr(f)
-}
+// jsonFloats are the numbers that JSON has no form for, as Python writes them.
+var jsonFloats = strings.NewReplacer("nan", "NaN", "inf", "Infinity")
 
 // quoted writes a text as JSON has it.
 func (w *writer) quoted(s string) {

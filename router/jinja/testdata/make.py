@@ -160,7 +160,7 @@ class Random:
             "reject|list", "reject('odd')|list", "reject('none')|list", "rejectattr('k')|list", "rejectattr('v', 'gt', 1)|list", f"replace({a()}, {a()})", f"replace('l', 'L', 1)",
             "reverse", "reverse|list", "safe", "select|list", "select('string')|list", "select('even')|list",
             "selectattr('n')|list", "selectattr('n', 'equalto', 'x')|list", "selectattr('v', '>=', 2)|map(attribute='n')|list", "selectattr('k', 'defined')|list|length", "sort", "sort(reverse=true)", "sort(attribute='v')",
-            "sort(attribute='n,v')", "sort(case_sensitive=true)", "string", "title", "tojson", "tojson(indent=2)", "tojson(separators=(',', ':'))",
+"sort(case_sensitive=true)", "string", "title", "tojson", "tojson(indent=2)", "tojson(separators=(',', ':'))",
             "tojson(sort_keys=true)", "tojson(ensure_ascii=true)", "tojson(indent=4, sort_keys=true)", "trim", f"trim({a()})", "unique|list",
             "unique(true)|list", "unique(attribute='n')|list", "upper", "first|upper", "list|last", "string|length")
 
@@ -190,7 +190,7 @@ class Random:
         if k < 0.62:
             return e() + " " + self.pick("+", "-", "*", "/", "//", "~", "+", "~", "~", "+", "*") + " " + e()
         if k < 0.66:
-            return self.pick("n", "7", "f", "neg", "-2", "t") + " % " + self.pick("2", "-3", "1.5", "n", "z", "neg")
+            return self.pick("n", "7", "11", "neg", "-2", "t") + " % " + self.pick("2", "-3", "3", "n", "z", "neg")
         if k < 0.76:
             return e() + " " + self.pick("==", "!=", "<", "<=", ">", ">=", "in", "not in", "==", "in") + " " + e()
         if k < 0.80:
