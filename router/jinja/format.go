@@ -1,26 +1,16 @@
 package jinja
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
-// formatPiece is text of a format, and a field behind it.
-type formatPiece struct {
-	text  string
-	field string // the name or number of an argument; empty for the next one
-	last  bool   // there is no field
-}
-
-// formatPieces reads the format of text.format(…): fields with a name, a number or nothing in them.
-func formatPieces(s string) ([]formatPiece, error) {
-	var pieces []formatPiece
+// formatPieces parts the format of text.format(…) into its text, at even places, and its fields between: the names of
+// arguments, or nothing for the next one.
+func formatPieces(s string) ([]string, error) {
+	var pieces []string
 	var literal strings.Builder
 	for {
 		at := strings.IndexAny(s, "{}")
 		if at < 0 {
-			literal.WriteString(s)
-			return append(pieces, formatPiece{text: literal.String(), last: true}), nil
+			return append(pieces, literal.String()+s), nil
 		}
 		literal.WriteString(s[:at])
 		c := s[at]
@@ -30,25 +20,24 @@ func formatPieces(s string) ([]formatPiece, error) {
 			s = s[1:]
 			continue
 		}
-		end := strings.IndexByte(s, '}')
-		if c == '}' || end < 0 {
+		field, rest, ended := strings.Cut(s, "}")
+		switch {
+		case c == '}' || !ended:
 			return nil, failf("Single '%c' encountered in format string", c)
-		}
-		field := s[:end]
-		if nameLength(field) != len(field) {
+		case nameLength(field) != len(field) || field != "" && field[0] <= '9':
 			return nil, failf("format field {%s} is not supported", field)
 		}
-		pieces = append(pieces, formatPiece{text: literal.String(), field: field})
+		pieces = append(pieces, literal.String(), field)
 		literal.Reset()
-		s = s[end+1:]
+		s = rest
 	}
 }
 
 func formatMethod(r *run, object Value, a *arguments) (Value, error) {
-	s, _ := text(object)
 	if _, ok := object.(markup); ok {
 		return nil, failf("format of a safe text is not supported")
 	}
+	s, _ := text(object)
 	if err := r.allocate(20 * len(s)); err != nil {
 		return nil, err
 	}
@@ -56,30 +45,19 @@ func formatMethod(r *run, object Value, a *arguments) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var values []Value
-	automatic, numbered := 0, false
-	for _, piece := range pieces {
-		values = append(values, String(piece.text))
-		if piece.last {
-			break
-		}
-		value := a.named(piece.field)
-		n, err := strconv.Atoi(piece.field)
-		isNumber := err == nil
-		if piece.field == "" {
-			n = automatic
-			automatic++
-		}
-		numbered = numbered || isNumber
+	values, next := make([]Value, len(pieces)), a.positional
+	for i, piece := range pieces {
 		switch {
-		case numbered && automatic > 0:
-			return nil, failf("cannot mix numbered fields and such without a number")
-		case (isNumber || piece.field == "") && n < len(a.positional):
-			value = a.positional[n]
-		case value == nil:
-			return nil, failf("format field {%s} has no argument", piece.field)
+		case i%2 == 0:
+			values[i] = String(piece)
+		case piece != "":
+			values[i] = a.named(piece)
+		case len(next) > 0:
+			values[i], next = next[0], next[1:]
 		}
-		values = append(values, value)
+		if values[i] == nil {
+			return nil, failf("format field {%s} has no argument", piece)
+		}
 	}
 	return r.join("", values)
 }

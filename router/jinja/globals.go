@@ -1,18 +1,10 @@
 package jinja
 
-// global returns nil where there is no global of this name.
-func global(name string) Value {
-	if f, ok := globals[name]; ok {
-		return f
-	}
-	return nil
-}
-
-var globals = map[string]*function{
-	"range":           {call: takes("range(/ start [stop] [step])", newRange)},
-	"namespace":       {call: newNamespace},
-	"raise_exception": {call: takes("raise_exception(message)", raise)},
-	"strftime_now":    {call: takes("strftime_now(format)", strftimeNow)},
+var globals = map[string]Value{
+	"range":           &function{call: takes("range(/ start [stop] [step])", newRange)},
+	"namespace":       &function{call: newNamespace},
+	"raise_exception": &function{call: takes("raise_exception(message)", raise)},
+	"strftime_now":    &function{call: takes("strftime_now(format)", strftimeNow)},
 }
 
 func raise(r *run, _ Value, v []Value) (Value, error) {

@@ -31,7 +31,7 @@ func hostile() map[string]string {
 		"macros":           "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(150) }}",
 		"deep stack":       "{% macro f(n) %}" + strings.Repeat("{% if true %}", 150) + "{{ f(n)" + strings.Repeat(" + 'x'", 300) + " }}" + strings.Repeat("{% endif %}", 150) + "{% endmacro %}{{ f(1) }}",
 		"caller":           "{% macro f() %}{{ caller is defined }}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
-		"format fields":    long + "{{ ('{0}' * 1000).format(s) }}",
+		"format fields":    long + "{{ ('{s}' * 1000).format(s=s) }}",
 		"indentation":      long + "{{ s.replace(' ', '\\n') | indent(100000) }}",
 		"json indentation": "{{ [[[1, 2], 3], 4] | tojson(indent=100000000) }}",
 		"deep json indent": "{% set ns = namespace(x=[]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson(indent=4000000) }}",

@@ -177,10 +177,6 @@ func (r *resolver) expression(node expression, f frame) {
 		}
 	case *conditionNode:
 		f.soft = true
-	case *logicNode:
-		if left, ok := node.left.(*constant); ok && truth(left.value) == node.or {
-			f.soft = true // the right side is never reached
-		}
 	case *filterNode:
 		if node.filter == nil && !f.soft {
 			r.fail(node.line, "No filter named %s.", reprString(node.name))

@@ -128,7 +128,7 @@ func (r *run) resolve(name string) Value {
 	if v, ok := r.variables[name]; ok {
 		return v
 	}
-	return global(name)
+	return globals[name]
 }
 
 // scope holds the variables of one call of a function.

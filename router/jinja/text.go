@@ -1,7 +1,6 @@
 package jinja
 
 import (
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -92,43 +91,32 @@ func (r *run) texts(parts []string) (Value, error) {
 	return &List{items: items}, nil
 }
 
-// splitting makes a method of what cuts a text into parts, at most of which there may be; negative for any number.
-func splitting(cut func(r *run, s string, separator Value, most int) ([]string, error)) builtin {
-	return ofText("split([sep] [maxsplit])", func(r *run, s string, v []Value) (Value, error) {
-		n, err := numberArgument(v[1], -1)
-		if err != nil {
-			return nil, err
-		}
-		if v[0] == nil {
-			v[0] = None
-		}
-		if separator, isText := text(v[0]); !isText && v[0] != None {
-			return nil, failf("must be str or None, not %s", v[0].typeName())
-		} else if isText && separator == "" {
-			return nil, failf("empty separator")
-		}
-		parts, err := cut(r, s, v[0], int(max(n, -2))+1)
-		if err != nil {
-			return nil, err
-		}
-		return r.texts(parts)
-	})
-}
-
-func split(r *run, s string, separator Value, most int) ([]string, error) {
-	if most == 0 {
+func splitText(r *run, s string, v []Value) (Value, error) {
+	n, err := numberArgument(v[1], -1)
+	if err != nil {
+		return nil, err
+	}
+	most := int(n) + 1 // parts; negative for any number
+	if n < 0 {
 		most = -1
 	}
-	if separator, ok := text(separator); ok {
-		n := strings.Count(s, separator) + 1
-		if most >= 0 {
-			n = min(n, most)
-		}
-		if err := r.allocateValues(n); err != nil {
-			return nil, err
-		}
-		return strings.SplitN(s, separator, most), nil
+	if v[0] == nil || v[0] == None {
+		return r.splitSpace(s, most)
 	}
+	separator, err := textArgument(v[0])
+	if err == nil && separator == "" {
+		err = failf("empty separator")
+	}
+	if err == nil {
+		err = r.allocateValues(strings.Count(s, separator) + 1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.texts(strings.SplitN(s, separator, most))
+}
+
+func (r *run) splitSpace(s string, most int) (Value, error) {
 	var parts []string
 	for s = strings.TrimLeftFunc(s, isSpace); s != ""; s = strings.TrimLeftFunc(s, isSpace) {
 		if err := r.allocate(0); err != nil {
@@ -136,39 +124,27 @@ func split(r *run, s string, separator Value, most int) ([]string, error) {
 		}
 		end := strings.IndexFunc(s, isSpace)
 		if end < 0 || len(parts)+1 == most {
-			return append(parts, s), nil
-		}
-		parts, s = append(parts, s[:end]), s[end:]
-	}
-	return parts, nil
-}
-
-func rsplit(r *run, s string, separator Value, most int) ([]string, error) {
-	by, byText := text(separator)
-	var parts []string
-	for {
-		if err := r.allocate(0); err != nil {
-			return nil, err
-		}
-		start, size := -1, len(by)
-		if byText {
-			start = strings.LastIndex(s, by)
-		} else {
-			if s = strings.TrimRightFunc(s, isSpace); s == "" {
-				break
-			}
-			if start = strings.LastIndexFunc(s, isSpace); start >= 0 {
-				_, size = utf8.DecodeRuneInString(s[start:])
-			}
-		}
-		if start < 0 || len(parts)+1 == most {
 			parts = append(parts, s)
 			break
 		}
-		parts, s = append(parts, s[start+size:]), s[:start]
+		parts, s = append(parts, s[:end]), s[end:]
 	}
-	slices.Reverse(parts)
-	return parts, nil
+	return r.texts(parts)
+}
+
+// rsplitText is for one separator and one cut, as in text.rsplit(',', 1).
+func rsplitText(r *run, s string, v []Value) (Value, error) {
+	separator, err := textArgument(v[0])
+	if n, ok := integer(v[1]); err == nil && (separator == "" || !ok || n != 1) {
+		err = failf("rsplit by other than one text, once, is not supported")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if at := strings.LastIndex(s, separator); at >= 0 {
+		return r.texts([]string{s[:at], s[at+len(separator):]})
+	}
+	return r.texts([]string{s})
 }
 
 func splitLines(r *run, s string, v []Value) (Value, error) {

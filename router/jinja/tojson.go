@@ -16,15 +16,11 @@ func filterToJSON(r *run, value Value, v []Value) (Value, error) {
 	}
 	if v[2] != nil && v[2] != None {
 		parts, ok := sequenceOf(v[2])
-		if !ok || len(parts.items) != 2 {
+		if ok = ok && len(parts.items) == 2 && isText(parts.items[0]) && isText(parts.items[1]); !ok {
 			return nil, failf("separators must be two strings")
 		}
-		comma, ok1 := text(parts.items[0])
-		colon, ok2 := text(parts.items[1])
-		if !ok1 || !ok2 {
-			return nil, failf("separators must be two strings")
-		}
-		w.comma, w.colon = comma, colon
+		w.comma, _ = text(parts.items[0])
+		w.colon, _ = text(parts.items[1])
 	}
 	if err := w.write(value); err != nil {
 		return nil, err

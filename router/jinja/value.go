@@ -90,28 +90,17 @@ type undefined struct {
 	name   Value
 }
 
-func (u *undefined) message() string {
-	switch name, isText := u.name.(String); {
+func (u *undefined) fail() error {
+	name, isName := u.name.(String)
+	switch {
 	case u.hint != "":
-		return u.hint
-	case u.object == nil && isText:
-		return reprString(string(name)) + " is undefined"
+		return failf("%s", u.hint)
 	case u.object == nil:
-		return "value is undefined"
-	case isText:
-		return "'" + describeObject(u.object) + "' has no attribute " + reprString(string(name))
-	default:
-		return describeObject(u.object) + " has no element " + shortRepr(u.name)
+		return failf("%s is undefined", reprString(string(name)))
+	case isName:
+		return failf("'%s object' has no attribute %s", u.object.typeName(), reprString(string(name)))
 	}
-}
-
-func (u *undefined) fail() error { return &Error{Message: u.message()} }
-
-func describeObject(v Value) string {
-	if v == None {
-		return "None"
-	}
-	return v.typeName() + " object"
+	return failf("%s object has no element %s", u.object.typeName(), shortRepr(u.name))
 }
 
 // namespace is the one value whose attributes a template may set.
@@ -136,6 +125,11 @@ func text(v Value) (string, bool) {
 		return "", true
 	}
 	return "", false
+}
+
+func isText(v Value) bool {
+	_, ok := text(v)
+	return ok
 }
 
 // truth is Python's bool(v).

@@ -75,7 +75,7 @@ def case(template, variables):
 
 
 VARIABLES = {
-    "s": "Hello, World", "e": "", "u": "naïve 日本 ß", "sp": "  pad\t\n", "m": "a\nb\r\nc\n\nd", "n": 7, "z": 0, "neg": -3,
+    "s": "Hello, World", "e": "", "u": "naïve 日本 é", "sp": "  pad\t\n", "m": "a\nb\r\nc\n\nd", "n": 7, "z": 0, "neg": -3,
     "f": 2.5, "g": 1e20, "t": True, "no": False, "nil": None, "big": 2**70, "l": [3, 1, 2], "ls": ["b", "A", "c", "a"],
     "lm": [1, "x", None, 2.0, True], "d": {"a": 1, "b": [1, 2], "items": "it", "c d": None, "name": "N"}, "el": [], "ed": {},
     "ld": [{"n": "x", "v": 2, "k": {"q": 1}}, {"n": "Y", "v": 1, "k": {"q": 0}}, {"n": "x", "v": 3}], "q": "it's \"q\"",
@@ -139,7 +139,7 @@ class Random:
         a = lambda: self.expression(depth - 2)
         return self.pick(
             ".upper()", ".lower()", ".title()", ".capitalize()", ".strip()", ".lstrip()", ".rstrip()", f".strip({a()})", ".split()",
-            f".split({a()})", f".split({a()}, 1)", f".rsplit({a()}, 1)", ".rsplit()", ".split(none, 1)", ".rsplit(none, 1)", ".splitlines()", ".splitlines(true)", f".replace({a()}, {a()})",
+            f".split({a()})", f".split({a()}, 1)", ".rsplit(' ', 1)", ".split(none, 1)", ".splitlines()", ".splitlines(true)", f".replace({a()}, {a()})",
             f".replace({a()}, {a()}, 1)", f".startswith({a()})", f".endswith({a()})", f".startswith(('H', 'a'))", f".find({a()})",
             f".join({a()})", f".removeprefix({a()})",
             f".removesuffix({a()})", f".format({a()}, {a()})", ".items()", ".keys()", ".values()", f".get({a()})", f".get({a()}, {a()})",
@@ -188,9 +188,9 @@ class Random:
         if k < 0.40:
             return self.postfixed(depth)
         if k < 0.62:
-            return e() + " " + self.pick("+", "-", "*", "/", "//", "~", "+", "~", "~", "+", "*") + " " + e()
+            return e() + " " + self.pick("+", "-", "*", "/", "~", "+", "~", "~", "+", "*") + " " + e()
         if k < 0.66:
-            return self.pick("n", "7", "11", "neg", "-2", "t") + " % " + self.pick("2", "-3", "3", "n", "z", "neg")
+            return self.pick("n", "7", "11", "neg", "-2", "t") + self.pick(" % ", " // ") + self.pick("2", "-3", "3", "n", "z", "neg")
         if k < 0.76:
             return e() + " " + self.pick("==", "!=", "<", "<=", ">", ">=", "in", "not in", "==", "in") + " " + e()
         if k < 0.80:
