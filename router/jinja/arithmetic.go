@@ -53,10 +53,6 @@ func (r *run) arithmetic(operator string, left, right Value) (Value, error) {
 }
 
 func unsupported(operator string, left, right Value) error {
-	if operator == "+" && isSequence(left) {
-		name := left.typeName()
-		return failf("can only concatenate %s (not \"%s\") to %s", name, right.typeName(), name)
-	}
 	return failf("unsupported operand type(s) for %s: '%s' and '%s'", operator, left.typeName(), right.typeName())
 }
 

@@ -211,12 +211,20 @@ func sliceBounds(bounds [3]Value, length int64) (start, step, count int64, err e
 		}
 		return min(max(v, lowest), highest)
 	}
-	if step > 0 {
-		start = within(0, 0)
-		return start, step, max(0, (within(1, length)-start+step-1)/step), nil
+	first, last := int64(0), length
+	if step < 0 {
+		first, last = length-1, -1
 	}
-	start = within(0, length-1)
-	return start, step, max(0, (start-within(1, -1)-step-1)/-step), nil
+	start = within(0, first)
+	return start, step, stepsBetween(start, within(1, last), step), nil
+}
+
+// stepsBetween is how many steps lead from start to before stop.
+func stepsBetween(start, stop, step int64) int64 {
+	if step < 0 {
+		start, stop, step = stop, start, -step
+	}
+	return max(0, (stop-start+step-1)/step)
 }
 
 func (r *run) sliceText(s string, start, step, count int64) (Value, error) {
@@ -240,11 +248,6 @@ func (r *run) sliceText(s string, start, step, count int64) (Value, error) {
 
 // cutText is count characters of s from character start on.
 func cutText(s string, start, count int64) string {
-	if int64(len(s)) == start+count {
-		if int64(utf8.RuneCountInString(s)) == int64(len(s)) {
-			return s[start:]
-		}
-	}
 	from, at := len(s), int64(0)
 	for i := range s {
 		if at == start {

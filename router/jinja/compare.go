@@ -171,9 +171,6 @@ func (r *run) contains(container, item Value) (bool, error) {
 		return v != nil, err
 	}
 	items, err := r.itemsOf(container)
-	if _, own := err.(*Error); own {
-		return false, failf("argument of type '%s' is not iterable", container.typeName())
-	}
 	for _, v := range items {
 		if same, err := r.equal(item, v); same || err != nil {
 			return same, err

@@ -7,8 +7,6 @@ import (
 
 var filters map[string]builtin
 
-func filterNamed(name string) builtin { return filters[name] }
-
 func init() { // filters and what they use refer to each other
 	filters = map[string]builtin{
 		"abs":        takes("abs(/)", filterAbs),
@@ -81,25 +79,14 @@ func (r *run) follow(v Value, path []Value, absent Value) (Value, error) {
 	return v, r.step(1 + len(path))
 }
 
-// ignoringCase is text in lower case, and anything else as it is.
-func (r *run) ignoringCase(v Value) (Value, error) {
-	s, ok := text(v)
-	if !ok {
-		return v, nil
-	}
-	if err := r.allocate(len(s)); err != nil {
-		return nil, err
-	}
-	return String(strings.ToLower(s)), nil
-}
-
-// key is what a filter compares an item by.
+// key is what a filter compares an item by: text without its case, unless that counts.
 func (r *run) key(item Value, path []Value, caseSensitive bool) (Value, error) {
 	v, err := r.follow(item, path, nil)
-	if err != nil || caseSensitive {
+	s, ok := text(v)
+	if err != nil || caseSensitive || !ok {
 		return v, err
 	}
-	return r.ignoringCase(v)
+	return String(strings.ToLower(s)), r.allocate(len(s))
 }
 
 func filterDefault(_ *run, value Value, v []Value) (Value, error) {

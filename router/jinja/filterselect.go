@@ -45,9 +45,9 @@ func (r *run) mapping(a *arguments) (func(Value) (Value, error), error) {
 		return nil, failf("map requires a filter argument")
 	}
 	name, _ := text(a.positional[0])
-	f := filterNamed(name)
+	f := filters[name]
 	if f == nil {
-		return nil, failf("No filter named %s.", shortRepr(a.positional[0]))
+		return nil, failf("No filter named %s.", reprString(name))
 	}
 	rest := &arguments{positional: a.positional[1:], names: a.names, values: a.values}
 	return func(item Value) (Value, error) { return f(r, item, rest) }, nil
@@ -98,9 +98,9 @@ func (r *run) selection(a *arguments, byAttribute bool) (func(Value) (Value, err
 		return func(item Value) (Value, error) { return r.follow(item, path, nil) }, nil
 	}
 	name, _ := text(positional[0])
-	t := testNamed(name)
+	t := tests[name]
 	if t == nil {
-		return nil, failf("No test named %s.", shortRepr(positional[0]))
+		return nil, failf("No test named %s.", reprString(name))
 	}
 	rest := &arguments{positional: positional[1:], names: a.names, values: a.values}
 	return func(item Value) (Value, error) {
@@ -191,9 +191,6 @@ func filterDictSort(r *run, value Value, v []Value) (Value, error) {
 	}
 	d, ok := value.(*Dict)
 	if !ok {
-		if u, ok := value.(*undefined); ok {
-			return nil, u.fail()
-		}
 		return nil, failf("'%s' object has no attribute 'items'", value.typeName())
 	}
 	pairs, err := r.view(d, itemsView)

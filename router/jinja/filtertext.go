@@ -64,18 +64,18 @@ func filterTrim(r *run, value Value, v []Value) (Value, error) {
 
 func filterReplace(r *run, value Value, v []Value) (Value, error) {
 	var parts [3]string
+	var err error
 	for i, part := range []Value{value, v[0], v[1]} {
-		var err error
 		if parts[i], err = r.softText(part); err != nil {
 			return nil, err
 		}
 	}
-	count := int64(-1)
-	if v[2] != None {
-		var err error
-		if count, err = numberArgument(v[2], -1); err != nil {
-			return nil, err
-		}
+	if v[2] == None {
+		v[2] = nil
+	}
+	count, err := numberArgument(v[2], -1)
+	if err != nil {
+		return nil, err
 	}
 	return r.replace(parts[0], parts[1], parts[2], count)
 }

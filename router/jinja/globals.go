@@ -23,9 +23,6 @@ func newRange(r *run, _ Value, v []Value) (Value, error) {
 		}
 		n, ok := integer(value)
 		if !ok {
-			if u, ok := value.(*undefined); ok {
-				return nil, u.fail()
-			}
 			return nil, failf("'%s' object cannot be interpreted as an integer", value.typeName())
 		}
 		numbers[i] = clamp32(n)
@@ -37,13 +34,7 @@ func newRange(r *run, _ Value, v []Value) (Value, error) {
 	if step == 0 {
 		return nil, failf("range() arg 3 must not be zero")
 	}
-	length := int64(0)
-	switch {
-	case step > 0 && stop > start:
-		length = (stop-start-1)/step + 1
-	case step < 0 && stop < start:
-		length = (start-stop-1)/-step + 1
-	}
+	length := stepsBetween(start, stop, step)
 	if length > maxRange {
 		return nil, &LimitError{"range: the sandbox blocks ranges longer than 100000"}
 	}

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -44,16 +45,12 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	set := func(value *int, standard int) {
-		if *value == 0 {
-			*value = standard
-		}
+	return Limits{
+		Steps:       cmp.Or(l.Steps, DefaultSteps),
+		OutputBytes: cmp.Or(l.OutputBytes, DefaultOutputBytes),
+		MemoryBytes: cmp.Or(l.MemoryBytes, DefaultMemoryBytes),
+		Depth:       cmp.Or(l.Depth, DefaultDepth),
 	}
-	set(&l.Steps, DefaultSteps)
-	set(&l.OutputBytes, DefaultOutputBytes)
-	set(&l.MemoryBytes, DefaultMemoryBytes)
-	set(&l.Depth, DefaultDepth)
-	return l
 }
 
 // Options of one call of Render.

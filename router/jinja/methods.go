@@ -12,14 +12,13 @@ var changing = map[string]map[string]bool{
 var methods map[string]map[string]builtin
 
 func init() { // what builtins use refers to methods
-	itself := takes("copy(/)", func(_ *run, object Value, _ []Value) (Value, error) { return object, nil })
 	ofTexts := map[string]builtin{
-		"capitalize":   changed(capitalize),
+		"capitalize":   textFilter(capitalize),
 		"endswith":     affix("endswith", strings.HasSuffix),
 		"find":         ofText("find(/ sub)", findText),
 		"format":       formatMethod,
 		"join":         ofText("join(/ iterable)", joinTexts),
-		"lower":        changed(strings.ToLower),
+		"lower":        textFilter(strings.ToLower),
 		"lstrip":       strip(strings.TrimLeftFunc, strings.TrimLeft),
 		"removeprefix": trimmed(strings.TrimPrefix),
 		"removesuffix": trimmed(strings.TrimSuffix),
@@ -30,15 +29,13 @@ func init() { // what builtins use refers to methods
 		"splitlines":   ofText("splitlines([keepends])", splitLines),
 		"startswith":   affix("startswith", strings.HasPrefix),
 		"strip":        strip(strings.TrimFunc, strings.Trim),
-		"title":        changed(title),
-		"upper":        changed(upper),
+		"title":        textFilter(title),
+		"upper":        textFilter(upper),
 	}
 	methods = map[string]map[string]builtin{
 		"str":    ofTexts,
 		"Markup": ofTexts,
-		"list":   {"copy": itself},
 		"dict": {
-			"copy":   itself,
 			"get":    takes("get(/ key [default])", getMethod),
 			"items":  viewing("items", itemsView),
 			"keys":   viewing("keys", keysView),

@@ -56,26 +56,19 @@ func (p *parser) chain() (leave func()) {
 	return func() { p.depth = depth }
 }
 
-func (p *parser) skipName(name string) bool {
-	if p.current().name(name) {
-		p.next()
-		return true
-	}
-	return false
-}
+func (p *parser) skipName(name string) bool { return p.skip(tokenName, name) }
 
-func (p *parser) skipOperator(operator string) bool {
-	if p.current().operator(operator) {
-		p.next()
-		return true
+func (p *parser) skipOperator(operator string) bool { return p.skip(tokenOperator, operator) }
+
+func (p *parser) skip(kind tokenKind, text string) bool {
+	if t := p.current(); t.kind != kind || t.text != text {
+		return false
 	}
-	return false
+	p.next()
+	return true
 }
 
 func (p *parser) expected(what string) error {
-	if p.current().kind == tokenEnd {
-		return p.fail("unexpected end of template, expected '%s'.", what)
-	}
 	return p.fail("expected token '%s', got '%s'", what, p.current().describe())
 }
 

@@ -152,7 +152,7 @@ func (p *parser) filter(value expression) (expression, error) {
 	if refusedFilters[node.name] {
 		return nil, failAt(node.line, "%s", notSupported("filter", node.name))
 	}
-	node.filter = filterNamed(node.name)
+	node.filter = filters[node.name]
 	if p.current().operator("(") {
 		if node.arguments, err = p.arguments(); err != nil {
 			return nil, err
@@ -171,7 +171,7 @@ func (p *parser) test(value expression) (expression, error) {
 	if refusedTests[node.name] {
 		return nil, failAt(node.line, "%s", notSupported("test", node.name))
 	}
-	node.test = testNamed(node.name)
+	node.test = tests[node.name]
 	switch t := p.current(); {
 	case t.operator("("):
 		node.arguments, err = p.arguments()

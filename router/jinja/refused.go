@@ -11,7 +11,7 @@ var (
 		striptags sum truncate urlencode urlize wordcount wordwrap xmlattr`)
 	refusedTests     = wordSet("callable escaped filter lower test upper")
 	refusedFunctions = wordSet("cycler dict joiner lipsum")
-	refusedMethods   = wordSet(`casefold center count encode expandtabs format_map index isalnum isalpha isascii isdecimal
+	refusedMethods   = wordSet(`casefold center copy count encode expandtabs format_map index isalnum isalpha isascii isdecimal
 		isdigit isidentifier islower isnumeric isprintable isspace istitle isupper ljust maketrans partition rfind rindex
 		rjust rpartition swapcase translate zfill
 		fromkeys as_integer_ratio bit_count bit_length conjugate from_bytes hex is_integer to_bytes`)

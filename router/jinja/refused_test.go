@@ -64,7 +64,7 @@ func TestRefused(t *testing.T) {
 		slice striptags sum truncate urlencode urlize wordcount wordwrap xmlattr`)
 	add("test", "{{ x is ", " }}", "callable escaped filter lower test upper")
 	add("function", "{{ ", "() }}", "cycler dict joiner lipsum")
-	add("method", "{{ x.", "() }}", `casefold center count encode expandtabs format_map index isalnum isalpha isascii isdecimal
+	add("method", "{{ x.", "() }}", `casefold center copy count encode expandtabs format_map index isalnum isalpha isascii isdecimal
 		isdigit isidentifier islower isnumeric isprintable isspace istitle isupper ljust maketrans partition rfind rindex rjust
 		rpartition swapcase translate zfill fromkeys bit_length is_integer`)
 	for _, c := range cases {
@@ -78,7 +78,8 @@ func TestRefused(t *testing.T) {
 
 // What is refused as a function only is free as a name.
 func TestRefusedNamesAreFree(t *testing.T) {
-	const source = "{% macro cycler(x) %}<{{ x }}>{% endmacro %}{{ cycler(1) }}{{ dict.count }}{% set lipsum = 2 %}{{ lipsum }}{% for index in [dict.index] %}{{ index }}{% endfor %}"
+	const source = "{% macro cycler(x) %}<{{ x }}>{% endmacro %}{{ cycler(1) }}{{ dict.count }}{% set lipsum = 2 %}{{ lipsum }}" +
+		"{% for index in [dict.index] %}{{ index }}{% endfor %}"
 	d := &jinja.Dict{}
 	d.Set("count", jinja.Int(3))
 	d.Set("index", jinja.Int(4))

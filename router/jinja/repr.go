@@ -25,16 +25,6 @@ func (r *run) repr(v Value) (string, error) {
 	return string(w.out), r.allocate(len(w.out))
 }
 
-// shortRepr is the repr of a key in messages.
-func shortRepr(v Value) string {
-	r := &run{limits: Limits{}.withDefaults(), steps: 1000, memory: 10_000}
-	s, err := r.repr(v)
-	if err != nil {
-		return "..."
-	}
-	return s
-}
-
 // writer writes values as Python's repr does or, for json, as json.dumps does.
 type writer struct {
 	run      *run
@@ -81,8 +71,19 @@ func (w *writer) write(v Value) error {
 		return w.list(v)
 	case *Dict:
 		return w.dict(v)
-	case *undefined, *namespace:
-		return w.special(v)
+	case *undefined:
+		if w.json {
+			return v.fail()
+		}
+		w.out = append(w.out, "Undefined"...)
+	case *namespace:
+		if w.json {
+			return failf("Object of type Namespace is not JSON serializable")
+		}
+		w.out = append(w.out, "<Namespace "...)
+		err := w.dict(v.attributes)
+		w.out = append(w.out, '>')
+		return err
 	default:
 		return failf("writing a value of the type %s is not supported", v.typeName())
 	}
@@ -106,22 +107,6 @@ func (w *writer) text(v Value, s string) {
 	default:
 		w.out = appendStringRepr(w.out, s)
 	}
-}
-
-// special writes what JSON has no form for.
-func (w *writer) special(v Value) error {
-	space, isNamespace := v.(*namespace)
-	switch {
-	case w.json:
-		return failf("Object of type %s is not JSON serializable", v.typeName())
-	case !isNamespace:
-		w.out = append(w.out, "Undefined"...)
-		return nil
-	}
-	w.out = append(w.out, "<Namespace "...)
-	err := w.dict(space.attributes)
-	w.out = append(w.out, '>')
-	return err
 }
 
 func (w *writer) list(l *List) error {

@@ -1,7 +1,6 @@
 package jinja
 
 import (
-	"fmt"
 	"strings"
 	"time"
 )
@@ -30,7 +29,7 @@ var layouts = map[byte]string{
 	'j': "002",
 }
 
-// strftime writes a time. It has no zone to tell, as Python's datetime.now() has none. A hyphen in a directive leaves out
+// strftime writes a time. A hyphen in a directive leaves out
 // the zeros in front.
 func strftime(t time.Time, format string) (string, error) {
 	var b strings.Builder
@@ -53,10 +52,6 @@ func strftime(t time.Time, format string) (string, error) {
 		case known:
 		case directive[0] == '%':
 			written = "%"
-		case directive[0] == 'f':
-			written = fmt.Sprintf("%06d", t.Nanosecond()/1000)
-		case directive[0] == 'z', directive[0] == 'Z':
-			written = ""
 		default:
 			return "", failf("the directive %%%c of times is not supported", directive[0])
 		}

@@ -63,7 +63,8 @@ type symbolLoad struct {
 }
 
 func newSymbols(parent *symbols, function *functionSlots, budget *budget) *symbols {
-	s := &symbols{parent: parent, function: function, places: map[string]place{}, loads: map[string]symbolLoad{}, stores: map[string]bool{}, budget: budget}
+	s := &symbols{parent: parent, function: function, budget: budget,
+		places: map[string]place{}, loads: map[string]symbolLoad{}, stores: map[string]bool{}}
 	if parent != nil {
 		s.level = parent.level + 1
 	}

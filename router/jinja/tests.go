@@ -3,8 +3,6 @@ package jinja
 // tests are what stands behind is; each returns a Bool.
 var tests map[string]builtin
 
-func testNamed(name string) builtin { return tests[name] }
-
 func init() { // tests and what they use refer to each other
 	tests = map[string]builtin{
 		"defined":     asking(func(v Value) bool { return !isUndefined(v) }),
@@ -13,7 +11,7 @@ func init() { // tests and what they use refer to each other
 		"boolean":     asking(func(v Value) bool { _, ok := v.(Bool); return ok }),
 		"true":        asking(func(v Value) bool { return v == Bool(true) }),
 		"false":       asking(func(v Value) bool { return v == Bool(false) }),
-		"integer":     asking(isInteger),
+		"integer":     asking(func(v Value) bool { return v.typeName() == "int" }),
 		"float":       asking(func(v Value) bool { _, ok := v.(Float); return ok }),
 		"number":      asking(isNumber),
 		"string":      asking(func(v Value) bool { _, ok := text(v); return ok && v != Blank }),
@@ -46,14 +44,6 @@ func isNone(v Value) bool { return v == None || v == Blank }
 func isUndefined(v Value) bool {
 	_, ok := v.(*undefined)
 	return ok
-}
-
-func isInteger(v Value) bool {
-	switch v.(type) {
-	case Int, bigInt:
-		return true
-	}
-	return false
 }
 
 func isSubscriptable(v Value) bool {

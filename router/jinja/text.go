@@ -31,16 +31,6 @@ func strip(space func(string, func(rune) bool) string, cut func(string, string) 
 	})
 }
 
-// changed is a method that makes another text; none is more than three times as long.
-func changed(change func(string) string) builtin {
-	return ofText("method(/)", func(r *run, s string, _ []Value) (Value, error) {
-		if err := r.allocate(3 * len(s)); err != nil {
-			return nil, err
-		}
-		return String(change(s)), nil
-	})
-}
-
 func trimmed(trim func(s, affix string) string) builtin {
 	return ofText("method(/ affix)", func(_ *run, s string, v []Value) (Value, error) {
 		part, err := textArgument(v[0])

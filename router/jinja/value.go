@@ -100,7 +100,7 @@ func (u *undefined) fail() error {
 	case isName:
 		return failf("'%s object' has no attribute %s", u.object.typeName(), reprString(string(name)))
 	}
-	return failf("%s object has no element %s", u.object.typeName(), shortRepr(u.name))
+	return failf("'%s object' has no such element", u.object.typeName())
 }
 
 // namespace is the one value whose attributes a template may set.

@@ -143,7 +143,7 @@ class Random:
             f".replace({a()}, {a()}, 1)", f".startswith({a()})", f".endswith({a()})", f".startswith(('H', 'a'))", f".find({a()})",
             f".join({a()})", f".removeprefix({a()})",
             f".removesuffix({a()})", f".format({a()}, {a()})", ".items()", ".keys()", ".values()", f".get({a()})", f".get({a()}, {a()})",
-            ".copy()", ".append(1)", ".pop()", ".update({})", ".a", ".b", ".items", ".n", ".name", ".__class__", "._x", ".format")
+            ".append(1)", ".pop()", ".update({})", ".a", ".b", ".items", ".n", ".name", ".__class__", "._x", ".format")
 
     def subscript(self, depth):
         i = lambda: self.pick("", "0", "1", "2", "-1", "-2", "n", "5", "none", "-9")
