@@ -13,12 +13,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const (
 	maxFileLines     = 500
 	maxLongFileLines = 1000 // with an entry in longFiles
 	maxFunctionLines = 70
+	maxColumns       = 140
+	tabColumns       = 4
 )
 
 // longFiles may have up to maxLongFileLines, each for a reason.
@@ -161,6 +164,7 @@ func TestSizesAndDocComments(t *testing.T) {
 		if ast.IsGenerated(file) {
 			continue
 		}
+		checkColumns(t, positions, path, file, source)
 		lines, limit := bytes.Count(source, []byte("\n")), maxFileLines
 		if longFiles[path] != "" {
 			limit = maxLongFileLines
@@ -174,6 +178,27 @@ func TestSizesAndDocComments(t *testing.T) {
 	for folder := range packages {
 		if !documented[folder] {
 			t.Errorf("package %s has no doc comment: it says what the package promises and to whom", folder)
+		}
+	}
+}
+
+// checkColumns wants lines that a screen shows whole, but for what raw literals quote: tags of fields, JSON, Python.
+func checkColumns(t *testing.T, positions *token.FileSet, path string, file *ast.File, source []byte) {
+	quoted := map[int]bool{} // lines
+	ast.Inspect(file, func(node ast.Node) bool {
+		if literal, ok := node.(*ast.BasicLit); ok && strings.HasPrefix(literal.Value, "`") {
+			for line := positions.Position(literal.Pos()).Line; line <= positions.Position(literal.End()).Line; line++ {
+				quoted[line] = true
+			}
+		}
+		return true
+	})
+	number := 0
+	for line := range strings.Lines(string(source)) {
+		number++
+		columns := utf8.RuneCountInString(strings.TrimRight(line, "\n")) + (tabColumns-1)*strings.Count(line, "\t")
+		if columns > maxColumns && !quoted[number] {
+			t.Errorf("%s:%d has %d columns, the limit is %d: break it where its parts part", path, number, columns, maxColumns)
 		}
 	}
 }

@@ -264,7 +264,7 @@ func parse(arguments []string, out io.Writer) (command, error) {
 
 func parseOrHelp(parser *kong.Kong, arguments []string) (parsed *kong.Context, err error) {
 	defer func() {
-		if cause := recover(); cause == errHelpShown {
+		if cause := recover(); cause == any(errHelpShown) { //nolint:errorlint // what was thrown itself
 			err = errHelpShown
 		} else if cause != nil {
 			panic(cause)

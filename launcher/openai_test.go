@@ -45,7 +45,7 @@ type chatPart struct {
 func (a *chatAnswer) add(data string) error {
 	var part chatPart
 	if err := json.Unmarshal([]byte(data), &part); err != nil || part.Error != nil {
-		return fmt.Errorf("%s: %v", data, err)
+		return fmt.Errorf("%s: %w", data, err)
 	}
 	for _, c := range part.Choices {
 		into := &a.choices[c.Index]
@@ -112,7 +112,7 @@ func eachEvent(body io.Reader, event func(data string) error) error {
 			}
 		}
 	}
-	return fmt.Errorf("the stream broke off: %v", lines.Err())
+	return fmt.Errorf("the stream broke off: %w", lines.Err())
 }
 
 // Chats and completions of all kinds are answered alone, then all at once, streamed or not, while shards are killed: the

@@ -100,7 +100,8 @@ func TestBlockKeys(t *testing.T) {
 	if other := keys("", 0, 2, 3, 4, 5, 6, 7, 8); other[1] == plain[1] {
 		t.Error("the second key does not depend on the first block")
 	}
-	if keys("tenant", tokens...)[0] == plain[0] || keys("tenant", tokens...)[0] != keys("tenant", tokens...)[0] {
+	salted, again := keys("tenant", tokens...), keys("tenant", tokens...)
+	if salted[0] == plain[0] || salted[0] != again[0] {
 		t.Error("salts do not part keys, or not always alike")
 	}
 	chain := protocol.NewKeyChain("")

@@ -23,7 +23,7 @@ func ReadStepLog(path string) ([]shard.StepRecord, error) {
 	decoder := json.NewDecoder(file)
 	for {
 		var record shard.StepRecord
-		if err := decoder.Decode(&record); err == io.EOF {
+		if err := decoder.Decode(&record); errors.Is(err, io.EOF) {
 			return records, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("step log %s, step %d: %w", path, len(records)+1, err)

@@ -107,7 +107,7 @@ func parseMooncake(reader io.Reader) ([]Request, error) {
 			OutputLength int      `json:"output_length"`
 			HashIDs      []uint32 `json:"hash_ids"`
 		}
-		if err := decoder.Decode(&entry); err == io.EOF {
+		if err := decoder.Decode(&entry); errors.Is(err, io.EOF) {
 			return requests, nil
 		} else if err != nil {
 			return nil, fmt.Errorf("line %d: %w", line, err)
@@ -128,7 +128,7 @@ func parseAzure(reader io.Reader) ([]Request, error) {
 	for line := 0; ; line++ {
 		row, err := rows.Read()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return requests, nil
 		case err != nil:
 			return nil, err

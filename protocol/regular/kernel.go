@@ -19,7 +19,7 @@ func checkFileSystem(statfs func(*syscall.Statfs_t) error) error {
 	if err := statfs(&info); err != nil {
 		return err
 	}
-	if name := kernelFileSystems[int64(info.Type)]; name != "" {
+	if name := kernelFileSystems[int64(info.Type)]; name != "" { //nolint:unconvert // an int32 elsewhere
 		return errors.New("this is a file of the kernel's own (" + name + "): only regular files are read")
 	}
 	return nil

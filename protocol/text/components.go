@@ -87,17 +87,17 @@ func (s *settings) readDecoder(c component) error {
 	return nil
 }
 
-func (d *decoderSettings) readStrip(c component) error {
+func (s *decoderSettings) readStrip(c component) error {
 	stripped, _ := utf8.DecodeRuneInString(c.Content)
 	switch {
 	case !isCharacter(c.Content) || stripped == utf8.RuneError:
 		return fmt.Errorf("content %q is not one character", c.Content)
-	case !d.fuses || d.strips > 0:
+	case !s.fuses || s.strips > 0:
 		return fmt.Errorf("not right behind Fuse: %w", errUnsupported)
 	case c.Stop != 0 || c.Start < 0 || c.Start > maxStrips:
 		return fmt.Errorf("start %d, stop %d: %w", c.Start, c.Stop, errUnsupported)
 	}
-	d.strips, d.stripped = c.Start, stripped
+	s.strips, s.stripped = c.Start, stripped
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"strings"
 	"unicode/utf8"
 )
@@ -47,7 +48,7 @@ func (r *run) item(object, key Value) (Value, error) {
 		return nil, o.fail()
 	case *Dict:
 		v, err := r.lookup(o, key)
-		if _, ok := err.(*Error); ok {
+		if wrong := new(Error); errors.As(err, &wrong) {
 			err = nil // a key that no dict can have is not there
 		}
 		return v, err

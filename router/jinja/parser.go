@@ -225,7 +225,7 @@ func (p *parser) ifStatement() (statement, error) {
 		return nil, err
 	}
 	defer p.leave()
-	line := p.next().line
+	p.next()
 	test, err := p.tuple(false)
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (p *parser) ifStatement() (statement, error) {
 	}
 	switch p.current().text {
 	case "elif":
-		line = p.current().line
+		line := p.current().line
 		otherwise, err := p.ifStatement()
 		node.otherwise = []placed{{otherwise, line}}
 		return node, err

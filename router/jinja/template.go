@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"strings"
 	"time"
 )
@@ -201,7 +202,7 @@ func (o *output) value() (Value, error) {
 
 // located gives an error the line where it came about, if it has none.
 func located(err error, line int) error {
-	if e, ok := err.(*Error); ok && e.Line == 0 {
+	if e := new(Error); errors.As(err, &e) && e.Line == 0 {
 		return &Error{Line: line, Message: e.Message}
 	}
 	return err

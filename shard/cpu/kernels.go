@@ -48,7 +48,6 @@ const maxPanels = 4
 // any n that is a multiple of 16; the drivers finish the rest in plain Go.
 type primitives struct {
 	tileRows  int                                   // rows of the tallest tile
-	wideRows  int                                   // with this many rows or fewer, two panels at once
 	blockK    int                                   // columns of a panel that are widened at a time
 	gemv      [formats][maxPanels + 1]gemvFunc      // by panels, nil where missing
 	dequant   [formats]dequantFunc                  // nil for F32

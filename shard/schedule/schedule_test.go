@@ -254,7 +254,6 @@ type told struct {
 	cached bool // its blocks have keys
 	lookup bool
 	blocks []int32
-	keys   int
 }
 
 func (w *world) add() {

@@ -176,14 +176,14 @@ func (s *Service) encode(ctx context.Context, model *Model, inputs string, speci
 
 // WriteChat has the model's template, which it must have, write a conversation on one of the workers. failure is the
 // template's own.
-func (s *Service) WriteChat(ctx context.Context, model *Model, c *chat.Conversation) (written string, failure error,
-	refusal *request.Refusal) {
+func (s *Service) WriteChat(ctx context.Context, model *Model, c *chat.Conversation) (written string,
+	refusal *request.Refusal, failure error) {
 	refusal = s.Work(ctx, len(c.Messages), func(ctx context.Context) error {
 		c.Done = ctx.Done()
 		written, failure = model.Chat.Render(c)
 		return nil
 	})
-	return written, failure, refusal
+	return written, refusal, failure
 }
 
 // Refused counts and logs a request that is refused with a status.

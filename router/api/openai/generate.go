@@ -217,7 +217,7 @@ func (d *Dialect) writeChat(ctx context.Context, model *answer.Model, b *generat
 	if b.generationPrompt != nil {
 		conversation.AddGenerationPrompt = *b.generationPrompt
 	}
-	written, failure, refusal := d.answers.WriteChat(ctx, model, conversation)
+	written, refusal, failure := d.answers.WriteChat(ctx, model, conversation)
 	switch {
 	case refusal != nil:
 		return "", refusal
