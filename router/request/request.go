@@ -65,7 +65,7 @@ const (
 	Incomplete
 	// Unavailable means that no group has come to serve the request within the bounded time.
 	Unavailable
-	// Left means that the client has left: nobody is answered.
+	// Left means that the client has left: nobody is answered. It stays the last one.
 	Left
 )
 

@@ -3,6 +3,8 @@ package mindie
 import (
 	"strings"
 	"testing"
+
+	"lockstep/router/request"
 )
 
 // No body makes the decoder panic; what is accepted is within the ranges.
@@ -24,4 +26,13 @@ func FuzzBody(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Every refusal that is answered has a status.
+func TestEveryClassHasAStatus(t *testing.T) {
+	for class := request.Validation; class < request.Left; class++ {
+		if status := outcomes[class].status; status < 400 || status > 599 {
+			t.Errorf("class %d has the status %d", class, status)
+		}
+	}
 }

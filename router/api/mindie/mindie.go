@@ -102,6 +102,9 @@ var outcomes = map[request.Class]struct {
 }{
 	request.Validation:       {status: http.StatusUnprocessableEntity, kind: "Input Validation Error"},
 	request.Malformed:        {status: http.StatusUnprocessableEntity, kind: "Input Validation Error"},
+	request.Misfit:           {status: http.StatusUnprocessableEntity, kind: "Input Validation Error"},
+	request.MediaType:        {status: http.StatusUnsupportedMediaType, kind: "Bad Request"},
+	request.TooLong:          {status: http.StatusRequestEntityTooLarge, kind: "Bad Request"},
 	request.Unread:           {http.StatusBadRequest, "Bad Request", "The request body could not be read."},
 	request.Unauthorized:     {status: http.StatusUnauthorized, kind: "Unauthorized"},
 	request.NotFound:         {status: http.StatusNotFound, kind: "NotFoundError"},
@@ -119,7 +122,7 @@ func (d *dialect) respond(w http.ResponseWriter, refusal *request.Refusal) {
 	case refusal.Class == request.Left:
 	case refusal.Class == request.TooLong: // in the form of another layer of the original
 		b := strconv.AppendInt([]byte(`{"message":"Request body too large. Maximum allowed size is `), d.answers.Bodies.Longest(), 10)
-		wire.Respond(w, http.StatusRequestEntityTooLarge, wire.JSONType, append(b, ` bytes."}`...))
+		wire.Respond(w, outcome.status, wire.JSONType, append(b, ` bytes."}`...))
 	default:
 		message := cmp.Or(outcome.message, wire.Bounded(refusal.Message))
 		wire.Respond(w, outcome.status, wire.JSONType, wire.AppendError(nil, message, outcome.kind))

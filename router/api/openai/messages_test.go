@@ -75,3 +75,12 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// Every refusal that is answered has a status.
+func TestEveryClassHasAStatus(t *testing.T) {
+	for class := request.Validation; class < request.Left; class++ {
+		if status := outcomes[class].status; status < 400 || status > 599 {
+			t.Errorf("class %d has the status %d", class, status)
+		}
+	}
+}

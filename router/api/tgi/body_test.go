@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"lockstep/router/api/answer"
+	"lockstep/router/request"
 )
 
 func TestBodies(t *testing.T) {
@@ -75,5 +76,14 @@ func TestEventsAllocateLittle(t *testing.T) {
 	want := `data:{"token":{"id":5,"text":" word","logprob":-1.25,"special":false},"generated_text":null,"details":null}` + "\n\n"
 	if fmt.Sprint(string(buffer)) != want {
 		t.Errorf("got %s", buffer)
+	}
+}
+
+// Every refusal that is answered has a status.
+func TestEveryClassHasAStatus(t *testing.T) {
+	for class := request.Validation; class < request.Left; class++ {
+		if status := outcomes[class].status; status < 400 || status > 599 {
+			t.Errorf("class %d has the status %d", class, status)
+		}
 	}
 }
