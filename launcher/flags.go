@@ -53,6 +53,7 @@ type routerFlags struct {
 	MaxBestOf             int      `env:"MAX_BEST_OF" default:"${max_best_of}" help:"Largest best_of."`
 	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"${max_stop_sequences}" help:"Most stop sequences of a request. 0: none."`
 	MaxClientBatchSize    int      `env:"MAX_CLIENT_BATCH_SIZE" placeholder:"N" help:"Most prompts of one completion request. Default: 4 with --tgi-version 3, else --max-concurrent-requests."`
+	MaxTopNTokens         int      `env:"MAX_TOP_N_TOKENS" default:"${max_top_n_tokens}" help:"Largest top_n_tokens with --tgi-version 3."`
 	ValidationWorkers     int      `env:"VALIDATION_WORKERS" default:"${validation_workers}" help:"Tokenizer threads."`
 	WaitingServedRatio    float64  `env:"WAITING_SERVED_RATIO" default:"${waiting_served_ratio}" help:"Ratio of waiting to running requests that TGI lets interrupt decoding."`
 	MaxWaitingTokens      int      `env:"MAX_WAITING_TOKENS" default:"${max_waiting_tokens}" help:"Tokens after which TGI lets waiting requests interrupt decoding."`
@@ -100,7 +101,6 @@ type refusedFlags struct {
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	KVCacheDtype          string `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" hidden:"" refuse:"the KV cache has one type"`
 	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
-	MaxTopNTokens         string `env:"MAX_TOP_N_TOKENS" hidden:"" accept:"5" refuse:"top_n_tokens goes up to 5"`
 	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"CUDA cards are not supported yet"`
 	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"CUDA cards are not supported yet; --cpu-memory-fraction is its sibling"`
 	PrometheusPort        string `env:"PROMETHEUS_PORT" hidden:"" refuse:"/metrics is served on the main port only"`
@@ -190,7 +190,8 @@ func flagVars() kong.Vars {
 		"max_connections": strconv.Itoa(r.MaxConnections), "max_waiting_tokens": strconv.Itoa(r.MaxWaitingTokens),
 		"waiting_served_ratio": fmt.Sprint(r.WaitingServedRatio), "graceful": fmt.Sprint(r.GracefulTerminationTimeout),
 		"admission_policies": strings.Join(router.AdmissionPolicies, ","), "admission": r.Admission, "overload": r.Overload,
-		"max_stop_sequences": strconv.Itoa(l.MaxStopSequences), "validation_workers": strconv.Itoa(l.ValidationWorkers),
+		"max_stop_sequences": strconv.Itoa(l.MaxStopSequences), "max_top_n_tokens": strconv.Itoa(l.MaxTopNTokens),
+		"validation_workers": strconv.Itoa(l.ValidationWorkers),
 	}
 }
 
@@ -198,6 +199,7 @@ func flagVars() kong.Vars {
 func (f *routerFlags) limits() request.Limits {
 	l := tgi.Limits(f.TGIVersion, f.MaxConcurrentRequests)
 	l.MaxBestOf, l.MaxStopSequences, l.ValidationWorkers = f.MaxBestOf, f.MaxStopSequences, f.ValidationWorkers
+	l.MaxTopNTokens = f.MaxTopNTokens
 	l.MaxClientBatchSize = cmp.Or(f.MaxClientBatchSize, l.MaxClientBatchSize)
 	l.PayloadLimit = cmp.Or(int64(f.PayloadLimit), l.PayloadLimit)
 	return l

@@ -103,6 +103,7 @@ var refusals = []struct{ arguments, want string }{
 	{"--join=", "--join has an empty value"},
 	{"--log-level loud", "--log-level \"loud\": want trace"},
 	{"--watermark-gamma 0.25", "watermarks have TGI's default gamma"},
+	{"--max-top-n-tokens 65", "--max-top-n-tokens must lie between 0 and 64, got 65"},
 	{"--validation-workers 0", "--validation-workers must be > 0"},
 	{"--sharded true --num-shard 1", "--sharded true asks for several shards"},
 	{"--sharded false --num-shard 2", "--sharded false asks for one shard"},
@@ -307,6 +308,7 @@ func TestLimits(t *testing.T) {
 		"--max-stop-sequences 0 --max-best-of 7 --validation-workers 3": with(func(l *request.Limits) {
 			l.MaxStopSequences, l.MaxBestOf, l.ValidationWorkers = 0, 7, 3
 		}),
+		"--max-top-n-tokens 64":       with(func(l *request.Limits) { l.MaxTopNTokens = 64 }),
 		"--max-concurrent-requests 9": with(func(l *request.Limits) { l.MaxConcurrentRequests, l.MaxClientBatchSize = 9, 9 }),
 		"--tgi-version 3":             with(func(l *request.Limits) { l.MaxClientBatchSize, l.PayloadLimit = 4, 2_000_000 }),
 		"--tgi-version 3 --max-client-batch-size 8 --payload-limit 10": with(func(l *request.Limits) {

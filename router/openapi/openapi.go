@@ -235,6 +235,7 @@ const unknown = -1
 func (o Options) limits() map[string]int {
 	return map[string]int{
 		"$max_best_of":           o.MaxBestOf,
+		"$max_top_n_tokens":      o.MaxTopNTokens,
 		"$max_stop_sequences":    o.MaxStopSequences,
 		"$max_client_batch_size": o.MaxClientBatchSize,
 		"$max_input_tokens":      cmp.Or(o.MaxInputTokens, unknown),

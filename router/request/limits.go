@@ -1,6 +1,10 @@
 package request
 
-import "fmt"
+import (
+	"fmt"
+
+	"lockstep/protocol"
+)
 
 // Limits bound what a router takes. Each setting is defined here alone: the launcher's flags, the dialects and the documents
 // have it from here. A zero is a value like others.
@@ -12,7 +16,7 @@ type Limits struct {
 	MaxBestOf int `json:"max_best_of"`
 	// MaxStopSequences is the largest number of stop strings of TGI's and OpenAI's requests.
 	MaxStopSequences int `json:"max_stop_sequences"`
-	// MaxTopNTokens is the largest top_n_tokens of TGI's requests.
+	// MaxTopNTokens is the largest top_n_tokens of TGI's requests, at most protocol.MaxTopLogprobs.
 	MaxTopNTokens int `json:"max_top_n_tokens"`
 	// MaxClientBatchSize bounds the prompts of one completion request, at least 1.
 	MaxClientBatchSize int `json:"max_client_batch_size"`
@@ -43,16 +47,19 @@ func DefaultLimits() Limits {
 // LimitError says that a limit makes no sense.
 type LimitError struct {
 	// Setting is the limit's name in JSON.
-	Setting string
-	Least   int64
-	Value   int64
+	Setting      string
+	Value, Least int64
+	Most         int64 // 0: there is none
 }
 
 func (e *LimitError) Error() string { return e.Setting + " " + e.Why() }
 
 // Why is the error without the setting's name.
 func (e *LimitError) Why() string {
-	if e.Least == 0 {
+	switch {
+	case e.Most > 0:
+		return fmt.Sprintf("must lie between %d and %d, got %d", e.Least, e.Most, e.Value)
+	case e.Least == 0:
 		return fmt.Sprintf("must not be negative, got %d", e.Value)
 	}
 	return fmt.Sprintf("must be > %d, got %d", e.Least-1, e.Value)
@@ -61,15 +68,15 @@ func (e *LimitError) Why() string {
 // Validate refuses what makes no sense, by a *LimitError. It changes nothing.
 func (l *Limits) Validate() error {
 	for _, limit := range []LimitError{
-		{"max_concurrent_requests", 1, int64(l.MaxConcurrentRequests)},
-		{"max_best_of", 1, int64(l.MaxBestOf)},
-		{"max_stop_sequences", 0, int64(l.MaxStopSequences)},
-		{"max_top_n_tokens", 0, int64(l.MaxTopNTokens)},
-		{"max_client_batch_size", 1, int64(l.MaxClientBatchSize)},
-		{"validation_workers", 1, int64(l.ValidationWorkers)},
-		{"payload_limit", 1, l.PayloadLimit},
+		{"max_concurrent_requests", int64(l.MaxConcurrentRequests), 1, 0},
+		{"max_best_of", int64(l.MaxBestOf), 1, 0},
+		{"max_stop_sequences", int64(l.MaxStopSequences), 0, 0},
+		{"max_top_n_tokens", int64(l.MaxTopNTokens), 0, protocol.MaxTopLogprobs},
+		{"max_client_batch_size", int64(l.MaxClientBatchSize), 1, 0},
+		{"validation_workers", int64(l.ValidationWorkers), 1, 0},
+		{"payload_limit", l.PayloadLimit, 1, 0},
 	} {
-		if limit.Value < limit.Least {
+		if limit.Value < limit.Least || limit.Most > 0 && limit.Value > limit.Most {
 			return &limit
 		}
 	}
