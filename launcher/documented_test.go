@@ -123,7 +123,7 @@ func TestSimulatorCommandsRun(t *testing.T) {
 	dir, port := t.TempDir(), strconv.Itoa(freePort(t))
 	local := strings.NewReplacer("lockstep ", path+" ", "MODEL", demoDirectory(t, nil), "steps.jsonl", dir+"/steps.jsonl", "machine.json",
 		dir+"/machine.json",
-		"azure_conv_2023.csv.xz", "uniform:10-50:5-20 --requests 100") // the trace is not in the tree
+		"azure_conv_2023.csv", "uniform:10-50:5-20 --requests 100") // the trace is not in the tree
 	ran := 0
 	for _, command := range blocks(t, "../docs/simulator.md") {
 		command := local.Replace(command)

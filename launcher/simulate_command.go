@@ -15,7 +15,7 @@ import (
 
 // simulateFlags choose what is simulated. Several rates or policies give a table, a single one the whole result.
 type simulateFlags struct {
-	Trace         string    `placeholder:"FILE" help:"Azure CSV or Mooncake JSONL, also .xz or .gz; or uniform:A-B:C-D for made-up prompts of A to B and outputs of C to D tokens."`
+	Trace         string    `placeholder:"FILE" help:"Azure CSV or Mooncake JSONL, also .gz, or - for standard input; or uniform:A-B:C-D for made-up prompts of A to B and outputs of C to D tokens."`
 	Requests      int       `placeholder:"N" help:"Requests: the trace is cut or repeated. Default: all of it once; 10000 made-up ones."`
 	Rate          []float64 `placeholder:"R,…" help:"Requests a second, to which the trace's time is scaled. Default: as recorded."`
 	Policy        []string  `default:"conservative" placeholder:"P,…" help:"Admission: conservative, peak, past-future or aggressive (the baseline that looks at the present only)."`

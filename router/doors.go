@@ -102,11 +102,7 @@ func (ds doors) serve(log zerolog.Logger) error {
 		var listener net.Listener = d.listener
 		if d.security != nil {
 			listener = tls.NewListener(d.listener, d.security.Config())
-			watchers.Go(func() {
-				if err := d.security.Watch(ctx, log); err != nil {
-					log.Error().Err(err).Msg("changes of the TLS files will not be seen")
-				}
-			})
+			watchers.Go(func() { d.security.Watch(ctx, log) })
 		}
 		go func() { done <- d.server.Serve(listener) }()
 	}

@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/ulikunitz/xz"
 )
 
 // Request is one line of a trace.
@@ -34,27 +32,31 @@ const HashTokens = 512
 const maxTraceRequests = 50_000_000
 
 // ReadTrace reads a trace in the form of Azure (CSV with TIMESTAMP, ContextTokens, GeneratedTokens) or of Mooncake (a line
-// of JSON for each request), which its first byte tells; .xz and .gz files are unpacked. "uniform:A-B:C-D" makes count
+// of JSON for each request), which its first byte tells; .gz files are unpacked, and - is standard input. "uniform:A-B:C-D" makes count
 // requests up with prompts of A to B and outputs of C to D tokens, all equally likely, that arrive at random moments, one
 // a second on average.
 func ReadTrace(path string, count int, seed uint64) ([]Request, error) {
 	if form, ok := strings.CutPrefix(path, "uniform:"); ok {
 		return uniformTrace(form, count, seed)
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
+	file := os.Stdin
+	if path != "-" {
+		var err error
+		if file, err = os.Open(path); err != nil {
+			return nil, err
+		}
+		defer file.Close()
 	}
-	defer file.Close()
 	var reader io.Reader = file
 	switch {
 	case strings.HasSuffix(path, ".xz"):
-		reader, err = xz.NewReader(bufio.NewReader(file))
+		return nil, fmt.Errorf("%s: unpack it on the way: xz -dc %s | lockstep simulate --trace - …", path, path)
 	case strings.HasSuffix(path, ".gz"):
-		reader, err = gzip.NewReader(file)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("unpack %s: %w", path, err)
+		unpacked, err := gzip.NewReader(file)
+		if err != nil {
+			return nil, fmt.Errorf("unpack %s: %w", path, err)
+		}
+		reader = unpacked
 	}
 	requests, err := parseTrace(bufio.NewReader(reader))
 	if err != nil {

@@ -76,7 +76,8 @@ func TestOrderAndRoom(t *testing.T) {
 func TestQueueBoundKindsAndOrder(t *testing.T) {
 	c := newCore(t, admission.Config{QueueLimit: 2})
 	c.SetGroup("a", admission.Group{Kind: "m", Limits: limits})
-	push(t, c, admission.Item{ID: 0, Kind: "other", PromptTokens: 5, MaxNewTokens: 5}, admission.Item{ID: 4, PromptTokens: 5, MaxNewTokens: 5})
+	push(t, c, admission.Item{ID: 0, Kind: "other", PromptTokens: 5, MaxNewTokens: 5},
+		admission.Item{ID: 4, PromptTokens: 5, MaxNewTokens: 5})
 	if got, want := c.Push(admission.Item{ID: 9, Kind: "m", PromptTokens: 5, MaxNewTokens: 5}), admission.ErrQueueFull; got != want {
 		t.Fatalf("got %v, want %v", got, want)
 	}
@@ -90,7 +91,8 @@ func TestQueueBoundKindsAndOrder(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	for _, config := range []admission.Config{
-		{}, {QueueLimit: 1, Policy: "magic"}, {QueueLimit: 1, Samples: 6}, {QueueLimit: 1, ReservePercent: 100}, {QueueLimit: 1, DecodeWeight: -1}, {QueueLimit: 1, History: -1},
+		{}, {QueueLimit: 1, Policy: "magic"}, {QueueLimit: 1, Samples: 6}, {QueueLimit: 1, ReservePercent: 100},
+		{QueueLimit: 1, DecodeWeight: -1}, {QueueLimit: 1, History: -1},
 	} {
 		if _, err := admission.New(config); err == nil {
 			t.Errorf("%+v: got no error", config)
@@ -210,7 +212,8 @@ func TestAccountAndLoads(t *testing.T) {
 	c := newCore(t, admission.Config{})
 	c.SetGroup("b", admission.Group{Kind: "m", Limits: limits})
 	c.SetGroup("a", admission.Group{Kind: "none", Limits: limits})
-	push(t, c, admission.Item{ID: 1, PromptTokens: 20, MaxNewTokens: 30}, admission.Item{ID: 2, PromptTokens: 20, MaxNewTokens: 30, Produced: 7})
+	push(t, c, admission.Item{ID: 1, PromptTokens: 20, MaxNewTokens: 30},
+		admission.Item{ID: 2, PromptTokens: 20, MaxNewTokens: 30, Produced: 7})
 	expect(t, c, "[{1 b} {2 b}]")
 	c.Advance(1, 1)
 	if got, want := fmt.Sprint(c.Account("b"), c.Resuming("b"), c.Account("x"), c.Resuming("x")), "{1 21 0} 1 {0 0 0} 0"; got != want {

@@ -171,8 +171,9 @@ func TestDeterminism(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	run := func() []string {
-		w := &world{t: t, core: newCore(t, admission.Config{QueueLimit: 50, Policy: admission.PastFuture, Seed: seed}), random: rand.New(rand.NewPCG(seed, 2)),
-			live: map[uint64]*admission.Item{}, yielded: map[uint64]bool{}, groups: map[string]bool{}}
+		w := &world{t: t, core: newCore(t, admission.Config{QueueLimit: 50, Policy: admission.PastFuture, Seed: seed}),
+			random: rand.New(rand.NewPCG(seed, 2)),
+			live:   map[uint64]*admission.Item{}, yielded: map[uint64]bool{}, groups: map[string]bool{}}
 		for range 3000 {
 			w.event()
 		}

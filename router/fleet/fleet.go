@@ -154,8 +154,9 @@ func New(conn *nats.Conn, config Config, log zerolog.Logger) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		config: config, loading: map[string]bool{}, conn: conn, log: log, questions: questions{conn: conn, router: config.Router, waiting: map[uint64]question{}},
-		commands: make(chan func(), 64), results: make(chan func(), 64),
+		config: config, loading: map[string]bool{}, conn: conn, log: log,
+		questions: questions{conn: conn, router: config.Router, waiting: map[uint64]question{}},
+		commands:  make(chan func(), 64), results: make(chan func(), 64),
 		messages: make(chan *nats.Msg, inboundMessages), done: make(chan struct{}),
 		core: core, groups: map[string]*group{}, cards: map[string]cardState{}, rewards: map[string]bool{},
 		downed: map[protocol.GroupRef]death{}, awaited: map[string]time.Time{}, talks: map[protocol.GroupRef]*talk{},

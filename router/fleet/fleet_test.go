@@ -46,7 +46,8 @@ func connect(t *testing.T, url string) *nats.Conn {
 
 func newBench(t *testing.T, config fleet.Config) *bench {
 	t.Helper()
-	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, MaxPayload: protocol.MaxPayloadBytes, NoSigs: true, NoLog: true})
+	broker, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, MaxPayload: protocol.MaxPayloadBytes, NoSigs: true,
+		NoLog: true})
 	if err != nil {
 		t.Fatal(err)
 	}

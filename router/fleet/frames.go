@@ -122,7 +122,8 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		default:
 			c.generated = append(c.generated, frame.Token[i])
 			c.events.PutToken(request.Token{
-				ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i], Top: alternatives(frame.TopToken[first:alternative], frame.TopLogprob[first:alternative]),
+				ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i],
+				Top: alternatives(frame.TopToken[first:alternative], frame.TopLogprob[first:alternative]),
 			})
 			f.core.Advance(c.id, len(c.generated))
 			if frame.Finish[i] != protocol.FinishNone {

@@ -118,7 +118,8 @@ func (f *Fleet) announced(name string, data []byte) {
 // another only when the first is slow.
 func (f *Fleet) mayLoad(g *group, state cardState) bool {
 	now := g.seen
-	return len(f.loading) < maxCardLoads && !f.loading[g.Announcement.Group] && now.Sub(state.fetched) > loadPatience && now.Sub(state.refused) > refusalTime
+	return len(f.loading) < maxCardLoads && !f.loading[g.Announcement.Group] && now.Sub(state.fetched) > loadPatience &&
+		now.Sub(state.refused) > refusalTime
 }
 
 // complain tells of what a group does wrong, once and then ever more rarely.

@@ -36,7 +36,8 @@ func TestForgeriesChangeNothing(t *testing.T) {
 		}
 		forger.Publish(subject, data)
 	}
-	a := protocol.Announcement{Version: protocol.Version, ModelID: "m", State: protocol.StateReady, CardDigest: b.card(), CardBytes: 1, Limits: limits}
+	a := protocol.Announcement{Version: protocol.Version, ModelID: "m", State: protocol.StateReady, CardDigest: b.card(), CardBytes: 1,
+		Limits: limits}
 	for _, incarnation := range []uint64{0, 6, 8, math.MaxUint64} {
 		ref := protocol.GroupRef{Group: "a", Incarnation: incarnation}
 		send(protocol.DownSubject("a"), protocol.Down{GroupRef: ref, Reason: "forged"})
@@ -59,7 +60,8 @@ func TestForgeriesChangeNothing(t *testing.T) {
 	if err != nil || len(tokens) == 0 || tokens[len(tokens)-1].Finish != protocol.FinishLength {
 		t.Errorf("the stream ended with %v behind %d tokens", err, len(tokens))
 	}
-	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() || snapshot.Load.Totals.GroupsLost != 0 {
+	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() ||
+		snapshot.Load.Totals.GroupsLost != 0 {
 		t.Errorf("the fleet is %+v", snapshot)
 	}
 	g.Kill(true)
@@ -186,7 +188,8 @@ func TestGroupsAreBelievedWithinBounds(t *testing.T) {
 	g := b.group(fleettest.Options{Name: "a", Incarnation: 7})
 	liar := connect(t, b.url)
 	announce := func(name string, change func(*protocol.Announcement)) {
-		a := protocol.Announcement{Version: protocol.Version, GroupRef: protocol.GroupRef{Group: name, Incarnation: 7}, ModelID: "m", State: protocol.StateReady,
+		a := protocol.Announcement{Version: protocol.Version, GroupRef: protocol.GroupRef{Group: name, Incarnation: 7}, ModelID: "m",
+			State:      protocol.StateReady,
 			CardDigest: b.card(), CardBytes: 100, Shards: 1, Limits: limits}
 		change(&a)
 		data, err := json.Marshal(a)
@@ -219,7 +222,8 @@ func TestGroupsAreBelievedWithinBounds(t *testing.T) {
 	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 50})); err != nil {
 		t.Error(err)
 	}
-	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() || snapshot.Groups[0].CardDigest != b.card() {
+	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() ||
+		snapshot.Groups[0].CardDigest != b.card() {
 		t.Errorf("the fleet is %+v", snapshot)
 	}
 	if got := asked.Load(); got == 0 || got > 32 {
@@ -248,7 +252,8 @@ func TestRowsWithinTheirRequest(t *testing.T) {
 	conn.Flush()
 	events := b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 3})
 	wire := (<-wires).ID
-	frame := protocol.Frame{Group: g.Ref(), Step: 1, Begun: []protocol.Begun{{Request: wire, Tokens: math.MaxUint32, Cached: math.MaxUint32}}}
+	frame := protocol.Frame{Group: g.Ref(), Step: 1,
+		Begun: []protocol.Begun{{Request: wire, Tokens: math.MaxUint32, Cached: math.MaxUint32}}}
 	for position := range 2000 {
 		frame.Add(wire, position, words[0], 0, protocol.FinishNone)
 	}
@@ -319,7 +324,8 @@ func TestCardsAreFetchedAgain(t *testing.T) {
 
 	refusing := newBench(t, fleet.Config{})
 	refusing.refusal = errors.New("no")
-	other, err := fleettest.Start(connect(t, refusing.url), fleettest.Options{Name: "a", Card: protocol.ModelCard{ModelID: "m", VocabularySize: 100}, Limits: limits, Tokens: words})
+	other, err := fleettest.Start(connect(t, refusing.url),
+		fleettest.Options{Name: "a", Card: protocol.ModelCard{ModelID: "m", VocabularySize: 100}, Limits: limits, Tokens: words})
 	if err != nil {
 		t.Fatal(err)
 	}

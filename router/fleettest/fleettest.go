@@ -422,7 +422,8 @@ func (g *Group) check(r protocol.Request) *protocol.Error {
 	}
 	for position, id := range r.Generated {
 		if want, _ := Token(g.options.Tokens, r.Prompt, r.Sampling.Seed, position); id != want {
-			return &protocol.Error{Code: protocol.CodeInvalid, Message: fmt.Sprintf("generated token %d is %d, want %d", position, id, want)}
+			return &protocol.Error{Code: protocol.CodeInvalid,
+				Message: fmt.Sprintf("generated token %d is %d, want %d", position, id, want)}
 		}
 	}
 	return nil

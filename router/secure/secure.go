@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/rs/zerolog"
 	"github.com/youmark/pkcs8"
 
@@ -268,38 +268,53 @@ func readRevoked(paths []string, authorities []*x509.Certificate) (map[revocatio
 	return revoked, nil
 }
 
-// settleTime is how long files must have been left alone before they are read: they are written one after another.
-const settleTime = 200 * time.Millisecond
+// lookInterval lies between two looks at the files.
+const lookInterval = 200 * time.Millisecond
 
-// Watch reads the files again when they change, until ctx ends. Their folders are watched, since files are replaced.
-func (s *Server) Watch(ctx context.Context, log zerolog.Logger) error {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return err
-	}
-	defer watcher.Close()
-	for _, path := range s.used.all() {
-		if err := watcher.Add(filepath.Dir(path)); err != nil {
-			return fmt.Errorf("watch %s: %w", filepath.Dir(path), err)
-		}
-	}
-	timer := time.NewTimer(settleTime) // also for what changed before the watch began
-	defer timer.Stop()
+// Watch reads the files again when they have changed and are left alone for a lookInterval, since they are written one after
+// another, until ctx ends. It looks at them instead of being told: files are replaced, through links too, and on file systems
+// that tell nothing.
+func (s *Server) Watch(ctx context.Context, log zerolog.Logger) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	seen, changed := s.look(), true // also what changed before the watch began
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-watcher.Events:
-			timer.Reset(settleTime)
-		case err := <-watcher.Errors:
-			log.Warn().Err(err).Msg("watching the TLS files")
-		case <-timer.C:
-			if err := s.reload(); err != nil {
-				log.Error().Err(err).Msg("the TLS files cannot be used; the old ones stay in force")
-			} else {
-				log.Info().Str("certificate", s.used.Certificate).Bool("client_certificates", s.AsksClients()).Int("revocation_lists",
-					len(s.used.Revoked)).Msg("TLS files read")
-			}
+			return
+		case <-ticker.C:
+		}
+		if now := s.look(); now != seen {
+			seen, changed = now, true
+			continue
+		}
+		if !changed {
+			continue
+		}
+		changed = false
+		if err := s.reload(); err != nil {
+			log.Error().Err(err).Msg("the TLS files cannot be used; the old ones stay in force")
+		} else {
+			log.Info().Str("certificate", s.used.Certificate).Bool("client_certificates", s.AsksClients()).Int("revocation_lists",
+				len(s.used.Revoked)).Msg("TLS files read")
 		}
 	}
+}
+
+// look tells one state of the files from another, without reading them.
+func (s *Server) look() string {
+	var state strings.Builder
+	for _, path := range s.used.all() {
+		info, err := os.Stat(path)
+		if err != nil {
+			fmt.Fprintln(&state, path, err)
+			continue
+		}
+		inode := uint64(0)
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = stat.Ino
+		}
+		fmt.Fprintln(&state, path, info.Size(), info.ModTime().UnixNano(), inode)
+	}
+	return state.String()
 }

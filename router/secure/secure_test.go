@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,13 +122,11 @@ func TestMutualTLS(t *testing.T) {
 		t.Error("files were replaced")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	watched := make(chan error, 1)
-	go func() { watched <- s.server.Watch(ctx, zerolog.Nop()) }()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.server.Watch(ctx, zerolog.Nop()) })
 	defer func() {
 		cancel()
-		if err := <-watched; err != nil {
-			t.Error(err)
-		}
+		watching.Wait()
 	}()
 	if err := os.WriteFile(crl, []byte("nonsense"), 0o644); err != nil {
 		t.Fatal(err)
@@ -196,11 +195,11 @@ func TestGuardsStay(t *testing.T) {
 	s := serve(t, folder)
 	log := &signal{told: make(chan string, 64)}
 	ctx, cancel := context.WithCancel(context.Background())
-	watched := make(chan error, 1)
-	go func() { watched <- s.server.Watch(ctx, zerolog.New(log)) }()
+	var watching sync.WaitGroup
+	watching.Go(func() { s.server.Watch(ctx, zerolog.New(log)) })
 	defer func() {
 		cancel()
-		<-watched
+		watching.Wait()
 	}()
 	log.wait(t, "TLS files read")
 	for _, name := range []string{"server_crl.pem", "ca.pem"} {

@@ -178,7 +178,8 @@ func (s *siegeTest) foreignRoute(key string) (string, error) {
 	}
 	route, _ := url.Parse("nats://127.0.0.1:" + port[1])
 	account := natsserver.NewAccount("LOCKSTEP") // that of the nodes; older builds have the global one
-	foreign, err := natsserver.NewServer(&natsserver.Options{ServerName: "foreign", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, NoSystemAccount: true,
+	foreign, err := natsserver.NewServer(&natsserver.Options{ServerName: "foreign", Host: "127.0.0.1", Port: -1,
+		NoSigs: true, NoLog: true, NoSystemAccount: true,
 		Accounts: []*natsserver.Account{account}, Users: []*natsserver.User{{Username: "in", Account: account}, {Username: "global"}},
 		Cluster: natsserver.ClusterOpts{Name: "lockstep", Host: "127.0.0.1", Port: -1}, Routes: []*url.URL{route}})
 	if err != nil {

@@ -27,7 +27,7 @@ func startGroup(url string, step time.Duration) (*group, error) {
 	config := shard.Config{
 		Group: protocol.GroupRef{Group: "simulated", Incarnation: uint64(time.Now().UnixNano())}, Node: "simulated", Shards: 1, Threads: 1,
 		NATSURLs: []string{url}, ModelID: "simulated", Backend: "sim",
-		Sim:          sim.Config{StepModel: sim.StepModel{Name: step.String(), Base: step.Seconds()}, Stamps: true},
+		Sim:    sim.Config{StepModel: sim.StepModel{Name: step.String(), Base: step.Seconds()}, Stamps: true},
 		Limits: shard.DefaultLimits(), Restarted: true,
 	}
 	config.MaxSequences, config.MaxRequests, config.PrefillTokens, config.CacheTokens = 4096, 8192, 1<<16, 1<<23

@@ -24,7 +24,8 @@ func TestOpenAINullContent(t *testing.T) {
 	const chatML = `{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}`
 	const asking = `{% for m in messages %}{% if m.content is none %}-{% elif m.content %}{{ m.content }}{% endif %}{% endfor %}`
 	for template, want := range map[string]string{
-		chatML: "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n<|im_end|>\n",
+		chatML: "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n<|im_end|>\n" +
+			"<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n<|im_end|>\n",
 		asking: "a----",
 	} {
 		url := startTemplate(t, protocol.ChatSource{Template: template})

@@ -1,6 +1,7 @@
 package tgi
 
 import (
+	"errors"
 	"math"
 	"slices"
 
@@ -100,7 +101,7 @@ func decode(data []byte, f form) (*generateBody, *request.Refusal) {
 	}
 	d := &bodyDecoder{data: data}
 	err := d.structure(s)
-	if refusal, ok := err.(*bodyError); ok && f.untagged && !refusal.syntax {
+	if refusal := new(bodyError); errors.As(err, &refusal) && f.untagged && !refusal.syntax {
 		// The original reads the whole body before it tries what it may be.
 		if err = (&bodyDecoder{data: data}).ignore(); err == nil {
 			err = &bodyError{text: "data did not match any variant of untagged enum SagemakerRequest"}
@@ -114,7 +115,7 @@ func decode(data []byte, f form) (*generateBody, *request.Refusal) {
 
 // refusalOf tells what the framework of the original takes for malformed from what does not fit.
 func refusalOf(err error) *request.Refusal {
-	if refusal, ok := err.(*bodyError); ok && !refusal.syntax {
+	if refusal := new(bodyError); errors.As(err, &refusal) && !refusal.syntax {
 		return &request.Refusal{Class: request.Misfit, Message: err.Error()}
 	}
 	return &request.Refusal{Class: request.Malformed, Message: err.Error()}

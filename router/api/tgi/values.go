@@ -1,6 +1,7 @@
 package tgi
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -54,7 +55,7 @@ type unsettled string
 func (u unsettled) Error() string { return string(u) }
 
 func settle(d *bodyDecoder, err error) error {
-	if reason, ok := err.(unsettled); ok {
+	if reason := unsettled(""); errors.As(err, &reason) {
 		return d.misfit(string(reason))
 	}
 	return err
