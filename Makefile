@@ -4,7 +4,7 @@ PORT ?= 3000
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 20s
 
-.PHONY: build run test test-all race fuzz bench generate docker-binary nats-binary
+.PHONY: build run test test-all race lint fuzz bench generate docker-binary nats-binary
 
 build: ## bin/lockstep, one static binary
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./launcher
@@ -22,8 +22,14 @@ test-all: ## everything slower too; with the tag invariants the KV cache begins 
 	$(GO) test -count=1 -tags invariants -run 'RowInvariance|Metamorphic' ./shard
 	$(GO) test -count=1 -tags invariants ./shard/model
 
-race:
-	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/...
+race: ## with the race detector: all but kernels and the forward pass, which it slows down a hundred times; of those what is quick
+	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/model/... ./shard/outbox \
+		./shard/sample ./shard/schedule ./shard/sim ./shard/weights/... ./shard/workers
+	CGO_ENABLED=1 $(GO) test -race -run 'MetamorphicSimulated|Routers|Reward|Endless' ./shard
+	CGO_ENABLED=1 $(GO) test -race -run 'Pieces|Scaled|Bias' ./shard/host
+
+lint: ## see .golangci.yml
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for package in $$($(GO) list ./...); do \

@@ -49,7 +49,8 @@ var llamaNames = tensorNames{
 	gate: "mlp.gate_proj", up: "mlp.up_proj", down: "mlp.down_proj",
 }
 
-func (d *decoder) write(r *recipe) {
+// write is a writer. It works on a copy of the decoder, since the ranks of a test may share it.
+func (d decoder) write(r *recipe) {
 	c, n := &r.Config, d.names
 	if r.split(layerTensor(0, n.down) + ".weight"); r.err != nil {
 		return

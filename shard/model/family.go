@@ -16,7 +16,7 @@ type family struct {
 	read func(files *weights.Files) (Config, writer, error)
 }
 
-// writer writes a rank's stages.
+// writer writes a rank's stages. It may be called from several goroutines at once.
 type writer func(r *recipe)
 
 // families are all that are served. A further one is a file and a line here.
