@@ -23,7 +23,7 @@ type ModelCard struct {
 	EOSTokenIDs []int32 `json:"eos_token_ids"`
 	// Reward says that the model has a score head: it answers requests with Score and no others.
 	Reward bool `json:"reward,omitempty"`
-	// NumericsID names model, weight format and kernel numerics: groups of equal id compute equal bits (design, law 4).
+	// NumericsID names model, weight format and kernel numerics: groups of equal id compute equal bits (law 4 in docs/architecture.md).
 	NumericsID string `json:"numerics_id"`
 	// Tokenizer is what the router builds its tokenizer from.
 	Tokenizer TokenizerSource `json:"tokenizer"`

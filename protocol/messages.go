@@ -120,7 +120,7 @@ type CardRequest struct {
 }
 
 // Request is one generation. Generated is what was generated already, when the request is resumed: the group computes
-// prompt and generated tokens again and goes on behind them (design, law 4).
+// prompt and generated tokens again and goes on behind them (law 4 in docs/architecture.md).
 type Request struct {
 	ID             uint64  `json:"id"` // unique within its router
 	Prompt         []int32 `json:"prompt"`

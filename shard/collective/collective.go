@@ -3,7 +3,7 @@
 //
 // Every wait reads the abort word, which the launcher sets when a rank has died, and has a deadline where a live peer
 // must answer soon; it never waits for ever. Sums run in rank order over one fixed tree, so every rank computes the same
-// bits, and where a model divides evenly the same as any other number of ranks (design, law 3).
+// bits, and where a model divides evenly the same as any other number of ranks (law 3 in docs/architecture.md).
 package collective
 
 import (

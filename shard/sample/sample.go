@@ -1,6 +1,6 @@
 // Package sample chooses tokens from logits, in the order that protocol.Sampling gives. It is a pure core: a choice is a
 // function of logits, tokens so far, parameters and seed, without state, so a resumed or recomputed sequence makes the same
-// choices (design, law 4). It is the same bit for bit on every CPU: exp and log are its own, and every product is rounded
+// choices (law 4 in docs/architecture.md). It is the same bit for bit on every CPU: exp and log are its own, and every product is rounded
 // by a conversion before something is added to it, because Go fuses x*y + z where the CPU can.
 package sample
 

@@ -4,7 +4,7 @@
 // Every running sequence that only lacks its next token gets it in each step, and beside them prompts are computed in
 // chunks, up to a budget of tokens: so nobody's decode waits for another's prompt longer than that budget takes, and no
 // prompt waits for decodes. KV blocks are taken as needed; when none is left the newest sequence is parked: it gives its
-// blocks back and is computed again later, which its client cannot tell (design, laws 3 and 4).
+// blocks back and is computed again later, which its client cannot tell (laws 3 and 4 in docs/architecture.md).
 //
 // Full blocks stay findable by the key of their content (the prefix cache): a sequence begins behind the blocks that are
 // known already, but computes at least its last token. Blocks are found once the step that fills them is over.
