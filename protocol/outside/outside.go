@@ -34,16 +34,29 @@ func Slow(t testing.TB) {
 // Shared returns the path of a file or folder of the reference data.
 func Shared(t testing.TB, elements ...string) string {
 	t.Helper()
+	path := shared(elements)
+	if _, err := os.Stat(path); err != nil {
+		missing(t, requireShared, "the reference data ("+sharedFolder+" says where it is)", err)
+	}
+	return path
+}
+
+// Reference is Shared for data of which the tree has a sample, which is used where the data is not there.
+func Reference(t testing.TB, sample string, elements ...string) string {
+	t.Helper()
+	if _, err := os.Stat(shared(elements)); err != nil && os.Getenv(requireShared) != "1" {
+		return sample
+	}
+	return Shared(t, elements...)
+}
+
+func shared(elements []string) string {
 	root := os.Getenv(sharedFolder)
 	if root == "" {
 		_, file, _, _ := runtime.Caller(0)
 		root = filepath.Join(filepath.Dir(file), "..", "..", "..", "shared")
 	}
-	path := filepath.Join(append([]string{root}, elements...)...)
-	if _, err := os.Stat(path); err != nil {
-		missing(t, requireShared, "the reference data ("+sharedFolder+" says where it is)", err)
-	}
-	return path
+	return filepath.Join(append([]string{root}, elements...)...)
 }
 
 // Cached returns the path of a file or folder that the script named brings.

@@ -10,28 +10,21 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/protocol/outside"
 	"lockstep/router/chat"
 )
 
-// The golden test compares with what the reference made of real templates. It reads the shared folder
-// (LOCKSTEP_SHARED); where that is absent it skips, unless LOCKSTEP_REQUIRE_SHARED=1 makes that a failure. With
-// LOCKSTEP_GOLDEN_OUT set to a file, it writes its answers there, a JSON object a line.
+// The golden test compares with what the reference made of real templates. With LOCKSTEP_GOLDEN_OUT set to a file, it writes
+// its answers there, a JSON object a line.
 
 // goldenNow is where the reference's clock stood.
 var goldenNow = time.Date(2026, 11, 24, 10, 30, 0, 0, time.UTC)
 
 func readGolden[T any](t testing.TB, name string) []T {
 	t.Helper()
-	root := os.Getenv("LOCKSTEP_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	file, err := os.Open(filepath.Join(root, "golden", "templates", name))
+	file, err := os.Open(filepath.Join(outside.Reference(t, "testdata/templates", "golden", "templates"), name))
 	if err != nil {
-		if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-			t.Fatalf("required: %v", err)
-		}
-		t.Skipf("not here: %v", err)
+		t.Fatal(err)
 	}
 	defer file.Close()
 	var rows []T

@@ -72,7 +72,7 @@ func ggufTensors(file []byte) map[string]ggufTensor {
 // TestGolden compares packed weights with values that the reference decoder of
 // GGUF gave.
 func TestGolden(t *testing.T) {
-	folder := outside.Shared(t, "golden", "gguf")
+	folder := outside.Reference(t, "../weights/testdata/gguf", "golden", "gguf")
 	for _, f := range allFormats {
 		prefix := "type_" + strings.ToLower(f.String())
 		file, err := os.ReadFile(filepath.Join(folder, prefix+".gguf"))

@@ -14,7 +14,7 @@ import (
 
 // Every encoding of a GGUF file that is served decodes to the values that the reference decoder gives.
 func TestDecodeGolden(t *testing.T) {
-	folder := outside.Shared(t, "golden", "gguf")
+	folder := outside.Reference(t, "testdata/gguf", "golden", "gguf")
 	files, err := filepath.Glob(filepath.Join(folder, "type_*.gguf"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got %d files, %v", len(files), err)

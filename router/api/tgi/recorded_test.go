@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"lockstep/protocol/outside"
 	"lockstep/router/api"
 	"lockstep/router/api/answertest"
 	"lockstep/router/api/tgi"
@@ -75,23 +76,12 @@ type recordedCase struct {
 
 // replayRecorded replays those cases of a file that are wanted, for each profile against a router with its flags.
 func replayRecorded(t *testing.T, file, version string, profiles []recordedProfile, wanted func(recordedCase) bool) {
-	shared := os.Getenv("LOCKSTEP_SHARED")
-	if shared == "" {
-		shared = "../../../../shared"
-	}
-	skip := t.Skip
-	if os.Getenv("LOCKSTEP_REQUIRE_SHARED") == "1" {
-		skip = t.Fatal
-	}
-	compare := filepath.Join(shared, "golden/http/compare.py")
-	recorded, err := os.ReadFile(filepath.Join(shared, "golden/http", file))
+	compare := outside.Shared(t, "golden", "http", "compare.py")
+	recorded, err := os.ReadFile(outside.Shared(t, "golden", "http", file))
 	if err != nil {
-		skip("no recorded cases: ", err)
+		t.Fatal(err)
 	}
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		skip("no python3: ", err)
-	}
+	python := outside.Tool(t, "python3")
 	var kept []byte
 	for line := range bytes.Lines(recorded) {
 		var c recordedCase
