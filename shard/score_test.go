@@ -1,17 +1,13 @@
 package shard
 
 import (
-	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +16,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
+	"lockstep/shard/model/modeltest"
 )
 
 // rewardModel is a model with a score head and requests for it, whose scores are known to 0.002 (1 + |score|) or not at all.
@@ -33,34 +30,12 @@ type rewardModel struct {
 // goldenReward is a reference model of shard/model with its cases. Its heads do not divide evenly.
 func goldenReward(t *testing.T, name string) rewardModel {
 	t.Helper()
-	m := rewardModel{name: name, files: fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}}}
-	folder := filepath.Join("model", "testdata", name)
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		t.Fatal(err)
+	m := rewardModel{name: name, files: modeltest.Files(t, name)}
+	type goldenCase struct {
+		Prompt []int32 `json:"prompt_ids"`
+		Score  float64 `json:"score"`
 	}
-	for _, entry := range entries {
-		data, err := os.ReadFile(filepath.Join(folder, entry.Name()))
-		plain, zipped := strings.CutSuffix(entry.Name(), ".gz")
-		if err == nil && zipped {
-			var reader *gzip.Reader
-			if reader, err = gzip.NewReader(bytes.NewReader(data)); err == nil {
-				data, err = io.ReadAll(reader)
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.files[plain] = &fstest.MapFile{Data: data}
-	}
-	for line := range bytes.Lines(m.files["golden_reward.jsonl"].Data) {
-		var c struct {
-			Prompt []int32 `json:"prompt_ids"`
-			Score  float64 `json:"score"`
-		}
-		if err := json.Unmarshal(line, &c); err != nil {
-			t.Fatal(err)
-		}
+	for _, c := range modeltest.Cases[goldenCase](t, m.files["golden_reward.jsonl"].Data) {
 		m.requests = append(m.requests, protocol.Request{ID: uint64(len(m.requests)), Prompt: c.Prompt, MaxNewTokens: 1, Score: true})
 		m.scores = append(m.scores, c.Score)
 	}

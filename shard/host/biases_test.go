@@ -1,12 +1,9 @@
 package host_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +12,7 @@ import (
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
+	"lockstep/shard/weights/weightstest"
 )
 
 // stored is a tensor of a fixture, in BF16.
@@ -60,62 +58,30 @@ var ggufNames = strings.NewReplacer("model.layers.", "blk.", "model.embed_tokens
 // asGGUF writes tensors of llama_headdim_bias_sharded as llama.cpp's converter does: the outputs of queries and keys, of
 // weights and biases alike, go as rotation pairs.
 func asGGUF(all map[string]stored) []byte {
-	const headDim = 14
-	var b, payload bytes.Buffer
-	put := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
-	text := func(s string) { put(uint64(len(s))); b.WriteString(s) }
-	meta := map[string]any{"general.architecture": "llama", "llama.embedding_length": uint32(66), "llama.feed_forward_length": uint32(188),
-		"llama.block_count": uint32(3), "llama.attention.head_count": uint32(6), "llama.attention.head_count_kv": uint32(2),
-		"llama.attention.key_length": uint32(headDim), "llama.context_length": uint32(512), "llama.vocab_size": uint32(487),
-		"llama.attention.layer_norm_rms_epsilon": float32(1e-5)}
-	b.WriteString("GGUF")
-	put(uint32(3))
-	put(uint64(len(all)))
-	put(uint64(len(meta)))
-	for key, value := range meta {
-		text(key)
-		switch v := value.(type) {
-		case string:
-			put(uint32(8))
-			text(v)
-		case uint32:
-			put(uint32(4))
-			put(v)
-		case float32:
-			put(uint32(6))
-			put(v)
-		}
-	}
+	const headDim, bf16 = 14, 30
+	var tensors []weightstest.GGUFTensor
 	for name, tensor := range all {
-		text(ggufNames.Replace(name))
-		put(uint32(len(tensor.shape)))
-		for _, size := range slices.Backward(tensor.shape) {
-			put(uint64(size))
-		}
-		put(uint32(30))
-		put(uint64(payload.Len()))
+		out := weightstest.GGUFTensor{Name: ggufNames.Replace(name), Kind: bf16, Dimensions: slices.Clone(tensor.shape)}
+		slices.Reverse(out.Dimensions)
 		rowBytes := len(tensor.data) / tensor.shape[0]
 		for output := range tensor.shape[0] {
 			from := output
 			if strings.Contains(name, "q_proj") || strings.Contains(name, "k_proj") {
 				from = output/headDim*headDim + output%headDim/2 + output%2*headDim/2
 			}
-			payload.Write(tensor.data[from*rowBytes:][:rowBytes])
+			out.Data = append(out.Data, tensor.data[from*rowBytes:][:rowBytes]...)
 		}
-		payload.Write(make([]byte, -payload.Len()&31))
+		tensors = append(tensors, out)
 	}
-	b.Write(make([]byte, -b.Len()&31))
-	b.Write(payload.Bytes())
-	return b.Bytes()
+	return weightstest.GGUF(weightstest.Metadata{"general.architecture": "llama", "llama.embedding_length": uint32(66),
+		"llama.feed_forward_length": uint32(188), "llama.block_count": uint32(3), "llama.attention.head_count": uint32(6),
+		"llama.attention.head_count_kv": uint32(2), "llama.attention.key_length": uint32(headDim), "llama.context_length": uint32(512),
+		"llama.vocab_size": uint32(487), "llama.attention.layer_norm_rms_epsilon": float32(1e-5)}, tensors)
 }
 
 func openGGUF(t *testing.T, data []byte) *model.Model {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "m.gguf")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	source, err := model.Open(path)
+	source, err := model.Open(weightstest.Write(t, data))
 	if err != nil {
 		t.Fatal(err)
 	}
