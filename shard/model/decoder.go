@@ -10,7 +10,8 @@ import (
 // differ in.
 type decoder struct {
 	names tensorNames
-	// biased are the names, of tensorNames, of the projections that have biases; nil: those whose biases are in the files.
+	// biased are the names, of tensorNames, of the projections that have biases, whatever is in the files; allBiases: those that
+	// are in the files.
 	biased    []string
 	allBiases bool
 	headNorms bool  // each head's queries and keys are normed before they are rotated

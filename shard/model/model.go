@@ -132,15 +132,21 @@ func follows(name string) bool {
 	return false
 }
 
-// Describe writes the stages as text, a line each, without the tensors' numbers.
+// Describe writes rotations and stages as text, a line each, without the tensors' numbers.
 func (p *Part) Describe() string {
 	var text strings.Builder
-	for _, stage := range p.Stages {
-		data, err := json.Marshal(stage)
+	line := func(name string, value any) {
+		data, err := json.Marshal(value)
 		if err != nil {
-			panic(err) // stages hold nothing that JSON cannot say
+			panic(err) // they hold nothing that JSON cannot say
 		}
-		fmt.Fprintf(&text, "%s %s\n", strings.ToLower(reflect.TypeOf(stage).Elem().Name()), data)
+		fmt.Fprintf(&text, "%s %s\n", name, data)
+	}
+	for _, rotation := range p.Rotations {
+		line("rotation", rotation.Rope)
+	}
+	for _, stage := range p.Stages {
+		line(strings.ToLower(reflect.TypeOf(stage).Elem().Name()), stage)
 	}
 	return text.String()
 }
