@@ -10,6 +10,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/router/api/answer"
 	"lockstep/router/fleet"
+	"lockstep/router/fleet/core"
 	"lockstep/router/request"
 )
 
@@ -75,7 +76,7 @@ func (b *backend) dropUnused() {
 }
 
 // onSnapshot derives the served model and its limits. It is called by the fleet's owner only.
-func (b *backend) onSnapshot(snapshot *fleet.Snapshot) {
+func (b *backend) onSnapshot(snapshot *core.Snapshot) {
 	if len(snapshot.Groups) == 0 {
 		return
 	}

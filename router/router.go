@@ -21,6 +21,7 @@ import (
 	"lockstep/router/api/metrics"
 	"lockstep/router/api/tgi"
 	"lockstep/router/fleet"
+	"lockstep/router/fleet/core"
 )
 
 const (
@@ -70,9 +71,12 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) er
 	})
 	backend := newBackend(&config)
 	backend.fleet, err = fleet.New(conn, fleet.Config{
-		Router: wireName, QueueLimit: config.queueLimit(), QueueTimeout: seconds(config.QueueTimeout),
-		Policy: admission.Policy(config.Admission), Seed: admissionSeed, ModelID: config.ModelID,
-		ResumeTimeout: seconds(config.GroupWaitTimeout), OnCard: backend.onCard, Knows: backend.knows, OnSnapshot: backend.onSnapshot,
+		Config: core.Config{
+			Admission:    admission.Config{QueueLimit: config.queueLimit(), Policy: admission.Policy(config.Admission), Seed: admissionSeed},
+			QueueTimeout: seconds(config.QueueTimeout), ResumeTimeout: seconds(config.GroupWaitTimeout), ModelID: config.ModelID,
+			Knows: backend.knows,
+		},
+		Router: wireName, OnCard: backend.onCard, OnSnapshot: backend.onSnapshot,
 		OnDispatch: measured.Dispatched, OnStep: measured.Step, OnTick: signs.Beat,
 	}, log)
 	if err != nil {

@@ -2,12 +2,21 @@ package fleet
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"lockstep/protocol"
 )
+
+// cardTimeout is how long a chunk of a card may take.
+const cardTimeout = 5 * time.Second
 
 // questions are those that groups have not answered yet. An answer comes on a subject that names the group which was
 // asked, and which that group alone can publish on. It is safe for concurrent use.
@@ -67,4 +76,34 @@ func (q *questions) ask(ctx context.Context, group, subject string, data []byte)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// fetchCard asks a group for its card, chunk by chunk, and checks size and digest.
+func (q *questions) fetchCard(ctx context.Context, a protocol.Announcement) (*protocol.ModelCard, error) {
+	var data []byte // grows with what comes: its size is only announced
+	for len(data) < a.CardBytes {
+		ask, err := json.Marshal(protocol.CardRequest{Offset: len(data)})
+		if err != nil {
+			return nil, err
+		}
+		chunkCtx, cancel := context.WithTimeout(ctx, cardTimeout)
+		reply, err := q.ask(chunkCtx, a.Group, a.Card(q.router), ask)
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("fetching the card at %d: %w", len(data), err)
+		}
+		if len(reply) != min(protocol.CardChunkBytes, a.CardBytes-len(data)) {
+			return nil, errors.New("a chunk of the card has a wrong size")
+		}
+		data = append(data, reply...)
+	}
+	sum := sha256.Sum256(data)
+	if digest := hex.EncodeToString(sum[:]); digest != a.CardDigest {
+		return nil, fmt.Errorf("the card's digest is %s, announced %s", digest, a.CardDigest)
+	}
+	card := new(protocol.ModelCard)
+	if err := json.Unmarshal(data, card); err != nil {
+		return nil, fmt.Errorf("decoding the card: %w", err)
+	}
+	return card, nil
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/router/admission"
 	"lockstep/router/fleet"
+	"lockstep/router/fleet/core"
 	"lockstep/router/fleettest"
 	"lockstep/router/request"
 )
@@ -64,8 +66,8 @@ func newBench(t *testing.T, config fleet.Config) *bench {
 	if config.ResumeTimeout == 0 {
 		config.ResumeTimeout = 10 * time.Second
 	}
-	if config.QueueLimit == 0 {
-		config.QueueLimit = 1000
+	if config.Admission.QueueLimit == 0 {
+		config.Admission.QueueLimit = 1000
 	}
 	config.OnCard = func(digest string, _ *protocol.ModelCard) error {
 		b.mu.Lock()
@@ -301,7 +303,7 @@ func TestPrefixesMeet(t *testing.T) {
 }
 
 func TestQueueTimeout(t *testing.T) {
-	b := newBench(t, fleet.Config{QueueTimeout: 100 * time.Millisecond, QueueLimit: 2})
+	b := newBench(t, fleet.Config{Config: core.Config{Admission: admission.Config{QueueLimit: 2}, QueueTimeout: 100 * time.Millisecond}})
 	busy := limits
 	busy.MaxSequences = 1
 	b.group(fleettest.Options{Limits: busy, StepInterval: 5 * time.Millisecond})
@@ -347,7 +349,7 @@ func TestHealthOfRewardModel(t *testing.T) {
 // One probe answers all who ask; a group that hangs is found, and the probe is taken back.
 func TestHealth(t *testing.T) {
 	b := newBench(t, fleet.Config{})
-	if got, want := b.fleet.Healthy(t.Context(), "none"), fleet.ErrNoGroup; got != want {
+	if got, want := b.fleet.Healthy(t.Context(), "none"), core.ErrNoGroup; got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	a := b.group(fleettest.Options{Name: "a"})

@@ -15,6 +15,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router/fleet"
+	"lockstep/router/fleet/core"
 	"lockstep/router/fleettest"
 	"lockstep/router/request"
 )
@@ -134,7 +135,7 @@ func TestStalledGroupIsAvoided(t *testing.T) {
 	} {
 		disturb.begin()
 		b.eventually(name+": the group is closed", func() bool {
-			return slices.ContainsFunc(b.fleet.Snapshot().Groups, func(g fleet.Group) bool { return g.Ref == ill.Ref() && !g.Ready })
+			return slices.ContainsFunc(b.fleet.Snapshot().Groups, func(g core.Group) bool { return g.Ref == ill.Ref() && !g.Ready })
 		})
 		before := ill.Accepted()
 		for i := range 16 {
@@ -154,7 +155,7 @@ func TestStalledGroupIsAvoided(t *testing.T) {
 // absence.
 func TestSlowRestartIsWaitedFor(t *testing.T) {
 	for _, back := range []time.Duration{0, 5 * time.Second} {
-		b := newBench(t, fleet.Config{ResumeTimeout: 100 * time.Millisecond})
+		b := newBench(t, fleet.Config{Config: core.Config{ResumeTimeout: 100 * time.Millisecond}})
 		g := b.group(fleettest.Options{Name: "a", Incarnation: 1, Back: back})
 		_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
 		first, err, outcome := events.Take(nil, nil, nil)
@@ -275,7 +276,7 @@ func TestRowsWithinTheirRequest(t *testing.T) {
 
 // While the next incarnation loads, its launcher says so again and again, and requests wait on, however long it takes.
 func TestNewsOfALoadingGroupExtendThePatience(t *testing.T) {
-	b := newBench(t, fleet.Config{ResumeTimeout: 100 * time.Millisecond})
+	b := newBench(t, fleet.Config{Config: core.Config{ResumeTimeout: 100 * time.Millisecond}})
 	g := b.group(fleettest.Options{Name: "a", Incarnation: 1, Back: 200 * time.Millisecond})
 	_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
 	first, err, _ := events.Take(nil, nil, nil)
@@ -302,7 +303,7 @@ func TestNewsOfALoadingGroupExtendThePatience(t *testing.T) {
 // is not asked for at every announcement.
 func TestCardsAreFetchedAgain(t *testing.T) {
 	var forgotten atomic.Bool
-	b := newBench(t, fleet.Config{Knows: func(string) bool { return !forgotten.Swap(false) }})
+	b := newBench(t, fleet.Config{Config: core.Config{Knows: func(string) bool { return !forgotten.Swap(false) }}})
 	fetched := func() int {
 		b.mu.Lock()
 		defer b.mu.Unlock()

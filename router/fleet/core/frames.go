@@ -1,4 +1,4 @@
-package fleet
+package core
 
 import (
 	"errors"
@@ -9,44 +9,45 @@ import (
 	"lockstep/router/request"
 )
 
-// receiveFrame takes in one frame. Frames are used in the order of their numbers only: a later one is dropped, since the
-// Replay that its gap brings holds it again.
-func (f *Fleet) receiveFrame(group string, data []byte) {
-	frame := &f.frame
-	err := protocol.DecodeFrame(frame, data)
-	if err == nil {
-		err = frame.Load.Validate()
-	}
-	if err != nil {
-		f.complain(group, "frame refused", err)
+// Frame takes in a frame that came from a group, and keeps nothing of it. Frames are used in the order of their numbers only:
+// a later one is dropped, since the Replay that its gap brings holds it again.
+func (f *Fleet) Frame(now time.Time, group string, frame *protocol.Frame) {
+	f.now = now
+	f.receive(group, frame)
+	f.admit()
+}
+
+func (f *Fleet) receive(group string, frame *protocol.Frame) {
+	if err := frame.Load.Validate(); err != nil {
+		f.actions.Complain(group, "frame refused", err)
 		return
 	}
 	g := f.groups[group]
 	if g == nil || frame.Group.Group != group || g.Announcement.Incarnation != frame.Group.Incarnation {
 		return
 	}
-	now := time.Now()
+	now := f.now
 	g.seen = now
 	if frame.Number < g.next {
 		if frame.Step <= g.step {
 			return // sent again
 		}
 		// A later step under a lower number: the group had given this router up and counts anew.
-		f.complain(group, "group counts its frames anew", nil)
+		f.actions.Complain(group, "group counts its frames anew", nil)
 		g.next = 0
 		if frame.Number > 0 {
-			f.askReplay(g, now)
+			f.askReplay(g)
 			return
 		}
 	}
 	if frame.Number > g.next {
 		if g.replays < maxReplays {
 			if now.Sub(g.asked) >= replayInterval {
-				f.askReplay(g, now)
+				f.askReplay(g)
 			}
 			return
 		}
-		f.complain(group, "frames lost for good; dispatching again", fmt.Errorf("numbers %d to %d", g.next, frame.Number))
+		f.actions.Complain(group, "frames lost for good; dispatching again", fmt.Errorf("numbers %d to %d", g.next, frame.Number))
 		f.takeBack(g, g.wires())
 	}
 	interval := now.Sub(g.lastFrame)
@@ -57,7 +58,7 @@ func (f *Fleet) receiveFrame(group string, data []byte) {
 	}
 	f.applyBegun(g, frame)
 	f.apply(g, frame, interval)
-	f.core.Report(frame.Group.Group, frame.Load)
+	f.admission.Report(frame.Group.Group, frame.Load)
 	f.audit(g, frame.Account)
 }
 
@@ -70,7 +71,7 @@ func (f *Fleet) applyBegun(g *group, frame *protocol.Frame) {
 			continue
 		}
 		c.started, c.moved = true, g.lastFrame
-		f.core.Begun(c.id, min(int(begun.Cached), len(c.request.Prompt)+len(c.generated)))
+		f.admission.Begun(c.id, min(int(begun.Cached), len(c.request.Prompt)+len(c.generated)))
 		if len(c.generated) > 0 {
 			continue
 		}
@@ -125,25 +126,23 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 				ID: frame.Token[i], Logprob: frame.Logprob[i], Finish: frame.Finish[i],
 				Top: alternatives(frame.TopToken[first:alternative], frame.TopLogprob[first:alternative]),
 			})
-			f.core.Advance(c.id, len(c.generated))
+			f.admission.Advance(c.id, len(c.generated))
 			if frame.Finish[i] != protocol.FinishNone {
-				f.core.Finish(c.id)
+				f.admission.Finish(c.id)
 				f.end(c)
 			}
 		}
 	}
 	if len(lost) > 0 {
-		f.complain(g.Announcement.Group, "rows refused", errors.New("of tokens that cannot be the next of their request"))
+		f.actions.Complain(g.Announcement.Group, "rows refused", errors.New("of tokens that cannot be the next of their request"))
 		f.avoid(g)
 		f.takeBack(g, lost)
 	}
-	if f.config.OnStep != nil {
-		if prefill {
-			f.config.OnStep(true, interval)
-		}
-		if decode {
-			f.config.OnStep(false, interval)
-		}
+	if prefill {
+		f.actions.Stepped(true, interval)
+	}
+	if decode {
+		f.actions.Stepped(false, interval)
 	}
 }
 
@@ -174,8 +173,8 @@ func promptLogprobs(part *protocol.PromptPart) []request.PromptLogprob {
 }
 
 // askReplay asks a group to send again what is missing.
-func (f *Fleet) askReplay(g *group, now time.Time) {
-	g.asked = now
+func (f *Fleet) askReplay(g *group) {
+	g.asked = f.now
 	g.replays++
-	f.publish(g.Announcement.Replay(f.config.Router), protocol.Replay{Router: f.config.Router, From: g.next})
+	f.actions.Replay(g.Announcement.GroupRef, g.next)
 }

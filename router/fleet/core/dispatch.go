@@ -1,8 +1,6 @@
-package fleet
+package core
 
 import (
-	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -19,24 +17,28 @@ const (
 
 // admit dispatches what admission lets go.
 func (f *Fleet) admit() {
-	if f.core.Queued() == 0 {
+	if f.admission.Queued() == 0 {
 		return
 	}
+	var groups []*group // in the order in which they get something
 	batches := map[*group][]*call{}
-	for _, assignment := range f.core.Admit(time.Now().UnixNano()) {
-		g, c := f.groups[assignment.Group], f.calls[assignment.ID]
-		batches[g] = append(batches[g], c)
+	for _, assignment := range f.admission.Admit(f.now.UnixNano()) {
+		g := f.groups[assignment.Group]
+		if batches[g] == nil {
+			groups = append(groups, g)
+		}
+		batches[g] = append(batches[g], f.calls[assignment.ID])
 	}
-	for g, calls := range batches {
-		f.dispatch(g, calls)
+	for _, g := range groups {
+		f.dispatch(g, batches[g])
 	}
 }
 
 // dispatch sends calls to a group in as few messages as the limits allow.
 func (f *Fleet) dispatch(g *group, calls []*call) {
-	limit := min(int(f.conn.MaxPayload()), protocol.MaxPayloadBytes)
-	if limit <= 0 {
-		limit = protocol.MaxPayloadBytes
+	limit := protocol.MaxPayloadBytes
+	if f.link.PayloadBytes > 0 {
+		limit = min(f.link.PayloadBytes, limit)
 	}
 	var batch []protocol.Request
 	bytes := requestBytes
@@ -47,13 +49,13 @@ func (f *Fleet) dispatch(g *group, calls []*call) {
 			continue
 		}
 		if len(batch) == protocol.MaxDispatchRequests || bytes+size > limit {
-			f.send(g, batch)
+			f.deliver(&Delivery{group: g, Requests: batch})
 			batch, bytes = nil, requestBytes
 		}
 		batch, bytes = append(batch, f.begin(g, c)), bytes+size
 	}
 	if len(batch) > 0 {
-		f.send(g, batch)
+		f.deliver(&Delivery{group: g, Requests: batch})
 	}
 }
 
@@ -73,14 +75,13 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	f.lastWire++
 	c.wire, c.group = f.lastWire, g
 	c.orphan = time.Time{}
-	now := time.Now()
-	c.moved = now
+	c.moved = f.now
 	if len(g.running) == 0 {
-		g.lastFrame = now
+		g.lastFrame = f.now
 	}
 	g.running[c.wire] = c
 	f.wires[c.wire] = c
-	c.events.MarkDispatched(now)
+	c.events.MarkDispatched(f.now)
 	if len(c.generated) > 0 {
 		f.totals.Resumed++
 	}
@@ -92,38 +93,36 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	}
 }
 
-func (f *Fleet) send(g *group, batch []protocol.Request) {
-	if f.config.OnDispatch != nil {
-		f.config.OnDispatch(len(batch))
-	}
-	f.deliver(g, batch)
+// Delivery is one message with requests to a group.
+type Delivery struct {
+	Requests []protocol.Request
+	// Probe says that it holds a probe, which is nobody's request.
+	Probe bool
+	group *group
 }
 
-// deliver publishes one dispatch and hands the answer to the owner.
-func (f *Fleet) deliver(g *group, batch []protocol.Request) {
-	group, subject := g.Announcement.Group, g.Announcement.Dispatch(f.config.Router)
-	wires := make([]uint64, len(batch))
-	for i := range batch {
-		wires[i] = batch[i].ID
-		g.unanswered[wires[i]] = true
+// Group is where it goes.
+func (d *Delivery) Group() protocol.GroupRef { return d.group.Announcement.GroupRef }
+
+func (f *Fleet) deliver(d *Delivery) {
+	for i := range d.Requests {
+		d.group.unanswered[d.Requests[i].ID] = true
 	}
-	f.workers.Go(func() {
-		var reply protocol.DispatchReply
-		data, err := json.Marshal(protocol.Dispatch{Version: protocol.Version, Router: f.config.Router, Requests: batch})
-		if err == nil {
-			ctx, cancel := context.WithTimeout(f.ctx, dispatchTimeout)
-			defer cancel()
-			var answer []byte
-			if answer, err = f.questions.ask(ctx, group, subject, data); err == nil {
-				err = json.Unmarshal(answer, &reply)
-			}
-		}
-		f.post(func() { f.answered(g, wires, &reply, err) })
-	})
+	f.actions.Dispatch(d)
 }
 
-// answered takes in the answer to a dispatch.
-func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply, err error) {
+// Answered takes in the answer to a dispatch, or the error that there was none.
+func (f *Fleet) Answered(now time.Time, d *Delivery, reply protocol.DispatchReply, err error) {
+	f.now = now
+	f.answered(d, reply, err)
+	f.admit()
+}
+
+func (f *Fleet) answered(d *Delivery, reply protocol.DispatchReply, err error) {
+	g, wires := d.group, make([]uint64, len(d.Requests))
+	for i := range d.Requests {
+		wires[i] = d.Requests[i].ID
+	}
 	f.cancelLate(g, wires)
 	refused := reply.Refused
 	if reply.Error != nil {
@@ -134,7 +133,7 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 	}
 	var back []uint64
 	if err != nil {
-		f.complain(g.Announcement.Group, "dispatch not acknowledged", err)
+		f.actions.Complain(g.Announcement.Group, "dispatch not acknowledged", err)
 		for _, wire := range wires {
 			if c := f.wires[wire]; c != nil && c.group == g && !c.started {
 				back = append(back, wire)
@@ -150,9 +149,9 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 		case refusal.Error.Retryable():
 			back = append(back, refusal.ID)
 		case refusal.Error.Code == protocol.CodeTooLong:
-			f.fail(c, &request.Refusal{Class: request.Validation, Message: bounded(refusal.Error.Message)})
+			f.fail(c, &request.Refusal{Class: request.Validation, Message: Said(refusal.Error.Message)})
 		default:
-			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: " + bounded(refusal.Error.Message)})
+			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: " + Said(refusal.Error.Message)})
 		}
 	}
 	if len(back) > 0 && f.groups[g.Announcement.Group] == g {
@@ -164,7 +163,7 @@ func (f *Fleet) answered(g *group, wires []uint64, reply *protocol.DispatchReply
 // avoid gives a group nothing new until its next announcement.
 func (f *Fleet) avoid(g *group) {
 	g.refused = true
-	f.core.SetOpen(g.Announcement.Group, false)
+	f.admission.SetOpen(g.Announcement.Group, false)
 }
 
 // cancelLate cancels what was to be cancelled before the answer to its dispatch came.
@@ -178,4 +177,26 @@ func (f *Fleet) cancelLate(g *group, wires []uint64) {
 		}
 	}
 	f.cancelNow(g, now)
+}
+
+// sendCancel tells a group to drop requests. Those of a dispatch that it has not answered wait for that: a cancel that
+// overtook its request would be forgotten, and the request computed for nobody.
+func (f *Fleet) sendCancel(g *group, wires []uint64) {
+	var now []uint64
+	for _, wire := range wires {
+		if g.unanswered[wire] {
+			g.late = append(g.late, wire)
+		} else {
+			now = append(now, wire)
+		}
+	}
+	f.cancelNow(g, now)
+}
+
+// cancelNow cancels. Cancels are numbered, so that audit knows which of them a frame lies behind.
+func (f *Fleet) cancelNow(g *group, wires []uint64) {
+	if len(wires) > 0 {
+		g.cancels++
+		f.actions.Cancel(g.Announcement.GroupRef, g.cancels, wires)
+	}
 }

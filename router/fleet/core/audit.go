@@ -1,4 +1,4 @@
-package fleet
+package core
 
 import "lockstep/protocol"
 
@@ -16,16 +16,16 @@ import "lockstep/protocol"
 // the two: each time that one begins it is counted and logged once, and it stays to be seen as the group's error.
 func (f *Fleet) audit(g *group, account protocol.Account) {
 	name := g.Announcement.Group
-	if account.Cancels != g.cancels || len(g.late) > 0 || f.core.Resuming(name) > 0 {
+	if account.Cancels != g.cancels || len(g.late) > 0 || f.admission.Resuming(name) > 0 {
 		return
 	}
-	ledger := f.core.Account(name)
+	ledger := f.admission.Account(name)
 	ledger.Cancels = account.Cancels
 	wrong := ledger != account
 	if wrong && !g.wrong {
 		f.totals.LedgerMismatches++
-		f.log.Warn().Stringer("group", g.Announcement.GroupRef).Int("requests", ledger.Requests).Int("requests_group", account.Requests).
-			Int("tokens", ledger.Tokens).Int("tokens_group", account.Tokens).Msg("the ledger differs from what the group holds")
+		f.actions.Log(Warn, "the ledger differs from what the group holds", "group", g.Announcement.GroupRef.String(),
+			"requests", ledger.Requests, "requests_group", account.Requests, "tokens", ledger.Tokens, "tokens_group", account.Tokens)
 	}
 	g.wrong, g.errorTokens = wrong, max(ledger.Tokens-account.Tokens, account.Tokens-ledger.Tokens)
 }

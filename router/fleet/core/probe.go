@@ -1,7 +1,6 @@
-package fleet
+package core
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -19,20 +18,20 @@ const (
 // ErrNoGroup says that there is no group to ask.
 var ErrNoGroup = errors.New("fleet: no group is ready")
 
-// probe is a request of one token, or for a score, that goes to a group past the queue, to see whether its ranks compute. A group has one
-// at most; all who ask meanwhile share it. Neither queue nor ledger nor metrics of requests know of probes: they hold
-// one block for one step.
+// probe is a request of one token, or for a score, that goes to a group past the queue, to see whether its ranks compute. A
+// group has one at most; all who ask meanwhile share it. Neither queue nor ledger nor metrics of requests know of probes: they
+// hold one block for one step.
 type probe struct {
 	wire     uint64
 	deadline time.Time
 	votes    []*vote
 }
 
-// vote gathers what several groups answer. The owner writes it until it closes done.
+// vote gathers what several groups answer.
 type vote struct {
 	missing int
 	err     error
-	done    chan struct{}
+	answer  func(error)
 }
 
 func (v *vote) cast(err error) {
@@ -41,44 +40,25 @@ func (v *vote) cast(err error) {
 		v.err = err
 	}
 	if v.missing == 0 {
-		close(v.done)
+		v.answer(v.err)
 	}
 }
 
-// Healthy returns nil if all ready groups of a model card compute: each has sent tokens within freshTime or answers a
-// probe now. It takes no longer than about probeTimeout.
-func (f *Fleet) Healthy(ctx context.Context, digest string) error {
-	v := &vote{missing: 1, done: make(chan struct{})}
-	select {
-	case f.commands <- func() { f.examine(v, digest) }:
-	case <-f.done:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-v.done:
-		return v.err
-	case <-f.done:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// examine lets all groups of a card vote. The caller's vote has one missing, which examine itself casts.
-func (f *Fleet) examine(v *vote, digest string) {
-	now, ready := time.Now(), 0
-	for _, g := range f.groups {
+// Examine answers with nil if all ready groups of a model card compute: each has sent tokens within freshTime or answers a
+// probe now. The answer comes once, at once or within probeTimeout and a tick; a Stop is none.
+func (f *Fleet) Examine(now time.Time, digest string, answer func(error)) {
+	f.now = now
+	v, ready := &vote{missing: 1, answer: answer}, 0
+	for _, g := range f.ordered() {
 		if !g.known || g.Announcement.CardDigest != digest || !g.ready() {
 			continue
 		}
 		ready++
-		if now.Sub(g.yielded) <= freshTime {
+		if f.now.Sub(g.yielded) <= freshTime {
 			continue
 		}
 		if g.probe == nil {
-			f.startProbe(g, now)
+			f.startProbe(g)
 		}
 		v.missing++
 		g.probe.votes = append(g.probe.votes, v)
@@ -90,14 +70,14 @@ func (f *Fleet) examine(v *vote, digest string) {
 	v.cast(nil)
 }
 
-func (f *Fleet) startProbe(g *group, now time.Time) {
+func (f *Fleet) startProbe(g *group) {
 	f.lastWire++
-	g.probe = &probe{wire: f.lastWire, deadline: now.Add(probeTimeout)}
+	g.probe = &probe{wire: f.lastWire, deadline: f.now.Add(probeTimeout)}
 	if len(g.running) == 0 {
-		g.lastFrame = now
+		g.lastFrame = f.now
 	}
-	f.deliver(g, []protocol.Request{{ID: g.probe.wire, Prompt: []int32{0}, MaxNewTokens: 1, NoPrefixCache: true,
-		Score: f.rewards[g.Announcement.CardDigest]}})
+	f.deliver(&Delivery{group: g, Probe: true, Requests: []protocol.Request{{ID: g.probe.wire, Prompt: []int32{0}, MaxNewTokens: 1,
+		NoPrefixCache: true, Score: f.cards[g.Announcement.CardDigest].reward}}})
 }
 
 // endProbe tells all who wait for the group's probe.
@@ -131,11 +111,11 @@ func (g *group) probeRefused(err *protocol.Error) {
 }
 
 // watchProbe gives up a probe that takes too long.
-func (f *Fleet) watchProbe(g *group, now time.Time) {
-	if g.probe == nil || now.Before(g.probe.deadline) {
+func (f *Fleet) watchProbe(g *group) {
+	if g.probe == nil || f.now.Before(g.probe.deadline) {
 		return
 	}
-	f.log.Warn().Stringer("group", g.Announcement.GroupRef).Dur("after", probeTimeout).Msg("group does not answer a probe")
+	f.actions.Log(Warn, "group does not answer a probe", "group", g.Announcement.GroupRef.String(), "after", probeTimeout)
 	f.sendCancel(g, []uint64{g.probe.wire})
 	g.endProbe(fmt.Errorf("group %s does not answer", g.Announcement.GroupRef))
 }
