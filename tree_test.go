@@ -221,6 +221,41 @@ func checkFunctions(t *testing.T, positions *token.FileSet, path string, file *a
 	}
 }
 
+// cores decide and do nothing else (law 2).
+var cores = []string{"router/admission", "router/fleet/core", "shard/schedule", "shard/outbox", "shard/sample", "launcher/supervise"}
+
+// A core starts no goroutine, looks at no clock, draws nothing by itself and reaches nothing outside, so that a script in
+// virtual time sees all that it does.
+func TestCoresAreCores(t *testing.T) {
+	for _, path := range goFiles(t) {
+		if !slices.Contains(cores, filepath.Dir(path)) || strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imported := range file.Imports {
+			name := strings.Trim(imported.Path.Value, `"`)
+			if foreign(name) || slices.Contains([]string{"context", "crypto/rand", "log", "math/rand", "math/rand/v2", "net", "os", "sync", "syscall"}, name) {
+				t.Errorf("%s imports %s", path, name)
+			}
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			switch node := node.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%s starts a goroutine", path)
+			case *ast.SelectorExpr:
+				clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
+				if from, ok := node.X.(*ast.Ident); ok && from.Name == "time" && slices.Contains(clock, node.Sel.Name) {
+					t.Errorf("%s looks at a clock: time.%s", path, node.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+}
+
 // Every exception is still needed.
 func TestExceptionsExist(t *testing.T) {
 	for path := range longFiles {
