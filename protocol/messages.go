@@ -75,8 +75,7 @@ func between(low, value, high int) bool { return low <= value && value <= high }
 // Validate checks ranges.
 func (l *Limits) Validate() error {
 	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) ||
-		!between(1, l.BlockTokens, MaxBlockTokens) ||
-		!between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) {
+		!between(1, l.BlockTokens, MaxBlockTokens) || !between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) {
 		return fmt.Errorf("limits out of range: %+v", *l)
 	}
 	return nil
@@ -85,8 +84,7 @@ func (l *Limits) Validate() error {
 // Validate checks ranges.
 func (l *Load) Validate() error {
 	if !between(0, l.HeldTokens, MaxGroupTokens) || !between(0, l.CachedTokens, MaxGroupTokens) ||
-		!between(0, l.Running, MaxGroupRequests) ||
-		!between(0, l.Waiting, MaxGroupRequests) || l.Parked < 0 {
+		!between(0, l.Running, MaxGroupRequests) || !between(0, l.Waiting, MaxGroupRequests) || l.Parked < 0 {
 		return fmt.Errorf("load out of range: %+v", *l)
 	}
 	return nil
@@ -141,6 +139,22 @@ type Request struct {
 	// CacheSalt keeps the request's cached blocks apart from those under other salts.
 	CacheSalt string   `json:"cache_salt,omitempty"`
 	Sampling  Sampling `json:"sampling"`
+}
+
+// JSONBytes bounds what the request takes in JSON.
+func (r *Request) JSONBytes() int {
+	const (
+		fieldsBytes = 2048 // of all names and of all values that are one number
+		tokenBytes  = 12   // of one id and its comma
+		biasBytes   = 48
+		escapeBytes = 6 // of one byte of a text
+	)
+	s := &r.Sampling
+	ids := len(r.Prompt) + len(r.Generated) + len(s.BannedTokenIDs) + len(s.AllowedTokenIDs)
+	for _, stop := range r.StopTokens {
+		ids += len(stop) + 1
+	}
+	return fieldsBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + escapeBytes*len(r.CacheSalt)
 }
 
 // ScoreToken stands for the token that a score has none of; LightLLM has the same.

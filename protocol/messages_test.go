@@ -1,7 +1,10 @@
 package protocol_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -67,5 +70,61 @@ func TestAnnouncementValidate(t *testing.T) {
 	r := protocol.Request{Prompt: []int32{1}, MaxNewTokens: math.MaxInt64}
 	if r.Validate(10) == nil {
 		t.Error("a request of endless length was taken")
+	}
+}
+
+// A request with fields as long as they can be in JSON takes no more than it says: each field alone, and all at once.
+func TestRequestJSONBytes(t *testing.T) {
+	check := func(what string, r *protocol.Request) {
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, bound := len(data), r.JSONBytes(); got > bound {
+			t.Errorf("%s: %d bytes, said to be at most %d", what, got, bound)
+		}
+	}
+	for _, length := range []int{0, 1, 50, 5000} {
+		var all protocol.Request
+		fill(t, reflect.ValueOf(&all).Elem(), length)
+		check(fmt.Sprintf("all of length %d", length), &all)
+		for _, in := range []func(*protocol.Request) any{
+			func(r *protocol.Request) any { return r },
+			func(r *protocol.Request) any { return &r.Sampling },
+		} {
+			for i := range reflect.ValueOf(in(&all)).Elem().NumField() {
+				var r protocol.Request
+				part := reflect.ValueOf(in(&r)).Elem()
+				fill(t, part.Field(i), length)
+				check(fmt.Sprintf("%s of length %d", part.Type().Field(i).Name, length), &r)
+			}
+		}
+	}
+}
+
+// fill sets all of a value to what is longest in JSON.
+func fill(t *testing.T, value reflect.Value, length int) {
+	switch value.Kind() {
+	case reflect.Struct:
+		for i := range value.NumField() {
+			fill(t, value.Field(i), length)
+		}
+	case reflect.Slice:
+		value.Set(reflect.MakeSlice(value.Type(), length, length))
+		for i := range length {
+			fill(t, value.Index(i), min(length, 20))
+		}
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		value.SetInt(math.MinInt64 >> (64 - value.Type().Bits()))
+	case reflect.Uint64:
+		value.SetUint(math.MaxUint64)
+	case reflect.Float32:
+		value.SetFloat(-1.17549435e-38)
+	case reflect.Bool:
+		value.SetBool(true)
+	case reflect.String:
+		value.SetString(strings.Repeat("\x01", length))
+	default:
+		t.Fatalf("a field of kind %s: say here what is longest, and in JSONBytes what it takes", value.Kind())
 	}
 }

@@ -188,7 +188,7 @@ func TestAlternativesStopIDsAndCachedPrompts(t *testing.T) {
 	b.group(fleettest.Options{})
 	prompt := ids(5, 40)
 	third, _ := fleettest.Token(words, prompt, 0, 2)
-	_, events := b.submit(request.Request{Prompt: prompt, MaxNewTokens: 9, TopLogprobs: 2, StopTokens: [][]int32{{99}, {third}}})
+	_, events := b.submit(request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 9, TopLogprobs: 2, StopTokens: [][]int32{{99}, {third}}}})
 	tokens, err := b.all(events)
 	last := tokens[len(tokens)-1]
 	if err != nil || last.Finish != protocol.FinishStop || last.ID != third || len(tokens) > 3 {
@@ -204,10 +204,10 @@ func TestAlternativesStopIDsAndCachedPrompts(t *testing.T) {
 		request request.Request
 		cached  int
 	}{
-		{request.Request{Prompt: prompt, MaxNewTokens: 2}, 32},
-		{request.Request{Prompt: prompt, MaxNewTokens: 2, CacheSalt: "mine"}, 0},
-		{request.Request{Prompt: prompt, MaxNewTokens: 2, NoPrefixCache: true}, 0},
-		{request.Request{Prompt: prompt, MaxNewTokens: 2, PromptLogprobs: true}, 0},
+		{request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 2}}, 32},
+		{request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 2, CacheSalt: "mine"}}, 0},
+		{request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 2, NoPrefixCache: true}}, 0},
+		{request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 2, PromptLogprobs: true}}, 0},
 	} {
 		_, events := b.submit(test.request)
 		tokens, err := b.all(events)
@@ -247,7 +247,7 @@ func TestLedgerEqualsAccounts(t *testing.T) {
 			b.group(options)
 			var waiting sync.WaitGroup
 			for i := range 60 {
-				id, events := b.submit(request.Request{Prompt: ids(int32(i), 1+i), MaxNewTokens: 20 + i})
+				id, events := b.submit(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 1+i), MaxNewTokens: 20 + i}})
 				waiting.Go(func() {
 					if i%3 == 0 {
 						events.Take(nil, nil, nil)
@@ -288,10 +288,10 @@ func TestPrefixesMeet(t *testing.T) {
 	b := newBench(t, fleet.Config{})
 	groups := []*fleettest.Group{b.group(fleettest.Options{Name: "a"}), b.group(fleettest.Options{Name: "b"})}
 	for family := range int32(2) {
-		b.submit(request.Request{Prompt: ids(family, 320), MaxNewTokens: 190})
+		b.submit(request.Request{Request: protocol.Request{Prompt: ids(family, 320), MaxNewTokens: 190}})
 	}
 	for i := range 6 {
-		_, events := b.submit(request.Request{Prompt: ids(int32(i%2), 330), MaxNewTokens: 1})
+		_, events := b.submit(request.Request{Request: protocol.Request{Prompt: ids(int32(i%2), 330), MaxNewTokens: 1}})
 		b.all(events)
 		if got, want := events.Cached(), 320; got != want {
 			t.Errorf("request %d: got %d cached, want %d", i, got, want)
@@ -307,15 +307,15 @@ func TestQueueTimeout(t *testing.T) {
 	busy := limits
 	busy.MaxSequences = 1
 	b.group(fleettest.Options{Limits: busy, StepInterval: 5 * time.Millisecond})
-	running, events := b.submit(request.Request{Prompt: ids(1, 10), MaxNewTokens: 500})
+	running, events := b.submit(request.Request{Request: protocol.Request{Prompt: ids(1, 10), MaxNewTokens: 500}})
 	if _, err, outcome := events.Take(nil, time.After(20*time.Second), nil); err != nil || outcome != request.Got {
 		t.Fatal(err, outcome)
 	}
-	left, _ := b.submit(request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
+	left, _ := b.submit(request.Request{Request: protocol.Request{Prompt: ids(1, 10), MaxNewTokens: 5}})
 	b.fleet.Cancel(left) // leaves the queue at once: else the third were refused
-	_, second := b.submit(request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
-	_, third := b.submit(request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
-	_, _, err := b.fleet.Submit(&request.Request{Prompt: ids(1, 10), MaxNewTokens: 5})
+	_, second := b.submit(request.Request{Request: protocol.Request{Prompt: ids(1, 10), MaxNewTokens: 5}})
+	_, third := b.submit(request.Request{Request: protocol.Request{Prompt: ids(1, 10), MaxNewTokens: 5}})
+	_, _, err := b.fleet.Submit(&request.Request{Request: protocol.Request{Prompt: ids(1, 10), MaxNewTokens: 5}})
 	var refusal *request.Refusal
 	if !errors.As(err, &refusal) || refusal.Class != request.Overloaded {
 		t.Errorf("with a full queue: got %v", err)
@@ -418,11 +418,11 @@ func TestCancelWaitsForTheAnswer(t *testing.T) {
 	if err := conn.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	id, _ := b.submit(request.Request{Prompt: []int32{1, 2, 3}, MaxNewTokens: 50})
+	id, _ := b.submit(request.Request{Request: protocol.Request{Prompt: []int32{1, 2, 3}, MaxNewTokens: 50}})
 	<-came
 	b.fleet.Cancel(id)
 	// The owner takes one after the other: once it has queued this one, it has seen the cancel.
-	if _, _, err := b.fleet.Submit(&request.Request{Prompt: []int32{1}, MaxNewTokens: 1, CardDigest: "another"}); err != nil {
+	if _, _, err := b.fleet.Submit(&request.Request{CardDigest: "another", Request: protocol.Request{Prompt: []int32{1}, MaxNewTokens: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Flush(); err != nil {

@@ -25,7 +25,7 @@ import (
 func TestForgeriesChangeNothing(t *testing.T) {
 	b := newBench(t, fleet.Config{})
 	g := b.group(fleettest.Options{Name: "a", Incarnation: 7})
-	_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
+	_, events := b.submit(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 400}})
 	if _, err, outcome := events.Take(nil, nil, nil); err != nil || outcome != request.Got {
 		t.Fatal(err, outcome)
 	}
@@ -67,7 +67,7 @@ func TestForgeriesChangeNothing(t *testing.T) {
 	}
 	g.Kill(true)
 	again := b.group(fleettest.Options{Name: "a", Incarnation: 8})
-	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 5})); err != nil || again.Accepted() != 1 {
+	if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 5}})); err != nil || again.Accepted() != 1 {
 		t.Errorf("the next incarnation: %v, %d requests", err, again.Accepted())
 	}
 	if got := b.fleet.Snapshot().Load.Totals.GroupsLost; got != 1 {
@@ -85,9 +85,9 @@ func TestPausedGroup(t *testing.T) {
 		if i == prompts/2 {
 			g.Pause() // what is sent from here on is not answered
 		}
-		answers = append(answers, b.events(request.Request{Prompt: ids(int32(i), 5+i), MaxNewTokens: 300}))
+		answers = append(answers, b.events(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 5+i), MaxNewTokens: 300}}))
 	}
-	left, _ := b.submit(request.Request{Prompt: ids(90, 10), MaxNewTokens: 300})
+	left, _ := b.submit(request.Request{Request: protocol.Request{Prompt: ids(90, 10), MaxNewTokens: 300}})
 	b.fleet.Cancel(left) // while nothing answers
 	b.eventually("the group is given up", func() bool { return len(b.fleet.Snapshot().Groups) == 0 })
 	g.Continue()
@@ -104,7 +104,7 @@ func TestPausedGroup(t *testing.T) {
 	}
 	b.eventually("nothing is left", func() bool { return g.Running() == 0 })
 	for i := range 40 { // frames that the audit compares
-		if _, err := b.all(b.events(request.Request{Prompt: ids(int32(i), 9), MaxNewTokens: 3})); err != nil {
+		if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 9), MaxNewTokens: 3}})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +122,7 @@ func TestStalledGroupIsAvoided(t *testing.T) {
 		before := []int{ill.Accepted(), well.Accepted()}
 		b.eventually("both groups are used", func() bool {
 			for i := range 8 {
-				b.submit(request.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 20})
+				b.submit(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 20}})
 			}
 			return ill.Accepted() > before[0] && well.Accepted() > before[1]
 		})
@@ -139,7 +139,7 @@ func TestStalledGroupIsAvoided(t *testing.T) {
 		})
 		before := ill.Accepted()
 		for i := range 16 {
-			if _, err := b.all(b.events(request.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 3})); err != nil {
+			if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 3}})); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -157,7 +157,7 @@ func TestSlowRestartIsWaitedFor(t *testing.T) {
 	for _, back := range []time.Duration{0, 5 * time.Second} {
 		b := newBench(t, fleet.Config{Config: core.Config{ResumeTimeout: 100 * time.Millisecond}})
 		g := b.group(fleettest.Options{Name: "a", Incarnation: 1, Back: back})
-		_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
+		_, events := b.submit(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 400}})
 		first, err, outcome := events.Take(nil, nil, nil)
 		if err != nil || outcome != request.Got {
 			t.Fatal(err, outcome)
@@ -170,7 +170,7 @@ func TestSlowRestartIsWaitedFor(t *testing.T) {
 			continue
 		}
 		b.eventually("others have been given up by then", func() bool {
-			_, other, _ := b.fleet.Submit(&request.Request{Prompt: ids(1, 3), MaxNewTokens: 1, CardDigest: "of no group"})
+			_, other, _ := b.fleet.Submit(&request.Request{CardDigest: "of no group", Request: protocol.Request{Prompt: ids(1, 3), MaxNewTokens: 1}})
 			_, err := b.all(other)
 			return err != nil && err.Class == request.Unavailable
 		})
@@ -220,7 +220,7 @@ func TestGroupsAreBelievedWithinBounds(t *testing.T) {
 		})
 	}
 	liar.Flush()
-	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 50})); err != nil {
+	if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 50}})); err != nil {
 		t.Error(err)
 	}
 	if snapshot := b.fleet.Snapshot(); len(snapshot.Groups) != 1 || snapshot.Groups[0].Ref != g.Ref() ||
@@ -251,7 +251,7 @@ func TestRowsWithinTheirRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Flush()
-	events := b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 3})
+	events := b.events(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 3}})
 	wire := (<-wires).ID
 	frame := protocol.Frame{Group: g.Ref(), Step: 1,
 		Begun: []protocol.Begun{{Request: wire, Tokens: math.MaxUint32, Cached: math.MaxUint32}}}
@@ -278,7 +278,7 @@ func TestRowsWithinTheirRequest(t *testing.T) {
 func TestNewsOfALoadingGroupExtendThePatience(t *testing.T) {
 	b := newBench(t, fleet.Config{Config: core.Config{ResumeTimeout: 100 * time.Millisecond}})
 	g := b.group(fleettest.Options{Name: "a", Incarnation: 1, Back: 200 * time.Millisecond})
-	_, events := b.submit(request.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
+	_, events := b.submit(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 400}})
 	first, err, _ := events.Take(nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func TestCardsAreFetchedAgain(t *testing.T) {
 	forgotten.Store(true)
 	b.group(fleettest.Options{Name: "a", Incarnation: 3})
 	b.eventually("the card is fetched again", func() bool { return fetched() == 2 })
-	if _, err := b.all(b.events(request.Request{Prompt: ids(3, 20), MaxNewTokens: 5})); err != nil {
+	if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 5}})); err != nil {
 		t.Error(err)
 	}
 

@@ -12,25 +12,8 @@ import (
 // Request is one generation with everything resolved: ids instead of text, defaults applied, seed drawn. It does not
 // change after it was submitted.
 type Request struct {
-	// Prompt holds the prompt's ids, special ones included; at least one.
-	Prompt []int32
-	// MaxNewTokens bounds the generated tokens; at least 1.
-	MaxNewTokens int
-	// Score asks a reward model for the prompt's score, which comes as the log-probability of the only token.
-	Score bool
-	// PromptLogprobs asks for the log-probabilities of the prompt's tokens.
-	PromptLogprobs bool
-	// TopLogprobs is how many of the likeliest tokens come with each token, at most protocol.MaxTopLogprobs; with
-	// PromptLogprobs those of the prompt too.
-	TopLogprobs int
-	// StopTokens end the generation when its tokens end with one of these sequences of ids.
-	StopTokens [][]int32
-	// NoPrefixCache computes the whole prompt, and leaves nothing of it for others.
-	NoPrefixCache bool
-	// CacheSalt keeps the request's cached blocks apart from those under other salts.
-	CacheSalt string
-	// Sampling says how tokens are chosen.
-	Sampling protocol.Sampling
+	// Request is what a group is asked; ID and Generated are the fleet's, which sets them anew for each attempt.
+	protocol.Request
 	// CardDigest names the model card whose tokenizer made Prompt: only groups of the same card may serve the request.
 	CardDigest string
 }

@@ -96,9 +96,9 @@ func (d *dialect) begin(r *http.Request, body *generateBody, c *answer.Clock) (r
 	}
 	c.Validated = time.Now()
 	for i := range body.bestOf {
-		resolved := &request.Request{Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i),
-			CardDigest: model.Digest,
-			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}
+		resolved := &request.Request{CardDigest: model.Digest, Request: protocol.Request{
+			Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i),
+			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}}
 		resolved.Sampling.MinNewTokens = min(resolved.Sampling.MinNewTokens, resolved.MaxNewTokens)
 		if err := resolved.Sampling.Validate(model.Card.VocabularySize); err != nil {
 			return runs, request.Invalid("%v", err)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"lockstep/protocol"
 	"lockstep/router/api/answer"
 	"lockstep/router/api/metrics"
 	"lockstep/router/api/wire"
@@ -297,6 +298,6 @@ func (d *dialect) beginScore(r *http.Request, chat string, c *answer.Clock) (*an
 		return nil, request.Invalid("the input prompt has %d tokens, possible are 1 to %d", len(ids), model.MaxInputLength)
 	}
 	c.Validated = time.Now()
-	return d.answers.Begin(model, &request.Request{Prompt: ids, MaxNewTokens: 1, Score: true, CardDigest: model.Digest},
-		answer.Options{Keep: true, Prefer: answer.LengthFirst})
+	score := &request.Request{CardDigest: model.Digest, Request: protocol.Request{Prompt: ids, MaxNewTokens: 1, Score: true}}
+	return d.answers.Begin(model, score, answer.Options{Keep: true, Prefer: answer.LengthFirst})
 }

@@ -315,6 +315,6 @@ func (b *generateBody) resolve(model *answer.Model, ids []int32) (*request.Reque
 	}
 	sampling := b.sampling
 	sampling.TopK = min(sampling.TopK, model.Card.VocabularySize)
-	return &request.Request{Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling,
-		CardDigest: model.Digest}, nil
+	return &request.Request{CardDigest: model.Digest, Request: protocol.Request{
+		Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling}}, nil
 }

@@ -273,10 +273,10 @@ func (job *work) resolve(p *promptText, clamp bool) (*request.Request, *request.
 	case newTokens > room:
 		return nil, contextExceeded(b.chat, model, len(p.ids), newTokens)
 	}
-	return &request.Request{
+	return &request.Request{CardDigest: model.Digest, Request: protocol.Request{
 		Prompt: p.ids, MaxNewTokens: newTokens, PromptLogprobs: b.echo && b.logprobs, TopLogprobs: b.topLogprobs,
-		StopTokens: b.stopTokens, CacheSalt: b.cacheSalt, CardDigest: model.Digest,
-	}, nil
+		StopTokens: b.stopTokens, CacheSalt: b.cacheSalt,
+	}}, nil
 }
 
 // contextExceeded refuses a prompt, or with new tokens what was asked for behind it, in OpenAI's words: clients tell by

@@ -102,10 +102,10 @@ func (d *Dialect) validate(ctx context.Context, body *generateBody, bestOf int) 
 		return nil, nil, err
 	}
 	d.answers.Metrics.Validated(len(ids), int(newTokens))
-	resolved := &request.Request{
+	resolved := &request.Request{CardDigest: model.Digest, Request: protocol.Request{
 		Prompt: ids, MaxNewTokens: int(newTokens), PromptLogprobs: p.DecoderInputDetails,
-		Sampling: resolveSampling(p), CardDigest: model.Digest, NoPrefixCache: p.Extensions.disablePromptCache,
-	}
+		Sampling: resolveSampling(p), NoPrefixCache: p.Extensions.disablePromptCache,
+	}}
 	if p.TopNTokens != nil {
 		resolved.TopLogprobs = int(*p.TopNTokens)
 	}

@@ -8,12 +8,8 @@ import (
 	"lockstep/router/request"
 )
 
-const (
-	// requestBytes, tokenBytes and biasBytes bound what one request, one token id and one biased id take in a dispatch.
-	requestBytes = 2048
-	tokenBytes   = 12
-	biasBytes    = 48
-)
+// envelopeBytes bounds what a dispatch takes beside its requests, in JSON and in the headers of its message.
+const envelopeBytes = 2048
 
 // admit dispatches what admission lets go.
 func (f *Fleet) admit() {
@@ -41,37 +37,36 @@ func (f *Fleet) dispatch(g *group, calls []*call) {
 		limit = min(f.link.PayloadBytes, limit)
 	}
 	var batch []protocol.Request
-	bytes := requestBytes
+	bytes := envelopeBytes
 	for _, c := range calls {
-		size := c.dispatchBytes()
-		if size+requestBytes > limit {
+		r := c.attempt()
+		size := r.JSONBytes()
+		if envelopeBytes+size > limit {
 			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: the prompt is too long for one message"})
 			continue
 		}
 		if len(batch) == protocol.MaxDispatchRequests || bytes+size > limit {
 			f.deliver(&Delivery{group: g, Requests: batch})
-			batch, bytes = nil, requestBytes
+			batch, bytes = nil, envelopeBytes
 		}
-		batch, bytes = append(batch, f.begin(g, c)), bytes+size
+		r.ID = f.begin(g, c)
+		batch, bytes = append(batch, r), bytes+size
 	}
 	if len(batch) > 0 {
 		f.deliver(&Delivery{group: g, Requests: batch})
 	}
 }
 
-// dispatchBytes bounds what the call takes in a dispatch.
-func (c *call) dispatchBytes() int {
-	s := &c.request.Sampling
-	ids := len(c.request.Prompt) + len(c.generated) + len(s.BannedTokenIDs) + len(s.AllowedTokenIDs)
-	for _, stop := range c.request.StopTokens {
-		ids += len(stop) + 1
-	}
-	// A byte of the salt may take six in JSON.
-	return requestBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + 6*len(c.request.CacheSalt)
+// attempt is what a group is asked for the call now, but for its id.
+func (c *call) attempt() protocol.Request {
+	r := c.request.Request
+	r.Generated = slices.Clone(c.generated)
+	r.PromptLogprobs = r.PromptLogprobs && len(c.events.Prompt()) < len(r.Prompt)-1
+	return r
 }
 
-// begin opens an attempt of a call at a group and returns its wire form.
-func (f *Fleet) begin(g *group, c *call) protocol.Request {
+// begin opens an attempt of a call at a group and returns its wire id.
+func (f *Fleet) begin(g *group, c *call) uint64 {
 	f.lastWire++
 	c.wire, c.group = f.lastWire, g
 	c.orphan = time.Time{}
@@ -85,12 +80,7 @@ func (f *Fleet) begin(g *group, c *call) protocol.Request {
 	if len(c.generated) > 0 {
 		f.totals.Resumed++
 	}
-	return protocol.Request{
-		ID: c.wire, Prompt: c.request.Prompt, Generated: append([]int32(nil), c.generated...),
-		MaxNewTokens: c.request.MaxNewTokens, Sampling: c.request.Sampling, TopLogprobs: c.request.TopLogprobs,
-		StopTokens: c.request.StopTokens, NoPrefixCache: c.request.NoPrefixCache, Score: c.request.Score, CacheSalt: c.request.CacheSalt,
-		PromptLogprobs: c.request.PromptLogprobs && len(c.events.Prompt()) < len(c.request.Prompt)-1,
-	}
+	return c.wire
 }
 
 // Delivery is one message with requests to a group.

@@ -198,7 +198,7 @@ func (w *world) clientSays(verb, argument string, o options) bool {
 	switch verb {
 	case "submit":
 		prompt := slices.Repeat([]int32{int32(number)}, o.number("prompt", 10))
-		w.submit(number, &request.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5), CardDigest: digest(o.text("card", "m"))})
+		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")), Request: protocol.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5)}})
 	default:
 		c := w.client(number)
 		w.drain(c)
