@@ -1,6 +1,11 @@
 package protocol
 
-import "encoding/json"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+)
 
 // ModelCard is everything that a router must know of a model to serve it, so that routers need no model files. A
 // group sends its card in chunks (see CardRequest); Digest names its content.
@@ -23,12 +28,35 @@ type ModelCard struct {
 	EOSTokenIDs []int32 `json:"eos_token_ids"`
 	// Reward says that the model has a score head: it answers requests with Score and no others.
 	Reward bool `json:"reward,omitempty"`
-	// NumericsID names model, weight format and kernel numerics: groups of equal id compute equal bits (law 4 in docs/architecture.md).
+	// NumericsID names weights, their format and kernel numerics: groups of equal id compute equal bits (law 4 in docs/architecture.md).
 	NumericsID string `json:"numerics_id"`
 	// Tokenizer is what the router builds its tokenizer from.
 	Tokenizer TokenizerSource `json:"tokenizer"`
 	// Chat is how the model wants conversations written.
 	Chat ChatSource `json:"chat"`
+}
+
+// Kind names all that decides which tokens a request of ids has: numerics, tokenizer, ends of sequences, vocabulary, and
+// whether they are scores. A stream continues on any group of an equal kind, whatever that calls its model and however it wants
+// chats written. A card without a NumericsID does not say what its group computes: its kind is its whole content, so that it
+// equals that of an equal card only.
+func (c *ModelCard) Kind() string {
+	var of any = c
+	if c.NumericsID != "" {
+		of = struct {
+			NumericsID     string
+			Tokenizer      TokenizerSource
+			EOSTokenIDs    []int32
+			Reward         bool
+			VocabularySize int
+		}{c.NumericsID, c.Tokenizer, slices.Compact(slices.Sorted(slices.Values(c.EOSTokenIDs))), c.Reward, c.VocabularySize}
+	}
+	data, err := json.Marshal(of)
+	if err != nil {
+		panic(err) // what was read as JSON can be written
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // ChatSource is a chat template and what it needs of the tokenizer.

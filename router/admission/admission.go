@@ -2,7 +2,7 @@
 // clock, goroutine, log or global random source. One goroutine owns a Core; equal configurations and events give equal
 // decisions.
 //
-// Requests wait in one queue for each kind (the model card), first in first out: a head that fits nowhere holds up the
+// Requests wait in one queue for each kind (protocol.ModelCard.Kind), first in first out: a head that fits nowhere holds up the
 // later ones of its kind and no others.
 //
 // The ledger knows of every request at a group what it holds and, by the Policy, what it may come to hold. The head goes
@@ -121,7 +121,7 @@ func (c Config) withDefaults() Config {
 type Item struct {
 	// ID grows with arrival.
 	ID uint64
-	// Kind names the model card; only groups of the same kind fit.
+	// Kind names what the item needs a group to be; only groups of the same kind fit.
 	Kind string
 	// PromptTokens are known and no output; at least 1.
 	PromptTokens int
@@ -165,7 +165,7 @@ type Core struct {
 	scratch scratch
 }
 
-// kind is what all items and groups of one model card share.
+// kind is what all items and groups of one kind share.
 type kind struct {
 	waiting []*entry // by id
 	lengths lengths

@@ -66,14 +66,16 @@ func (a *actions) FetchCard(announcement protocol.Announcement) {
 		defer cancel()
 		card, err := f.questions.fetchCard(ctx, announcement)
 		fetched := err == nil
+		var loaded core.Card
 		if fetched {
+			loaded = core.Card{Kind: card.Kind(), Reward: card.Reward}
 			err = f.config.OnCard(announcement.CardDigest, card)
 		}
 		f.post(func(now time.Time) {
 			if err != nil {
 				f.core.CardRefused(now, announcement, fetched, err)
 			} else {
-				f.core.CardLoaded(now, announcement, card)
+				f.core.CardLoaded(now, announcement, loaded)
 			}
 		})
 	})

@@ -14,7 +14,8 @@ import (
 type Request struct {
 	// Request is what a group is asked; ID and Generated are the fleet's, which sets them anew for each attempt.
 	protocol.Request
-	// CardDigest names the model card whose tokenizer made Prompt: only groups of the same card may serve the request.
+	// CardDigest names the model card whose tokenizer made Prompt: only groups with a card of the same kind may serve the
+	// request (protocol.ModelCard.Kind).
 	CardDigest string
 }
 

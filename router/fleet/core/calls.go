@@ -11,6 +11,7 @@ import (
 // call is a request between Submit and its end.
 type call struct {
 	id        uint64
+	kind      string // of the groups that may serve it
 	request   *request.Request
 	events    *request.Events
 	keys      []protocol.BlockKey
@@ -33,11 +34,11 @@ type call struct {
 // of a request that finds the queue full.
 func (f *Fleet) Submit(now time.Time, r *request.Request, keys []protocol.BlockKey, events *request.Events) (uint64, *request.Refusal) {
 	f.now = now
-	c := &call{request: r, events: events, keys: keys}
+	c := &call{kind: f.kindOf(r.CardDigest), request: r, events: events, keys: keys}
 	f.lastID++
 	c.id = f.lastID
 	item := admission.Item{
-		ID: c.id, Kind: c.request.CardDigest, PromptTokens: len(c.request.Prompt), MaxNewTokens: c.request.MaxNewTokens,
+		ID: c.id, Kind: c.kind, PromptTokens: len(c.request.Prompt), MaxNewTokens: c.request.MaxNewTokens,
 		IgnoreEOS: c.request.Sampling.IgnoreEOS, Keys: c.keys,
 	}
 	if f.config.QueueTimeout > 0 {
@@ -108,7 +109,7 @@ func (f *Fleet) watchOrphans() {
 			c.orphan = time.Time{}
 		case c.orphan.IsZero():
 			c.orphan = f.now
-		case f.now.Sub(c.orphan) >= f.config.ResumeTimeout && f.now.After(f.awaited[c.request.CardDigest]):
+		case f.now.Sub(c.orphan) >= f.config.ResumeTimeout && f.now.After(f.awaited[c.kind]):
 			class := request.Unavailable
 			if c.interrupted {
 				class = request.Generation
@@ -122,7 +123,7 @@ func (f *Fleet) watchOrphans() {
 func (f *Fleet) servable(c *call) bool {
 	tokens := len(c.request.Prompt) + c.request.MaxNewTokens
 	for _, g := range f.groups {
-		if g.known && g.Announcement.CardDigest == c.request.CardDigest && admission.Fits(tokens, g.Announcement.Limits) {
+		if g.kind == c.kind && admission.Fits(tokens, g.Announcement.Limits) {
 			return true
 		}
 	}

@@ -7,10 +7,18 @@ import (
 	"lockstep/protocol"
 )
 
+// Card is what the core must know of a model card.
+type Card struct {
+	// Kind is the card's protocol.ModelCard.Kind.
+	Kind string
+	// Reward says that the model answers with scores only.
+	Reward bool
+}
+
 // card is how far the router is with a model card.
 type card struct {
-	good   bool
-	reward bool // of a model that answers with scores only
+	Card
+	good bool
 	// since when it is fetched, or was refused: by others for fetchPatience, and again for refusalTime, it is let alone.
 	fetched, refused time.Time
 }
@@ -31,12 +39,12 @@ func (f *Fleet) fetchCard(g *group) {
 }
 
 // CardLoaded takes in a card that was fetched, checked and found to be good.
-func (f *Fleet) CardLoaded(now time.Time, a protocol.Announcement, loaded *protocol.ModelCard) {
+func (f *Fleet) CardLoaded(now time.Time, a protocol.Announcement, loaded Card) {
 	f.now = now
 	known := f.cards[a.CardDigest]
 	delete(f.fetching, a.Group)
 	if !known.good { // else another group was faster
-		f.cards[a.CardDigest] = card{good: true, reward: loaded.Reward}
+		f.cards[a.CardDigest] = card{Card: loaded, good: true}
 		for _, g := range f.ordered() {
 			if g.Announcement.CardDigest == a.CardDigest {
 				f.include(g)
@@ -63,7 +71,18 @@ func (f *Fleet) CardRefused(now time.Time, a protocol.Announcement, ill bool, er
 	f.admit()
 }
 
-// forgetCards drops those that no group has, when there are many.
+// knows reports whether the owner of models still knows a card that was loaded.
+func (f *Fleet) knows(digest string) bool { return f.config.Knows == nil || f.config.Knows(digest) }
+
+// kindOf is the kind of a card's requests and groups. That of a card which was never loaded is its own: no group has it.
+func (f *Fleet) kindOf(digest string) string {
+	if kind := f.cards[digest].Kind; kind != "" {
+		return kind
+	}
+	return digest
+}
+
+// forgetCards drops those that no group has, nor the owner of models, when there are many.
 func (f *Fleet) forgetCards() {
 	if len(f.cards) <= maxCards {
 		return
@@ -73,6 +92,7 @@ func (f *Fleet) forgetCards() {
 		used[g.Announcement.CardDigest] = true
 	}
 	maps.DeleteFunc(f.cards, func(digest string, state card) bool {
-		return !used[digest] && f.now.Sub(state.fetched) > CardTimeout
+		kept := used[digest] || f.config.Knows != nil && f.config.Knows(digest)
+		return !kept && f.now.Sub(state.fetched) > CardTimeout
 	})
 }

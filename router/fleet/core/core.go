@@ -61,7 +61,8 @@ type Config struct {
 	ResumeTimeout time.Duration
 	// ModelID, when not empty, is the only model whose groups are used.
 	ModelID string
-	// Knows reports whether a card that was taken is still known; one that is not is fetched again. Nil: all are.
+	// Knows reports whether a card that was loaded is still known to the owner of models; one that is not is fetched again when
+	// a group with it announces itself. Nil: all are.
 	Knows func(digest string) bool
 }
 
@@ -122,7 +123,7 @@ type Fleet struct {
 	cards    map[string]card   // by digest
 	fetching map[string]bool   // groups whose cards are fetched now
 	downed   map[protocol.GroupRef]death
-	awaited  map[string]time.Time        // by card: until when a group that restarts is waited for
+	awaited  map[string]time.Time        // by kind: until when a group that restarts is waited for
 	talks    map[protocol.GroupRef]*talk // with groups that were lost and may come back
 	calls    map[uint64]*call            // by id
 	wires    map[uint64]*call            // by wire id of the running attempt
@@ -138,9 +139,6 @@ func New(config Config, actions Actions) (*Fleet, error) {
 	queue, err := admission.New(config.Admission)
 	if err != nil {
 		return nil, err
-	}
-	if config.Knows == nil {
-		config.Knows = func(string) bool { return true }
 	}
 	return &Fleet{
 		config: config, actions: actions, admission: queue, groups: map[string]*group{}, cards: map[string]card{},

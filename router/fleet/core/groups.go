@@ -16,9 +16,10 @@ import (
 // group is a living incarnation.
 type group struct {
 	Announcement protocol.Announcement
-	known        bool // its card is known and good: admission has it
-	refused      bool // it refused or did not answer; closed until its next announcement
-	quiet        bool // it has missed announcements; closed until the next
+	known        bool   // its card is known and good: admission has it
+	kind         string // of its card, once it is known
+	refused      bool   // it refused or did not answer; closed until its next announcement
+	quiet        bool   // it has missed announcements; closed until the next
 	seen         time.Time
 	running      map[uint64]*call // by wire id
 	probe        *probe           // nil: none is under way
@@ -97,7 +98,7 @@ func (f *Fleet) announced(name string, a protocol.Announcement) {
 		f.actions.Log(Info, "group found", "group", a.GroupRef.String(), "model", a.ModelID, "shards", a.Shards)
 	}
 	g.Announcement, g.seen, g.refused, g.quiet = a, f.now, false, false
-	if known := f.cards[a.CardDigest]; known.good && f.config.Knows(a.CardDigest) {
+	if known := f.cards[a.CardDigest]; known.good && f.knows(a.CardDigest) {
 		f.include(g)
 	} else if f.mayFetch(g, known) { // else at its next announcement
 		f.fetchCard(g)
@@ -107,8 +108,8 @@ func (f *Fleet) announced(name string, a protocol.Announcement) {
 // include tells admission about a group whose card is good.
 func (f *Fleet) include(g *group) {
 	name := g.Announcement.Group
-	g.known = true
-	f.admission.SetGroup(name, admission.Group{Kind: g.Announcement.CardDigest, Limits: g.Announcement.Limits})
+	g.known, g.kind = true, f.kindOf(g.Announcement.CardDigest)
+	f.admission.SetGroup(name, admission.Group{Kind: g.kind, Limits: g.Announcement.Limits})
 	f.admission.SetOpen(name, g.ready() && !g.refused)
 	f.admission.Report(name, g.Announcement.Load)
 	f.show()
@@ -147,7 +148,7 @@ func (f *Fleet) down(name string, d protocol.Down) {
 		f.downed[d.GroupRef] = end
 	}
 	if back := time.Duration(min(d.BackSeconds, maxBackTime.Seconds()) * float64(time.Second)); back > 0 {
-		f.awaited[end.cardDigest] = end.since.Add(2*back + f.config.ResumeTimeout)
+		f.awaited[f.kindOf(end.cardDigest)] = end.since.Add(2*back + f.config.ResumeTimeout)
 	}
 	if known {
 		f.remove(g, Said(d.Reason), !d.Stopped)

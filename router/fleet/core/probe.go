@@ -77,7 +77,7 @@ func (f *Fleet) startProbe(g *group) {
 		g.lastFrame = f.now
 	}
 	f.deliver(&Delivery{group: g, Probe: true, Requests: []protocol.Request{{ID: g.probe.wire, Prompt: []int32{0}, MaxNewTokens: 1,
-		NoPrefixCache: true, Score: f.cards[g.Announcement.CardDigest].reward}}})
+		NoPrefixCache: true, Score: f.cards[g.Announcement.CardDigest].Reward}}})
 }
 
 // endProbe tells all who wait for the group's probe.

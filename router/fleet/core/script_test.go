@@ -147,6 +147,9 @@ func (w *world) do(line string) {
 	case w.groupDoes(words[0], arguments, o):
 	case words[0] == "cards":
 		w.cards = arguments[0]
+	case words[0] == "model":
+		w.models[digest(arguments[0])] = protocol.ModelCard{ModelID: arguments[0], NumericsID: o.text("numerics", ""),
+			Tokenizer: protocol.TokenizerSource{GGUF: &protocol.GGUFTokenizer{Model: o.text("tokenizer", "")}}}
 	case words[0] == "unknown": // the owner of models has forgotten a card
 		w.unknown[digest(arguments[0])] = true
 	case words[0] == "link":

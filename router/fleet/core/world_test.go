@@ -32,7 +32,8 @@ type world struct {
 	clients   []*client
 	cards     string // what becomes of cards: "good", "ill", "unreachable" or "held"
 	fetches   []protocol.Announcement
-	unknown   map[string]bool // digests of cards that are not known any more
+	models    map[string]protocol.ModelCard // by digest
+	unknown   map[string]bool               // digests of cards that are not known any more
 	alive     int
 	steps     [2]int      // with first tokens, with later ones
 	questions []*question // dispatches that are not answered
@@ -63,7 +64,7 @@ func (c *client) ended() bool {
 
 func newWorld(t *testing.T, config core.Config) *world {
 	w := &world{t: t, now: time.Unix(1000, 0), link: core.Link{Up: true}, members: map[protocol.GroupRef]*member{}, cards: "good",
-		unknown: map[string]bool{}}
+		unknown: map[string]bool{}, models: map[string]protocol.ModelCard{}}
 	if config.Admission.QueueLimit == 0 {
 		config.Admission.QueueLimit = 100
 	}
@@ -133,7 +134,11 @@ func (w *world) fetched() {
 		w.fleet.CardRefused(w.now, a, false, fmt.Errorf("it does not come"))
 	default:
 		delete(w.unknown, a.CardDigest)
-		w.fleet.CardLoaded(w.now, a, &protocol.ModelCard{ModelID: a.ModelID, Reward: a.ModelID == "reward"})
+		model := w.models[a.CardDigest]
+		if model.NumericsID == "" {
+			model.NumericsID = a.ModelID
+		}
+		w.fleet.CardLoaded(w.now, a, core.Card{Kind: model.Kind(), Reward: a.ModelID == "reward"})
 	}
 }
 
