@@ -26,7 +26,8 @@
 //	1  first version
 //	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels, scores
 //	3  the likeliest tokens of prompts too
-//	4  subjects name their publisher; groups say that they are stalled
+//	4  subjects name their publisher; groups say that they are stalled; later, and absent from older groups without harm, the
+//	   prompt budget of a step (Limits.PrefillTokens)
 package protocol
 
 import "time"

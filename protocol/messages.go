@@ -27,6 +27,20 @@ type Limits struct {
 	MaxRequests int `json:"max_requests"`
 	// MaxSequences bounds the requests that run at once; more wait in the group.
 	MaxSequences int `json:"max_sequences"`
+	// PrefillTokens is how many tokens of prompts a step computes at most. 0, which a group from before there was this field
+	// says, stands for DefaultPrefillTokens.
+	PrefillTokens int `json:"prefill_tokens,omitempty"`
+}
+
+// DefaultPrefillTokens is what a group computes of prompts in a step unless it is told otherwise.
+const DefaultPrefillTokens = 512
+
+// StepPrefillTokens is PrefillTokens with the default in place of 0.
+func (l *Limits) StepPrefillTokens() int {
+	if l.PrefillTokens == 0 {
+		return DefaultPrefillTokens
+	}
+	return l.PrefillTokens
 }
 
 // Load of a group at one moment.
@@ -66,6 +80,7 @@ const (
 	MaxBlockTokens   = 4096
 	MaxGroupTokens   = 1 << 30 // of a KV cache, or of a sequence
 	MaxGroupRequests = 1 << 20
+	MaxPrefillTokens = 1 << 16 // of a step
 	MaxShards        = 1024
 	MaxNameBytes     = 4096 // of a model or node
 )
@@ -75,7 +90,7 @@ func between(low, value, high int) bool { return low <= value && value <= high }
 // Validate checks ranges.
 func (l *Limits) Validate() error {
 	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) ||
-		!between(1, l.BlockTokens, MaxBlockTokens) || !between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) {
+		!between(1, l.BlockTokens, MaxBlockTokens) || !between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) || !between(0, l.PrefillTokens, MaxPrefillTokens) {
 		return fmt.Errorf("limits out of range: %+v", *l)
 	}
 	return nil

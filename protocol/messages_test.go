@@ -56,6 +56,8 @@ func TestAnnouncementValidate(t *testing.T) {
 		func(a *protocol.Announcement) { a.Limits.MaxSequenceTokens = math.MinInt64 },
 		func(a *protocol.Announcement) { a.Limits.MaxSequences = -1 },
 		func(a *protocol.Announcement) { a.Limits.MaxRequests = math.MaxInt64 },
+		func(a *protocol.Announcement) { a.Limits.PrefillTokens = -1 },
+		func(a *protocol.Announcement) { a.Limits.PrefillTokens = protocol.MaxPrefillTokens + 1 },
 		func(a *protocol.Announcement) { a.Load.HeldTokens = -1 },
 		func(a *protocol.Announcement) { a.Load.CachedTokens = math.MaxInt64 },
 		func(a *protocol.Announcement) { a.Load.Running = math.MaxInt64 },

@@ -62,7 +62,7 @@ func newLeader(config Config, e *engine, card []byte, digest string, blocks int,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards,
 			Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
 				CapacityTokens: blocks * e.blockTokens, BlockTokens: e.blockTokens, MaxRequests: config.MaxRequests,
-				MaxSequences: config.MaxSequences}}}
+				MaxSequences: config.MaxSequences, PrefillTokens: config.PrefillTokens}}}
 	var err error
 	if l.steps, err = openStepLog(config.StepLog, log); err != nil && !config.Restarted {
 		return nil, err

@@ -1,6 +1,10 @@
 package shard
 
-import "fmt"
+import (
+	"fmt"
+
+	"lockstep/protocol"
+)
 
 // Limits bound what a group takes and computes at once. Each setting is defined here alone: the launcher's flags have their
 // defaults and checks from here, under the names that these have in JSON.
@@ -23,7 +27,7 @@ type Limits struct {
 
 // DefaultLimits are those of a group unless it is told otherwise.
 func DefaultLimits() Limits {
-	return Limits{MaxSequences: 128, MaxRequests: 1024, PrefillTokens: 512, CacheMemoryFraction: 0.25}
+	return Limits{MaxSequences: 128, MaxRequests: 1024, PrefillTokens: protocol.DefaultPrefillTokens, CacheMemoryFraction: 0.25}
 }
 
 // MinCacheTokens is the smallest KV cache that every backend can have: no backend's block is larger.
@@ -46,7 +50,7 @@ func (l *Limits) Validate() error {
 	}{
 		{"max_batch_size", l.MaxSequences, 1, 4096, false},
 		{"max_requests", l.MaxRequests, 1, 1 << 20, false},
-		{"max_batch_prefill_tokens", l.PrefillTokens, 1, 1 << 16, false},
+		{"max_batch_prefill_tokens", l.PrefillTokens, 1, protocol.MaxPrefillTokens, false},
 		{"max_batch_total_tokens", l.CacheTokens, MinCacheTokens, 1<<31 - 1, true},
 		{"max_total_tokens", l.MaxSequenceTokens, 2, 1<<31 - 1, true}, // a token of the prompt and one of the answer
 	} {

@@ -94,7 +94,6 @@ func Run(options Options) (*Result, error) {
 		return nil, err
 	}
 	options.Admission.QueueLimit = len(options.Requests)
-	options.Admission.ChunkTokens = options.PrefillTokens
 	core, err := admission.New(options.Admission)
 	if err != nil {
 		return nil, err
@@ -103,7 +102,8 @@ func Run(options Options) (*Result, error) {
 		result: newResult(options)}
 	limits := protocol.Limits{MaxSequenceTokens: options.CapacityTokens,
 		CapacityTokens: options.CapacityTokens / options.BlockTokens * options.BlockTokens,
-		BlockTokens:    options.BlockTokens, MaxSequences: options.MaxSequences, MaxRequests: 8 * options.MaxSequences}
+		BlockTokens:    options.BlockTokens, MaxSequences: options.MaxSequences, MaxRequests: 8 * options.MaxSequences,
+		PrefillTokens: options.PrefillTokens}
 	for i := range options.Groups {
 		g := &group{name: fmt.Sprintf("group-%04d", i), scheduler: schedule.New(schedule.Limits{BlockTokens: options.BlockTokens,
 			Blocks: options.CapacityTokens / options.BlockTokens, PrefillTokens: options.PrefillTokens,

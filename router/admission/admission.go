@@ -58,8 +58,6 @@ const (
 	DefaultReservePercent = 1
 	// aggressiveReservePercent is what Aggressive keeps free, as in the paper's baseline.
 	aggressiveReservePercent = 5
-	// DefaultChunkTokens is how many prompt tokens a group computes in a step, the default budget of a shard's step.
-	DefaultChunkTokens = 512
 	// DefaultDecodeWeight is what a token that is held costs in units of a token still to prefill. NVIDIA Dynamo's is 1;
 	// in simulations a tenth follows cached prefixes more, to a quarter more goodput, and spreads other load as well
 	// (docs/simulator.md).
@@ -89,8 +87,6 @@ type Config struct {
 	Samples int
 	// ReservePercent of a group's capacity is kept free by PastFuture. Negative: none.
 	ReservePercent int
-	// ChunkTokens is how many prompt tokens a group is taken to compute in a step.
-	ChunkTokens int
 	// DecodeWeight is the cost of a held token in units of one token to prefill. Large: requests spread evenly. Small:
 	// they follow cached prefixes.
 	DecodeWeight float64
@@ -106,7 +102,6 @@ func (c Config) withDefaults() Config {
 	set(&c.Prior, DefaultPrior)
 	set(&c.Samples, maxSamples)
 	set(&c.ReservePercent, DefaultReservePercent)
-	set(&c.ChunkTokens, DefaultChunkTokens)
 	c.Prior, c.ReservePercent = max(c.Prior, 0), max(c.ReservePercent, 0)
 	if c.Policy == "" {
 		c.Policy = PastFuture
@@ -207,7 +202,7 @@ func New(config Config) (*Core, error) {
 		return nil, fmt.Errorf("admission: unknown policy %q", config.Policy)
 	}
 	if config.QueueLimit < 1 || config.History < 1 || config.Samples < 1 || config.Samples > maxSamples || config.ReservePercent >= 100 ||
-		config.ChunkTokens < 1 || config.DecodeWeight < 0 {
+		config.DecodeWeight < 0 {
 		return nil, fmt.Errorf("admission: a setting is out of range: %+v", config)
 	}
 	return &Core{config: config, entries: map[uint64]*entry{}, kinds: map[string]*kind{}, groups: map[string]*group{}}, nil

@@ -285,3 +285,20 @@ func seeded(t testing.TB) *rand.Rand {
 	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, 1))
 }
+
+// A group's own prompt budget decides how long a prompt keeps what came before it alive; 0 stands for the default.
+func TestPeakKnowsTheStepsBudget(t *testing.T) {
+	peaks := map[int]int{}
+	for _, budget := range []int{0, 16, protocol.DefaultPrefillTokens, 2048} {
+		c := newCore(t, admission.Config{})
+		c.SetGroup("a", admission.Group{Kind: "m", Limits: protocol.Limits{MaxSequenceTokens: 4096, CapacityTokens: 8192, BlockTokens: 1,
+			PrefillTokens: budget}})
+		push(t, c, admission.Item{ID: 1, PromptTokens: 2048, MaxNewTokens: 100, IgnoreEOS: true})
+		expect(t, c, "[{1 a}]")
+		peaks[budget] = c.Load("a").PeakTokens
+	}
+	// The prompt and the new tokens, 16 of slack, and one for each chunk.
+	if got, want := fmt.Sprint(peaks), "map[0:2168 16:2292 512:2168 2048:2165]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

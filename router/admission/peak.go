@@ -38,19 +38,20 @@ func assumedPeakLength(e *entry, busy bool) int {
 
 // chunks is how many steps pass before so many known tokens are computed. (LightLLM lets decode steps lie between them;
 // our groups do both in one step.)
-func (c *Core) chunks(pending int) int {
-	return (pending + c.config.ChunkTokens - 1) / c.config.ChunkTokens
+func (g *group) chunks(pending int) int {
+	step := g.Limits.StepPrefillTokens()
+	return (pending + step - 1) / step
 }
 
 // assumedFuture follows an item as LightLLM does, which lets it grow while its prompt is computed and after its end.
-func (c *Core) assumedFuture(e *entry, pending int, busy bool) future {
-	steps := max(0, c.chunks(pending)+assumedPeakLength(e, busy)-e.Produced-1) + slackSteps
+func (g *group) assumedFuture(e *entry, pending int, busy bool) future {
+	steps := max(0, g.chunks(pending)+assumedPeakLength(e, busy)-e.Produced-1) + slackSteps
 	return future{now: e.known() + 1, steps: steps, entry: e}
 }
 
 // drawnFuture follows an item to its drawn end, where it holds its prompt and as many tokens as were drawn.
-func (c *Core) drawnFuture(e *entry, pending, sample int) future {
-	length, chunks := c.drawn(e, sample), c.chunks(pending)
+func (c *Core) drawnFuture(g *group, e *entry, pending, sample int) future {
+	length, chunks := c.drawn(e, sample), g.chunks(pending)
 	return future{now: max(1, e.known()+1-chunks), steps: max(0, chunks+length-e.Produced-1), entry: e}
 }
 
@@ -60,10 +61,10 @@ func (c *Core) assumedPeak(g *group, candidate *entry) int {
 	busy := 100*used >= busyPercent*g.Limits.CapacityTokens
 	futures := c.scratch.futures[:0]
 	for _, e := range g.running {
-		futures = append(futures, c.assumedFuture(e, e.pending, busy))
+		futures = append(futures, g.assumedFuture(e, e.pending, busy))
 	}
 	if candidate != nil {
-		futures = append(futures, c.assumedFuture(candidate, candidate.known(), busy))
+		futures = append(futures, g.assumedFuture(candidate, candidate.known(), busy))
 	}
 	c.scratch.futures = futures
 	c.sort(g, futures, c.config.Policy == Peak)
@@ -80,9 +81,9 @@ func (c *Core) sampledPeakWith(g *group, candidate *entry) int {
 	for sample := range samples {
 		futures := c.scratch.futures[:0]
 		for _, e := range g.running {
-			futures = append(futures, c.drawnFuture(e, e.pending, sample))
+			futures = append(futures, c.drawnFuture(g, e, e.pending, sample))
 		}
-		futures = append(futures, c.drawnFuture(candidate, candidate.known(), sample))
+		futures = append(futures, c.drawnFuture(g, candidate, candidate.known(), sample))
 		c.scratch.futures = futures
 		c.sort(g, futures, sample == 0)
 		worst = max(worst, c.scratch.peak(futures, g.Limits.BlockTokens))
