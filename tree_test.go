@@ -237,7 +237,8 @@ func TestCoresAreCores(t *testing.T) {
 		}
 		for _, imported := range file.Imports {
 			name := strings.Trim(imported.Path.Value, `"`)
-			if foreign(name) || slices.Contains([]string{"context", "crypto/rand", "log", "math/rand", "math/rand/v2", "net", "os", "sync", "syscall"}, name) {
+			if foreign(name) || slices.Contains([]string{"context", "crypto/rand", "log", "math/rand", "math/rand/v2", "net", "os", "sync",
+				"syscall"}, name) {
 				t.Errorf("%s imports %s", path, name)
 			}
 		}

@@ -90,7 +90,8 @@ func between(low, value, high int) bool { return low <= value && value <= high }
 // Validate checks ranges.
 func (l *Limits) Validate() error {
 	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) ||
-		!between(1, l.BlockTokens, MaxBlockTokens) || !between(0, l.MaxRequests, MaxGroupRequests) || !between(0, l.MaxSequences, MaxGroupRequests) || !between(0, l.PrefillTokens, MaxPrefillTokens) {
+		!between(1, l.BlockTokens, MaxBlockTokens) || !between(0, l.MaxRequests, MaxGroupRequests) ||
+		!between(0, l.MaxSequences, MaxGroupRequests) || !between(0, l.PrefillTokens, MaxPrefillTokens) {
 		return fmt.Errorf("limits out of range: %+v", *l)
 	}
 	return nil

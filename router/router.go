@@ -72,7 +72,8 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) er
 	backend := newBackend(&config)
 	backend.fleet, err = fleet.New(conn, fleet.Config{
 		Config: core.Config{
-			Admission:    admission.Config{QueueLimit: config.queueLimit(), Policy: admission.Policy(config.Admission), Seed: admissionSeed},
+			Admission: admission.Config{QueueLimit: config.queueLimit(), Policy: admission.Policy(config.Admission),
+				Seed: admissionSeed},
 			QueueTimeout: seconds(config.QueueTimeout), ResumeTimeout: seconds(config.GroupWaitTimeout), ModelID: config.ModelID,
 			Knows: backend.knows,
 		},

@@ -188,7 +188,8 @@ func TestAlternativesStopIDsAndCachedPrompts(t *testing.T) {
 	b.group(fleettest.Options{})
 	prompt := ids(5, 40)
 	third, _ := fleettest.Token(words, prompt, 0, 2)
-	_, events := b.submit(request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 9, TopLogprobs: 2, StopTokens: [][]int32{{99}, {third}}}})
+	_, events := b.submit(request.Request{Request: protocol.Request{Prompt: prompt, MaxNewTokens: 9, TopLogprobs: 2,
+		StopTokens: [][]int32{{99}, {third}}}})
 	tokens, err := b.all(events)
 	last := tokens[len(tokens)-1]
 	if err != nil || last.Finish != protocol.FinishStop || last.ID != third || len(tokens) > 3 {
@@ -422,7 +423,8 @@ func TestCancelWaitsForTheAnswer(t *testing.T) {
 	<-came
 	b.fleet.Cancel(id)
 	// The owner takes one after the other: once it has queued this one, it has seen the cancel.
-	if _, _, err := b.fleet.Submit(&request.Request{CardDigest: "another", Request: protocol.Request{Prompt: []int32{1}, MaxNewTokens: 1}}); err != nil {
+	if _, _, err := b.fleet.Submit(&request.Request{CardDigest: "another",
+		Request: protocol.Request{Prompt: []int32{1}, MaxNewTokens: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := conn.Flush(); err != nil {

@@ -67,7 +67,8 @@ func TestForgeriesChangeNothing(t *testing.T) {
 	}
 	g.Kill(true)
 	again := b.group(fleettest.Options{Name: "a", Incarnation: 8})
-	if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 5}})); err != nil || again.Accepted() != 1 {
+	if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 5}})); err != nil ||
+		again.Accepted() != 1 {
 		t.Errorf("the next incarnation: %v, %d requests", err, again.Accepted())
 	}
 	if got := b.fleet.Snapshot().Load.Totals.GroupsLost; got != 1 {
@@ -139,7 +140,8 @@ func TestStalledGroupIsAvoided(t *testing.T) {
 		})
 		before := ill.Accepted()
 		for i := range 16 {
-			if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 100), MaxNewTokens: 3}})); err != nil {
+			if _, err := b.all(b.events(request.Request{Request: protocol.Request{Prompt: ids(int32(i), 100),
+				MaxNewTokens: 3}})); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -170,7 +172,8 @@ func TestSlowRestartIsWaitedFor(t *testing.T) {
 			continue
 		}
 		b.eventually("others have been given up by then", func() bool {
-			_, other, _ := b.fleet.Submit(&request.Request{CardDigest: "of no group", Request: protocol.Request{Prompt: ids(1, 3), MaxNewTokens: 1}})
+			_, other, _ := b.fleet.Submit(&request.Request{CardDigest: "of no group",
+				Request: protocol.Request{Prompt: ids(1, 3), MaxNewTokens: 1}})
 			_, err := b.all(other)
 			return err != nil && err.Class == request.Unavailable
 		})

@@ -224,7 +224,8 @@ func (f *Fleet) takeBackForgotten(g *group) {
 	}
 	slices.Sort(forgotten)
 	if len(forgotten) > 0 {
-		f.actions.Complain(g.Announcement.Group, "group has forgotten requests; dispatching again", fmt.Errorf("%d requests", len(forgotten)))
+		f.actions.Complain(g.Announcement.Group, "group has forgotten requests; dispatching again",
+			fmt.Errorf("%d requests", len(forgotten)))
 		f.takeBack(g, forgotten)
 	}
 }

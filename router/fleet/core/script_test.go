@@ -90,8 +90,9 @@ func configured(t *testing.T, line string) core.Config {
 		t.Fatalf("%q: a script begins with its fleet", line)
 	}
 	o := options{t, words[1:]}
-	config := core.Config{Admission: policy, QueueTimeout: o.duration("queue-timeout", 0), ResumeTimeout: o.duration("resume-timeout", 10*time.Second),
-		ModelID: o.text("model", "")}
+	config := core.Config{Admission: policy, QueueTimeout: o.duration("queue-timeout", 0),
+		ResumeTimeout: o.duration("resume-timeout", 10*time.Second),
+		ModelID:       o.text("model", "")}
 	config.Admission.QueueLimit = o.number("queue", 0)
 	return config
 }
@@ -201,7 +202,8 @@ func (w *world) clientSays(verb, argument string, o options) bool {
 	switch verb {
 	case "submit":
 		prompt := slices.Repeat([]int32{int32(number)}, o.number("prompt", 10))
-		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")), Request: protocol.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5)}})
+		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")),
+			Request: protocol.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5)}})
 	default:
 		c := w.client(number)
 		w.drain(c)
@@ -218,12 +220,14 @@ func (w *world) groupDoes(verb string, arguments []string, o options) bool {
 	case "group":
 		w.start(name, o)
 	case "announce": // an old one, of an incarnation that may be dead
-		w.fleet.Announced(w.now, name, (&member{ref: reference(name, o), card: o.text("card", "m"), limits: limits, state: protocol.StateReady}).announcement())
+		w.fleet.Announced(w.now, name, (&member{ref: reference(name, o), card: o.text("card", "m"), limits: limits,
+			state: protocol.StateReady}).announcement())
 	case "say":
 		w.member(name).state = protocol.GroupState(second)
 		w.fleet.Announced(w.now, name, w.member(name).announcement())
 	case "down":
-		w.fleet.Down(w.now, name, protocol.Down{GroupRef: reference(name, o), Reason: "by script", Stopped: slices.Contains(o.words, "stopped"),
+		w.fleet.Down(w.now, name, protocol.Down{GroupRef: reference(name, o), Reason: "by script",
+			Stopped:     slices.Contains(o.words, "stopped"),
 			BackSeconds: o.duration("back", 0).Seconds()})
 	case "kill":
 		delete(w.members, w.member(name).ref)
