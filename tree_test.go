@@ -73,6 +73,7 @@ func TestImports(t *testing.T) {
 
 // protocolLibraries are what packages below protocol may import beside the standard library, each for a reason.
 var protocolLibraries = map[string][]string{
+	"lockstep/protocol/bus": {"github.com/nats-io/nats.go"}, // router and shard connect alike
 	"lockstep/protocol/text": {
 		"github.com/dlclark/regexp2/v2",  // split patterns look ahead, which regexp does not
 		"golang.org/x/text/unicode/norm", // normalizers compose characters

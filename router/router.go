@@ -9,13 +9,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/bus"
+	"lockstep/protocol/repeat"
 	"lockstep/router/admission"
 	"lockstep/router/api"
 	"lockstep/router/api/metrics"
@@ -25,11 +25,6 @@ import (
 )
 
 const (
-	// reconnectWait lies between two attempts to reach NATS.
-	reconnectWait = 100 * time.Millisecond
-	// natsPing and natsPings find a dead connection within their product.
-	natsPing  = 2 * time.Second
-	natsPings = 2
 	// cutGrace is how long clients that are cut off have to take their error.
 	cutGrace = time.Second
 	// admissionSeed of the past-future policy: any will do, and one that is fixed makes decisions repeatable.
@@ -59,7 +54,13 @@ func Run(ctx context.Context, config Config, log zerolog.Logger, signs Signs) er
 	wireName := protocol.RouterName(config.Name, session())
 	log = log.With().Str("router", wireName).Str("node", config.Node).Logger()
 	refused := make(chan error, 1)
-	conn, err := connect(&config, wireName, refused, log)
+	var said repeat.Filter
+	conn, err := bus.Connect(bus.Config{Name: "router " + wireName, URLs: config.NATSURLs, Identity: config.NATSIdentity, Node: config.Node,
+		Refused: refused, Complain: func(what string, err error) {
+			if held, say := said.Due(fmt.Sprint(what, err), time.Now()); say {
+				log.Warn().Err(err).Int("held_back", held).Msg(what)
+			}
+		}})
 	if err != nil {
 		return fmt.Errorf("router: connecting to NATS: %w", err)
 	}
@@ -139,23 +140,6 @@ func serve(ctx context.Context, config *Config, doors doors, backend *backend, r
 	<-serverDone
 	<-fleetDone
 	return err
-}
-
-// connect returns a connection that comes back for ever, unless the servers refuse it: that refused tells.
-func connect(config *Config, wireName string, refused chan<- error, log zerolog.Logger) (*nats.Conn, error) {
-	options := []nats.Option{nats.Name("router " + wireName),
-		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
-		nats.PingInterval(natsPing), nats.MaxPingsOutstanding(natsPings),
-		nats.ClosedHandler(func(conn *nats.Conn) {
-			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
-				refused <- fmt.Errorf("%s: %w", config.NATSIdentity.RefusedByNATS(config.Node), err)
-			}
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn().Err(err).Msg("NATS") })}
-	if identity := config.NATSIdentity; identity.NKey != "" {
-		options = append(options, nats.Nkey(identity.NKey, identity.Sign))
-	}
-	return nats.Connect(strings.Join(config.NATSURLs, ","), options...)
 }
 
 // session makes a name that no earlier process has had: groups count their frames to each.

@@ -2,9 +2,7 @@ package shard
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/bus"
 	"lockstep/protocol/repeat"
 	"lockstep/shard/model"
 	"lockstep/shard/outbox"
@@ -105,34 +104,9 @@ func newLeader(config Config, e *engine, card []byte, digest string, blocks int,
 }
 
 func (l *leader) connect(purpose string) (*nats.Conn, error) {
-	options := []nats.Option{nats.Name(fmt.Sprintf("%s %s", l.config.Group, purpose)), nats.MaxReconnects(-1),
-		nats.ReconnectWait(100 * time.Millisecond),
-		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), nats.RetryOnFailedConnect(true),
-		nats.ReconnectBufSize(protocol.MaxPayloadBytes),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			l.complain("NATS", err)
-		}),
-		nats.ClosedHandler(func(conn *nats.Conn) { // by close, or since the server refuses it again and again
-			if err := conn.LastError(); errors.Is(err, nats.ErrAuthorization) {
-				select {
-				case l.refused <- fmt.Errorf("%s: %w", l.config.NATSIdentity.RefusedByNATS(l.config.Node), err):
-				default:
-				}
-			}
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				l.log.Warn().Err(err).Str("connection", purpose).Msg("NATS is away")
-			}
-		})}
-	if identity := l.config.NATSIdentity; identity.NKey != "" {
-		options = append(options, nats.Nkey(identity.NKey, identity.Sign))
-	}
-	conn, err := nats.Connect(strings.Join(l.config.NATSURLs, ","), options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w", err)
-	}
-	return conn, nil
+	return bus.Connect(bus.Config{Name: fmt.Sprintf("%s %s", l.config.Group, purpose), URLs: l.config.NATSURLs,
+		Identity: l.config.NATSIdentity, Node: l.config.Node, BufferBytes: protocol.MaxPayloadBytes, Refused: l.refused,
+		Complain: l.complain})
 }
 
 // complain tells of trouble, once and then ever more rarely.
