@@ -107,6 +107,7 @@ var openAIErrors = []struct {
 	{"/detokenize", `{"tokens":null,"prompt":"a"}`, "", 400, "tokens", "missing_required_parameter"},
 	{"/tokenize", aChat, `"tools":[[]]`, 400, "tools[0]", "invalid_type"},
 	{"/tokenize", `{"messages":[{"role":"tool","content":"5"}]}`, "", 400, "messages", "chat_template_error"},
+	{"/tokenize", "{\"messages\":[{\"role\":\"user\",\"content\":\"\xff\"}]}", "", 400, "", "invalid_json"},
 }
 
 // What is wrong with a request is told by status, type, field and code, streamed or not.

@@ -20,8 +20,11 @@ func (d *Dialect) serveTokenize(w http.ResponseWriter, r *http.Request) {
 	_, refusal := d.answers.Bodies.ReadJSON(w, r)
 	if refusal == nil {
 		refusal = d.answers.Bodies.Decode(r.Context(), func() (refusal *request.Refusal) {
-			top, _ := wire.Of(w).Members()
-			if vLLM = !wire.Has(top, "inputs") && wire.Has(top, "prompt", "messages"); vLLM {
+			top, ok := wire.Of(w).Members()
+			switch vLLM = !wire.Has(top, "inputs") && wire.Has(top, "prompt", "messages"); {
+			case vLLM && !ok: // in what is not UTF-8 members can be found
+				return notAnObject
+			case vLLM:
 				body, refusal = readTokenize(top)
 			}
 			return refusal
@@ -48,7 +51,10 @@ func (d *Dialect) serveChatTokenize(w http.ResponseWriter, r *http.Request) {
 				return refusal
 			}
 			theirs = false
-			top, _ := wire.Of(w).Members()
+			top, ok := wire.Of(w).Members()
+			if !ok {
+				return notAnObject
+			}
 			body, refusal = readBody(top, true, tokenizeFields)
 			return refusal
 		})
