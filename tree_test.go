@@ -49,6 +49,10 @@ func TestImports(t *testing.T) {
 				continue // go list's mark of a package built for a test, and the main package of a test
 			}
 			switch {
+			case importer == "lockstep/router/fleettest" && within(imported, "shard"):
+				// tests of the router need a real other side; an imitation of one would drift from it
+			case imported == "lockstep/router/fleettest" && !strings.HasSuffix(importer, "_test"):
+				t.Errorf("%s imports %s: it brings the shard, and is for the router's external tests only", importer, imported)
 			case within(importer, "router") && within(imported, "shard"), within(importer, "shard") && within(imported, "router"):
 				t.Errorf("%s imports %s: router and shard know each other by protocol only, so that each can change, run and be tested "+
 					"without the other", importer, imported)

@@ -13,13 +13,11 @@ import (
 	"lockstep/router/fleettest"
 )
 
-// BenchmarkStreams measures 128 streams of 200 tokens through router, broker, fake group and client, all in one process;
-// the processor time is that of all four.
+// BenchmarkStreams measures 128 streams of 200 tokens through router, broker and client in one process, and a simulated
+// group in another; the processor time is that of the three.
 func BenchmarkStreams(b *testing.B) {
 	natsURL := startNATS(b)
-	limits := groupLimits
-	limits.CapacityTokens *= 2 // all streams at once
-	startGroup(b, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond, Limits: limits})
+	fleettest.Start(b, natsURL, fleettest.Options{StepTime: 5 * time.Millisecond, CacheTokens: 1 << 15}) // for all streams at once
 	url, _ := startRouter(b, natsURL, defaults)
 	const streams, tokens = 128, 200
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: streams}}

@@ -45,7 +45,7 @@ func sendHeadFrom(t *testing.T, address, url, path, headers string) net.Conn {
 func TestKeyBeforeBody(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.APIKeys = []string{"sesame"} }))
 	for _, path := range bodyRoutes {
 		for _, headers := range []string{"Content-Length: 2000000\r\n", "Content-Length: 100000\r\n", "Content-Length: 10\r\n",
@@ -63,7 +63,7 @@ func TestKeyBeforeBody(t *testing.T) {
 func TestConnectionsBehindRefusals(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.APIKeys = []string{"sesame"} }))
 	const head, body = "POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 49\r\n",
 		`{"inputs":"Once","parameters":{"max_new_tokens":1}}`
@@ -99,7 +99,7 @@ func TestConnectionsBehindRefusals(t *testing.T) {
 func TestBodiesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	// A body of the longest kind fills a quarter.
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.PayloadLimit = 64 << 20 }))
 	var held []net.Conn
@@ -163,7 +163,7 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 func TestFramingErrorsCloseConnections(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	const smuggled = "GET /info HTTP/1.1\r\nHost: x\r\n\r\n"
 	const chunk = "2\r\n{}\r\n"
@@ -194,7 +194,7 @@ func TestFramingErrorsCloseConnections(t *testing.T) {
 func TestPayloadLimits(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	for _, c := range []struct {
 		version      string
 		given, limit int
@@ -218,7 +218,7 @@ func TestPayloadLimits(t *testing.T) {
 func TestHalfClosedProbes(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	for _, path := range []string{"/health", "/ping", "/mindie/health", "/lightllm/healthz"} {
 		for range 5 {
@@ -243,7 +243,7 @@ func TestHalfClosedProbes(t *testing.T) {
 func TestSlowBodiesMakeRoom(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.MaxConnections = 4 }))
 	var slow []net.Conn
 	for _, from := range []string{"127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"} {

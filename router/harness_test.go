@@ -6,14 +6,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
 	"lockstep/router"
 	"lockstep/router/api/answertest"
 	"lockstep/router/api/tgi"
-	"lockstep/router/fleettest"
 )
 
 const (
@@ -22,8 +20,6 @@ const (
 )
 
 var nopLog = zerolog.Nop()
-
-var groupLimits = protocol.Limits{MaxSequenceTokens: 2048, CapacityTokens: 16384, BlockTokens: 16, MaxRequests: 256}
 
 // startNATS runs a broker for the length of a test and returns its URL.
 func startNATS(t testing.TB) string {
@@ -49,33 +45,6 @@ func startBroker(t testing.TB, port int) *server.Server {
 		broker.WaitForShutdown()
 	})
 	return broker
-}
-
-// startGroup runs a fake group for the length of a test.
-func startGroup(t testing.TB, url string, options fleettest.Options) *fleettest.Group {
-	t.Helper()
-	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if options.Name == "" {
-		options.Name = "group-1"
-	}
-	if options.Limits == (protocol.Limits{}) {
-		options.Limits = groupLimits
-	}
-	if options.Tokens == nil {
-		options.Card, _, options.Tokens = answertest.DemoCard(t)
-	}
-	group, err := fleettest.Start(conn, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		group.Kill(false)
-		conn.Close()
-	})
-	return group
 }
 
 var defaults = router.DefaultConfig(tgi.Form094)

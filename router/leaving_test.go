@@ -17,7 +17,7 @@ import (
 func TestLeavingCancelsInEachDialect(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
+	group := fleettest.Start(t, natsURL, fleettest.Options{StepTime: 10 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	const generate = `{"inputs":"Once","parameters":{"max_new_tokens":1500}}`
 	left := 0
@@ -48,11 +48,11 @@ func TestLeavingCancelsInEachDialect(t *testing.T) {
 				response.Body.Close()
 			}
 		}()
-		eventually(t, path+": the group computes", func() bool { return group.Running() == c.runs })
+		eventually(t, path+": the group computes", func() bool { return group.Holds() == c.runs })
 		leave()
 		<-done
 		left += c.runs
-		eventually(t, path+": the group has dropped the request", func() bool { return group.Cancelled() == left && group.Running() == 0 })
+		eventually(t, path+": the group has dropped the request", func() bool { return group.Cancelled() == left && group.Holds() == 0 })
 	}
 }
 
@@ -60,7 +60,7 @@ func TestLeavingCancelsInEachDialect(t *testing.T) {
 func TestHalfClosedConnections(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: 50 * time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: 50 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	for _, path := range []string{"/tgi/generate", "/mindie/generate", "/lightllm/generate", "/tgi/generate_stream",
 		"/lightllm/generate_stream"} {

@@ -16,7 +16,7 @@ import (
 func TestOpenAIStreamErrors(t *testing.T) {
 	t.Parallel()
 	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	group := fleettest.Start(t, natsURL, fleettest.Options{StepTime: 5 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.MaxConcurrentRequests, c.GroupWaitTimeout = 2, 0.3 }))
 	const long = `{"prompt":"a","max_tokens":2000,"temperature":0,"stream":true}`
 	response, err := http.Post(url+completions, "application/json", strings.NewReader(strings.Replace(long, "{", `{"n":2,`, 1)))

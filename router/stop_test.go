@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"testing"
+	"time"
 
 	"lockstep/router"
 	"lockstep/router/fleettest"
@@ -10,13 +11,12 @@ import (
 // Who is not done when the time to drain is over gets an error of his dialect, and the caller of Run too.
 func TestDrainThatEndsTooSoon(t *testing.T) {
 	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: 100 * time.Millisecond})
 	url, stop := startRouter(t, natsURL, settings(func(c *router.Config) { c.GracefulTerminationTimeout = 0.2 }))
 	next, _ := stream(t, url, body("to be cut off", 400))
 	if _, ok := next(); !ok {
 		t.Fatal("the stream does not begin")
 	}
-	group.Stall(true)
 	if err := stop(); err == nil {
 		t.Error("the router says that all is well")
 	}

@@ -14,14 +14,13 @@ import (
 
 	"go.uber.org/goleak"
 
-	"lockstep/protocol"
 	"lockstep/router"
-	"lockstep/router/api/answertest"
 	"lockstep/router/fleettest"
 )
 
 // TestMain fails when a goroutine outlives the tests.
 func TestMain(m *testing.M) {
+	fleettest.Main()
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
 	// net/http keeps a connection that it has closed for half a second.
@@ -72,43 +71,48 @@ func stream(t testing.TB, url, body string) (next func() (e event, ok bool), han
 	}, func() { response.Body.Close() }
 }
 
-// want is what a greedy generation of any group is.
-func want(t testing.TB, prompt string, tokens int) (ids []int32, text string) {
-	t.Helper()
-	_, tokenizer, words := answertest.DemoCard(t)
-	promptIDs, err := tokenizer.Encode(prompt, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for position := range tokens {
-		id, _ := fleettest.Token(words, promptIDs, 0, position)
-		ids = append(ids, id)
-	}
-	return ids, tokenizer.Decode(ids, true)
+// story is what a greedy generation gives, on any group, whatever happens to it.
+type story struct {
+	ids  []int32
+	text string
 }
 
-// checkStream reads a stream to its end and compares it with what must come.
-func checkStream(t testing.TB, next func() (event, bool), already []int32, prompt string, tokens int) {
+// told reads a stream to its end; already are the tokens that were read before.
+func told(t testing.TB, next func() (event, bool), already ...int32) (s story) {
 	t.Helper()
-	ids, text := want(t, prompt, tokens)
-	got := already
+	s.ids = already
 	var last event
-	for {
-		e, ok := next()
-		if !ok {
-			break
-		}
+	for e, ok := next(); ok; e, ok = next() {
 		if e.Error != "" {
-			t.Errorf("after %d tokens: %s", len(got), e.Error)
-			return
+			t.Errorf("after %d tokens: %s", len(s.ids), e.Error)
+			return s
 		}
-		got, last = append(got, e.Token.ID), e
+		s.ids, last = append(s.ids, e.Token.ID), e
 	}
-	if fmt.Sprint(got) != fmt.Sprint(ids) {
-		t.Errorf("got  %v\nwant %v", got, ids)
+	if last.GeneratedText == nil {
+		t.Errorf("the stream ends without its text behind %d tokens", len(s.ids))
+	} else {
+		s.text = *last.GeneratedText
 	}
-	if last.GeneratedText == nil || *last.GeneratedText != text {
-		t.Errorf("got text %v, want %q", last.GeneratedText, text)
+	return s
+}
+
+// calm is the story of a run that nothing happens to.
+func calm(t testing.TB, url, prompt string, tokens int) story {
+	t.Helper()
+	next, _ := stream(t, url, body(prompt, tokens))
+	s := told(t, next)
+	if len(s.ids) != tokens {
+		t.Errorf("%q: %d tokens, want %d", prompt, len(s.ids), tokens)
+	}
+	return s
+}
+
+// check compares a story with that of another run.
+func check(t testing.TB, got, want story) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
 	}
 }
 
@@ -118,8 +122,8 @@ func body(prompt string, tokens int) string {
 
 func TestManyStreamsOverTwoGroups(t *testing.T) {
 	natsURL := startNATS(t)
-	a := startGroup(t, natsURL, fleettest.Options{Name: "a"})
-	b := startGroup(t, natsURL, fleettest.Options{Name: "b"})
+	a := fleettest.Start(t, natsURL, fleettest.Options{Name: "a"})
+	b := fleettest.Start(t, natsURL, fleettest.Options{Name: "b"})
 	url, _ := startRouter(t, natsURL, defaults)
 	eventually(t, "both groups are known", func() bool {
 		response, err := http.Get(url + "/token_load?groups")
@@ -130,43 +134,51 @@ func TestManyStreamsOverTwoGroups(t *testing.T) {
 		var load struct{ Groups []struct{} }
 		return json.NewDecoder(response.Body).Decode(&load) == nil && len(load.Groups) == 2
 	})
+	stories := [2][40]story{} // told at once, and one after the other
 	var readers sync.WaitGroup
-	for i := range 40 {
-		prompt := fmt.Sprintf("story %d", i)
-		next, _ := stream(t, url, body(prompt, 30))
-		readers.Go(func() { checkStream(t, next, nil, prompt, 30) })
+	for i := range stories[0] {
+		next, _ := stream(t, url, body(fmt.Sprint("story ", i), 30))
+		readers.Go(func() { stories[0][i] = told(t, next) })
 	}
 	readers.Wait()
-	if a.Accepted() == 0 || b.Accepted() == 0 || a.Accepted()+b.Accepted() != 40 {
-		t.Errorf("the groups took %d and %d requests", a.Accepted(), b.Accepted())
+	if a.Dispatched() == 0 || b.Dispatched() == 0 || a.Dispatched()+b.Dispatched() != 40 {
+		t.Errorf("the groups took %d and %d requests", a.Dispatched(), b.Dispatched())
+	}
+	for i := range stories[1] {
+		stories[1][i] = calm(t, url, fmt.Sprint("story ", i), 30)
+		check(t, stories[0][i], stories[1][i])
 	}
 }
 
 func TestStreamsSurviveTheDeathOfTheirGroup(t *testing.T) {
 	t.Parallel()
 	for _, tell := range []bool{true, false} {
-		t.Run(fmt.Sprintf("told=%v", tell), func(t *testing.T) {
+		t.Run(fmt.Sprintf("tell=%v", tell), func(t *testing.T) {
 			natsURL := startNATS(t)
-			first := startGroup(t, natsURL, fleettest.Options{Name: "a", Incarnation: 1, StepInterval: 5 * time.Millisecond})
+			first := fleettest.Start(t, natsURL, fleettest.Options{Name: "a", Incarnation: 1, StepTime: 5 * time.Millisecond})
 			url, _ := startRouter(t, natsURL, defaults)
 			const tokens = 200
+			var stories [8]story
 			var readers sync.WaitGroup
 			var streaming atomic.Int32
-			for i := range 8 {
-				prompt := fmt.Sprintf("story %d", i)
-				next, _ := stream(t, url, body(prompt, tokens))
+			for i := range stories {
+				next, _ := stream(t, url, body(fmt.Sprint("story ", i), tokens))
 				readers.Go(func() {
 					e, _ := next()
 					streaming.Add(1)
-					checkStream(t, next, []int32{e.Token.ID}, prompt, tokens)
+					stories[i] = told(t, next, e.Token.ID)
 				})
 			}
 			eventually(t, "all streams have begun", func() bool { return streaming.Load() == 8 })
 			first.Kill(tell)
-			second := startGroup(t, natsURL, fleettest.Options{Name: "b", Incarnation: 1})
+			// Another spelling of the model and another template are no other model.
+			second := fleettest.Start(t, natsURL, fleettest.Options{Name: "b", ModelID: "org/demo", ChatTemplate: "{{ messages }}"})
 			readers.Wait()
-			if second.Accepted() != 8 {
-				t.Errorf("the second group took %d requests, want 8", second.Accepted())
+			if second.Dispatched() != 8 {
+				t.Errorf("the second group took %d requests, want 8", second.Dispatched())
+			}
+			for i := range stories {
+				check(t, stories[i], calm(t, url, fmt.Sprint("story ", i), tokens))
 			}
 		})
 	}
@@ -174,40 +186,13 @@ func TestStreamsSurviveTheDeathOfTheirGroup(t *testing.T) {
 
 func TestNewIncarnationTakesOver(t *testing.T) {
 	natsURL := startNATS(t)
-	first := startGroup(t, natsURL, fleettest.Options{Incarnation: 1, StepInterval: 5 * time.Millisecond})
+	first := fleettest.Start(t, natsURL, fleettest.Options{Incarnation: 1, StepTime: 5 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("once", 100))
 	e, _ := next()
 	first.Kill(false)
-	startGroup(t, natsURL, fleettest.Options{Incarnation: 2})
-	checkStream(t, next, []int32{e.Token.ID}, "once", 100)
-}
-
-func TestLostFramesComeAgain(t *testing.T) {
-	t.Parallel()
-	natsURL := startNATS(t)
-	// The last of 40 frames is lost too: nothing behind it shows the gap.
-	group := startGroup(t, natsURL, fleettest.Options{LoseFrame: func(n uint64) bool { return n%7 == 3 || n == 39 }})
-	url, _ := startRouter(t, natsURL, defaults)
-	next, _ := stream(t, url, body("holes", 40))
-	checkStream(t, next, nil, "holes", 40)
-	if group.Accepted() != 1 {
-		t.Errorf("the request was dispatched %d times", group.Accepted())
-	}
-}
-
-// A group that has dropped a request is given it again, whatever else it is busy with.
-func TestForgottenRequests(t *testing.T) {
-	t.Parallel()
-	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
-	url, _ := startRouter(t, natsURL, defaults)
-	next, _ := stream(t, url, body("forgotten", 300))
-	e, _ := next()
-	group.Forget()
-	busy, _ := stream(t, url, body("busy", 1500))
-	busy()
-	checkStream(t, next, []int32{e.Token.ID}, "forgotten", 300)
+	fleettest.Start(t, natsURL, fleettest.Options{Incarnation: 2})
+	check(t, told(t, next, e.Token.ID), calm(t, url, "once", 100))
 }
 
 // The broker goes and comes back in the middle of a stream: the client sees a pause.
@@ -217,45 +202,43 @@ func TestBrokerRestart(t *testing.T) {
 	natsURL := broker.ClientURL()
 	var port int
 	fmt.Sscanf(natsURL, "nats://127.0.0.1:%d", &port)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: 5 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	next, _ := stream(t, url, body("outage", 300))
 	e, _ := next()
 	broker.Shutdown()
 	broker.WaitForShutdown()
 	startBroker(t, port)
-	checkStream(t, next, []int32{e.Token.ID}, "outage", 300)
+	check(t, told(t, next, e.Token.ID), calm(t, url, "outage", 300))
 }
 
 // A client that does not read holds up nobody.
 func TestSlowClient(t *testing.T) {
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{})
+	fleettest.Start(t, natsURL, fleettest.Options{})
 	url, _ := startRouter(t, natsURL, defaults)
 	slow, _ := stream(t, url, body("slow", 1900))
 	slow()
 	for i := range 5 {
-		prompt := fmt.Sprintf("quick %d", i)
-		next, _ := stream(t, url, body(prompt, 100))
-		checkStream(t, next, nil, prompt, 100)
+		calm(t, url, fmt.Sprint("quick ", i), 100)
 	}
 }
 
 func TestHangingUpCancels(t *testing.T) {
 	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
+	group := fleettest.Start(t, natsURL, fleettest.Options{StepTime: 10 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	next, hangUp := stream(t, url, body("a long story", 1500))
 	next()
 	hangUp()
-	eventually(t, "the group has dropped the request", func() bool { return group.Cancelled() == 1 && group.Running() == 0 })
+	eventually(t, "the group has dropped the request", func() bool { return group.Cancelled() == 1 && group.Holds() == 0 })
 }
 
 func TestStopStringCancels(t *testing.T) {
 	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
+	group := fleettest.Start(t, natsURL, fleettest.Options{StepTime: 10 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
-	_, text := want(t, "stop", 3)
+	text := calm(t, url, "stop", 3).text
 	status, answer := post(t, url+"/generate", fmt.Sprintf(`{"inputs":"stop","parameters":{"max_new_tokens":1000,"stop":[%q]}}`, text))
 	if wanted := fmt.Sprintf(`{"generated_text":%q}`, text); status != 200 || answer != wanted {
 		t.Errorf("got %d %s, want %s", status, answer, wanted)
@@ -263,30 +246,9 @@ func TestStopStringCancels(t *testing.T) {
 	eventually(t, "the group has dropped the request", func() bool { return group.Cancelled() == 1 })
 }
 
-func TestRefusalsComeBack(t *testing.T) {
-	natsURL := startNATS(t)
-	var refused atomic.Int32
-	startGroup(t, natsURL, fleettest.Options{Refuse: func(r protocol.Request) *protocol.Error {
-		switch {
-		case len(r.Prompt) > 50:
-			return &protocol.Error{Code: protocol.CodeInvalid, Message: "no"}
-		case refused.Add(1) <= 2:
-			return &protocol.Error{Code: protocol.CodeFull, Message: "later"}
-		}
-		return nil
-	}})
-	url, _ := startRouter(t, natsURL, defaults)
-	next, _ := stream(t, url, body("refused twice", 10))
-	checkStream(t, next, nil, "refused twice", 10)
-	status, answer := post(t, url+"/generate", body(strings.Repeat("word ", 60), 10))
-	if status != 424 || answer != `{"error":"Request failed during generation: Server error: no","error_type":"generation"}` {
-		t.Errorf("got %d %s", status, answer)
-	}
-}
-
 func TestNoGroupComesBack(t *testing.T) {
 	natsURL := startNATS(t)
-	group := startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	group := fleettest.Start(t, natsURL, fleettest.Options{StepTime: 5 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.GroupWaitTimeout = 0.3 }))
 	next, _ := stream(t, url, body("alone", 500))
 	next()
@@ -317,7 +279,7 @@ func TestNoGroupComesBack(t *testing.T) {
 
 func TestOverload(t *testing.T) {
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: 10 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, settings(func(c *router.Config) { c.MaxConcurrentRequests = 2 }))
 	first, hangUp := stream(t, url, body("one", 1000))
 	second, hangUpToo := stream(t, url, body("two", 1000))
@@ -337,8 +299,9 @@ func TestOverload(t *testing.T) {
 
 func TestDrainFinishesWhatRuns(t *testing.T) {
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: 5 * time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: 5 * time.Millisecond})
 	url, stop := startRouter(t, natsURL, defaults)
+	want := calm(t, url, "the end", 60)
 	next, _ := stream(t, url, body("the end", 60))
 	e, _ := next()
 	stopped := make(chan error, 1)
@@ -350,7 +313,7 @@ func TestDrainFinishesWhatRuns(t *testing.T) {
 		}
 		return err != nil
 	})
-	checkStream(t, next, []int32{e.Token.ID}, "the end", 60)
+	check(t, told(t, next, e.Token.ID), want)
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
@@ -358,7 +321,7 @@ func TestDrainFinishesWhatRuns(t *testing.T) {
 
 func TestTokenLoad(t *testing.T) {
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{StepInterval: 10 * time.Millisecond})
+	fleettest.Start(t, natsURL, fleettest.Options{StepTime: 10 * time.Millisecond})
 	url, _ := startRouter(t, natsURL, defaults)
 	next, hangUp := stream(t, url, body("load", 1019)) // with its prompt a whole number of blocks, or nearly
 	next()
@@ -382,7 +345,7 @@ func TestTokenLoad(t *testing.T) {
 
 func TestBadAddressFailsAtOnce(t *testing.T) {
 	natsURL := startNATS(t)
-	startGroup(t, natsURL, fleettest.Options{})
+	fleettest.Start(t, natsURL, fleettest.Options{})
 	url, _ := startRouter(t, natsURL, defaults)
 	var port int
 	fmt.Sscanf(url, "http://127.0.0.1:%d", &port)

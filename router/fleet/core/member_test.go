@@ -48,8 +48,7 @@ func token(prompt []int32, position int) int32 { return prompt[0]*100 + int32(po
 
 func (m *member) announcement() protocol.Announcement {
 	return protocol.Announcement{Version: protocol.Version, GroupRef: m.ref, Node: "n", State: m.state, ModelID: m.card,
-		CardDigest: digest(m.card),
-		CardBytes:  1, Shards: 1, Limits: m.limits, Load: m.load()}
+		CardDigest: digest(m.card), CardBytes: 1, Shards: 1, Limits: m.limits, Load: m.load()}
 }
 
 // digest is that of the card of a name.

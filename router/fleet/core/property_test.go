@@ -26,9 +26,8 @@ func TestFaultsChangeNothing(t *testing.T) {
 	}
 	t.Logf("-seed %d", first)
 	for i := range uint64(150) {
-		c := &chaos{t: t, w: newWorld(t, core.Config{Admission: policy, ResumeTimeout: 30 * time.Second}),
-			random:       rand.New(rand.NewPCG(first, i)),
-			incarnations: map[string]int{}, forgetful: i%2 == 1}
+		w := newWorld(t, core.Config{Admission: policy, ResumeTimeout: 30 * time.Second})
+		c := &chaos{t: t, w: w, random: rand.New(rand.NewPCG(first, i)), incarnations: map[string]int{}, forgetful: i%2 == 1}
 		for range 250 {
 			c.event()
 		}
@@ -120,8 +119,8 @@ func (c *chaos) restart(name string) {
 		return
 	}
 	c.incarnations[name]++
-	c.do("group %s incarnation=%d %s", name, c.incarnations[name],
-		map[string]string{"a": "", "b": "sequences=2", "c": "keep=2 requests=3 chunks=2"}[name])
+	kinds := map[string]string{"a": "", "b": "sequences=2", "c": "keep=2 requests=3 chunks=2"}
+	c.do("group %s incarnation=%d %s", name, c.incarnations[name], kinds[name])
 }
 
 // fault is what may befall a group.
@@ -190,8 +189,8 @@ func (c *chaos) finish() {
 		c.compute()
 	}
 	for _, client := range c.w.clients {
-		if err := client.err; err != nil && err.Class != request.Unavailable &&
-			!strings.HasSuffix(err.Message, "no shard group is available") {
+		err := client.err
+		if err != nil && err.Class != request.Unavailable && !strings.HasSuffix(err.Message, "no shard group is available") {
 			c.t.Errorf("client %d failed: %v", client.number, err)
 		}
 	}

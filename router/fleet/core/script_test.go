@@ -91,8 +91,7 @@ func configured(t *testing.T, line string) core.Config {
 	}
 	o := options{t, words[1:]}
 	config := core.Config{Admission: policy, QueueTimeout: o.duration("queue-timeout", 0),
-		ResumeTimeout: o.duration("resume-timeout", 10*time.Second),
-		ModelID:       o.text("model", "")}
+		ResumeTimeout: o.duration("resume-timeout", 10*time.Second), ModelID: o.text("model", "")}
 	config.Admission.QueueLimit = o.number("queue", 0)
 	return config
 }
@@ -220,15 +219,14 @@ func (w *world) groupDoes(verb string, arguments []string, o options) bool {
 	case "group":
 		w.start(name, o)
 	case "announce": // an old one, of an incarnation that may be dead
-		w.fleet.Announced(w.now, name, (&member{ref: reference(name, o), card: o.text("card", "m"), limits: limits,
-			state: protocol.StateReady}).announcement())
+		old := &member{ref: reference(name, o), card: o.text("card", "m"), limits: limits, state: protocol.StateReady}
+		w.fleet.Announced(w.now, name, old.announcement())
 	case "say":
 		w.member(name).state = protocol.GroupState(second)
 		w.fleet.Announced(w.now, name, w.member(name).announcement())
 	case "down":
 		w.fleet.Down(w.now, name, protocol.Down{GroupRef: reference(name, o), Reason: "by script",
-			Stopped:     slices.Contains(o.words, "stopped"),
-			BackSeconds: o.duration("back", 0).Seconds()})
+			Stopped: slices.Contains(o.words, "stopped"), BackSeconds: o.duration("back", 0).Seconds()})
 	case "kill":
 		delete(w.members, w.member(name).ref)
 	case "step":
