@@ -30,8 +30,8 @@ type call struct {
 }
 
 // Submit queues a request, whose answer goes to events, and returns its id, which grows with each. keys name the blocks of
-// its prompt, for the guess of where they are cached; nil: nothing of it is read from a cache. A refusal is all that is left
-// of a request that finds the queue full.
+// its prompt, for the guess of where they are cached; nil: nothing of it is read from a cache. Its card has been loaded, or no
+// group will take it. A refusal is all that is left of a request that finds the queue full.
 func (f *Fleet) Submit(now time.Time, r *request.Request, keys []protocol.BlockKey, events *request.Events) (uint64, *request.Refusal) {
 	f.now = now
 	c := &call{kind: f.kindOf(r.CardDigest), request: r, events: events, keys: keys}

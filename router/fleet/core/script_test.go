@@ -153,7 +153,7 @@ func (w *world) do(line string) {
 	case words[0] == "unknown": // the owner of models has forgotten a card
 		w.unknown[digest(arguments[0])] = true
 	case words[0] == "link":
-		w.link.Up = arguments[0] == "up"
+		w.link = core.Link{Up: arguments[0] == "up", PayloadBytes: o.number("payload", 0)}
 	case words[0] == "examine":
 		w.fleet.Examine(w.now, digest(arguments[0]), func(err error) { w.see("health of %s: %v", arguments[0], err) })
 	case words[0] == "load":
