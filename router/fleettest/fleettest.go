@@ -5,6 +5,7 @@ package fleettest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -70,27 +71,15 @@ type Options struct {
 }
 
 func (o Options) config(natsURL string) shard.Config {
-	orElse := func(value, otherwise int) int {
-		if value == 0 {
-			return otherwise
-		}
-		return value
-	}
-	if o.Name == "" {
-		o.Name = "group-1"
-	}
-	if o.ModelID == "" {
-		o.ModelID = "demo"
-	}
-	if o.StepTime == 0 {
-		o.StepTime = time.Millisecond
-	}
+	o.StepTime = cmp.Or(o.StepTime, time.Millisecond)
+	limits := shard.DefaultLimits()
+	limits.CacheTokens, limits.MaxSequences = cmp.Or(o.CacheTokens, 16384), cmp.Or(o.MaxSequences, 256)
+	limits.PrefillTokens, limits.MaxRequests = cmp.Or(o.Prefill, limits.PrefillTokens), 256
 	return shard.Config{
-		Group: protocol.GroupRef{Group: o.Name, Incarnation: max(o.Incarnation, 1)}, Node: "test", Shards: 1, Threads: 1,
-		NATSURLs: []string{natsURL}, ModelID: o.ModelID, ChatTemplate: o.ChatTemplate, Backend: "sim",
-		Sim:         sim.Config{StepModel: sim.StepModel{Name: o.StepTime.String(), Base: o.StepTime.Seconds()}},
-		CacheTokens: orElse(o.CacheTokens, 16384), MaxSequences: orElse(o.MaxSequences, 256), PrefillTokens: o.Prefill,
-		MaxRequests: 256, Restarted: true,
+		Group: protocol.GroupRef{Group: cmp.Or(o.Name, "group-1"), Incarnation: max(o.Incarnation, 1)}, Node: "test", Shards: 1, Threads: 1,
+		NATSURLs: []string{natsURL}, ModelID: cmp.Or(o.ModelID, "demo"), ChatTemplate: o.ChatTemplate, Backend: "sim",
+		Sim:    sim.Config{StepModel: sim.StepModel{Name: o.StepTime.String(), Base: o.StepTime.Seconds()}},
+		Limits: limits, Restarted: true,
 	}
 }
 
