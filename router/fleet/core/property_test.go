@@ -35,8 +35,8 @@ func TestFaultsChangeNothing(t *testing.T) {
 		c.finish()
 		if t.Failed() {
 			path := filepath.Join(os.TempDir(), "fleet_chaos.txt")
-			os.WriteFile(path, []byte("fleet resume-timeout=30s\n"+strings.Join(c.script, "\n")+"\n"), 0o644)
-			t.Fatalf("seed %d, world %d; its script is in %s", first, i, path)
+			err := os.WriteFile(path, []byte("fleet resume-timeout=30s\n"+strings.Join(c.script, "\n")+"\n"), 0o644)
+			t.Fatalf("seed %d, world %d; its script is in %s (%v)", first, i, path, err)
 		}
 	}
 }
