@@ -88,6 +88,9 @@ func (c *command) checkModel() error {
 	if c.StepModel != "" && c.Backend != "sim" {
 		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
 	}
+	if c.Kernels != "" && c.Backend == "sim" {
+		return errors.New("--kernels chooses how --backend cpu computes, and sim computes nothing: leave one of them out")
+	}
 	if _, err := sim.ParseStepModel(c.StepModel); err != nil {
 		return fmt.Errorf("--step-model: %w", err)
 	}

@@ -132,7 +132,7 @@ func (l *leader) serve(ctx context.Context) error {
 	for done := ctx.Done(); ; {
 		l.turned()
 		idle := len(l.engine.sequences) == 0
-		if idle && done == nil && len(l.events) == 0 {
+		if idle && l.draining.Load() && len(l.events) == 0 {
 			return nil
 		}
 		if idle {

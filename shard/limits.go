@@ -47,12 +47,13 @@ func (l *Limits) Validate() error {
 		setting            string
 		value, least, most int
 		zero               bool // 0 is a value too
+		because            string
 	}{
-		{"max_batch_size", l.MaxSequences, 1, 4096, false},
-		{"max_requests", l.MaxRequests, 1, 1 << 20, false},
-		{"max_batch_prefill_tokens", l.PrefillTokens, 1, protocol.MaxPrefillTokens, false},
-		{"max_batch_total_tokens", l.CacheTokens, MinCacheTokens, 1<<31 - 1, true},
-		{"max_total_tokens", l.MaxSequenceTokens, 2, 1<<31 - 1, true}, // a token of the prompt and one of the answer
+		{"max_batch_size", l.MaxSequences, 1, 4096, false, ""},
+		{"max_requests", l.MaxRequests, 1, 1 << 20, false, ""},
+		{"max_batch_prefill_tokens", l.PrefillTokens, 1, protocol.MaxPrefillTokens, false, ""},
+		{"max_batch_total_tokens", l.CacheTokens, MinCacheTokens, 1<<31 - 1, true, ", a block of the KV cache"},
+		{"max_total_tokens", l.MaxSequenceTokens, 2, 1<<31 - 1, true, ", a token of the prompt and one of the answer"},
 	} {
 		if limit.zero && limit.value == 0 {
 			continue
@@ -63,7 +64,7 @@ func (l *Limits) Validate() error {
 		case limit.value < limit.least && limit.least == 1:
 			return &LimitError{limit.setting, fmt.Sprintf("must be > 0, got %d", limit.value)}
 		case limit.value < limit.least:
-			return &LimitError{limit.setting, fmt.Sprintf("must be at least %d, got %d", limit.least, limit.value)}
+			return &LimitError{limit.setting, fmt.Sprintf("must be at least %d%s, got %d", limit.least, limit.because, limit.value)}
 		case limit.value > limit.most:
 			return &LimitError{limit.setting, fmt.Sprintf("must be at most %d, got %d", limit.most, limit.value)}
 		}

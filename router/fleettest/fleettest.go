@@ -41,14 +41,12 @@ func Main() {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
-	ctx, cancel := context.WithCancel(context.Background()) // a context without an end would have ended
-	defer cancel()
 	var config shard.Config
 	err := json.Unmarshal([]byte(text), &config)
 	if err == nil {
 		_, here, _, _ := runtime.Caller(0)
 		demo := os.DirFS(filepath.Join(filepath.Dir(here), "../../launcher/demo/model"))
-		err = shard.Run(ctx, config, nil, demo, func(s shard.Status) {
+		err = shard.Run(context.Background(), config, nil, demo, func(s shard.Status) {
 			if s.Ready {
 				fmt.Println("ready")
 			}

@@ -1,11 +1,12 @@
 package sim
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
+	"lockstep/protocol/regular"
 	"lockstep/shard/schedule"
 )
 
@@ -31,13 +32,18 @@ func (m *StepModel) Seconds(c *schedule.Cost) float64 {
 		m.Decode*float64(c.Decodes) + m.DecodePair*float64(c.DecodePairs)
 }
 
+// maxStepModelBytes bounds a step model's file, which has six lines.
+const maxStepModelBytes = 64 << 10
+
 // ReadStepModel reads a model that `lockstep simulate --fit` wrote.
 func ReadStepModel(path string) (model StepModel, err error) {
-	data, err := os.ReadFile(path)
+	data, err := regular.Read(path, maxStepModelBytes)
 	if err != nil {
 		return model, err
 	}
-	if err = json.Unmarshal(data, &model); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields() // a misspelt duration would be none
+	if err = decoder.Decode(&model); err != nil {
 		return model, fmt.Errorf("step model %s: %w", path, err)
 	}
 	values := []float64{model.Base, model.PrefillToken, model.PrefillPair, model.Decode, model.DecodePair}
