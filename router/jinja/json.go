@@ -10,7 +10,7 @@ import (
 )
 
 // maxJSONDepth bounds how deep JSON may nest.
-const maxJSONDepth = 100
+const maxJSONDepth = 101 // an object and 100 within it
 
 // FromJSON returns the value that JSON stands for: objects keep the order of their keys, numbers without a fraction and
 // an exponent are whole. Of equal keys the last value holds, at the place of the first. It refuses what is no JSON and
