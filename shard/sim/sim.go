@@ -9,6 +9,7 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -71,8 +72,12 @@ func (b *Backend) FreeBytes() (bytes int64, of string, err error) {
 	return deviceBytes, "the simulated device", nil
 }
 
-// Attach takes 8 bytes a position.
+// Attach takes 8 bytes a position. A cache that the modelled device could not hold is refused, as a real one would be.
 func (b *Backend) Attach(group *collective.Group, blocks, _ int) error {
+	if need := int64(blocks) * int64(b.Describe().BlockBytes); need > deviceBytes {
+		return fmt.Errorf("a KV cache of %d tokens takes %d GiB, and the simulated device has %d: lower --max-batch-total-tokens",
+			blocks*blockTokens, need>>30, deviceBytes>>30)
+	}
 	b.group, b.states = group, make([]uint64, blocks*blockTokens)
 	return nil
 }

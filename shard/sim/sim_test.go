@@ -146,6 +146,14 @@ func TestStepsTakeTheirTime(t *testing.T) {
 	})
 }
 
+// A cache that the device could not hold is refused before its memory is taken.
+func TestCacheBeyondTheDevice(t *testing.T) {
+	b := sim.New(shape, 0, sim.Config{})
+	if err := b.Attach(nil, 1<<40, 64); err == nil {
+		t.Error("it was taken")
+	}
+}
+
 func TestParseStepModel(t *testing.T) {
 	for text, want := range map[string]float64{"": sim.DefaultStepModel.Base, "10ms": 0.01, "0s": 0} {
 		if got, err := sim.ParseStepModel(text); err != nil || got.Base != want {
