@@ -31,9 +31,9 @@ type modelFlags struct {
 	MaxInputLength       int     `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
 	MaxInputTokens       int     `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
 	MaxTotalTokens       int     `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
-	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" env:"MAX_BATCH_PREFILL_TOKENS" default:"${max_batch_prefill_tokens}" help:"Token budget of a step."`
+	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" positive:"" env:"MAX_BATCH_PREFILL_TOKENS" default:"${max_batch_prefill_tokens}" help:"Token budget of a step."`
 	MaxBatchTotalTokens  int     `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
-	MaxBatchSize         int     `env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
+	MaxBatchSize         int     `positive:"" env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
 	DisablePrefixCache   bool    `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
 	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"${cpu_memory_fraction}" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
 	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`

@@ -239,6 +239,7 @@ func TestEnvironmentOfTGI(t *testing.T) {
 		{"TOKENIZER_CONFIG_PATH=/x", "prompts of chats would be others", ""},
 		{"WATERMARK_GAMMA=0.25", "default gamma, 0.5", ""},
 		{"NUM_SHARD=0", "NUM_SHARD must be > 0", ""},
+		{"MAX_BATCH_SIZE=0", "MAX_BATCH_SIZE must be > 0", ""},
 		{"API_KEY=,", "API_KEY has an empty value", ""},
 	} {
 		t.Run(test.variables, func(t *testing.T) {

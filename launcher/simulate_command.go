@@ -33,7 +33,7 @@ type simulateFlags struct {
 	Reserve       int       `placeholder:"PERCENT" help:"Capacity that past-future and aggressive keep free; -1: none."`
 	DecodeWeight  float64   `placeholder:"W" help:"Cost of a held token in units of a token to prefill, in the choice of a group."`
 	Seed          uint64    `default:"1" help:"Seed of past-future's draws and of made-up traces."`
-	StepModel     string    `placeholder:"FILE" help:"Model of step times that --fit wrote. Default: Llama-2-7B on an A100, as a roofline."`
+	StepModel     string    `placeholder:"TIME|FILE" help:"How long a step takes: a time (10ms), or a model that --fit wrote. Default: Llama-2-7B on an A100, as a roofline."`
 	Fit           string    `placeholder:"FILE" help:"Instead of simulating: fit a model of step times to the step log of a real run (lockstep serve --step-log) and write it to standard output."`
 	JSON          bool      `name:"json" help:"Print a line of JSON for each simulation."`
 }
@@ -116,9 +116,7 @@ func (f *simulateFlags) options() (options simulate.Options, objectives []simula
 	if f.Requests < 0 || f.Clients < 0 {
 		return options, nil, fmt.Errorf("--requests %d and --clients %d must not be negative", f.Requests, f.Clients)
 	}
-	if f.StepModel != "" {
-		options.StepModel, err = sim.ReadStepModel(f.StepModel)
-	}
+	options.StepModel, err = sim.ParseStepModel(f.StepModel)
 	return options, objectives, err
 }
 

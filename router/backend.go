@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -80,18 +81,17 @@ func (b *backend) onSnapshot(snapshot *core.Snapshot) {
 	if len(snapshot.Groups) == 0 {
 		return
 	}
-	digest := snapshot.Groups[0].CardDigest
 	current := b.model.Load()
+	was := ""
+	if current != nil {
+		was = current.Digest
+	}
+	digest := served(snapshot.Groups, was)
 	total, capacity := 0, 0
-	for pass := 0; pass < 2; pass++ {
-		for _, g := range snapshot.Groups {
-			if pass == 0 && current != nil && g.CardDigest == current.Digest {
-				digest = current.Digest
-			}
-			if pass == 1 && g.CardDigest == digest {
-				total = max(total, min(g.Limits.MaxSequenceTokens, g.Limits.CapacityTokens))
-				capacity += g.Limits.CapacityTokens
-			}
+	for _, g := range snapshot.Groups {
+		if g.CardDigest == digest {
+			total = max(total, min(g.Limits.MaxSequenceTokens, g.Limits.CapacityTokens))
+			capacity += g.Limits.CapacityTokens
 		}
 	}
 	b.mu.Lock()
@@ -110,6 +110,24 @@ func (b *backend) onSnapshot(snapshot *core.Snapshot) {
 	if current == nil {
 		close(b.known)
 	}
+}
+
+// served chooses the card of the model that is served, of groups that there are: the one that was, while a group with it is
+// ready or no other is; else that of the first ready group. So new requests do not wait for groups that drain, when others with
+// another card have come in their place.
+func served(groups []core.Group, was string) string {
+	kept, ready := "", ""
+	for _, g := range groups {
+		switch {
+		case g.CardDigest == was && g.Ready:
+			return was
+		case g.CardDigest == was:
+			kept = was
+		case g.Ready && ready == "":
+			ready = g.CardDigest
+		}
+	}
+	return cmp.Or(ready, kept, groups[0].CardDigest)
 }
 
 func (b *backend) Model() *answer.Model        { return b.model.Load() }

@@ -9,27 +9,27 @@ type Member struct {
 }
 
 // Members reads data that is one object and nothing else. Of members of one name the last counts, at the place of the first.
+// With an error it returns the members before it.
 func Members(data []byte, maxDepth int) ([]Member, error) {
 	r := NewReader(string(data), maxDepth)
 	members, at := []Member{}, map[string]int{}
 	err := r.Object(func(name string) error {
 		r.Next()
 		start := r.at
-		_, err := r.Raw()
+		if _, err := r.Raw(); err != nil {
+			return err
+		}
 		value := data[start:r.at:r.at]
 		if i, ok := at[name]; ok {
 			members[i].Value = value
-			return err
+			return nil
 		}
 		at[name] = len(members)
 		members = append(members, Member{name, value})
-		return err
+		return nil
 	})
 	if err == nil {
 		err = r.End()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return members, nil
+	return members, err
 }

@@ -82,9 +82,8 @@ func (s *Server) detect(x *wire.Exchange, r *http.Request) *surface {
 	s.answers.Bodies.Read(x, r) // a body that is too long or does not come is the handler's to refuse
 	chosen := fallback
 	s.answers.Bodies.Decode(r.Context(), func() *request.Refusal {
-		if top, ok := x.Members(); ok {
-			chosen, _ = s.claimant(fit, top)
-		}
+		top, _ := x.Members() // of a body that is none, as far as it goes: whose it was to be tells what is wrong
+		chosen, _ = s.claimant(fit, top)
 		return nil
 	})
 	return chosen

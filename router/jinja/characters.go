@@ -4,6 +4,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 )
 
 // isSpace is what Python's str.isspace and the reference's patterns take for white space.
@@ -50,8 +53,11 @@ func lines(s string, keep bool) []string {
 
 func isCased(r rune) bool { return unicode.IsUpper(r) || unicode.IsLower(r) || unicode.IsTitle(r) }
 
-// upper changes letters one by one, as the other changes of case do, but for the one whose capital is two.
-func upper(s string) string { return strings.ToUpper(strings.ReplaceAll(s, "ß", "SS")) }
+// upper and lower are Python's, by Unicode's full mapping: capitals of one letter may be two, and a sigma that ends a word has a
+// form of its own.
+func upper(s string) string { return cases.Upper(language.Und).String(s) }
+
+func lower(s string) string { return cases.Lower(language.Und).String(s) }
 
 // title is Python's str.title: each run of cased characters begins with a capital.
 func title(s string) string {
@@ -68,5 +74,5 @@ func title(s string) string {
 
 func capitalize(s string) string {
 	_, size := utf8.DecodeRuneInString(s)
-	return strings.ToTitle(s[:size]) + strings.ToLower(s[size:])
+	return cases.Title(language.Und, cases.NoLower).String(s[:size]) + strings.TrimPrefix(lower(s), lower(s[:size]))
 }

@@ -24,7 +24,7 @@ func init() { // filters and what they use refer to each other
 		"last":       takes("last(/)", filterLast),
 		"length":     takes("len(/)", filterLength),
 		"list":       takes("list(/)", filterList),
-		"lower":      textFilter(strings.ToLower),
+		"lower":      textFilter(lower),
 		"map":        filterMap,
 		"max":        extreme(true),
 		"min":        extreme(false),
@@ -86,7 +86,7 @@ func (r *run) key(item Value, path []Value, caseSensitive bool) (Value, error) {
 	if err != nil || caseSensitive || !ok {
 		return v, err
 	}
-	return String(strings.ToLower(s)), r.allocate(len(s))
+	return String(lower(s)), r.allocate(len(s))
 }
 
 func filterDefault(_ *run, value Value, v []Value) (Value, error) {

@@ -44,7 +44,7 @@ func titleWords(s string) string {
 			end = len(s)
 		}
 		b.WriteString(upper(s[:size]))
-		b.WriteString(strings.ToLower(s[size:end]))
+		b.WriteString(lower(s[size:end]))
 		s = s[end:]
 	}
 	return b.String()

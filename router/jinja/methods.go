@@ -18,7 +18,7 @@ func init() { // what builtins use refers to methods
 		"find":         ofText("find(/ sub)", findText),
 		"format":       formatMethod,
 		"join":         ofText("join(/ iterable)", joinTexts),
-		"lower":        textFilter(strings.ToLower),
+		"lower":        textFilter(lower),
 		"lstrip":       strip(strings.TrimLeftFunc, strings.TrimLeft),
 		"removeprefix": trimmed(strings.TrimPrefix),
 		"removesuffix": trimmed(strings.TrimSuffix),
