@@ -4,7 +4,11 @@ PORT ?= 3000
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 20s
 
-.PHONY: build run test test-all race lint fuzz bench generate docker-binary nats-binary
+.DEFAULT_GOAL := build
+.PHONY: help build run test test-all race lint fuzz bench generate docker-binary nats-binary
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
 
 build: ## bin/lockstep, one static binary
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./launcher
@@ -39,10 +43,10 @@ fuzz: ## every fuzz target for FUZZTIME
 		done; \
 	done
 
-bench:
+bench: ## every benchmark for a second
 	$(GO) test -run '^$$' -bench . -benchtime 1s -p 1 ./...
 
-generate:
+generate: ## kernels and what else has a generator
 	$(GO) generate ./...
 
 docker-binary: build bin/cluster.key ## what the Dockerfile copies, and what docker-compose.yml mounts

@@ -19,6 +19,7 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/launcher/membership"
 	"lockstep/launcher/supervise"
+	"lockstep/shard"
 )
 
 const (
@@ -127,7 +128,9 @@ func portIsFree(address string) error {
 // start begins with the shards; the router follows once they serve.
 func (l *launcher) start() {
 	if l.role != "router" {
-		if l.ModelID != "" && l.ModelID != demo.ModelID {
+		if !shard.TraitsOf(l.Backend).Weights {
+			l.log.Warn().Str("backend", l.Backend).Msg("nothing is computed: answers are made up, for tests of everything else")
+		} else if l.ModelID != "" && l.ModelID != demo.ModelID {
 			l.log.Info().Str("model", l.ModelID).Msg("loading; before it serves for the first time it also computes its largest steps")
 		} else {
 			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows " +

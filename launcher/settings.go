@@ -85,11 +85,11 @@ func (c *command) checkModel() error {
 	if c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens {
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
 	}
-	if c.StepModel != "" && c.Backend != "sim" {
+	switch traits := shard.TraitsOf(c.Backend); {
+	case c.StepModel != "" && !traits.StepModel:
 		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
-	}
-	if c.Kernels != "" && c.Backend == "sim" {
-		return errors.New("--kernels chooses how --backend cpu computes, and sim computes nothing: leave one of them out")
+	case c.Kernels != "" && !traits.Kernels:
+		return fmt.Errorf("--kernels chooses how --backend cpu computes, and %s has none: leave one of them out", c.Backend)
 	}
 	if _, err := sim.ParseStepModel(c.StepModel); err != nil {
 		return fmt.Errorf("--step-model: %w", err)

@@ -255,6 +255,9 @@ func (l *launcher) announce() {
 	what := "what its nodes have"
 	if l.shards != nil {
 		what = fmt.Sprintf("%s on %d shards", l.modelName(), l.shards.size)
+		if !shard.TraitsOf(l.Backend).Weights {
+			what = "made-up answers in place of " + what
+		}
 	}
 	path, body := "/generate_stream", `{"inputs":"Once upon a time","parameters":{"max_new_tokens":100}}`
 	if l.Dialect == openai.Name {

@@ -16,7 +16,7 @@ type ModelCard struct {
 	Revision string `json:"revision,omitempty"`
 	// DataType is the weights' type in TGI's words: "torch.bfloat16", "torch.float16", "torch.float32"; or GGUF's: "gguf.q4_1".
 	DataType string `json:"data_type"`
-	// DeviceType is "cpu" or "cuda".
+	// DeviceType is what computes: "cpu" or "sim".
 	DeviceType string `json:"device_type"`
 	// PipelineTag is the hub's tag, empty when unknown.
 	PipelineTag string `json:"pipeline_tag,omitempty"`

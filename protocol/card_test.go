@@ -42,7 +42,8 @@ func TestCardKind(t *testing.T) {
 	unnamed := func(id string) *protocol.ModelCard {
 		return card(func(c *protocol.ModelCard) { c.NumericsID, c.ModelID = "", id })
 	}
-	if unnamed("m").Kind() != unnamed("m").Kind() || unnamed("m").Kind() == unnamed("o").Kind() {
+	first, again, other := unnamed("m").Kind(), unnamed("m").Kind(), unnamed("o").Kind()
+	if first != again || first == other {
 		t.Error("cards without numerics are of one kind when they are equal in all")
 	}
 }

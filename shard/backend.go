@@ -34,15 +34,28 @@ var (
 	_ backend = (*sim.Backend)(nil)
 )
 
-// backends load a rank's part of the model, by the names that Config.Backend may have. fingerprint tells models apart as far
-// as the backend's results differ.
-var backends = map[string]func(r *rank) (b backend, fingerprint string, err error){
-	"cpu": loadHost,
-	"sim": loadSim,
+// BackendTraits are what others need to know of a backend before it is loaded.
+type BackendTraits struct {
+	Weights   bool // it reads them; else a model's directory may have none, and answers are made up
+	Kernels   bool // it takes Config.Kernels
+	StepModel bool // it takes Config.Sim's
 }
 
-// DefaultBackend is what an empty Config.Backend means.
+// backends are what Config.Backend may name. load loads a rank's part of the model; fingerprint tells models apart as far as the
+// backend's results differ.
+var backends = map[string]struct {
+	BackendTraits
+	load func(r *rank) (b backend, fingerprint string, err error)
+}{
+	"cpu": {BackendTraits{Weights: true, Kernels: true}, loadHost},
+	"sim": {BackendTraits{StepModel: true}, loadSim},
+}
+
+// DefaultBackend is what the launcher takes unless it is told otherwise.
 const DefaultBackend = "cpu"
+
+// TraitsOf returns the traits of one of Backends.
+func TraitsOf(backend string) BackendTraits { return backends[backend].BackendTraits }
 
 // Backends lists what Config.Backend may be.
 func Backends() (names []string) {
@@ -54,11 +67,10 @@ func Backends() (names []string) {
 }
 
 func backendNamed(name string) (func(r *rank) (backend, string, error), error) {
-	load := backends[name]
-	if load == nil {
-		return nil, fmt.Errorf("backend %q: want one of %s", name, strings.Join(Backends(), ", "))
+	if b, ok := backends[name]; ok {
+		return b.load, nil
 	}
-	return load, nil
+	return nil, fmt.Errorf("backend %q: want one of %s", name, strings.Join(Backends(), ", "))
 }
 
 func loadHost(r *rank) (backend, string, error) {

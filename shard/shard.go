@@ -101,7 +101,7 @@ func open(config Config, demo fs.FS) (*model.Model, error) {
 	switch {
 	case config.ModelPath == "":
 		return model.OpenFS(demo)
-	case config.Backend == "sim":
+	case !TraitsOf(config.Backend).Weights:
 		return model.OpenShape(config.ModelPath)
 	}
 	return model.Open(config.ModelPath)

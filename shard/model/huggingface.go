@@ -57,7 +57,8 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 		return nil, Config{}, err
 	}
 	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
-		return nil, Config{}, errors.New("quantization_config: quantised safetensors are not served yet; GGUF Q8_0, Q4_0 and Q4_1 are")
+		return nil, Config{}, fmt.Errorf("quantization_config: quantised safetensors are not served yet; GGUF files in %s are",
+			weights.ServedGGUF)
 	}
 	if hf.Activation != "" && hf.Activation != "silu" {
 		return nil, Config{}, fmt.Errorf("activation %q is not served; silu is", hf.Activation)

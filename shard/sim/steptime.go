@@ -3,7 +3,9 @@ package sim
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"lockstep/protocol/regular"
@@ -44,11 +46,12 @@ func ReadStepModel(path string) (model StepModel, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields() // a misspelt duration would be none
 	if err = decoder.Decode(&model); err != nil {
-		return model, fmt.Errorf("step model %s: %w", path, err)
+		return model, fmt.Errorf("step model %s: %w: it has name, and in seconds base, prefill_token, prefill_pair, decode and decode_pair",
+			path, err)
 	}
 	values := []float64{model.Base, model.PrefillToken, model.PrefillPair, model.Decode, model.DecodePair}
 	if !(model.Base > 0) {
-		return model, fmt.Errorf("step model %s: no base time in %v", path, values)
+		return model, fmt.Errorf("step model %s: base, the seconds of every step, must be above 0, got %v", path, model.Base)
 	}
 	for _, v := range values {
 		if !(v >= 0 && v < 3600) {
@@ -70,5 +73,9 @@ func ParseStepModel(text string) (StepModel, error) {
 		}
 		return StepModel{Name: text, Base: each.Seconds()}, nil
 	}
-	return ReadStepModel(text)
+	model, err := ReadStepModel(text)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%q is neither a time, such as 10ms, nor a file", text)
+	}
+	return model, err
 }

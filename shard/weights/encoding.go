@@ -41,6 +41,8 @@ type encoding struct {
 	// gguf and safetensors are what the formats call it; 0, but for F32, and "" mean that they do not have it.
 	gguf        uint32
 	safetensors string
+	// fileType is GGUF's general.file_type of files that are mostly in it.
+	fileType int
 	// A block is what is stored together: so many columns of a row in so many bytes.
 	blockColumns, blockBytes int
 	// decode gives the exact values of whole blocks.
@@ -51,12 +53,12 @@ type encoding struct {
 }
 
 var encodings = [...]encoding{
-	F32:  {name: "F32", gguf: 0, safetensors: "F32", blockColumns: 1, blockBytes: 4, decode: decodeF32, form: FormF32},
-	F16:  {name: "F16", gguf: 1, safetensors: "F16", blockColumns: 1, blockBytes: 2, decode: decodeF16, form: FormF16},
-	BF16: {name: "BF16", gguf: 30, safetensors: "BF16", blockColumns: 1, blockBytes: 2, decode: decodeBF16, form: FormBF16},
-	Q8_0: {name: "Q8_0", gguf: 8, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8},
-	Q4_0: {name: "Q4_0", gguf: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4},
-	Q4_1: {name: "Q4_1", gguf: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min},
+	F32:  {name: "F32", gguf: 0, fileType: 0, safetensors: "F32", blockColumns: 1, blockBytes: 4, decode: decodeF32, form: FormF32},
+	F16:  {name: "F16", gguf: 1, fileType: 1, safetensors: "F16", blockColumns: 1, blockBytes: 2, decode: decodeF16, form: FormF16},
+	BF16: {name: "BF16", gguf: 30, fileType: 32, safetensors: "BF16", blockColumns: 1, blockBytes: 2, decode: decodeBF16, form: FormBF16},
+	Q8_0: {name: "Q8_0", gguf: 8, fileType: 7, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8},
+	Q4_0: {name: "Q4_0", gguf: 2, fileType: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4},
+	Q4_1: {name: "Q4_1", gguf: 3, fileType: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min},
 }
 
 // formBytes are the columns and bytes of a block of each form.
@@ -173,6 +175,16 @@ func ofSafetensors(dtype string) (Encoding, bool) {
 		}
 	}
 	return 0, false
+}
+
+// fileTypeName is what a GGUF file is called whose general.file_type this is; "": a mixture.
+func fileTypeName(fileType int) string {
+	for _, d := range encodings {
+		if d.fileType == fileType {
+			return strings.ToLower(d.name)
+		}
+	}
+	return ""
 }
 
 // served lists the encodings that a file format has, for errors.

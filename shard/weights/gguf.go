@@ -11,13 +11,12 @@ import (
 	"lockstep/protocol"
 )
 
-// ggmlTypes are GGUF's names of the types of tensors that are not served (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md),
-// for errors.
+// ggmlTypes are names of types of tensors (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) for the error of those that are
+// not served.
 var ggmlTypes = map[uint32]string{6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 39: "MXFP4"}
 
-var servedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
-
-var ggufFileTypes = map[int]string{0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 32: "bf16"}
+// ServedGGUF lists, for errors, the encodings of GGUF files that are served.
+var ServedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
 
 // ggufReader reads a mapped file; after the first error every read gives zeros, and err says what it was.
 type ggufReader struct {
@@ -229,7 +228,7 @@ func (f *Files) ggufTensors(part *ggufFile) error {
 func (e *ggufTensor) tensor() (Tensor, error) {
 	encoding, ok := ofGGUF(e.kind)
 	if !ok {
-		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, servedGGUF)
+		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, ServedGGUF)
 	}
 	t := Tensor{Encoding: encoding, Rows: 1, Columns: int(min(e.dimensions[0], math.MaxInt32))}
 	switch len(e.dimensions) {

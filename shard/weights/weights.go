@@ -5,6 +5,7 @@
 package weights
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -175,10 +176,7 @@ func (f *Files) DataType(table string) string {
 	if f.GGUF == nil {
 		return torchTypes[f.tensors[table].Encoding]
 	}
-	if name, ok := ggufFileTypes[f.GGUF.Count("general.file_type")]; ok {
-		return "gguf." + name
-	}
-	return "gguf.mixed"
+	return "gguf." + cmp.Or(fileTypeName(f.GGUF.Count("general.file_type")), "mixed")
 }
 
 // Names lists all tensors in order, also those that cannot be used.
