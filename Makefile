@@ -35,11 +35,15 @@ race: ## with the race detector: all but kernels and the forward pass, which it 
 lint: ## see .golangci.yml
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
 
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: ## every fuzz target for FUZZTIME; that its time is up is no failure, though Go may say so (golang.org/issue/48591)
 	@for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+			output=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package 2>&1) || case $$output in \
+				*"Failing input"*) echo "$$output"; exit 1;; \
+				*"context deadline exceeded"*) ;; \
+				*) echo "$$output"; exit 1;; \
+			esac; \
 		done; \
 	done
 
