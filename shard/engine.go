@@ -124,8 +124,8 @@ type engine struct {
 	record       StepRecord // of the last step, without its duration
 	pace         pace       // for other goroutines too
 
-	plan    []byte
-	chunks  []slotChunk
+	planned stepPlan
+	plan    []byte // planned, as it is sent
 	outputs []output
 	wants   []wanted
 }
@@ -133,8 +133,13 @@ type engine struct {
 // wanted says what to do with one row of logits.
 type wanted struct {
 	output int   // index into outputs
-	next   int32 // the prompt token whose log-probability is wanted; -1: choose a token
+	next   int32 // the prompt token whose log-probability is wanted, or what follows
 }
+
+const (
+	chosenNext  int32 = -1 // a token is chosen
+	nothingNext int32 = -2 // the row is of no interest
+)
 
 // add takes a request, and reports whether it is new. The caller has checked that it fits.
 func (e *engine) add(router string, request protocol.Request) bool {
@@ -195,11 +200,11 @@ func (e *engine) step() ([]output, error) {
 	defer e.pace.end()
 	e.steps++
 	e.prepare(work)
-	e.plan = appendStep(e.plan[:0], e.chunks)
+	e.plan = e.planned.appendTo(e.plan[:0])
 	if err := e.broadcast(e.plan); err != nil {
 		return nil, err
 	}
-	if err := compute(e.backend, e.chunks, e.consume()); err != nil {
+	if err := e.backend.Forward(e.planned.chunks, e.consume()); err != nil {
 		return nil, err
 	}
 	e.finish()
@@ -208,15 +213,16 @@ func (e *engine) step() ([]output, error) {
 
 // prepare turns the scheduler's work into chunks, and lists which rows of logits are wanted for what.
 func (e *engine) prepare(work []schedule.Work) {
-	e.chunks, e.outputs, e.wants, e.record = e.chunks[:0], e.outputs[:0], e.wants[:0], StepRecord{Step: e.steps}
+	e.planned.reset()
+	e.outputs, e.wants, e.record = e.outputs[:0], e.wants[:0], StepRecord{Step: e.steps}
 	for _, w := range work {
 		s := e.sequences[w.ID]
 		if s.slot < 0 {
 			s.slot = e.freeSlots[len(e.freeSlots)-1]
 			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
 		}
-		chunk := slotChunk{slot: s.slot, begins: w.Begins, added: w.Added, Chunk: model.Chunk{Start: w.Start,
-			PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks, Fresh: w.Fresh}}
+		chunk := model.Chunk{Start: w.Start, PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count],
+			Blocks: w.Blocks, Fresh: w.Fresh}
 		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
 			cached: w.Cached}
 		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens
@@ -226,31 +232,22 @@ func (e *engine) prepare(work []schedule.Work) {
 		case s.request.PromptLogprobs && s.sent < min(end+1, prompt) && w.Start < prompt:
 			chunk.Logits, out.start = model.LogitsAll, max(s.sent, w.Start+1)
 			for position := w.Start; position < end; position++ {
-				next := int32(-2) // of no interest
+				next := nothingNext
 				switch {
 				case position+1 >= out.start && position+1 < prompt:
 					next = s.tokens[position+1]
 				case position == end-1 && w.Reaches:
-					next = -1
+					next = chosenNext
 				}
 				e.wants = append(e.wants, wanted{len(e.outputs), next})
 			}
 		case w.Reaches:
 			chunk.Logits = model.LogitsLast
-			e.wants = append(e.wants, wanted{len(e.outputs), -1})
+			e.wants = append(e.wants, wanted{len(e.outputs), chosenNext})
 		}
-		e.chunks = append(e.chunks, chunk)
+		e.planned.add(chunk, slotUse{slot: s.slot, begins: w.Begins, added: w.Added})
 		e.outputs = append(e.outputs, out)
 	}
-}
-
-// compute is what every rank does with a step's chunks.
-func compute(b backend, chunks []slotChunk, consume func(model.Scores)) error {
-	plain := make([]model.Chunk, len(chunks))
-	for i := range chunks {
-		plain[i] = chunks[i].Chunk
-	}
-	return b.Forward(plain, consume)
 }
 
 // consume returns a function that chooses tokens and log-probabilities from scores as they come.
@@ -274,9 +271,9 @@ func (e *engine) consume() func(model.Scores) {
 					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
 				case s.request.Score:
 					*r = result{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
-				case next == -1 && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling):
+				case next == chosenNext && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling):
 					r.token, r.logprob = scores.Best(i)
-				case next == -1:
+				case next == chosenNext:
 					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}
 					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling,
 						s.request.TopLogprobs, nil)
@@ -288,7 +285,7 @@ func (e *engine) consume() func(model.Scores) {
 			switch {
 			case want.next >= 0:
 				out.prompt, out.promptTop = append(out.prompt, results[i].logprob), append(out.promptTop, results[i].top)
-			case want.next == -1:
+			case want.next == chosenNext:
 				out.token, out.logprob, out.top = results[i].token, results[i].logprob, results[i].top
 			}
 		}

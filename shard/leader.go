@@ -43,7 +43,7 @@ type leader struct {
 	ended   time.Time // of the last step; zero when nothing was left to compute
 
 	said      repeat.Filter
-	shape     model.Config
+	shape     model.Config          // for checks beside the engine's owner
 	base      protocol.Announcement // without state and load
 	held      atomic.Int64          // requests accepted and not ended
 	draining  atomic.Bool
@@ -55,8 +55,7 @@ type leader struct {
 
 func newLeader(config Config, e *engine, card []byte, digest string, blocks int, log zerolog.Logger) (*leader, error) {
 	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group),
-		shape:     e.shape,
-		announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
+		shape: e.shape, announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards,
 			Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
@@ -272,12 +271,7 @@ func (l *leader) send(outputs []output) {
 			out.addTo(frame)
 		}
 	}
-	account := func(name string) protocol.Account {
-		if a := l.engine.accounts[name]; a != nil {
-			return *a
-		}
-		return protocol.Account{}
-	}
+	account := func(name string) protocol.Account { return *l.engine.accounts[name] } // who has outputs has an account
 	l.outbox.Flush(l.engine.steps, l.engine.load(), account, l.sendFrame)
 }
 

@@ -28,30 +28,40 @@ func planBytes(c Config, blockTokens int) int {
 	return planHeaderBytes + 4*(c.MaxSequences*(chunkHeaderInts+blocks)+c.rows())
 }
 
-// slotChunk is a chunk and the slot of its sequence. The last added blocks of its table are new with this step.
-type slotChunk struct {
-	slot int
-	model.Chunk
+// stepPlan is what a step computes, and of each chunk what its sequence's slot is and what of it is new.
+type stepPlan struct {
+	chunks []model.Chunk
+	slots  []slotUse
+}
+
+// slotUse is how a chunk uses the slot of its sequence: whether the slot's block table begins anew, and how many of the last
+// blocks in it are new with this step.
+type slotUse struct {
+	slot   int
 	begins bool
 	added  int
 }
 
-func (c *slotChunk) addedBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.added:] }
+func (p *stepPlan) reset() { p.chunks, p.slots = p.chunks[:0], p.slots[:0] }
 
-func appendStep(plan []byte, chunks []slotChunk) []byte {
+func (p *stepPlan) add(chunk model.Chunk, use slotUse) {
+	p.chunks, p.slots = append(p.chunks, chunk), append(p.slots, use)
+}
+
+func (p *stepPlan) appendTo(plan []byte) []byte {
 	le := binary.LittleEndian
 	plan = le.AppendUint32(plan, planStep)
-	plan = le.AppendUint32(plan, uint32(len(chunks)))
-	for i := range chunks {
-		c := &chunks[i]
-		begins := 0
-		if c.begins {
+	plan = le.AppendUint32(plan, uint32(len(p.chunks)))
+	for i := range p.chunks {
+		c, use, begins := &p.chunks[i], p.slots[i], 0
+		if use.begins {
 			begins = 1
 		}
-		for _, v := range [chunkHeaderInts]int{c.slot, begins, c.Start, c.PromptTokens, int(c.Logits), c.added, c.Fresh, len(c.Tokens)} {
+		for _, v := range [chunkHeaderInts]int{use.slot, begins, c.Start, c.PromptTokens, int(c.Logits), use.added, c.Fresh,
+			len(c.Tokens)} {
 			plan = le.AppendUint32(plan, uint32(v))
 		}
-		for _, ids := range [][]int32{c.addedBlocks(), c.Tokens} {
+		for _, ids := range [][]int32{c.Blocks[len(c.Blocks)-use.added:], c.Tokens} {
 			for _, id := range ids {
 				plan = le.AppendUint32(plan, uint32(id))
 			}
@@ -65,9 +75,9 @@ var errPlan = errors.New("malformed step plan: a bug of rank 0")
 // tables are a follower's block tables by slot.
 type tables [][]int32
 
-// decodeStep reads the chunks of a step and updates the tables. What it returns is valid until the next call.
-func (t tables) decodeStep(plan []byte, chunks []slotChunk) ([]slotChunk, error) {
-	chunks = chunks[:0]
+// decode reads a step into p and updates the tables, to which its chunks refer: they are valid until the next call.
+func (t tables) decode(plan []byte, p *stepPlan) error {
+	p.reset()
 	at := planHeaderBytes
 	next := func() int {
 		v := int(int32(binary.LittleEndian.Uint32(plan[at:])))
@@ -77,26 +87,27 @@ func (t tables) decodeStep(plan []byte, chunks []slotChunk) ([]slotChunk, error)
 	count := int(binary.LittleEndian.Uint32(plan[4:]))
 	for range count {
 		if len(plan)-at < 4*chunkHeaderInts {
-			return nil, errPlan
+			return errPlan
 		}
-		c := slotChunk{slot: next(), begins: next() != 0}
-		c.Start, c.PromptTokens, c.Logits = next(), next(), model.Logits(next())
-		c.added, c.Fresh = next(), next()
+		use := slotUse{slot: next(), begins: next() != 0}
+		c := model.Chunk{Start: next(), PromptTokens: next(), Logits: model.Logits(next())}
+		use.added, c.Fresh = next(), next()
 		tokens := next()
-		if c.slot < 0 || c.slot >= len(t) || c.Fresh < 0 || c.added < c.Fresh || tokens < 1 || c.added+tokens > (len(plan)-at)/4 {
-			return nil, errPlan
+		if use.slot < 0 || use.slot >= len(t) || c.Fresh < 0 || use.added < c.Fresh || tokens < 1 || use.added+tokens > (len(plan)-at)/4 {
+			return errPlan
 		}
-		if c.begins {
-			t[c.slot] = t[c.slot][:0]
+		if use.begins {
+			t[use.slot] = t[use.slot][:0]
 		}
-		for range c.added {
-			t[c.slot] = append(t[c.slot], int32(next()))
+		for range use.added {
+			t[use.slot] = append(t[use.slot], int32(next()))
 		}
-		c.Blocks = t[c.slot]
-		for range tokens {
-			c.Tokens = append(c.Tokens, int32(next()))
+		c.Blocks = t[use.slot]
+		c.Tokens = make([]int32, tokens)
+		for i := range c.Tokens {
+			c.Tokens[i] = int32(next())
 		}
-		chunks = append(chunks, c)
+		p.add(c, use)
 	}
-	return chunks, nil
+	return nil
 }

@@ -124,7 +124,7 @@ func (r *rank) follow() error {
 	}
 	r.status(Status{Ready: true})
 	blocks := make(tables, r.config.MaxSequences)
-	var chunks []slotChunk
+	var step stepPlan
 	for {
 		if plan, err = r.group.Receive(plan); err != nil {
 			return err
@@ -133,8 +133,8 @@ func (r *rank) follow() error {
 		case planStop:
 			return nil
 		case planStep:
-			if chunks, err = blocks.decodeStep(plan, chunks); err == nil {
-				err = compute(r.backend, chunks, nil)
+			if err = blocks.decode(plan, &step); err == nil {
+				err = r.backend.Forward(step.chunks, nil)
 			}
 			if err != nil {
 				return err
