@@ -130,7 +130,11 @@ func (b *Backend) advance(c *model.Chunk) {
 	}
 	for i, token := range c.Tokens {
 		state = mix(state ^ uint64(token) + 1)
-		*at(c.Start + i) = state
+		place := at(c.Start + i)
+		if *place != 0 && *place != state { // what another sequence left: the block was not cleared
+			state = mix(state ^ *place)
+		}
+		*place = state
 		if c.Logits == model.LogitsAll || c.Logits == model.LogitsLast && i == len(c.Tokens)-1 {
 			b.wanted = append(b.wanted, state)
 		}

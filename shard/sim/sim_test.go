@@ -76,6 +76,27 @@ func TestLogitsFollowTheTokens(t *testing.T) {
 	}
 }
 
+// A block that another sequence has left is cleared for its next one; where the plan forgets to say so, it shows. The same
+// tokens computed once more, as a prefix is, change nothing.
+func TestBlocksAreCleared(t *testing.T) {
+	b := start(t, shape, sim.Config{})
+	answer := func(tokens []int32, block int32, fresh int) []float32 {
+		return rows(t, b, model.Chunk{Tokens: tokens, PromptTokens: len(tokens), Blocks: []int32{block}, Fresh: fresh,
+			Logits: model.LogitsLast})[0]
+	}
+	want := answer(prompt(9), 0, 1)
+	if !slices.Equal(answer(prompt(9), 0, 0), want) {
+		t.Error("computed once more, the logits differ")
+	}
+	answer([]int32{9, 8, 7}, 1, 1)
+	if slices.Equal(answer(prompt(9), 1, 0), want) {
+		t.Error("a block that was not cleared does not show")
+	}
+	if !slices.Equal(answer(prompt(9), 1, 1), want) {
+		t.Error("a cleared block gives other logits")
+	}
+}
+
 // Best is what the sampler chooses from Row, never an end of a sequence; sampling has a choice of several tokens.
 func TestBestIsTheSamplersChoice(t *testing.T) {
 	b := start(t, shape, sim.Config{})
