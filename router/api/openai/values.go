@@ -86,24 +86,17 @@ func positiveField(set func(*generateBody, float32)) fieldReader {
 	}
 }
 
-func flagField(set func(*generateBody, bool)) fieldReader {
-	return func(b *generateBody, name string, raw json.RawMessage) *request.Refusal {
-		value := decoded(raw)
-		v, ok := value.(bool)
-		if !ok {
-			return wrongType(name, "a boolean", value)
-		}
-		set(b, v)
-		return nil
-	}
-}
+func flagField(set func(*generateBody, bool)) fieldReader { return scalarField("a boolean", set) }
 
-func stringField(set func(*generateBody, string)) fieldReader {
+func stringField(set func(*generateBody, string)) fieldReader { return scalarField("a string", set) }
+
+// scalarField takes a value of the type that decoding gives it, which expected calls by its name.
+func scalarField[T bool | string](expected string, set func(*generateBody, T)) fieldReader {
 	return func(b *generateBody, name string, raw json.RawMessage) *request.Refusal {
 		value := decoded(raw)
-		v, ok := value.(string)
+		v, ok := value.(T)
 		if !ok {
-			return wrongType(name, "a string", value)
+			return wrongType(name, expected, value)
 		}
 		set(b, v)
 		return nil
