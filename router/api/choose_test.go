@@ -1,6 +1,9 @@
 package api
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"lockstep/router/api/lightllm"
@@ -45,6 +48,22 @@ func TestDetectBody(t *testing.T) {
 	}
 	if got := newTestServer(Config{DefaultDialect: mindie.Name}).claim(`{"inputs":"a","parameters":{"details":true}}`); got != mindie.Name {
 		t.Errorf("with MindIE as default: got %q", got)
+	}
+}
+
+// A body that breaks off is refused in the words of the dialect that its members, as far as they go, speak for.
+func TestBrokenBodyIsItsDialects(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"inputs":"a","parameters":{"ignore_eos":true}} x`: lightllm.Name,
+		`{"inputs":"a","fullTextEnabled":true,`:             mindie.Name,
+		`{"inputs":"a"`:                                     tgi.Name,
+	} {
+		s := newTestServer(Config{Dialect: Auto, DefaultDialect: tgi.Name})
+		s.answers.Bodies = wire.NewBodies(1<<10, 1)
+		r := httptest.NewRequest(http.MethodPost, "/generate", strings.NewReader(body))
+		if got := s.choose(Auto, &wire.Exchange{ResponseWriter: httptest.NewRecorder()}, r); got.Name != want {
+			t.Errorf("%s: got %q, want %q", body, got.Name, want)
+		}
 	}
 }
 
