@@ -18,8 +18,7 @@ func KeyBlockFloats(headDim int) int { return headDim * lanes }
 // positions: [ceil(headDim/16)][16 positions][16 dims], missing dims zero.
 func ValueBlockFloats(headDim int) int { return (headDim + lanes - 1) / lanes * lanes * lanes }
 
-// StoreKV writes one position's key and value of one head, headDim floats
-// each, into a block whose keys start at cache[keyBase] and whose values start
+// StoreKV writes one position's key and value of one head into a block whose keys start at cache[keyBase] and whose values start
 // at cache[valueBase]. slot is the position modulo 16.
 func (k *Kernels) StoreKV(cache []float32, keyBase, valueBase int, slot int, key, value []float32) {
 	keys := cache[keyBase:][:KeyBlockFloats(len(key))]
@@ -38,35 +37,48 @@ type Spans struct{ First, End []int32 }
 // HeadCache is what one key-value head of one sequence has in a paged cache in
 // blocks of 16 positions. Blocks[i] holds positions 16i..16i+15; its keys start
 // at Data[Blocks[i]*Stride+Keys] and its values at ...+Values, laid out as
-// KeyBlockFloats and ValueBlockFloats say.
+// KeyBlockFloats and ValueBlockFloats say. Keys have HeadDim numbers, values
+// ValueDim.
 type HeadCache struct {
-	Data                          []float32
-	Stride, Keys, Values, HeadDim int
-	Blocks                        []int32
+	Data                                    []float32
+	Stride, Keys, Values, HeadDim, ValueDim int
+	Blocks                                  []int32
+}
+
+// Softmax says how dot products become probabilities: they are multiplied by
+// Scale, which is positive, and, where Cap is not 0, capped softly (SoftCap).
+// Sinks, where there are any, is for each row the score of a position that
+// takes its share of the probability and has no value.
+type Softmax struct {
+	Scale, Cap float32
+	Sinks      []float32
 }
 
 // Attention computes query rows of one key-value head over its cache. Row r is
-// the first HeadDim numbers of query[r], and is written to dst[r]; a row that
-// sees no position gets zeros. scale is positive. dst may be query.
+// the first HeadDim numbers of query[r], and ValueDim numbers are written to
+// dst[r]; a row that sees no position gets zeros. dst may be query.
 //
 // A score is one chain over the dims, times scale; a probability is
 // exp(score - max), and 0 at a position that the row does not see; their sum
-// has 16 virtual lanes (lane = position modulo 16); an output is one chain
-// over the positions, times 1/sum. Positions with probability 0 do not change
+// has 16 virtual lanes (lane = position modulo 16), to which a sink is added
+// last; an output is one chain over the positions, times 1/sum. Positions with probability 0 do not change
 // an output, because the sign of a zero is dropped at the end; so a row's bits
 // do not depend on the other rows or on how many blocks the call covers. All
 // of the 16 positions of a block that any row sees must hold finite numbers.
-func (k *Kernels) Attention(dst, query Rows, seen Spans, cache HeadCache, scale float32, s *Scratch) {
+func (k *Kernels) Attention(dst, query Rows, seen Spans, cache HeadCache, softmax Softmax, s *Scratch) {
 	rows := query.N
 	if rows < 1 {
 		return
 	}
-	a := attention{Kernels: k, HeadCache: cache, scale: scale, scratch: s}
+	a := attention{Kernels: k, HeadCache: cache, Softmax: softmax, scratch: s}
 	limit := attentionGroups * k.tileRows
 	passes := (rows + limit - 1) / limit
 	for i := range passes {
 		row0, row1 := rows*i/passes, rows*(i+1)/passes
 		a.first, a.end = seen.First[row0:row1], seen.End[row0:row1]
+		if softmax.Sinks != nil {
+			a.Sinks = softmax.Sinks[row0:row1]
+		}
 		a.pass(dst.Data[row0*dst.Stride:], dst.Stride, query.Data[row0*query.Stride:], query.Stride, row1-row0)
 	}
 }
@@ -75,9 +87,9 @@ func (k *Kernels) Attention(dst, query Rows, seen Spans, cache HeadCache, scale 
 type attention struct {
 	*Kernels
 	HeadCache
-	scale      float32
+	Softmax
 	scratch    *Scratch
-	first, end []int32 // of the rows of this pass
+	first, end []int32 // of the rows of this pass, like Sinks
 	groups     [attentionGroups]attentionGroup
 }
 
@@ -119,7 +131,7 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 	for i := range groups {
 		g := &groups[i]
 		for r := range g.rows {
-			a.store(dst[(g.row+r)*dstStride:][:a.HeadDim], g, r, sums[g.row+r])
+			a.store(dst[(g.row+r)*dstStride:][:a.ValueDim], g, r, sums[g.row+r])
 		}
 	}
 }
@@ -128,8 +140,9 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 // each its part of the scratch memory.
 func (a *attention) plan(groups []attentionGroup, rows int) {
 	dims := (a.HeadDim + lanes - 1) / lanes * lanes
+	valueDims := (a.ValueDim + lanes - 1) / lanes * lanes
 	packed := grow(&a.scratch.packed, rows*dims)
-	out := grow(&a.scratch.sums, rows*dims)
+	out := grow(&a.scratch.sums, rows*valueDims)
 	clear(out)
 	total := 0
 	for i := range groups {
@@ -146,7 +159,7 @@ func (a *attention) plan(groups []attentionGroup, rows int) {
 			}
 		}
 		g.query = packed[g.row*dims:][:g.rows*dims]
-		g.out = out[g.row*dims:][:g.rows*dims]
+		g.out = out[g.row*valueDims:][:g.rows*valueDims]
 		total += (g.high - g.low) * g.rows * lanes
 	}
 	scores := grow(&a.scratch.scores, total)
@@ -196,7 +209,7 @@ func (a *attention) weigh(g *attentionGroup, from, to int) {
 		return
 	}
 	kernel := a.Kernels.values[g.rows]
-	for panel := 0; panel*lanes < a.HeadDim; panel++ {
+	for panel := 0; panel*lanes < a.ValueDim; panel++ {
 		kernel(&g.out[panel*g.rows*lanes], &g.scores[(from-g.low)*g.rows*lanes],
 			&a.Data[a.Values+panel*lanes*lanes], &a.Blocks[from], to-from, a.Stride*4)
 	}
@@ -215,6 +228,17 @@ func (a *attention) softmax(g *attentionGroup, r int) float32 {
 	if low >= high {
 		return 0
 	}
+	scale := a.Scale
+	if a.Cap != 0 {
+		for b := low; b < high; b++ {
+			scores := block(b)
+			for i := range scores {
+				scores[i] *= scale
+			}
+			a.SoftCap(scores, a.Cap)
+		}
+		scale = 1
+	}
 	hidden := float32(math.Inf(-1))
 	for i := range int(a.first[g.row+r]) - low*lanes {
 		block(low)[i] = hidden
@@ -223,15 +247,22 @@ func (a *attention) softmax(g *attentionGroup, r int) float32 {
 		block(high - 1)[i] = hidden
 	}
 	start, stride := &block(low)[0], g.rows*lanes*4
-	maxima := a.rowMax(start, stride, high-low, a.scale)
+	maxima := a.rowMax(start, stride, high-low, scale)
 	top := maxima[0]
 	for _, m := range maxima[1:] {
 		if m > top {
 			top = m
 		}
 	}
+	if a.Sinks != nil && a.Sinks[g.row+r] > top {
+		top = a.Sinks[g.row+r]
+	}
 	sums := a.rowExpSum(start, stride, high-low, top)
-	return sumLanes(&sums)
+	sum := sumLanes(&sums)
+	if a.Sinks != nil {
+		sum += exp32(a.Sinks[g.row+r] - top)
+	}
+	return sum
 }
 
 // store writes row r of a group to dst.

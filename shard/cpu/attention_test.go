@@ -11,24 +11,30 @@ import (
 
 // headCache is the paged cache of one head among others' data.
 type headCache struct {
-	headDim, positions         int
-	cache                      []float32
-	stride, keyBase, valueBase int
-	blocks                     []int32
-	keys, values               [][]float32
+	headDim, valueDim, positions int
+	softmax                      cpu.Softmax
+	cache                        []float32
+	stride, keyBase, valueBase   int
+	blocks                       []int32
+	keys, values                 [][]float32
 }
 
 func newHeadCache(rng *rand.Rand, k *cpu.Kernels, headDim, positions, spare int) *headCache {
-	h := &headCache{headDim: headDim, positions: positions, keyBase: 48}
+	return newUnlikeHeadCache(rng, k, headDim, headDim, positions, spare)
+}
+
+// newUnlikeHeadCache has values of other dimensions than keys.
+func newUnlikeHeadCache(rng *rand.Rand, k *cpu.Kernels, headDim, valueDim, positions, spare int) *headCache {
+	h := &headCache{headDim: headDim, valueDim: valueDim, positions: positions, softmax: cpu.Softmax{Scale: 0.125}, keyBase: 48}
 	h.valueBase = h.keyBase + cpu.KeyBlockFloats(headDim) + 16
-	h.stride = h.valueBase + cpu.ValueBlockFloats(headDim) + 32
+	h.stride = h.valueBase + cpu.ValueBlockFloats(valueDim) + 32
 	count := (positions+15)/16 + spare
 	h.cache = make([]float32, (count+1)*h.stride)
 	for _, b := range rng.Perm(count) {
 		h.blocks = append(h.blocks, int32(b+1))
 	}
 	for p := range positions {
-		key, value := normals(rng, headDim), normals(rng, headDim)
+		key, value := normals(rng, headDim), normals(rng, valueDim)
 		h.keys, h.values = append(h.keys, key), append(h.values, value)
 		base := int(h.blocks[p/16]) * h.stride
 		k.StoreKV(h.cache, base+h.keyBase, base+h.valueBase, p%16, key, value)
@@ -38,15 +44,15 @@ func newHeadCache(rng *rand.Rand, k *cpu.Kernels, headDim, positions, spare int)
 
 func (h *headCache) run(k *cpu.Kernels, q []float32, first, end []int32, blocks int, s *cpu.Scratch) []float32 {
 	rows := len(first)
-	dst := guarded(rows*(h.headDim+3) + 16)
-	k.Attention(cpu.Rows{dst, h.headDim + 3, rows}, cpu.Rows{q, h.headDim + 2, rows}, cpu.Spans{first, end},
-		cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, h.headDim, h.blocks[:blocks]}, 0.125, s)
+	dst := guarded(rows*(h.valueDim+3) + 16)
+	k.Attention(cpu.Rows{dst, h.valueDim + 3, rows}, cpu.Rows{q, h.headDim + 2, rows}, cpu.Spans{first, end},
+		cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, h.headDim, h.valueDim, h.blocks[:blocks]}, h.softmax, s)
 	return dst
 }
 
 // naive is the definition in float64.
-func (h *headCache) naive(q []float32, first, end int32) []float64 {
-	out := make([]float64, h.headDim)
+func (h *headCache) naive(q []float32, row int, first, end int32) []float64 {
+	out := make([]float64, h.valueDim)
 	var scores []float64
 	top, sum := math.Inf(-1), 0.0
 	for p := first; p < end; p++ {
@@ -54,8 +60,15 @@ func (h *headCache) naive(q []float32, first, end int32) []float64 {
 		for d, v := range h.keys[p] {
 			dot += float64(v) * float64(q[d])
 		}
-		scores = append(scores, dot*0.125)
-		top = max(top, dot*0.125)
+		score := dot * float64(h.softmax.Scale)
+		if limit := float64(h.softmax.Cap); limit != 0 {
+			score = limit * math.Tanh(score/limit)
+		}
+		scores = append(scores, score)
+		top = max(top, score)
+	}
+	if h.softmax.Sinks != nil {
+		sum = math.Exp(float64(h.softmax.Sinks[row]) - top)
 	}
 	for i, score := range scores {
 		e := math.Exp(score - top)
@@ -98,6 +111,28 @@ func TestAttention(t *testing.T) {
 	}
 }
 
+// Values of other dimensions than keys, soft caps and sinks, one by one and together.
+func TestAttentionVariants(t *testing.T) {
+	ref, rng := plainGo(t), rand.New(rand.NewPCG(3, 4))
+	for i, dims := range [][2]int{{20, 10}, {24, 40}, {16, 16}} {
+		for _, limit := range []float32{0, 0.5} {
+			for _, rows := range []int{1, 7, 50} {
+				h := newUnlikeHeadCache(rng, ref, dims[0], dims[1], 100, 1)
+				h.softmax.Cap = limit
+				if i > 0 {
+					h.softmax.Sinks = normals(rng, rows)
+				}
+				first, end := make([]int32, rows), make([]int32, rows)
+				for r := range end {
+					end[r] = 1 + rng.Int32N(100)
+					first[r] = rng.Int32N(end[r])
+				}
+				checkAttention(t, h, rng, first, end)
+			}
+		}
+	}
+}
+
 func checkAttention(t *testing.T, h *headCache, rng *rand.Rand, first, end []int32) {
 	t.Helper()
 	ref, s, rows := plainGo(t), cpu.NewScratch(), len(first)
@@ -110,15 +145,19 @@ func checkAttention(t *testing.T, h *headCache, rng *rand.Rand, first, end []int
 	}
 	want := h.run(ref, q, first, end, need(most), s)
 	for r := range rows {
-		row := want[r*(h.headDim+3):][:h.headDim]
-		for d, exact := range h.naive(q[r*(h.headDim+2):], first[r], end[r]) {
+		row := want[r*(h.valueDim+3):][:h.valueDim]
+		for d, exact := range h.naive(q[r*(h.headDim+2):], r, first[r], end[r]) {
 			if math.Abs(float64(row[d])-exact) > 2e-5 {
 				t.Fatalf("%s: row %d dim %d is %v, want %v", name, r, d, row[d], exact)
 			}
 		}
 		// The row alone, with no block past its end.
-		alone := h.run(ref, q[r*(h.headDim+2):], first[r:r+1], end[r:r+1], need(end[r]), s)
-		if i := differ(alone[:h.headDim], row); i >= 0 {
+		only := *h
+		if h.softmax.Sinks != nil {
+			only.softmax.Sinks = h.softmax.Sinks[r : r+1]
+		}
+		alone := only.run(ref, q[r*(h.headDim+2):], first[r:r+1], end[r:r+1], need(end[r]), s)
+		if i := differ(alone[:h.valueDim], row); i >= 0 {
 			t.Fatalf("%s: row %d dim %d is %v in the batch, %v alone", name, r, i, row[i], alone[i])
 		}
 	}
@@ -176,7 +215,7 @@ func TestNoAllocations(t *testing.T) {
 			k.MatMul(cpu.Rows{dst, 64, 1}, cpu.Rows{x, 64, 1}, m, 0, 4, s)
 			k.MatMul(cpu.Rows{dst, 64, 8}, cpu.Rows{x, 64, 8}, m, 0, 4, s)
 			k.Attention(cpu.Rows{dst, 64, 2}, cpu.Rows{x, 64, 2}, cpu.Spans{first, end},
-				cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, 64, h.blocks}, 1, s)
+				cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, 64, 64, h.blocks}, cpu.Softmax{Scale: 1}, s)
 		}
 		step()
 		if n := testing.AllocsPerRun(10, step); n != 0 {

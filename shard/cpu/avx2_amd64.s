@@ -264,6 +264,26 @@ DATA infinity<>+24(SB)/4, $0x7f800000
 DATA infinity<>+28(SB)/4, $0x7f800000
 GLOBL infinity<>(SB), RODATA|NOPTR, $32
 
+DATA geluLinear<>+0(SB)/4, $0xbfcc422a
+DATA geluLinear<>+4(SB)/4, $0xbfcc422a
+DATA geluLinear<>+8(SB)/4, $0xbfcc422a
+DATA geluLinear<>+12(SB)/4, $0xbfcc422a
+DATA geluLinear<>+16(SB)/4, $0xbfcc422a
+DATA geluLinear<>+20(SB)/4, $0xbfcc422a
+DATA geluLinear<>+24(SB)/4, $0xbfcc422a
+DATA geluLinear<>+28(SB)/4, $0xbfcc422a
+GLOBL geluLinear<>(SB), RODATA|NOPTR, $32
+
+DATA geluCubic<>+0(SB)/4, $0xbd922279
+DATA geluCubic<>+4(SB)/4, $0xbd922279
+DATA geluCubic<>+8(SB)/4, $0xbd922279
+DATA geluCubic<>+12(SB)/4, $0xbd922279
+DATA geluCubic<>+16(SB)/4, $0xbd922279
+DATA geluCubic<>+20(SB)/4, $0xbd922279
+DATA geluCubic<>+24(SB)/4, $0xbd922279
+DATA geluCubic<>+28(SB)/4, $0xbd922279
+GLOBL geluCubic<>(SB), RODATA|NOPTR, $32
+
 DATA minusInfinity<>+0(SB)/4, $0xff800000
 DATA minusInfinity<>+4(SB)/4, $0xff800000
 DATA minusInfinity<>+8(SB)/4, $0xff800000
@@ -15756,14 +15776,62 @@ done214:
 	VZEROUPPER
 	RET
 
+TEXT ·geluMulAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ gate+8(FP), SI
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), CX
+	VPCMPEQD Y15, Y15, Y15
+	VPSLLD $31, Y15, Y15
+	XORQ AX, AX
+	SHRQ $3, CX
+	JZ done216
+loop215:
+	VMOVUPS (SI)(AX*1), Y5
+	VMULPS Y5, Y5, Y0
+	VMOVUPS geluLinear<>(SB), Y1
+	VFMADD132PS geluCubic<>(SB), Y1, Y0
+	VMULPS Y5, Y0, Y0
+	VMOVUPS expMagic<>(SB), Y1
+	VFMADD231PS expLog2e<>(SB), Y0, Y1
+	VSUBPS expMagic<>(SB), Y1, Y2
+	VMOVAPS Y0, Y3
+	VFMADD231PS expLn2Hi<>(SB), Y2, Y3
+	VFMADD231PS expLn2Lo<>(SB), Y2, Y3
+	VMOVUPS expC0<>(SB), Y4
+	VFMADD213PS expC1<>(SB), Y3, Y4
+	VFMADD213PS expC2<>(SB), Y3, Y4
+	VFMADD213PS expC3<>(SB), Y3, Y4
+	VFMADD213PS expC4<>(SB), Y3, Y4
+	VFMADD213PS expC5<>(SB), Y3, Y4
+	VMULPS Y3, Y3, Y2
+	VFMADD213PS Y3, Y2, Y4
+	VADDPS one<>(SB), Y4, Y4
+	VPSLLD $23, Y1, Y1
+	VPADDD Y1, Y4, Y4
+	VCMPPS $1, expLow<>(SB), Y0, Y2
+	VANDNPS Y4, Y2, Y4
+	VCMPPS $14, expHigh<>(SB), Y0, Y2
+	VBLENDVPS Y2, infinity<>(SB), Y4, Y0
+	VADDPS one<>(SB), Y0, Y0
+	VDIVPS Y0, Y5, Y0
+	VMULPS (DX)(AX*1), Y0, Y0
+	VMOVUPS Y0, (DI)(AX*1)
+	ADDQ $32, AX
+	DECQ CX
+	JNZ loop215
+done216:
+	VZEROUPPER
+	RET
+
 TEXT ·expAVX2(SB), NOSPLIT, $0-24
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
 	XORQ AX, AX
 	SHRQ $3, CX
-	JZ done216
-loop215:
+	JZ done218
+loop217:
 	VMOVUPS (SI)(AX*1), Y0
 	VMOVUPS expMagic<>(SB), Y1
 	VFMADD231PS expLog2e<>(SB), Y0, Y1
@@ -15789,8 +15857,8 @@ loop215:
 	VMOVUPS Y0, (DI)(AX*1)
 	ADDQ $32, AX
 	DECQ CX
-	JNZ loop215
-done216:
+	JNZ loop217
+done218:
 	VZEROUPPER
 	RET
 
@@ -15802,8 +15870,8 @@ TEXT ·rotateAVX2(SB), NOSPLIT, $0-40
 	MOVQ n+32(FP), CX
 	XORQ AX, AX
 	SHRQ $3, CX
-	JZ done218
-loop217:
+	JZ done220
+loop219:
 	VMOVUPS (DI)(AX*1), Y0
 	VMOVUPS (SI)(AX*1), Y1
 	VMOVUPS (DX)(AX*1), Y2
@@ -15818,8 +15886,8 @@ loop217:
 	VMOVUPS Y1, (SI)(AX*1)
 	ADDQ $32, AX
 	DECQ CX
-	JNZ loop217
-done218:
+	JNZ loop219
+done220:
 	VZEROUPPER
 	RET
 
@@ -15831,15 +15899,15 @@ TEXT ·scaleAVX2(SB), NOSPLIT, $0-36
 	VBROADCASTSS factor+32(FP), Y1
 	XORQ AX, AX
 	SHRQ $3, CX
-	JZ done220
-loop219:
+	JZ done222
+loop221:
 	VMULPS (SI)(AX*1), Y1, Y0
 	VMULPS (DX)(AX*1), Y0, Y0
 	VMOVUPS Y0, (DI)(AX*1)
 	ADDQ $32, AX
 	DECQ CX
-	JNZ loop219
-done220:
+	JNZ loop221
+done222:
 	VZEROUPPER
 	RET
 
@@ -15849,16 +15917,16 @@ TEXT ·squaresAVX2(SB), NOSPLIT, $0-80
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	SHRQ $4, CX
-	JZ done222
-loop221:
+	JZ done224
+loop223:
 	VMOVUPS 0(SI), Y2
 	VFMADD231PS Y2, Y2, Y0
 	VMOVUPS 32(SI), Y3
 	VFMADD231PS Y3, Y3, Y1
 	ADDQ $64, SI
 	DECQ CX
-	JNZ loop221
-done222:
+	JNZ loop223
+done224:
 	VMOVUPS Y0, ret_0+16(FP)
 	VMOVUPS Y1, ret_8+48(FP)
 	VZEROUPPER
@@ -15872,8 +15940,8 @@ TEXT ·rowMaxAVX2(SB), NOSPLIT, $0-96
 	VBROADCASTSS minusInfinity<>(SB), Y0
 	VMOVAPS Y0, Y1
 	TESTQ CX, CX
-	JZ done224
-loop223:
+	JZ done226
+loop225:
 	VMULPS 0(SI), Y4, Y2
 	VMOVUPS Y2, 0(SI)
 	VMAXPS Y0, Y2, Y0
@@ -15882,8 +15950,8 @@ loop223:
 	VMAXPS Y1, Y3, Y1
 	ADDQ R8, SI
 	DECQ CX
-	JNZ loop223
-done224:
+	JNZ loop225
+done226:
 	VMOVUPS Y0, ret_0+32(FP)
 	VMOVUPS Y1, ret_8+64(FP)
 	VZEROUPPER
@@ -15897,8 +15965,8 @@ TEXT ·rowExpSumAVX2(SB), NOSPLIT, $0-96
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	TESTQ CX, CX
-	JZ done226
-loop225:
+	JZ done228
+loop227:
 	VMOVUPS 0(SI), Y2
 	VSUBPS Y15, Y2, Y2
 	VMOVUPS expMagic<>(SB), Y3
@@ -15951,8 +16019,8 @@ loop225:
 	VADDPS Y7, Y1, Y1
 	ADDQ R8, SI
 	DECQ CX
-	JNZ loop225
-done226:
+	JNZ loop227
+done228:
 	VMOVUPS Y0, ret_0+32(FP)
 	VMOVUPS Y1, ret_8+64(FP)
 	VZEROUPPER
@@ -15973,7 +16041,7 @@ TEXT ·streamAVX2(SB), NOSPLIT, $0-24
 	VXORPS Y5, Y5, Y5
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
-loop227:
+loop229:
 	VPADDQ 0(SI), Y0, Y0
 	VPADDQ 32(SI), Y1, Y1
 	VPADDQ 64(SI), Y0, Y0
@@ -16003,7 +16071,7 @@ loop227:
 	PREFETCHT0 1088(R9)
 	ADDQ $128, R9
 	SUBQ $128, CX
-	JNZ loop227
+	JNZ loop229
 	VPADDQ Y1, Y0, Y0
 	VPADDQ Y2, Y0, Y0
 	VPADDQ Y3, Y0, Y0

@@ -95,7 +95,7 @@ func BenchmarkAttention(b *testing.B) {
 				s := cpu.NewScratch()
 				for b.Loop() {
 					k.Attention(cpu.Rows{dst, headDim, rows}, cpu.Rows{q, headDim, rows}, cpu.Spans{first, end},
-						cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, headDim, h.blocks}, 0.125, s)
+						cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, headDim, headDim, h.blocks}, cpu.Softmax{Scale: 0.125}, s)
 				}
 				rate(b, 4*headDim*positions*float64(rows), "GFLOP/s")
 			})

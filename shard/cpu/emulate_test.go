@@ -401,7 +401,7 @@ func TestEmulated(t *testing.T) {
 		table  primitives
 		beside []string // functions that are not products
 	}{
-		{"avx2_amd64.s", avx2Primitives(), []string{"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "expAVX2",
+		{"avx2_amd64.s", avx2Primitives(), []string{"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "geluMulAVX2", "expAVX2",
 			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2"}},
 		{"avx512_amd64.s", avx512Primitives(), []string{"peakAVX512"}},
 	} {

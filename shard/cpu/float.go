@@ -92,3 +92,52 @@ func sumLanes(l *[lanes]float32) float32 {
 	}
 	return v[0]
 }
+
+// The constants of GELU by tanh: -2 sqrt(2/pi), and that times 0.044715.
+const (
+	geluLinear = -1.5957691216057308
+	geluCubic  = -0.07135481282671037
+)
+
+// gelu32 is x / (1 + e^(x (geluLinear + geluCubic x^2))).
+func gelu32(x float32) float32 {
+	return x / (1 + exp32(x*fma32(float32(x*x), geluCubic, geluLinear)))
+}
+
+// The polynomials of erf32, from Cephes: erf(x) = x P(x^2) up to 1, and erfc(x) = e^(-x^2)/x Q(1/x^2) from there to 2, and R
+// beyond.
+var (
+	erfP = [...]float32{7.853861353153693e-5, -8.010193625184903e-4, 5.188327685732524e-3, -2.685381193529856e-2, 1.128358514861418e-1,
+		-3.761262582423300e-1, 1.128379165726710}
+	erfQ = [...]float32{2.326819970068386e-2, -1.387039388740657e-1, 3.687424674597105e-1, -5.824733027278666e-1, 6.210004621745983e-1,
+		-4.944515323274145e-1, 3.404879937665872e-1, -2.741127028184656e-1, 5.638259427386472e-1}
+	erfR = [...]float32{-1.047766399936249e+1, 1.297719955372516e+1, -7.495518717768503, 2.921019019210786, -1.015265279202700,
+		4.218463358204948e-1, -2.820767439740514e-1, 5.641895067754075e-1}
+)
+
+// erf32 is the error function within a few units in the last place.
+func erf32(x float32) float32 {
+	size := float32(math.Abs(float64(x)))
+	if !(size > 1) {
+		return x * polynomial(erfP[:], float32(x*x))
+	}
+	if size > 9 { // also where 1/x^2 would vanish
+		return float32(math.Copysign(1, float64(x)))
+	}
+	inverse := 1 / size
+	coefficients := erfQ[:]
+	if size >= 2 {
+		coefficients = erfR[:]
+	}
+	complement := exp32(-float32(size*size)) * float32(inverse*polynomial(coefficients, float32(inverse*inverse)))
+	return float32(math.Copysign(float64(1-complement), float64(x)))
+}
+
+// polynomial has the highest coefficient first.
+func polynomial(coefficients []float32, x float32) float32 {
+	sum := coefficients[0]
+	for _, c := range coefficients[1:] {
+		sum = fma32(sum, x, c)
+	}
+	return sum
+}

@@ -10,7 +10,7 @@ import (
 func genericPrimitives() primitives {
 	p := primitives{
 		tileRows: 4, blockK: 256,
-		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, exp: expGo, rotate: rotateGo,
+		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, geluMul: geluMulGo, exp: expGo, rotate: rotateGo,
 		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
 	}
 	for f := range Format(formats) {
@@ -115,6 +115,13 @@ func siluMulGo(dst, gate, up *float32, n int) {
 	out, u := unsafe.Slice(dst, n), unsafe.Slice(up, n)
 	for i, v := range unsafe.Slice(gate, n) {
 		out[i] = silu32(v) * u[i]
+	}
+}
+
+func geluMulGo(dst, gate, up *float32, n int) {
+	out, u := unsafe.Slice(dst, n), unsafe.Slice(up, n)
+	for i, v := range unsafe.Slice(gate, n) {
+		out[i] = gelu32(v) * u[i]
 	}
 }
 

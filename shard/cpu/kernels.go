@@ -59,6 +59,7 @@ type primitives struct {
 	scale     func(dst, x, weight *float32, n int, factor float32)
 	add       func(dst, a, b *float32, n int)
 	siluMul   func(dst, gate, up *float32, n int)
+	geluMul   func(dst, gate, up *float32, n int)
 	exp       func(dst, x *float32, n int)
 	rotate    func(x0, x1, cos, sin *float32, n int)
 	rowMax    func(s *float32, stride, count int, scale float32) [lanes]float32

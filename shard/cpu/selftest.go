@@ -73,9 +73,9 @@ func selfTestAttention(k *Kernels, rows int, seed *uint32, s *Scratch) bool {
 	blocks := []int32{2, 0, 1}
 	got, want := make([]float32, len(q)), make([]float32, len(q))
 	k.Attention(Rows{got, headDim, rows}, Rows{q, headDim, rows}, Spans{first, end},
-		HeadCache{cache, stride, 0, KeyBlockFloats(headDim), headDim, blocks}, 0.5, s)
+		HeadCache{cache, stride, 0, KeyBlockFloats(headDim), headDim, headDim, blocks}, Softmax{Scale: 0.5}, s)
 	plain.Attention(Rows{want, headDim, rows}, Rows{q, headDim, rows}, Spans{first, end},
-		HeadCache{cache, stride, 0, KeyBlockFloats(headDim), headDim, blocks}, 0.5, s)
+		HeadCache{cache, stride, 0, KeyBlockFloats(headDim), headDim, headDim, blocks}, Softmax{Scale: 0.5}, s)
 	return sameBits(got, want)
 }
 

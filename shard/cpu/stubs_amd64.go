@@ -349,6 +349,11 @@ func addAVX2(dst *float32, a *float32, b *float32, n int)
 //go:noescape
 func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
 
+// geluMulAVX2 is primitives.geluMul.
+//
+//go:noescape
+func geluMulAVX2(dst *float32, gate *float32, up *float32, n int)
+
 // expAVX2 is primitives.exp.
 //
 //go:noescape

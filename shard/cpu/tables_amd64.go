@@ -6,7 +6,7 @@ package cpu
 // share.
 func vectorPrimitives() primitives {
 	return primitives{
-		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, exp: expAVX2,
+		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, geluMul: geluMulAVX2, exp: expAVX2,
 		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, stream: streamAVX2,
 	}
 }

@@ -84,3 +84,80 @@ func (k *Kernels) RoPE(x []float32, cos, sin []float32) {
 		x[i+half] = float32(b*cos[i]) + float32(a*sin[i])
 	}
 }
+
+// GELUMul sets dst[i] to gelu(gate[i])*up[i], with the approximation of GELU by tanh (https://arxiv.org/abs/1606.08415):
+// gelu(x) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3), every operation rounded but for the sum in u, which is
+// fused. gate and up are as long as dst; dst may be either.
+func (k *Kernels) GELUMul(dst, gate, up []float32) {
+	if len(dst) == 0 {
+		return
+	}
+	n := whole(len(dst))
+	gate, up = gate[:len(dst)], up[:len(dst)]
+	k.geluMul(&dst[0], &gate[0], &up[0], n)
+	for i := n; i < len(dst); i++ {
+		dst[i] = gelu32(gate[i]) * up[i]
+	}
+}
+
+// SiLU sets x[i] to silu(x[i]), and GELU to gelu(x[i]), as SiLUMul and GELUMul have them.
+func (k *Kernels) SiLU(x []float32) { withoutGate(x, k.SiLUMul) }
+func (k *Kernels) GELU(x []float32) { withoutGate(x, k.GELUMul) }
+
+// withoutGate lets all through.
+func withoutGate(x []float32, activation func(dst, gate, up []float32)) {
+	var ones [64 * lanes]float32
+	for i := range ones {
+		ones[i] = 1
+	}
+	for ; len(x) > 0; x = x[min(len(x), len(ones)):] {
+		part := x[:min(len(x), len(ones))]
+		activation(part, part, ones[:len(part)])
+	}
+}
+
+// GELUErf sets x[i] to x[i]/2 * (1 + erf(x[i]/sqrt(2))), GELU as it is defined.
+func (k *Kernels) GELUErf(x []float32) {
+	for i, v := range x {
+		x[i] = float32(0.5*v) * (1 + erf32(float32(v*math.Sqrt2/2)))
+	}
+}
+
+// SoftCap sets x[i] to limit * tanh(x[i]/limit), every operation rounded (https://arxiv.org/abs/2408.00118, 2).
+func (k *Kernels) SoftCap(x []float32, limit float32) {
+	var e [lanes]float32
+	for ; len(x) > 0; x = x[min(len(x), lanes):] {
+		part := x[:min(len(x), lanes)]
+		for i, v := range part {
+			part[i] = v / limit
+			e[i] = -2 * float32(math.Abs(float64(part[i])))
+		}
+		k.Exp(e[:len(part)], e[:len(part)])
+		for i, v := range part {
+			tanh := (1 - e[i]) / (1 + e[i])
+			part[i] = limit * float32(math.Copysign(float64(tanh), float64(v)))
+		}
+	}
+}
+
+// LayerNorm normalises one row (https://arxiv.org/abs/1607.06450): dst[i] = ((x[i]-mean)*inv)*weight[i] + bias[i], every
+// operation rounded, inv = 1/sqrt(mean((x-mean)^2)+eps). Both sums have 16 virtual lanes; the squares are summed by FMA.
+// bias may be nil. All are as long as x; dst may be x.
+func (k *Kernels) LayerNorm(dst, x, weight, bias []float32, eps float32) {
+	if len(x) == 0 {
+		return
+	}
+	dst = dst[:len(x)]
+	var sums [lanes]float32
+	for i, v := range x {
+		sums[i%lanes] += v
+	}
+	mean := sumLanes(&sums) / float32(len(x))
+	for i, v := range x {
+		dst[i] = v - mean
+	}
+	k.RMSNorm(dst, dst, weight, eps)
+	if bias != nil {
+		k.Add(dst, dst, bias)
+	}
+}

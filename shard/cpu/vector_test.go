@@ -20,6 +20,13 @@ var vectorCases = []struct {
 	{"RMSNorm in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, a); k.RMSNorm(dst, dst, b, 1e-5) }},
 	{"SiLUMul", func(k *cpu.Kernels, dst, a, b []float32) { k.SiLUMul(dst, a, b) }},
 	{"SiLUMul in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, a); k.SiLUMul(dst, dst, b) }},
+	{"GELUMul", func(k *cpu.Kernels, dst, a, b []float32) { k.GELUMul(dst, a, b) }},
+	{"GELUMul in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, a); k.GELUMul(dst, dst, b) }},
+	{"GELU", func(k *cpu.Kernels, dst, a, _ []float32) { copy(dst, a); k.GELU(dst) }},
+	{"GELUErf", func(k *cpu.Kernels, dst, a, _ []float32) { copy(dst, a); k.GELUErf(dst) }},
+	{"SoftCap", func(k *cpu.Kernels, dst, a, _ []float32) { copy(dst, a); k.SoftCap(dst, 1.5) }},
+	{"LayerNorm", func(k *cpu.Kernels, dst, a, b []float32) { k.LayerNorm(dst, a, b, b, 1e-5) }},
+	{"LayerNorm in place, no bias", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, a); k.LayerNorm(dst, dst, b, nil, 1e-5) }},
 	{"Add", func(k *cpu.Kernels, dst, a, b []float32) { k.Add(dst, a, b) }},
 	{"Add in place", func(k *cpu.Kernels, dst, a, b []float32) { copy(dst, b); k.Add(dst, a, dst) }},
 	{"Exp", func(k *cpu.Kernels, dst, a, _ []float32) { k.Exp(dst, a) }},
@@ -71,6 +78,31 @@ func TestVectorValues(t *testing.T) {
 	near("RMSNorm", func(i int) float64 { return float64(a[i]) / math.Sqrt(squares/n+1e-5) * float64(b[i]) })
 	k.SiLUMul(got, a, b)
 	near("SiLUMul", func(i int) float64 { return float64(a[i]) / (1 + math.Exp(-float64(a[i]))) * float64(b[i]) })
+	gelu := func(x float64) float64 {
+		return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+	}
+	k.GELUMul(got, a, b)
+	near("GELUMul", func(i int) float64 { return gelu(float64(a[i])) * float64(b[i]) })
+	copy(got, a)
+	k.GELU(got)
+	near("GELU", func(i int) float64 { return gelu(float64(a[i])) })
+	copy(got, a)
+	k.GELUErf(got)
+	near("GELUErf", func(i int) float64 { return 0.5 * float64(a[i]) * (1 + math.Erf(float64(a[i])/math.Sqrt2)) })
+	copy(got, a)
+	k.SoftCap(got, 1.5)
+	near("SoftCap", func(i int) float64 { return 1.5 * math.Tanh(float64(a[i])/1.5) })
+	k.LayerNorm(got, a, b, a, 1e-5)
+	mean, variance := 0.0, 0.0
+	for _, v := range a {
+		mean += float64(v) / n
+	}
+	for _, v := range a {
+		variance += (float64(v) - mean) * (float64(v) - mean) / n
+	}
+	near("LayerNorm", func(i int) float64 {
+		return (float64(a[i])-mean)/math.Sqrt(variance+1e-5)*float64(b[i]) + float64(a[i])
+	})
 	copy(got, a)
 	k.RoPE(got, b[:50], b[50:])
 	near("RoPE", func(i int) float64 {
@@ -81,6 +113,41 @@ func TestVectorValues(t *testing.T) {
 		}
 		return x1*cos + x0*sin
 	})
+}
+
+// The error function over its three polynomials, where they meet, and at the ends.
+func TestGELUErfEverywhere(t *testing.T) {
+	k := plainGo(t)
+	for x := -14.0; x <= 14; x += 1.0 / 512 {
+		got := []float32{float32(x)}
+		k.GELUErf(got)
+		if want := 0.5 * x * (1 + math.Erf(x/math.Sqrt2)); math.Abs(float64(got[0])-want) > 3e-7*(1+math.Abs(x)) {
+			t.Fatalf("GELU of %v is %v, want %v", x, got[0], want)
+		}
+	}
+}
+
+// TestActivationEnds checks that large arguments neither overflow nor leave a NaN.
+func TestActivationEnds(t *testing.T) {
+	x := []float32{-1e38, -1e30, -100, 0, 100, 1e30, 1e38}
+	for name, run := range map[string]func(k *cpu.Kernels, x []float32){
+		"GELU": (*cpu.Kernels).GELU, "GELUErf": (*cpu.Kernels).GELUErf,
+		"SoftCap": func(k *cpu.Kernels, x []float32) { k.SoftCap(x, 30) },
+	} {
+		for _, k := range cpu.Available() {
+			got := append([]float32(nil), x...)
+			run(k, got)
+			for i, v := range got {
+				want := max(x[i], 0)
+				if name == "SoftCap" {
+					want = max(min(x[i], 30), -30)
+				}
+				if math.Abs(float64(v-want)) > 0.1 {
+					t.Errorf("%s %s of %v is %v, want %v", k.Name(), name, x[i], v, want)
+				}
+			}
+		}
+	}
 }
 
 // TestSiLUEnds checks that large arguments neither overflow nor leave a NaN.

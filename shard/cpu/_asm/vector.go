@@ -5,12 +5,13 @@ import (
 	"math"
 )
 
-// The constants of exp; they repeat those of float.go in the package.
+// The constants of exp and of GELU; they repeat those of float.go in the package.
 var expConstants = map[string]float32{
 	"expLow": -87.33, "expHigh": 88.7228, "expLog2e": 1.44269504088896341, "expMagic": 0x1.8p23,
 	"expLn2Hi": -0.693359375, "expLn2Lo": 2.12194440e-4,
 	"expC0": 1.9875691500e-4, "expC1": 1.3981999507e-3, "expC2": 8.3334519073e-3,
 	"expC3": 4.1665795894e-2, "expC4": 1.6666665459e-1, "expC5": 5.0000001201e-1, "one": 1,
+	"geluLinear": -1.5957691216057308, "geluCubic": -0.07135481282671037,
 }
 
 func (g *generator) exp(name string) string {
@@ -68,18 +69,14 @@ func (g *generator) vectors() {
 		g.in("VMOVUPS Y0, (DI)(AX*1)")
 	})
 
-	g.function("siluMulAVX2", "is primitives.siluMul.", "dst *float32, gate *float32, up *float32, n int", "")
-	g.load("dst", "DI", "gate", "SI", "up", "DX", "n", "CX")
-	g.in("VPCMPEQD Y15, Y15, Y15")
-	g.in("VPSLLD $31, Y15, Y15")
-	g.each(func() {
-		g.in("VMOVUPS (SI)(AX*1), Y5")
+	g.gated("siluMulAVX2", "is primitives.siluMul.", func() {
 		g.in("VXORPS Y15, Y5, Y0")
-		g.exponential("Y0", "Y1", "Y2", "Y3", "Y4")
-		g.in("VADDPS %s, Y0, Y0", g.exp("one"))
-		g.in("VDIVPS Y0, Y5, Y0")
-		g.in("VMULPS (DX)(AX*1), Y0, Y0")
-		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
+	g.gated("geluMulAVX2", "is primitives.geluMul.", func() {
+		g.in("VMULPS Y5, Y5, Y0")
+		g.in("VMOVUPS %s, Y1", g.exp("geluLinear"))
+		g.in("VFMADD132PS %s, Y1, Y0", g.exp("geluCubic"))
+		g.in("VMULPS Y5, Y0, Y0")
 	})
 
 	g.function("expAVX2", "is primitives.exp.", "dst *float32, x *float32, n int", "")
@@ -101,6 +98,23 @@ func (g *generator) vectors() {
 	})
 
 	g.reductions()
+}
+
+// gated emits x/(1+e^t) * up, where exponent sets t, in Y0, from x, in Y5; Y15 holds the signs.
+func (g *generator) gated(name, doc string, exponent func()) {
+	g.function(name, doc, "dst *float32, gate *float32, up *float32, n int", "")
+	g.load("dst", "DI", "gate", "SI", "up", "DX", "n", "CX")
+	g.in("VPCMPEQD Y15, Y15, Y15")
+	g.in("VPSLLD $31, Y15, Y15")
+	g.each(func() {
+		g.in("VMOVUPS (SI)(AX*1), Y5")
+		exponent()
+		g.exponential("Y0", "Y1", "Y2", "Y3", "Y4")
+		g.in("VADDPS %s, Y0, Y0", g.exp("one"))
+		g.in("VDIVPS Y0, Y5, Y0")
+		g.in("VMULPS (DX)(AX*1), Y0, Y0")
+		g.in("VMOVUPS Y0, (DI)(AX*1)")
+	})
 }
 
 func (g *generator) rotate() {
