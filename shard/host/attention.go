@@ -58,27 +58,35 @@ func (b *Backend) see(window int) {
 // compute computes the attention of all rows from the cache.
 func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 	b.see(s.Window)
-	dim, stride := b.config.HeadDim, b.qkvColumns()
+	dim, valueDim, stride := b.config.HeadDim, b.config.ValueDims(), b.qkvColumns()
 	dstStride := b.part.AttentionColumns.Size()
-	pad := b.part.Heads.From*dim - b.part.AttentionColumns.From
+	pad := b.part.Heads.From*valueDim - b.part.AttentionColumns.From
 	cache, headFloats, keyFloats := b.layerCache(s.Layer), b.headFloats(), cpu.KeyBlockFloats(dim)
 	var next atomic.Int64
 	b.team.Run(func(worker int) {
 		var first, end [maxGroup]int32
+		var repeated [attentionRows]float32 // the sink of one head for all its rows
 		for {
 			i := int(next.Add(1)) - 1
 			if i >= len(b.items) {
 				return
 			}
 			item := &b.items[i]
-			query, dst := b.qkv[item.row*stride+item.head*dim:], b.attention[item.row*dstStride+pad+item.head*dim:]
+			query, dst := b.qkv[item.row*stride+item.head*dim:], b.attention[item.row*dstStride+pad+item.head*valueDim:]
 			keys := item.kvHead * headFloats
 			head := cpu.HeadCache{Data: cache, Stride: b.blockStride(), Keys: keys, Values: keys + keyFloats, HeadDim: dim,
-				Blocks: item.blocks}
+				ValueDim: valueDim, Blocks: item.blocks}
+			softmax := cpu.Softmax{Scale: s.Scale, Cap: s.Cap}
 			if !item.oneRowPerHead {
+				if s.Sinks != nil {
+					softmax.Sinks = repeated[:item.rows]
+					for j := range softmax.Sinks {
+						softmax.Sinks[j] = s.Sinks[item.head]
+					}
+				}
 				b.kernels.Attention(cpu.Rows{Data: dst, Stride: dstStride, N: item.rows},
 					cpu.Rows{Data: query, Stride: stride, N: item.rows},
-					cpu.Spans{First: b.first[item.row:][:item.rows], End: b.end[item.row:][:item.rows]}, head, s.Scale, b.scratch[worker])
+					cpu.Spans{First: b.first[item.row:][:item.rows], End: b.end[item.row:][:item.rows]}, head, softmax, b.scratch[worker])
 				continue
 			}
 			for at := 0; at < item.heads; at += maxGroup { // the rows are the query heads of one token
@@ -86,9 +94,12 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 				for j := range count {
 					first[j], end[j] = b.first[item.row], b.end[item.row]
 				}
-				b.kernels.Attention(cpu.Rows{Data: dst[at*dim:], Stride: dim, N: count},
+				if s.Sinks != nil {
+					softmax.Sinks = s.Sinks[item.head+at:][:count]
+				}
+				b.kernels.Attention(cpu.Rows{Data: dst[at*valueDim:], Stride: valueDim, N: count},
 					cpu.Rows{Data: query[at*dim:], Stride: dim, N: count},
-					cpu.Spans{First: first[:count], End: end[:count]}, head, s.Scale, b.scratch[worker])
+					cpu.Spans{First: first[:count], End: end[:count]}, head, softmax, b.scratch[worker])
 			}
 		}
 	})

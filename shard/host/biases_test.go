@@ -158,8 +158,8 @@ func TestForeignTensorsOfGGUF(t *testing.T) {
 		"lm_head.bias": "tensor output.bias", "blk.1.attn_q_norm.weight": "tensor blk.1.attn_q_norm.weight",
 		"blk.0.ffn_gate_inp.weight":  "ffn_gate_inp",
 		"blk.0.attn_q.weight.lora_a": "attn_q.weight.lora_a", "blk.0.attn_q.scale": "attn_q.scale",
-		"blk.3.attn_norm.weight": "model.layers.3.input_layernorm.weight",
-		"blk.0.attn_norm.bias":   "model.layers.0.input_layernorm.bias", "blk.0.attn_qkv.weight": "attn_qkv",
+		"blk.3.attn_norm.weight": "tensor blk.3.attn_norm.weight",
+		"blk.0.attn_norm.bias":   "tensor blk.0.attn_norm.bias", "blk.0.attn_qkv.weight": "attn_qkv",
 		"blk.0.attn_rot_embd.weight": "",
 	} {
 		all := tensors(t, dir)
@@ -181,7 +181,7 @@ func TestBiasesOfAnotherShape(t *testing.T) {
 		all := tensors(t, dir)
 		all["model.layers.0.self_attn.v_proj.bias"] = stored{[]int{size}, make([]byte, 2*size)}
 		if _, err := openGGUF(t, asGGUF(all)).Part(0, 1); err == nil ||
-			!strings.Contains(err.Error(), fmt.Sprintf("v_proj.bias is 1 x %d", size)) {
+			!strings.Contains(err.Error(), fmt.Sprintf("attn_v.bias is 1 x %d", size)) {
 			t.Errorf("%d: got error %v", size, err)
 		}
 	}

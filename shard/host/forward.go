@@ -18,9 +18,13 @@ type run struct {
 	rows      []row
 	hidden    []float32 // [row][hidden]: the residual stream
 	normed    []float32 // [row][hidden]
-	qkv       []float32 // [row][query heads, KV heads, KV heads][head dimension]
+	aside     []float32 // [row][hidden]: a norm for a later stage
+	qkv       []float32 // [row][query heads x head dimension, KV heads x head dimension, KV heads x value dimension]
+	latent    []float32 // [row][latents and what keys have of them], of layers that have them
 	attention []float32 // [row][part.AttentionColumns]
-	gate, up  []float32 // [row][MLP columns]
+	gate, up  []float32 // [row][MLP columns], or [choice][an expert's columns] and behind them [row][the shared one's]
+	gathered  []float32 // [choice][hidden]: the rows that experts compute
+	choices   choices
 	cos, sin  []float32 // [rotation][row][half a head]
 	first     []int32   // [row]: first position that it sees in this layer
 	end       []int32   // [row]: position behind the last
@@ -38,7 +42,7 @@ type row struct {
 }
 
 func (b *Backend) headFloats() int {
-	return cpu.KeyBlockFloats(b.config.HeadDim) + cpu.ValueBlockFloats(b.config.HeadDim)
+	return cpu.KeyBlockFloats(b.config.HeadDim) + cpu.ValueBlockFloats(b.config.ValueDims())
 }
 
 // blockStride is the distance of two blocks of one layer in the cache.
@@ -50,7 +54,7 @@ func (b *Backend) layerCache(layer int) []float32 {
 }
 
 func (b *Backend) qkvColumns() int {
-	return (b.part.Heads.Size() + 2*b.part.KVHeads.Size()) * b.config.HeadDim
+	return (b.part.Heads.Size()+b.part.KVHeads.Size())*b.config.HeadDim + b.part.KVHeads.Size()*b.config.ValueDims()
 }
 
 // Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the scores that are wanted, in the
@@ -97,37 +101,46 @@ func (b *Backend) clearBlocks(blocks []int32) {
 	})
 }
 
-// product is one matrix of a linear operation and where its result goes.
+// product is a matrix, the rows that it multiplies and where its result goes. Without a matrix there is no result.
 type product struct {
 	weight *cpu.Matrix
+	x      cpu.Rows
 	dst    []float32
 	stride int
 }
 
-// panelUnit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
-func panelUnit(rows int) int {
-	if rows == 1 {
+// unit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
+func (p *product) unit() int {
+	if p.x.N == 1 {
 		return 4
 	}
 	return 2
 }
 
-// linear multiplies rows by one or more matrices.
-func (b *Backend) linear(x cpu.Rows, products ...product) {
-	rows := x.N
-	total, unit := 0, panelUnit(rows)
-	for _, p := range products {
-		total += (p.weight.Panels() + unit - 1) / unit
+// units is the number of calls.
+func (p *product) units() int {
+	if p.weight == nil {
+		return 0
+	}
+	return (p.weight.Panels() + p.unit() - 1) / p.unit()
+}
+
+// linear computes products.
+func (b *Backend) linear(products ...product) {
+	total := 0
+	for i := range products {
+		total += products[i].units()
 	}
 	for _, scratch := range b.scratch {
 		scratch.Hold()
 		defer scratch.Release()
 	}
 	b.team.Share(total, 1, func(worker, from, to int) {
-		for _, p := range products {
-			units := (p.weight.Panels() + unit - 1) / unit
+		for i := range products {
+			p := &products[i]
+			unit, units := p.unit(), p.units()
 			if first, end := max(from, 0), min(to, units); first < end {
-				b.kernels.MatMul(cpu.Rows{Data: p.dst, Stride: p.stride, N: rows}, x, p.weight,
+				b.kernels.MatMul(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, p.x, p.weight,
 					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
 			}
 			from, to = from-units, to-units
@@ -142,9 +155,15 @@ func (b *Backend) add(row, bias []float32) {
 	}
 }
 
-// norm norms a row.
+// norm norms a row, if there is a norm.
 func (b *Backend) norm(dst, x []float32, n *model.Norm) {
-	b.kernels.RMSNorm(dst, x, n.Weight, n.Epsilon)
+	switch {
+	case n.Weight == nil:
+	case n.Centred:
+		b.kernels.LayerNorm(dst, x, n.Weight, n.Bias, n.Epsilon)
+	default:
+		b.kernels.RMSNorm(dst, x, n.Weight, n.Epsilon)
+	}
 }
 
 // sumParts adds the ranks' parts from offset on as a binary tree in rank order: the left half of a tree is the largest

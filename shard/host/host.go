@@ -31,14 +31,22 @@ type Backend struct {
 	kernels *cpu.Kernels
 	stages  []stage
 	memory  [][]byte // of weights, cache and buffers
-	mlp     int      // columns of the widest gate
+	need    need
 
 	run
 }
 
+// need is what stages need of the working memory, in floats for each row of a step.
+type need struct {
+	gate, latent int
+	aside        bool
+	choices      int // of experts; 0: there are none
+	parts        int // of a row that the ranks exchange, each [hidden]
+}
+
 // Load packs this rank's part of the weights. progress gets the share that is done, from 0 to 1, from one goroutine.
 func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, team: team, kernels: kernels}
+	b := &Backend{config: part.Config, part: part, team: team, kernels: kernels, need: need{parts: 1}}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -55,7 +63,7 @@ func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, progress f
 func (b *Backend) Describe() model.Device {
 	heads := 0
 	for rank := range b.part.Ranks {
-		if part, err := model.Split(&b.config, rank, b.part.Ranks, 1); err == nil {
+		if part, err := model.Split(&b.config, rank, b.part.Ranks); err == nil {
 			heads += part.KVHeads.Size()
 		}
 	}
@@ -69,7 +77,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 	if !b.config.Reward {
 		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
 	}
-	return maxRows * b.config.Hidden, gather
+	return b.need.parts * maxRows * b.config.Hidden, gather
 }
 
 // FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is.
@@ -93,14 +101,22 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.normed, maxRows * c.Hidden},
 		{&b.qkv, maxRows * b.qkvColumns()},
 		{&b.attention, maxRows * b.part.AttentionColumns.Size()},
-		{&b.gate, maxRows * b.mlp},
-		{&b.up, maxRows * b.mlp},
+		{&b.gate, maxRows * b.need.gate},
+		{&b.up, maxRows * b.need.gate},
+		{&b.latent, maxRows * b.need.latent},
+		{&b.gathered, maxRows * b.need.choices * c.Hidden},
 		{&b.cos, len(b.part.Rotations) * maxRows * c.HeadDim / 2},
 		{&b.sin, len(b.part.Rotations) * maxRows * c.HeadDim / 2},
 		{&b.scored, maxRows},
 	} {
 		var err error
 		if *buffer.floats, err = b.anonymousFloats(buffer.count); err != nil {
+			return err
+		}
+	}
+	if b.need.aside {
+		var err error
+		if b.aside, err = b.anonymousFloats(maxRows * c.Hidden); err != nil {
 			return err
 		}
 	}
@@ -122,8 +138,11 @@ func (b *Backend) Close() {
 var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16,
 	weights.FormInt8: cpu.Q8_0, weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
 
-// pack lays this rank's part of a matrix out for the kernels.
+// pack lays this rank's part of a matrix out for the kernels; nil: it has none.
 func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
+	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
+		return nil, nil
+	}
 	format := formats[l.Encoding.Form()]
 	data, err := b.anonymous(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
 	if err != nil {

@@ -18,17 +18,28 @@ type (
 		*model.Project
 		query, key, value *cpu.Matrix
 	}
+	projectLatent struct {
+		*model.ProjectLatent
+		queryLatent, query, latent, key, value *cpu.Matrix // queryLatent nil: none
+	}
 	attend struct{ *model.Attend }
 	gate   struct {
 		*model.Gate
-		gate, up *cpu.Matrix
+		gate, up *cpu.Matrix // gate nil: none
 	}
 	join struct {
 		*model.Join
 		weight *cpu.Matrix
 		ofMLP  bool // else of the attention
 	}
-	head struct {
+	experts struct {
+		*model.Experts
+		router  *cpu.Matrix
+		experts []expert
+		shared  *expert // nil: none
+	}
+	expert struct{ gate, up, down *cpu.Matrix }
+	head   struct {
 		*model.Head
 		weight *cpu.Matrix
 	}
@@ -48,19 +59,44 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 	}
 	switch p := planned.(type) {
 	case *model.Embed:
+		b.need.aside = b.need.aside || p.AsideNorm.Weight != nil
 		s = &embed{p}
 	case *model.Project:
 		s = &project{p, pack(&p.Query), pack(&p.Key), pack(&p.Value)}
+	case *model.ProjectLatent:
+		packed := &projectLatent{p, nil, pack(&p.Query), pack(&p.Latent), pack(&p.Key), pack(&p.Value)}
+		if p.QueryLatent != nil {
+			packed.queryLatent = pack(p.QueryLatent)
+		}
+		b.need.latent = max(b.need.latent, packed.columns())
+		s = packed
 	case *model.Attend:
 		s = &attend{p}
 	case *model.Gate:
-		if p.Activation != model.SiLU {
-			return nil, fmt.Errorf("the CPU backend has no activation %q", p.Activation)
+		b.need.gate = max(b.need.gate, p.Up.Rows.Size())
+		packed := &gate{Gate: p, up: pack(&p.Up)}
+		if p.Gate != nil {
+			packed.gate = pack(p.Gate)
 		}
-		b.mlp = max(b.mlp, p.Gate.Rows.Size())
-		s = &gate{p, pack(&p.Gate), pack(&p.Up)}
+		s = packed
+	case *model.Experts:
+		packed := &experts{Experts: p, router: pack(&p.Router)}
+		mlp := func(e *model.Expert) expert { return expert{pack(&e.Gate), pack(&e.Up), pack(&e.Down)} }
+		for i := range p.Experts {
+			packed.experts = append(packed.experts, mlp(&p.Experts[i]))
+		}
+		chosen := p.Routing.Chosen
+		columns, parts := chosen*p.Experts[0].Up.Rows.Size(), chosen
+		if p.Shared != nil {
+			shared := mlp(p.Shared)
+			packed.shared, columns, parts = &shared, columns+p.Shared.Up.Rows.Size(), parts+1
+		}
+		b.need.gate, b.need.parts = max(b.need.gate, columns), max(b.need.parts, parts)
+		b.need.choices = max(b.need.choices, chosen)
+		s = packed
 	case *model.Join:
 		_, behind := b.stages[len(b.stages)-1].(*gate)
+		b.need.aside = b.need.aside || p.AsideNorm.Weight != nil
 		s = &join{p, pack(&p.Weight), behind}
 	case *model.Head:
 		s = &head{p, pack(&p.Weight)}
@@ -80,6 +116,10 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
 	half, hidden := b.config.HeadDim/2, b.config.Hidden
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
+		var position []float32
+		if s.Positions != nil {
+			position = make([]float32, hidden)
+		}
 		for i := from; i < to; i++ {
 			r, x := b.rows[i], b.hidden[i*hidden:][:hidden]
 			s.Table.Encoding.Decode(x, s.Table.Row(int(r.token)))
@@ -88,64 +128,109 @@ func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
 					x[j] *= s.Scale
 				}
 			}
+			if s.Positions != nil {
+				s.Positions.Encoding.Decode(position, s.Positions.Row(r.position))
+				b.kernels.Add(x, x, position)
+			}
 			for kind, rotation := range b.part.Rotations {
 				at := (kind*b.maxRows + i) * half
 				rotation.Fill(b.cos[at:][:half], b.sin[at:][:half], r.position, r.promptTokens)
 			}
 			b.norm(b.normed[i*hidden:][:hidden], x, &s.Norm)
+			b.putAside(i, x, &s.AsideNorm)
 		}
 	})
 	return nil
 }
 
+// putAside norms a row of the stream for a later stage, if there is a norm.
+func (b *Backend) putAside(row int, x []float32, norm *model.Norm) {
+	if norm.Weight != nil {
+		b.norm(b.aside[row*len(x):][:len(x)], x, norm)
+	}
+}
+
+// hiddenRows are the rows of a step in a buffer of [row][hidden].
+func (b *Backend) hiddenRows(data []float32) cpu.Rows {
+	return cpu.Rows{Data: data, Stride: b.config.Hidden, N: len(b.rows)}
+}
+
+// turns gives a row's cosines and sines of a rotation; none if the model has no such.
+func (b *Backend) turns(rotation, row int) (cos, sin []float32) {
+	if rotation < 0 {
+		return nil, nil
+	}
+	at, half := (rotation*b.maxRows+row)*(b.config.HeadDim/2), b.part.Rotations[rotation].Half()
+	return b.cos[at:][:half], b.sin[at:][:half]
+}
+
 // compute leaves rotated queries in qkv and stores keys and values in the cache.
 func (s *project) compute(b *Backend, _ func(model.Scores)) error {
-	n, dim, half, stride := len(b.rows), b.config.HeadDim, b.config.HeadDim/2, b.qkvColumns()
+	dim, stride := b.config.HeadDim, b.qkvColumns()
 	heads, kvHeads := b.part.Heads.Size(), b.part.KVHeads.Size()
 	queries, keys := heads*dim, kvHeads*dim
-	b.linear(cpu.Rows{Data: b.normed, Stride: b.config.Hidden, N: n},
-		product{s.query, b.qkv, stride}, product{s.key, b.qkv[queries:], stride}, product{s.value, b.qkv[queries+keys:], stride})
-	keyFloats, headFloats := cpu.KeyBlockFloats(dim), b.headFloats()
-	cache, rotations := b.layerCache(s.Layer), s.Rotation*b.maxRows*half
-	b.team.Share(n, 1, func(_, from, to int) {
+	x := b.hiddenRows(b.normed)
+	b.linear(product{s.query, x, b.qkv, stride}, product{s.key, x, b.qkv[queries:], stride},
+		product{s.value, x, b.qkv[queries+keys:], stride})
+	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			qkv := b.qkv[r*stride:][:stride]
 			query, key, value := qkv[:queries], qkv[queries:][:keys], qkv[queries+keys:]
 			b.add(query, s.Query.Bias)
 			b.add(key, s.Key.Bias)
 			b.add(value, s.Value.Bias)
-			cos, sin := b.cos[rotations+r*half:][:half], b.sin[rotations+r*half:][:half]
+			cos, sin := b.turns(s.Rotation, r)
 			for h := range heads {
 				b.turn(query[h*dim:][:dim], &s.QueryNorm, cos, sin)
 			}
-			block, slot := int(b.rows[r].block)*b.blockStride(), b.rows[r].position%blockTokens
 			for h := range kvHeads {
 				b.turn(key[h*dim:][:dim], &s.KeyNorm, cos, sin)
-				base := block + h*headFloats
-				b.kernels.StoreKV(cache, base, base+keyFloats, slot, key[h*dim:][:dim], value[h*dim:][:dim])
 			}
+			b.store(s.Layer, r, key, value)
 		}
 	})
 	return nil
 }
 
-// turn norms one head's query or key, if there is a norm, and rotates it.
+// turn norms one head's query or key, if there is a norm, and rotates its first dimensions.
 func (b *Backend) turn(head []float32, norm *model.Norm, cos, sin []float32) {
-	if norm.Weight != nil {
-		b.norm(head, head, norm)
-	}
-	b.kernels.RoPE(head, cos, sin)
+	b.norm(head, head, norm)
+	b.kernels.RoPE(head[:2*len(cos)], cos, sin)
 }
 
+// store puts a row's keys and values of all KV heads into the cache of a layer.
+func (b *Backend) store(layer, row int, key, value []float32) {
+	dim, valueDim := b.config.HeadDim, b.config.ValueDims()
+	block, slot := int(b.rows[row].block)*b.blockStride(), b.rows[row].position%blockTokens
+	cache, keyFloats, headFloats := b.layerCache(layer), cpu.KeyBlockFloats(dim), b.headFloats()
+	for h := range b.part.KVHeads.Size() {
+		base := block + h*headFloats
+		b.kernels.StoreKV(cache, base, base+keyFloats, slot, key[h*dim:][:dim], value[h*valueDim:][:valueDim])
+	}
+}
+
+// compute leaves activated columns in gate.
 func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
-	n, columns := len(b.rows), s.Gate.Gate.Rows.Size()
-	b.linear(cpu.Rows{Data: b.normed, Stride: b.config.Hidden, N: n}, product{s.gate, b.gate, columns}, product{s.up, b.up, columns})
-	b.team.Share(n, 1, func(_, from, to int) {
+	columns, x := s.Up.Rows.Size(), b.hiddenRows(b.normed)
+	if s.Aside {
+		x.Data = b.aside
+	}
+	if s.gate == nil {
+		b.linear(product{s.up, x, b.gate, columns})
+	} else {
+		b.linear(product{s.gate, x, b.gate, columns}, product{s.up, x, b.up, columns})
+	}
+	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			gate, up := b.gate[r*columns:][:columns], b.up[r*columns:][:columns]
+			if s.gate == nil {
+				b.add(gate, s.Up.Bias)
+				b.activate(s.Activation, gate)
+				continue
+			}
 			b.add(gate, s.Gate.Gate.Bias)
 			b.add(up, s.Up.Bias)
-			b.kernels.SiLUMul(gate, gate, up)
+			b.activateGate(s.Activation, gate, up)
 		}
 	})
 	return nil
@@ -153,28 +238,37 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 
 // compute adds the sum of all ranks' parts, and the bias, to the residual stream, and norms it for what comes next.
 func (s *join) compute(b *Backend, _ func(model.Scores)) error {
-	n, hidden, input := len(b.rows), b.config.Hidden, b.attention
+	hidden, input := b.config.Hidden, b.attention
 	if s.ofMLP {
 		input = b.gate
 	}
-	b.linear(cpu.Rows{Data: input, Stride: s.Weight.Columns.Size(), N: n}, product{s.weight, b.group.Partial(), hidden})
+	x := cpu.Rows{Data: input, Stride: s.Weight.Columns.Size(), N: len(b.rows)}
+	b.linear(product{s.weight, x, b.group.Partial(), hidden})
+	if s.weight == nil { // no head is this rank's
+		clear(b.group.Partial()[:len(b.rows)*hidden])
+	}
 	parts, err := b.group.Exchange()
 	if err != nil {
 		return err
 	}
-	b.team.Share(n, 1, func(_, from, to int) {
+	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
-			x, sum := b.hidden[r*hidden:][:hidden], b.normed[r*hidden:][:hidden]
+			sum := b.normed[r*hidden:][:hidden]
 			b.sumParts(sum, parts, r*hidden)
 			b.add(sum, s.Weight.Bias)
-			if s.PartNorm.Weight != nil {
-				b.norm(sum, sum, &s.PartNorm)
-			}
-			b.kernels.Add(x, x, sum)
-			b.norm(sum, x, &s.Norm)
+			b.join(r, sum, &s.PartNorm, &s.Norm, &s.AsideNorm)
 		}
 	})
 	return nil
+}
+
+// join adds a row, which is of normed, to the residual stream, and norms that.
+func (b *Backend) join(row int, sum []float32, part, norm, aside *model.Norm) {
+	x := b.hidden[row*len(sum):][:len(sum)]
+	b.norm(sum, sum, part)
+	b.kernels.Add(x, x, sum)
+	b.norm(sum, x, norm)
+	b.putAside(row, x, aside)
 }
 
 // compute computes the wanted rows of logits and hands them to rank 0.
@@ -190,7 +284,15 @@ func (s *head) compute(b *Backend, consume func(model.Scores)) error {
 			return err
 		}
 		area := b.group.GatherArea()
-		b.linear(cpu.Rows{Data: b.hidden, Stride: hidden, N: len(wanted)}, product{s.weight, area[s.Weight.Rows.From:], vocabulary})
+		rows := cpu.Rows{Data: b.hidden, Stride: hidden, N: len(wanted)}
+		b.linear(product{s.weight, rows, area[s.Weight.Rows.From:], vocabulary})
+		if s.Cap != 0 {
+			b.team.Share(len(wanted), 1, func(_, from, to int) {
+				for r := from; r < to; r++ {
+					b.kernels.SoftCap(area[r*vocabulary+s.Weight.Rows.From:][:s.Weight.Rows.Size()], s.Cap)
+				}
+			})
+		}
 		if err := b.group.Gather(); err != nil {
 			return err
 		}
@@ -211,10 +313,11 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 	for i, r := range b.wanted {
 		copy(b.hidden[i*hidden:][:hidden], b.normed[int(r)*hidden:][:hidden]) // hidden is not needed any more
 	}
-	x := b.hidden
+	rows := cpu.Rows{Data: b.hidden, Stride: hidden, N: count}
 	if s.inner != nil {
-		x = b.normed
-		b.linear(cpu.Rows{Data: b.hidden, Stride: hidden, N: count}, product{s.inner, x, hidden})
+		x := b.normed
+		b.linear(product{s.inner, rows, x, hidden})
+		rows.Data = x
 		b.team.Share(count, 1, func(_, from, to int) {
 			for i := from; i < to; i++ {
 				row := x[i*hidden:][:hidden]
@@ -225,7 +328,7 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 			}
 		})
 	}
-	b.linear(cpu.Rows{Data: x, Stride: hidden, N: count}, product{s.outer, b.scored, 1})
+	b.linear(product{s.outer, rows, b.scored, 1})
 	scored := b.scored[:count]
 	if s.Outer.Bias != nil {
 		for i := range scored {

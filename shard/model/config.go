@@ -17,6 +17,7 @@ type Config struct {
 	Heads        int // query heads
 	KVHeads      int
 	HeadDim      int
+	ValueDim     int `json:",omitempty"` // of a head's values; 0: HeadDim
 	Vocabulary   int
 	NormEpsilon  float32
 	MaxPositions int
@@ -26,18 +27,63 @@ type Config struct {
 	Reward       bool   `json:",omitempty"` // it has a score for a prompt, and no text
 }
 
-// Rope says how positions turn queries and keys.
+// Rope says how positions turn queries and keys; the zero value: they do not.
 type Rope struct {
-	Type                 string // "default", "linear", "dynamic", "llama3", "yarn"
+	Type                 string // "default", "linear", "dynamic", "llama3", "yarn", "longrope"
 	Theta                float64
+	Dims                 int     `json:",omitempty"` // the first dimensions of a head are rotated; 0: all
 	Factor               float64 `json:",omitempty"`
 	LowFreqFactor        float64 `json:",omitempty"`
 	HighFreqFactor       float64 `json:",omitempty"`
 	OriginalMaxPositions int     `json:",omitempty"`
-	AttentionFactor      float64 `json:",omitempty"` // 0: from Factor, as YaRN's paper says
+	AttentionFactor      float64 `json:",omitempty"` // 0: from Factor, as YaRN's or LongRoPE's paper says
 	BetaFast, BetaSlow   float64 `json:",omitempty"`
-	// Divisors divide each frequency (GGUF's rope_freqs.weight); nil means none.
-	Divisors []float32 `json:",omitempty"`
+	// MScale and MScaleAllDim are DeepSeek's factors of YaRN's scale of attention.
+	MScale, MScaleAllDim float64 `json:",omitempty"`
+	Fractional           bool    `json:",omitempty"` // YaRN's bounds are not rounded to whole dimensions
+	// Divisors divide each frequency (GGUF's rope_freqs.weight, LongRoPE's short factors); nil means none. LongDivisors do so in
+	// place of them beyond OriginalMaxPositions.
+	Divisors     []float32 `json:",omitempty"`
+	LongDivisors []float32 `json:",omitempty"`
+}
+
+// check refuses what cannot be, for heads of headDim dimensions.
+func (r *Rope) check(headDim int) error {
+	dims := r.Dims
+	if dims == 0 {
+		dims = headDim
+	}
+	switch r.Type {
+	case "default":
+		return nil
+	case "linear", "dynamic", "yarn", "llama3":
+		if !(r.Factor >= 1) {
+			return fmt.Errorf("rope type %q has factor %v", r.Type, r.Factor)
+		}
+		if r.Type == "llama3" && !(r.HighFreqFactor > r.LowFreqFactor && r.LowFreqFactor > 0) {
+			return errors.New("rope type llama3: high_freq_factor must exceed low_freq_factor")
+		}
+		return nil
+	case "longrope":
+		if len(r.Divisors) != dims/2 || len(r.LongDivisors) != dims/2 {
+			return fmt.Errorf("rope type longrope has %d short and %d long factors for %d rotated dimensions: it wants %d of each",
+				len(r.Divisors), len(r.LongDivisors), dims, dims/2)
+		}
+		return nil
+	}
+	return fmt.Errorf("rope type %q is not served; default, linear, dynamic, llama3, yarn and longrope are", r.Type)
+}
+
+// extendPositions makes MaxPositions, so far the trained ones, those that the rotation is made for, as vLLM derives them.
+func (c *Config) extendPositions() {
+	trained := c.MaxPositions
+	switch r := &c.Rope; r.Type {
+	case "linear", "dynamic":
+		c.MaxPositions = int(float64(trained) * r.Factor)
+	case "yarn":
+		c.MaxPositions = max(trained, int(float64(r.OriginalMaxPositions)*r.Factor))
+	}
+	c.MaxPositions = min(c.MaxPositions, weights.MaxDimension)
 }
 
 func (c *Config) validate() error {
@@ -53,10 +99,18 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%d query heads do not share %d KV heads evenly", c.Heads, c.KVHeads)
 	case c.HeadDim%2 != 0:
 		return fmt.Errorf("head dimension %d is odd", c.HeadDim)
-	case !(c.NormEpsilon > 0) || !(c.Rope.Theta > 0):
+	case !(c.NormEpsilon > 0) || c.Rope.Type != "" && !(c.Rope.Theta > 0):
 		return errors.New("norm epsilon and rope theta must be positive")
 	}
 	return nil
+}
+
+// ValueDims is the size of a head's values.
+func (c *Config) ValueDims() int {
+	if c.ValueDim > 0 {
+		return c.ValueDim
+	}
+	return c.HeadDim
 }
 
 // fill sets what follows from the rest where files do not say it.
@@ -74,8 +128,11 @@ func (c *Config) EvenlySplit(ranks int) bool {
 	return ranks&(ranks-1) == 0 && ranks <= maxChunks && c.Heads%maxChunks == 0 && c.Intermediate%maxChunks == 0
 }
 
-// KeysDependOnPrompt reports whether keys in the cache are those of a prompt of this length only ("dynamic" rotations
-// beyond the trained positions), so that no sequence with another prompt may use them.
+// KeysDependOnPrompt reports whether keys in the cache are those of a prompt of this length only ("dynamic" and "longrope"
+// rotations beyond the original positions), so that no sequence with another prompt may use them.
 func (c *Config) KeysDependOnPrompt(promptTokens int) bool {
-	return c.Rope.Type == "dynamic" && promptTokens > c.MaxPositions
+	return c.Rope.dependsOnLength() && promptTokens > c.Rope.OriginalMaxPositions
 }
+
+// dependsOnLength reports whether a position turns otherwise in a longer sequence.
+func (r *Rope) dependsOnLength() bool { return r.Type == "dynamic" || r.Type == "longrope" }

@@ -9,7 +9,7 @@ import (
 	"lockstep/shard/weights"
 )
 
-// hfConfig are the keys of config.json that families share.
+// hfConfig are the keys of config.json that families share. Keys of old families' own names are theirs to read.
 type hfConfig struct {
 	Architectures    []string        `json:"architectures"`
 	ModelType        string          `json:"model_type"`
@@ -29,25 +29,38 @@ type hfConfig struct {
 	Bias             bool            `json:"bias"`
 	AttentionBias    bool            `json:"attention_bias"`
 	MLPBias          bool            `json:"mlp_bias"`
-	Tied             bool            `json:"tie_word_embeddings"` // absent means false for all modelTypes, though not for the reference's other ones
+	Tied             *bool           `json:"tie_word_embeddings"` // absent: as is usual in the family
 	Activation       string          `json:"hidden_act"`
 	RopeTheta        float64         `json:"rope_theta"`
+	RotatedShare     float64         `json:"partial_rotary_factor"` // of a head's dimensions; 0: all
 	RopeScaling      *hfRope         `json:"rope_scaling"`
 	RopeParameters   *hfRope         `json:"rope_parameters"`
+	OriginalMax      int             `json:"original_max_position_embeddings"`
 	Quantization     json.RawMessage `json:"quantization_config"`
+	// Text is the configuration of the text part of a model that reads more than text.
+	Text json.RawMessage `json:"text_config"`
 }
 
 type hfRope struct {
-	Type            string  `json:"type"`
-	RopeType        string  `json:"rope_type"`
-	Theta           float64 `json:"rope_theta"`
-	Factor          float64 `json:"factor"`
-	LowFreqFactor   float64 `json:"low_freq_factor"`
-	HighFreqFactor  float64 `json:"high_freq_factor"`
-	OriginalMax     int     `json:"original_max_position_embeddings"`
-	AttentionFactor float64 `json:"attention_factor"`
-	BetaFast        float64 `json:"beta_fast"`
-	BetaSlow        float64 `json:"beta_slow"`
+	Type            string    `json:"type"`
+	RopeType        string    `json:"rope_type"`
+	Theta           float64   `json:"rope_theta"`
+	RotatedShare    float64   `json:"partial_rotary_factor"`
+	Factor          float64   `json:"factor"`
+	LowFreqFactor   float64   `json:"low_freq_factor"`
+	HighFreqFactor  float64   `json:"high_freq_factor"`
+	OriginalMax     int       `json:"original_max_position_embeddings"`
+	AttentionFactor float64   `json:"attention_factor"`
+	BetaFast        float64   `json:"beta_fast"`
+	BetaSlow        float64   `json:"beta_slow"`
+	Truncate        *bool     `json:"truncate"`
+	MScale          float64   `json:"mscale"`
+	MScaleAllDim    float64   `json:"mscale_all_dim"`
+	ShortFactor     []float64 `json:"short_factor"`
+	LongFactor      []float64 `json:"long_factor"`
+	// Full and Sliding are those of a model with two kinds of layers.
+	Full    *hfRope `json:"full_attention"`
+	Sliding *hfRope `json:"sliding_attention"`
 }
 
 // huggingFace reads what families share of config.json.
@@ -56,12 +69,12 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	if err := files.Config(hf); err != nil {
 		return nil, Config{}, err
 	}
+	if err := hf.textPart(files, hf); err != nil {
+		return nil, Config{}, err
+	}
 	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
 		return nil, Config{}, fmt.Errorf("quantization_config: quantised safetensors are not served yet; GGUF files in %s are",
 			weights.ServedGGUF)
-	}
-	if hf.Activation != "" && hf.Activation != "silu" {
-		return nil, Config{}, fmt.Errorf("activation %q is not served; silu is", hf.Activation)
 	}
 	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads,
 		KVHeads: hf.KVHeads, HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions}
@@ -70,14 +83,85 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 		c.NormEpsilon = 1e-6
 	}
 	var err error
-	c.Rope, err = hf.rope()
+	if c.Rope, err = hf.rope(c.HeadDim); err == nil {
+		c.extendPositions()
+	}
 	return hf, c, err
+}
+
+// textPart reads the configuration of the text part, where there is one, over the rest.
+func (hf *hfConfig) textPart(files *weights.Files, into any) error {
+	if len(hf.Text) == 0 || string(hf.Text) == "null" {
+		return nil
+	}
+	return files.ConfigPart("text_config", hf.Text, into)
+}
+
+// ownKeys reads a family's own keys, also of the text part.
+func (hf *hfConfig) ownKeys(files *weights.Files, into any) error {
+	if err := files.Config(into); err != nil {
+		return err
+	}
+	return hf.textPart(files, into)
+}
+
+// tied says whether the head is the embedding; usual is what the family does where the file does not say.
+func (hf *hfConfig) tied(usual bool) bool {
+	if hf.Tied != nil {
+		return *hf.Tied
+	}
+	return usual
+}
+
+// activation reads the name of an activation; "" is silu.
+func activation(name string) (Activation, error) {
+	switch name {
+	case "", "silu", "swish":
+		return SiLU, nil
+	case "gelu_pytorch_tanh", "gelu_new", "gelu_fast":
+		return GELU, nil
+	case "gelu":
+		return GELUErf, nil
+	}
+	return "", fmt.Errorf("activation %q is not served; silu, gelu, gelu_new and gelu_pytorch_tanh are", name)
+}
+
+// biasedWhere lists the projections of attention and MLP that have biases.
+func (hf *hfConfig) biasedWhere(n tensorNames, attention, mlp bool) (biased []string) {
+	if attention {
+		biased = append(biased, n.query, n.key, n.value, n.output)
+	}
+	if mlp {
+		biased = append(biased, n.gate, n.up, n.down)
+	}
+	return biased
+}
+
+// behind puts a prefix before all names where the model's files have it: checkpoints of models that read more than text.
+func (n tensorNames) behind(files *weights.Files) tensorNames {
+	if files.Has(n.embedding) {
+		return n
+	}
+	rest := strings.TrimPrefix(n.embedding, "model.")
+	for _, prefix := range []string{"model.language_model.", "language_model.model.", "model.text_model."} {
+		if !files.Has(prefix + rest) {
+			continue
+		}
+		for _, name := range []*string{&n.embedding, &n.finalNorm, &n.layer} {
+			*name = prefix + strings.TrimPrefix(*name, "model.")
+		}
+		if head := "language_model." + n.head; files.Has(head) {
+			n.head = head
+		}
+	}
+	return n
 }
 
 // rewardHead reports whether the model has a score head, which LightLLM tells by model type and architecture; none: the
 // family has no reward models.
 func (hf *hfConfig) rewardHead(family bool) (bool, error) {
-	if len(hf.Architectures) == 0 || strings.HasSuffix(hf.Architectures[0], "ForCausalLM") {
+	if len(hf.Architectures) == 0 || strings.HasSuffix(hf.Architectures[0], "ForCausalLM") ||
+		len(hf.Text) > 0 && strings.HasSuffix(hf.Architectures[0], "ForConditionalGeneration") {
 		return false, nil
 	}
 	name := hf.Architectures[0]
@@ -89,41 +173,76 @@ func (hf *hfConfig) rewardHead(family bool) (bool, error) {
 		name, hf.ModelType)
 }
 
-func (hf *hfConfig) rope() (Rope, error) {
+// headOf refuses architectures other than the one named.
+func (hf *hfConfig) headOf(name string) error {
+	if len(hf.Architectures) == 0 || hf.Architectures[0] == name {
+		return nil
+	}
+	return fmt.Errorf("architecture %q of model type %q is not served; %s is", hf.Architectures[0], hf.ModelType, name)
+}
+
+// errUnusualScale refuses scales of attention that no published model has.
+var errUnusualScale = errors.New("scale_attn_by_inverse_layer_idx and scale_attn_weights are served as false and true only")
+
+// rope reads the rotation of all layers, or of those with full attention.
+func (hf *hfConfig) rope(headDim int) (Rope, error) {
 	r := Rope{Type: "default", Theta: hf.RopeTheta, OriginalMaxPositions: hf.MaxPositions}
+	if hf.OriginalMax != 0 {
+		r.OriginalMaxPositions = hf.OriginalMax
+	}
+	share := hf.RotatedShare
 	for _, scaling := range []*hfRope{hf.RopeScaling, hf.RopeParameters} {
+		if scaling != nil && scaling.Full != nil {
+			scaling = scaling.Full
+		}
 		if scaling == nil {
 			continue
 		}
-		if r.Type = scaling.RopeType; r.Type == "" {
-			r.Type = scaling.Type
-		}
-		if scaling.Theta != 0 {
-			r.Theta = scaling.Theta
-		}
-		r.Factor, r.LowFreqFactor, r.HighFreqFactor = scaling.Factor, scaling.LowFreqFactor, scaling.HighFreqFactor
-		r.AttentionFactor, r.BetaFast, r.BetaSlow = scaling.AttentionFactor, scaling.BetaFast, scaling.BetaSlow
-		if scaling.OriginalMax != 0 {
-			r.OriginalMaxPositions = scaling.OriginalMax
+		scaling.set(&r)
+		if scaling.RotatedShare != 0 {
+			share = scaling.RotatedShare
 		}
 	}
 	if r.Theta == 0 {
 		r.Theta = 10000
 	}
-	switch r.Type {
-	case "", "default":
-		r.Type = "default"
-		return r, nil
-	case "linear", "dynamic", "yarn", "llama3":
-		if !(r.Factor >= 1) {
-			return r, fmt.Errorf("rope type %q has factor %v", r.Type, r.Factor)
+	if share != 0 {
+		if r.Dims = int(share * float64(headDim)); r.Dims < 2 || r.Dims > headDim {
+			return r, fmt.Errorf("partial_rotary_factor %v of %d dimensions is none", share, headDim)
 		}
-		if r.Type == "llama3" && !(r.HighFreqFactor > r.LowFreqFactor && r.LowFreqFactor > 0) {
-			return r, errors.New("rope type llama3: high_freq_factor must exceed low_freq_factor")
-		}
-		return r, nil
 	}
-	return r, fmt.Errorf("rope type %q is not served yet", r.Type)
+	return r, r.check(headDim)
+}
+
+// set sets what a scaling says.
+func (scaling *hfRope) set(r *Rope) {
+	if r.Type = scaling.RopeType; r.Type == "" {
+		r.Type = scaling.Type
+	}
+	switch r.Type {
+	case "", "mrope": // of images; text turns as usual
+		r.Type = "default"
+	case "su":
+		r.Type = "longrope"
+	}
+	if scaling.Theta != 0 {
+		r.Theta = scaling.Theta
+	}
+	r.Factor, r.LowFreqFactor, r.HighFreqFactor = scaling.Factor, scaling.LowFreqFactor, scaling.HighFreqFactor
+	r.AttentionFactor, r.BetaFast, r.BetaSlow = scaling.AttentionFactor, scaling.BetaFast, scaling.BetaSlow
+	r.MScale, r.MScaleAllDim = scaling.MScale, scaling.MScaleAllDim
+	r.Fractional = scaling.Truncate != nil && !*scaling.Truncate
+	r.Divisors, r.LongDivisors = narrowed(scaling.ShortFactor), narrowed(scaling.LongFactor)
+	if scaling.OriginalMax != 0 {
+		r.OriginalMaxPositions = scaling.OriginalMax
+	}
+}
+
+func narrowed(values []float64) (out []float32) {
+	for _, v := range values {
+		out = append(out, float32(v))
+	}
+	return out
 }
 
 // windowsWhere gives the layers that slide the window of sliding_window; nil: there is none.

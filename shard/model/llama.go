@@ -2,42 +2,53 @@ package model
 
 import "lockstep/shard/weights"
 
-// llama is Meta's Llama, 1 to 3.x, and in GGUF whatever llama.cpp's converter files under that name, Mistral among them.
-var llama = family{modelTypes: []string{"llama"}, architectures: []string{"llama"}, read: readLlama}
+// llama is Meta's Llama, 1 to 3.x, and in GGUF whatever llama.cpp's converter files under that name, Mistral and Mixtral among
+// them.
+var llama = family{modelTypes: []string{"llama"}, architectures: []string{"llama"}, read: readLlamaFamily}
 
-func readLlama(files *weights.Files) (Config, writer, error) {
+func readLlamaFamily(files *weights.Files) (Config, writer, error) {
 	if files.GGUF != nil {
 		return readLlamaGGUF(files)
 	}
-	hf, c, err := huggingFace(files)
+	hf, c, d, err := readLlama(files)
 	if err != nil {
-		return c, nil, err
-	}
-	if _, err := hf.rewardHead(false); err != nil {
 		return c, nil, err
 	}
 	if hf.UseSlidingWindow {
 		return c, nil, hf.noWindows()
 	}
-	c.Embedding = llamaNames.embedding
-	d := &decoder{names: llamaNames, tied: hf.Tied}
-	if n := llamaNames; hf.AttentionBias {
-		d.biased = []string{n.query, n.key, n.value, n.output}
-	}
-	if n := llamaNames; hf.MLPBias {
-		d.biased = append(d.biased, n.gate, n.up, n.down)
-	}
+	d.biased = hf.biasedWhere(d.names, hf.AttentionBias, hf.MLPBias)
 	return c, d.write, nil
 }
 
+// readLlama reads what Llama and most that came after it have in common in Hugging Face's format, but for reward heads.
+func readLlama(files *weights.Files) (*hfConfig, Config, *decoder, error) {
+	hf, c, d, err := readLlamaLike(files)
+	if err == nil {
+		_, err = hf.rewardHead(false)
+	}
+	return hf, c, d, err
+}
+
+// readLlamaLike is readLlama for families with reward models.
+func readLlamaLike(files *weights.Files) (*hfConfig, Config, *decoder, error) {
+	hf, c, err := huggingFace(files)
+	if err != nil {
+		return nil, c, nil, err
+	}
+	d := &decoder{names: llamaNames.behind(files), tied: hf.tied(false)}
+	c.Embedding = d.names.embedding
+	d.activation, err = activation(hf.Activation)
+	return hf, c, d, err
+}
+
 func readLlamaGGUF(files *weights.Files) (Config, writer, error) {
-	c, err := gguf(files)
+	c, d, err := gguf(files)
 	if err != nil {
 		return c, nil, err
 	}
-	c.Embedding = llamaNames.embedding
-	paired := Order{PairedHead: c.HeadDim}
-	d := &decoder{names: llamaNames, allBiases: true, queryOrder: paired, keyOrder: paired}
-	d.tied = !files.Has(llamaNames.head) // this is how a GGUF model says it
+	d.queryOrder = Order{PairedHead: c.HeadDim}
+	d.keyOrder = d.queryOrder
+	d.ggufExperts(files, Routing{Normalised: true})
 	return c, d.write, nil
 }

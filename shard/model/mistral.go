@@ -3,15 +3,31 @@ package model
 import "lockstep/shard/weights"
 
 // mistral is a Llama that may see a window of positions only (https://arxiv.org/abs/2310.06825).
-var mistral = family{modelTypes: []string{"mistral"}, read: func(files *weights.Files) (Config, writer, error) {
-	hf, c, err := huggingFace(files)
+var mistral = family{modelTypes: []string{"mistral", "mistral3"}, read: func(files *weights.Files) (Config, writer, error) {
+	hf, c, d, err := readLlama(files)
 	if err != nil {
 		return c, nil, err
 	}
-	if _, err := hf.rewardHead(false); err != nil {
+	d.windows = hf.windowsWhere(func(int) bool { return true })
+	return c, d.write, nil
+}}
+
+// mixtral is a Mistral with experts (https://arxiv.org/abs/2401.04088).
+var mixtral = family{modelTypes: []string{"mixtral"}, read: func(files *weights.Files) (Config, writer, error) {
+	hf, c, d, err := readLlama(files)
+	if err != nil {
 		return c, nil, err
 	}
-	c.Embedding = llamaNames.embedding
-	d := &decoder{names: llamaNames, tied: hf.Tied, windows: hf.windowsWhere(func(int) bool { return true })}
-	return c, d.write, nil
+	own := struct {
+		Experts int `json:"num_local_experts"`
+		Chosen  int `json:"num_experts_per_tok"`
+	}{8, 2}
+	if err := hf.ownKeys(files, &own); err != nil {
+		return c, nil, err
+	}
+	d.windows = hf.windowsWhere(func(int) bool { return true })
+	d.experts = &experts{of: everyLayer, count: own.Experts, intermediate: c.Intermediate,
+		routing: Routing{Chosen: own.Chosen, Normalised: true}, router: "block_sparse_moe.gate",
+		gate: "block_sparse_moe.experts.%d.w1", up: "block_sparse_moe.experts.%d.w3", down: "block_sparse_moe.experts.%d.w2"}
+	return c, d.write, d.experts.check()
 }}

@@ -22,7 +22,6 @@ type Partition struct {
 	Rank, Ranks int
 	Heads       Span // query heads
 	KVHeads     Span
-	Columns     Span // of the MLP's intermediate size
 	Vocabulary  Span // rows of the head
 }
 
@@ -30,11 +29,10 @@ type Partition struct {
 // bits where the model divides evenly.
 const maxChunks = 8
 
-// Split shares a model over ranks. columnUnit is the number of MLP columns that stay together (a quantisation block).
-func Split(c *Config, rank, ranks, columnUnit int) (Partition, error) {
-	if ranks > c.Heads || ranks > c.Intermediate/columnUnit || ranks > c.Vocabulary {
-		return Partition{}, fmt.Errorf("%d shards are too many for %d query heads and %d MLP columns in units of %d: lower --num-shard",
-			ranks, c.Heads, c.Intermediate, columnUnit)
+// Split shares a model over ranks. Where there are more of them than heads, some compute no attention.
+func Split(c *Config, rank, ranks int) (Partition, error) {
+	if ranks > c.Vocabulary {
+		return Partition{}, fmt.Errorf("%d shards are too many for a vocabulary of %d: lower --num-shard", ranks, c.Vocabulary)
 	}
 	p := Partition{Rank: rank, Ranks: ranks}
 	group := c.Heads / c.KVHeads
@@ -44,11 +42,6 @@ func Split(c *Config, rank, ranks, columnUnit int) (Partition, error) {
 	} else {
 		p.Heads = share(c.Heads, rank, ranks)
 		p.KVHeads = Span{p.Heads.From / group, (p.Heads.To + group - 1) / group}
-	}
-	units := share(c.Intermediate/columnUnit, rank, ranks)
-	p.Columns = Span{units.From * columnUnit, units.To * columnUnit}
-	if rank == ranks-1 {
-		p.Columns.To = c.Intermediate
 	}
 	p.Vocabulary = share(c.Vocabulary, rank, ranks)
 	return p, nil
@@ -73,7 +66,7 @@ func chunkUnit(e weights.Encoding) int {
 	case weights.F16, weights.BF16:
 		return 2
 	}
-	return e.BlockColumns()
+	return e.CutColumns()
 }
 
 // chunkCount is the number of chunks into which the whole model's summed dimension of `columns` in `units` (heads, or
@@ -96,14 +89,13 @@ func localChunks(local Span, columns, chunks int) int {
 		return 1
 	}
 	count := local.Size() / size
-	if count&(count-1) != 0 {
+	if count == 0 || count&(count-1) != 0 {
 		return 1
 	}
 	return count
 }
 
-// widened is the smallest range around s that cuts no quantisation block.
-func widened(s Span, e weights.Encoding) Span {
-	unit := e.BlockColumns()
+// widened is the smallest range around s in multiples of unit.
+func widened(s Span, unit int) Span {
 	return Span{s.From / unit * unit, (s.To + unit - 1) / unit * unit}
 }

@@ -2,55 +2,106 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	"lockstep/shard/weights"
 )
 
 // qwen2 is Qwen 1.5 to 2.5: a Llama with biases of queries, keys and values, whose later layers may see a window only
-// (https://arxiv.org/abs/2407.10671). Its reward models have a score head of two layers.
-var qwen2 = family{modelTypes: []string{"qwen2"}, read: func(files *weights.Files) (Config, writer, error) {
-	hf, c, d, err := readQwen(files)
-	if err != nil {
-		return c, nil, err
-	}
-	if c.Reward, err = hf.rewardHead(true); err != nil {
-		return c, nil, err
-	}
-	d.biased = []string{d.names.query, d.names.key, d.names.value}
-	if c.Reward {
-		d.score = func(r *recipe) {
-			inner := r.whole("score.0", true, c.Hidden, c.Hidden)
-			r.score(&Score{Inner: &inner, Outer: r.whole("score.2", true, 1, c.Hidden)})
+// (https://arxiv.org/abs/2407.10671). Its reward models have a score head of two layers. Of models that see, the text part is
+// served.
+var qwen2 = family{modelTypes: []string{"qwen2", "qwen2_vl", "qwen2_5_vl"}, architectures: []string{"qwen2"},
+	read: func(files *weights.Files) (Config, writer, error) {
+		if files.GGUF != nil {
+			c, d, err := gguf(files)
+			return c, d.write, err
 		}
-	}
-	return c, d.write, nil
-}}
+		hf, c, d, err := readQwen(files)
+		if err != nil {
+			return c, nil, err
+		}
+		if c.Reward, err = hf.rewardHead(true); err != nil {
+			return c, nil, err
+		}
+		d.biased = []string{d.names.query, d.names.key, d.names.value}
+		if c.Reward {
+			d.score = func(r *recipe) {
+				inner := r.whole("score.0", true, c.Hidden, c.Hidden)
+				r.score(&Score{Inner: &inner, Outer: r.whole("score.2", true, 1, c.Hidden)})
+			}
+		}
+		return c, d.write, nil
+	}}
 
 // qwen3 norms each head's queries and keys, and has no biases unless it says so (https://arxiv.org/abs/2505.09388).
-var qwen3 = family{modelTypes: []string{"qwen3"}, read: func(files *weights.Files) (Config, writer, error) {
-	hf, c, d, err := readQwen(files)
-	if err != nil {
-		return c, nil, err
-	}
-	if _, err := hf.rewardHead(false); err != nil {
-		return c, nil, err
-	}
-	d.headNorms = true
-	if n := d.names; hf.AttentionBias {
-		d.biased = []string{n.query, n.key, n.value, n.output}
-	}
-	return c, d.write, nil
-}}
+var qwen3 = family{modelTypes: []string{"qwen3", "qwen3_vl"}, architectures: []string{"qwen3"},
+	read: func(files *weights.Files) (Config, writer, error) {
+		if files.GGUF != nil {
+			c, d, err := gguf(files)
+			d.headNorms = true
+			return c, d.write, err
+		}
+		hf, c, d, err := readQwen3(files)
+		if err != nil {
+			return c, nil, err
+		}
+		d.biased = hf.biasedWhere(d.names, hf.AttentionBias, false)
+		return c, d.write, nil
+	}}
 
-// readQwen reads what both have in common.
+// qwen3MoE is a Qwen3 with experts.
+var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string{"qwen3moe"},
+	read: func(files *weights.Files) (Config, writer, error) {
+		if files.GGUF != nil {
+			c, d, err := gguf(files)
+			d.headNorms = true
+			d.ggufExperts(files, Routing{Normalised: true})
+			return c, d.write, err
+		}
+		hf, c, d, err := readQwen3(files)
+		if err != nil {
+			return c, nil, err
+		}
+		own := struct {
+			Experts      int   `json:"num_experts"`
+			Chosen       int   `json:"num_experts_per_tok"`
+			Intermediate int   `json:"moe_intermediate_size"`
+			Step         int   `json:"decoder_sparse_step"`
+			Dense        []int `json:"mlp_only_layers"`
+			Normalised   bool  `json:"norm_topk_prob"`
+		}{128, 8, 768, 1, nil, false}
+		if err := hf.ownKeys(files, &own); err != nil {
+			return c, nil, err
+		}
+		if own.Step < 1 {
+			return c, nil, fmt.Errorf("decoder_sparse_step is %d, want 1 or more", own.Step)
+		}
+		d.biased = hf.biasedWhere(d.names, hf.AttentionBias, false)
+		d.experts = &experts{count: own.Experts, intermediate: own.Intermediate,
+			of:      func(layer int) bool { return (layer+1)%own.Step == 0 && !slices.Contains(own.Dense, layer) },
+			routing: Routing{Chosen: own.Chosen, Normalised: own.Normalised}, router: "mlp.gate",
+			gate: "mlp.experts.%d.gate_proj", up: "mlp.experts.%d.up_proj", down: "mlp.experts.%d.down_proj"}
+		return c, d.write, d.experts.check()
+	}}
+
+// readQwen reads what all have in common.
 func readQwen(files *weights.Files) (*hfConfig, Config, *decoder, error) {
-	hf, c, err := huggingFace(files)
+	hf, c, d, err := readLlamaLike(files)
 	if err != nil {
 		return nil, c, nil, err
 	}
-	c.Embedding = llamaNames.embedding
-	d := &decoder{names: llamaNames, tied: hf.Tied}
 	d.windows, err = hf.qwenWindows()
+	return hf, c, d, err
+}
+
+// readQwen3 reads what those of the third generation have in common.
+func readQwen3(files *weights.Files) (*hfConfig, Config, *decoder, error) {
+	hf, c, d, err := readQwen(files)
+	if err != nil {
+		return nil, c, nil, err
+	}
+	d.headNorms = true
+	_, err = hf.rewardHead(false)
 	return hf, c, d, err
 }
 
@@ -66,7 +117,17 @@ func (hf *hfConfig) qwenWindows() ([]int, error) {
 			first = *hf.MaxWindowLayers
 		}
 		return hf.windowsWhere(func(layer int) bool { return layer >= first }), nil
-	case len(hf.LayerTypes) != hf.Layers:
+	}
+	slides, err := hf.slidingTypes()
+	if err != nil {
+		return nil, err
+	}
+	return hf.windowsWhere(slides), nil
+}
+
+// slidingTypes reads layer_types: which layers have a window.
+func (hf *hfConfig) slidingTypes() (slides func(layer int) bool, err error) {
+	if len(hf.LayerTypes) != hf.Layers {
 		return nil, fmt.Errorf("layer_types has %d entries for %d layers", len(hf.LayerTypes), hf.Layers)
 	}
 	for _, kind := range hf.LayerTypes {
@@ -74,5 +135,5 @@ func (hf *hfConfig) qwenWindows() ([]int, error) {
 			return nil, fmt.Errorf("layer type %q is not served", kind)
 		}
 	}
-	return hf.windowsWhere(func(layer int) bool { return hf.LayerTypes[layer] == "sliding_attention" }), nil
+	return func(layer int) bool { return hf.LayerTypes[layer] == "sliding_attention" }, nil
 }

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"strings"
 
 	"lockstep/shard/weights"
 )
@@ -23,21 +24,43 @@ func (r *recipe) fail(err error) {
 
 func (r *recipe) add(stages ...Stage) { r.Stages = append(r.Stages, stages...) }
 
-// split shares the model over the ranks. down is the name of the first MLP's down matrix: its encoding's blocks stay whole.
-func (r *recipe) split(down string) {
+// split shares the model over the ranks. outputs are the attentions' output matrices, of all layers: the blocks of each stay
+// whole.
+func (r *recipe) split(outputs []string) {
 	c := &r.Config
-	tensor, err := r.files.Tensor(down, c.Hidden, c.Intermediate)
-	if err != nil {
+	var err error
+	if r.Partition, err = Split(c, r.Rank, r.Ranks); err != nil {
 		r.fail(err)
 		return
 	}
-	unit := max(chunkUnit(tensor.Encoding), chunkUnit(weights.BF16))
-	if c.Intermediate/maxChunks%unit == 0 && c.Intermediate%maxChunks == 0 && r.Ranks <= maxChunks && maxChunks%r.Ranks == 0 {
-		unit = c.Intermediate / maxChunks
+	r.AttentionColumns = widened(r.Heads.times(c.ValueDims()), r.unit(outputs...))
+}
+
+// unit is what a cut through the columns of all these matrices must be a multiple of.
+func (r *recipe) unit(names ...string) int {
+	unit := 1
+	for _, name := range names {
+		unit = max(unit, r.files.Encoding(name).CutColumns())
 	}
-	if r.Partition, err = Split(c, r.Rank, r.Ranks, unit); err != nil {
-		r.fail(err)
+	return unit
+}
+
+// columns shares the columns of an MLP over the ranks; down is its down matrix, whose blocks stay whole.
+func (r *recipe) columns(intermediate int, down string) Span {
+	unit := max(chunkUnit(r.files.Encoding(down)), chunkUnit(weights.BF16))
+	if intermediate/maxChunks%unit == 0 && intermediate%maxChunks == 0 && r.Ranks <= maxChunks && maxChunks%r.Ranks == 0 {
+		unit = intermediate / maxChunks
 	}
+	if r.Ranks > intermediate/unit {
+		r.fail(fmt.Errorf("%d shards are too many for %d MLP columns in units of %d: lower --num-shard", r.Ranks, intermediate, unit))
+		return Span{}
+	}
+	units := share(intermediate/unit, r.Rank, r.Ranks)
+	columns := Span{units.From * unit, units.To * unit}
+	if r.Rank == r.Ranks-1 {
+		columns.To = intermediate
+	}
+	return columns
 }
 
 // rotations sets the kinds of rotations.
@@ -46,16 +69,6 @@ func (r *recipe) rotations(ropes []Rope) {
 	for _, rope := range ropes {
 		r.Rotations = append(r.Rotations, NewRotation(rope, r.Config.HeadDim, r.Config.MaxPositions))
 	}
-}
-
-// attentionColumns notes which columns of the attention's output matrix the rank computes.
-func (r *recipe) attentionColumns(layer int, columns Span) {
-	if layer > 0 && columns != r.AttentionColumns {
-		// Layers of unlike encodings: the buffer must suit all of them.
-		r.fail(fmt.Errorf("layer %d: o_proj has another format than layer 0; such mixtures cannot be split at head %d yet", layer,
-			r.Heads.From))
-	}
-	r.AttentionColumns = columns
 }
 
 // vector reads a tensor of one row.
@@ -86,16 +99,25 @@ func (r *recipe) normPlusOne(name string, columns int) Norm {
 	return norm
 }
 
+// normCentred is a norm that subtracts the mean, and has a bias.
+func (r *recipe) normCentred(name string, columns int) Norm {
+	norm := r.norm(name, columns)
+	norm.Centred = true
+	norm.Bias = r.vector(strings.TrimSuffix(name, ".weight")+".bias", columns)
+	return norm
+}
+
 // matrix finds a tensor of so many rows, or, where order says that it holds others too, of as many as that makes.
 func (r *recipe) matrix(name string, rows, columns int, order Order) Matrix {
 	r.used[name] = true
 	if r.err != nil {
 		return Matrix{}
 	}
-	if order.Stride > 0 {
-		rows = rows / order.Group * order.Stride
+	find := r.files.Tensor
+	if order.Transposed {
+		find = r.files.Transposed
 	}
-	tensor, err := r.files.Tensor(name, rows, columns)
+	tensor, err := find(name, order.all(rows), columns)
 	if err != nil {
 		r.fail(err)
 	}
@@ -105,7 +127,7 @@ func (r *recipe) matrix(name string, rows, columns int, order Order) Matrix {
 // bias reads those elements of a projection's bias that belong to local outputs.
 func (r *recipe) bias(l *Linear, projection string, outputs int) {
 	l.BiasName = projection + ".bias"
-	all := r.vector(l.BiasName, outputs)
+	all := r.vector(l.BiasName, l.Order.all(outputs))
 	if all == nil {
 		return
 	}
@@ -125,11 +147,10 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 	return l
 }
 
-// inputs is a projection of whose inputs, which come in units that stay whole, the rank has local: row-parallel. The range is
-// widened so that it cuts no block of the encoding.
-func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span) Linear {
-	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, Order{}), Rows: Span{0, outputs}}
-	l.Columns = widened(local, l.Encoding)
+// inputs is a projection of whose inputs, which come in units that stay whole, the rank has local: row-parallel. The range cuts
+// no block of the encoding.
+func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span, order Order) Linear {
+	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
 	l.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, l.Encoding))
 	if biased {
 		r.bias(&l, projection, outputs)

@@ -6,15 +6,18 @@ import "math"
 // contexts). Frequencies and angles are rounded to float32 as the reference does.
 type Rotation struct {
 	Rope
-	headDim      int
-	maxPositions int
-	frequencies  []float32
-	scale        float64 // of cos and sin (YaRN)
+	dims        int // that are rotated
+	frequencies []float32
+	long        []float32 // beyond the original positions (LongRoPE); nil: the same
+	scale       float64   // of cos and sin (YaRN, LongRoPE)
 }
 
-// NewRotation returns the rotation of heads of headDim dimensions by a model that was trained with maxPositions.
+// NewRotation returns the rotation of heads of headDim dimensions by a model of so many positions.
 func NewRotation(rope Rope, headDim, maxPositions int) *Rotation {
-	r := &Rotation{Rope: rope, headDim: headDim, maxPositions: maxPositions, scale: 1}
+	r := &Rotation{Rope: rope, dims: headDim, scale: 1}
+	if rope.Dims > 0 {
+		r.dims = rope.Dims
+	}
 	base := r.powers(rope.Theta)
 	switch r.Type {
 	case "linear":
@@ -25,19 +28,45 @@ func NewRotation(rope Rope, headDim, maxPositions int) *Rotation {
 		r.llama3(base)
 	case "yarn":
 		r.yarn(base)
+	case "longrope":
+		r.long = divided(rounded(base), r.LongDivisors)
+		r.scale = r.longScale(maxPositions)
 	}
-	r.frequencies = rounded(base)
-	for i, divisor := range r.Divisors {
-		r.frequencies[i] /= divisor
-	}
+	r.frequencies = divided(rounded(base), r.Divisors)
 	return r
+}
+
+// Half is half of how many dimensions of a head are rotated: the length of Fill's cos and sin.
+func (r *Rotation) Half() int { return r.dims / 2 }
+
+// divided divides frequencies, where there are divisors.
+func divided(frequencies, divisors []float32) []float32 {
+	for i, divisor := range divisors {
+		frequencies[i] /= divisor
+	}
+	return frequencies
+}
+
+// longScale is LongRoPE's scale of cos and sin (https://arxiv.org/abs/2402.13753, and Phi-3's models).
+func (r *Rotation) longScale(maxPositions int) float64 {
+	if r.AttentionFactor != 0 {
+		return r.AttentionFactor
+	}
+	factor := r.Factor
+	if factor == 0 {
+		factor = float64(maxPositions) / float64(r.OriginalMaxPositions)
+	}
+	if factor <= 1 {
+		return 1
+	}
+	return math.Sqrt(1 + math.Log(factor)/math.Log(float64(r.OriginalMaxPositions)))
 }
 
 // powers returns theta^(-2i/d), rounded to float32.
 func (r *Rotation) powers(theta float64) []float64 {
-	out := make([]float64, r.headDim/2)
+	out := make([]float64, r.dims/2)
 	for i := range out {
-		out[i] = float64(float32(1 / math.Pow(theta, float64(2*i)/float64(r.headDim))))
+		out[i] = float64(float32(1 / math.Pow(theta, float64(2*i)/float64(r.dims))))
 	}
 	return out
 }
@@ -74,11 +103,15 @@ func (r *Rotation) yarn(frequencies []float64) {
 	if slow == 0 {
 		slow = 1
 	}
-	dim := float64(r.headDim)
+	dim := float64(r.dims)
 	correction := func(rotations float64) float64 {
 		return dim * math.Log(float64(r.OriginalMaxPositions)/(rotations*2*math.Pi)) / (2 * math.Log(r.Theta))
 	}
-	low, high := max(math.Floor(correction(fast)), 0), min(math.Ceil(correction(slow)), dim-1)
+	low, high := correction(fast), correction(slow)
+	if !r.Fractional {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
+	low, high = max(low, 0), min(high, dim-1)
 	if low == high {
 		high += 0.001
 	}
@@ -86,23 +119,35 @@ func (r *Rotation) yarn(frequencies []float64) {
 		ramp := min(max((float64(i)-low)/(high-low), 0), 1)
 		frequencies[i] = f/r.Factor*ramp + f*(1-ramp)
 	}
-	if r.scale = r.AttentionFactor; r.scale == 0 {
-		r.scale = 1
-		if r.Factor > 1 {
-			r.scale = 0.1*math.Log(r.Factor) + 1
-		}
+	switch {
+	case r.AttentionFactor != 0:
+		r.scale = r.AttentionFactor
+	case r.MScale != 0 && r.MScaleAllDim != 0:
+		r.scale = yarnScale(r.Factor, r.MScale) / yarnScale(r.Factor, r.MScaleAllDim)
+	default:
+		r.scale = yarnScale(r.Factor, 1)
 	}
 }
 
-// Fill writes the cosines and sines of a position. promptTokens matters to "dynamic" only: a sequence within the trained
-// positions turns as trained; beyond, frequencies follow the length that the sequence had when this position was computed
-// first, which is the prompt's for its tokens. So they depend on the request alone, not on how it was cut into steps.
+// yarnScale is YaRN's scale of attention for a factor, itself multiplied by m (DeepSeek-V2).
+func yarnScale(factor, m float64) float64 {
+	if factor <= 1 {
+		return 1
+	}
+	return 0.1*m*math.Log(factor) + 1
+}
+
+// Fill writes the cosines and sines of a position. promptTokens matters where Rope.dependsOnLength: a sequence within the
+// original positions turns as trained; beyond, frequencies follow the length that the sequence had when this position was
+// computed first, which is the prompt's for its tokens. So they depend on the request alone, not on how it was cut into steps.
 func (r *Rotation) Fill(cos, sin []float32, position, promptTokens int) {
 	frequencies := r.frequencies
-	if length := max(position+1, promptTokens); r.Type == "dynamic" && length > r.maxPositions {
-		dim := float64(r.headDim)
-		stretch := r.Factor*float64(length)/float64(r.maxPositions) - (r.Factor - 1)
-		frequencies = rounded(r.powers(r.Theta * math.Pow(stretch, dim/(dim-2))))
+	if length := max(position+1, promptTokens); r.dependsOnLength() && length > r.OriginalMaxPositions {
+		if frequencies = r.long; r.Type == "dynamic" {
+			dim := float64(r.dims)
+			stretch := r.Factor*float64(length)/float64(r.OriginalMaxPositions) - (r.Factor - 1)
+			frequencies = rounded(r.powers(r.Theta * math.Pow(stretch, dim/(dim-2))))
+		}
 	}
 	for i, f := range frequencies {
 		angle := float64(float32(position) * f)

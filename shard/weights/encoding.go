@@ -77,6 +77,9 @@ func (e Encoding) String() string {
 // BlockColumns returns how many columns are stored together.
 func (e Encoding) BlockColumns() int { return encodings[e].blockColumns }
 
+// CutColumns returns the unit in which the columns of a row may be shared out.
+func (e Encoding) CutColumns() int { return encodings[e].blockColumns }
+
 // Form returns the form onto which rows are mapped.
 func (e Encoding) Form() Form { return encodings[e].form }
 

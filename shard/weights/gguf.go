@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 
 	"lockstep/protocol"
@@ -217,7 +216,7 @@ func (f *Files) ggufTensors(part *ggufFile) error {
 			}
 			t.data = part.payload[entry.offset : entry.offset+size]
 		}
-		if err := f.add(hfName(entry.name), t, unusable); err != nil {
+		if err := f.add(entry.name, t, unusable); err != nil {
 			return err
 		}
 	}
@@ -242,29 +241,6 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, encoding)
 	}
 	return t, nil
-}
-
-var ggufNames = map[string]string{"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj",
-	"attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj",
-	"ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"}
-
-// layerTensor is a GGUF file's name of a tensor of a layer: its number, its part, and weight or bias.
-var layerTensor = regexp.MustCompile(`^blk\.(\d+)\.(\w+)\.(weight|bias)$`)
-
-// hfName translates a GGUF tensor name; unknown names stay as they are.
-func hfName(name string) string {
-	switch name {
-	case "token_embd.weight":
-		return "model.embed_tokens.weight"
-	case "output_norm.weight":
-		return "model.norm.weight"
-	case "output.weight":
-		return "lm_head.weight"
-	}
-	if match := layerTensor.FindStringSubmatch(name); match != nil && ggufNames[match[2]] != "" {
-		return "model.layers." + match[1] + "." + ggufNames[match[2]] + "." + match[3]
-	}
-	return name
 }
 
 func ggufTokenizer(meta *Metadata) *protocol.GGUFTokenizer {

@@ -66,7 +66,7 @@ func TestGGUFPartsAreTheWhole(t *testing.T) {
 			t.Fatal(counts, err)
 		}
 		equal(t, got, want)
-		if !got.Has("lm_head.weight") {
+		if !got.Has("output.weight") {
 			t.Errorf("%v: the head is gone", counts)
 		}
 		got.Close()

@@ -51,10 +51,19 @@ type Tensor struct {
 	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
+	transposed    bool // stored as [Columns][Rows]
 }
 
-// Row returns the bytes of a row; they belong to the mapped file.
+// Row returns the bytes of a row; they belong to the mapped file, but for a transposed tensor, whose rows are gathered.
 func (t Tensor) Row(row int) []byte {
+	if t.transposed {
+		size := t.Encoding.RowBytes(1)
+		gathered := make([]byte, t.Columns*size)
+		for i := range t.Columns {
+			copy(gathered[i*size:][:size], t.data[(i*t.Rows+row)*size:])
+		}
+		return gathered
+	}
 	size := t.Encoding.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]
 }
@@ -167,9 +176,27 @@ func (f *Files) Tensor(name string, rows, columns int) (Tensor, error) {
 	return t, nil
 }
 
+// Transposed returns a matrix of so many rows that is stored as [columns][rows], as Tensor does.
+func (f *Files) Transposed(name string, rows, columns int) (Tensor, error) {
+	t, err := f.Tensor(name, columns, rows)
+	if err != nil {
+		return t, err
+	}
+	if t.Encoding.BlockColumns() > 1 {
+		return t, fmt.Errorf("tensor %s: a transposed matrix in %v is not served", name, t.Encoding)
+	}
+	t.Rows, t.Columns, t.transposed = rows, columns, true
+	return t, nil
+}
+
 // Config parses config.json into a struct; keys that it does not have are passed over. Its errors name the key, not the
 // file, which was found to be JSON when it was opened.
 func (f *Files) Config(into any) error { return parseJSON("", f.config, into) }
+
+// ConfigPart parses a part of config.json, found under a key, likewise.
+func (f *Files) ConfigPart(key string, part []byte, into any) error {
+	return parseJSON(key, part, into)
+}
 
 // DataType is the weights' type as the model card has it; table is the name of the embedding.
 func (f *Files) DataType(table string) string {
