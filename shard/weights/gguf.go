@@ -230,16 +230,13 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 	if !ok {
 		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, ServedGGUF)
 	}
-	t := Tensor{Encoding: encoding, Rows: 1, Columns: int(min(e.dimensions[0], math.MaxInt32))}
-	switch len(e.dimensions) {
-	case 1:
-	case 2:
-		t.Rows = int(min(e.dimensions[1], math.MaxInt32))
-	default:
-		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(e.dimensions))
+	sizes := make([]int, len(e.dimensions))
+	for i, size := range e.dimensions {
+		sizes[i] = int(min(size, math.MaxInt32))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension || t.Columns%encoding.BlockColumns() != 0 {
-		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, encoding)
+	t := Tensor{Encoding: encoding, Rows: stacked(sizes[1:]), Columns: sizes[0]}
+	if t.Rows < 1 || t.Columns < 1 || t.Columns > MaxDimension || t.Columns%encoding.BlockColumns() != 0 {
+		return Tensor{}, fmt.Errorf("%v is no size of a tensor in %v", e.dimensions, encoding)
 	}
 	return t, nil
 }

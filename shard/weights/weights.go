@@ -46,11 +46,24 @@ type Files struct {
 // MaxDimension is the largest dimension of a model that is believed; more is damage or attack.
 const MaxDimension = 1 << 24
 
-// Tensor is a matrix (or, with one row, a vector) in its file's layout.
+// Tensor is a matrix (or, with one row, a vector) in its file's layout. One of more dimensions, such as the experts' matrices, is
+// the matrix of all its rows: [experts][outputs][inputs] has Rows = experts * outputs, row expert*outputs + output.
 type Tensor struct {
 	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
+}
+
+// stacked is the number of rows of a tensor whose dimensions but the columns these are; 0: there is none, or too many.
+func stacked(sizes []int) int {
+	rows := 1
+	for _, size := range sizes {
+		if size < 1 || size > MaxDimension/rows {
+			return 0
+		}
+		rows *= size
+	}
+	return rows
 }
 
 // Row returns the bytes of a row; they belong to the mapped file.
