@@ -108,6 +108,23 @@ type Row struct {
 	Scale, Offset *Row
 }
 
+// Reset empties a row of the scheme, for others to append to.
+func (r *Row) Reset(s *Scheme) {
+	r.Numbers, r.Codes = r.Numbers[:0], r.Codes[:0]
+	for _, part := range []struct {
+		row    **Row
+		scheme *Scheme
+	}{{&r.Scale, s.Scale}, {&r.Offset, s.Offset}} {
+		if part.scheme == nil {
+			continue
+		}
+		if *part.row == nil {
+			*part.row = &Row{}
+		}
+		(*part.row).Reset(part.scheme)
+	}
+}
+
 // Values sets values to the columns [from, from+len(values)), which row holds. A number whose value is zero is +0, whatever
 // the sign of its scale, where Offset is none.
 func (s *Scheme) Values(values []float32, row *Row, from int) {

@@ -13,9 +13,6 @@ import (
 // Coded is the format of a matrix whose weights are codes with scales, see NewCoded.
 const Coded Format = formats
 
-// scaleUnit is what the columns of scales are rounded up to, and slices of them: no kind that scales have takes more at a time.
-const scaleUnit = 8
-
 // coded is the layout of one array of numbers in every panel of a matrix, followed by those of its scales and offsets:
 //
 //   - plain numbers as in a matrix of that format, [column][16] or, of BF16, [column pair][16];
@@ -29,6 +26,7 @@ type coded struct {
 	offset, bytes int     // in a panel; bytes of all arrays
 	index         []int32 // by column: 64 * (its group - the first), where its scales lie when they are widened; nil: plain
 	groups        int
+	scaleUnit     int    // groups are widened in multiples of it
 	scale, shift  *coded // shift are the offsets; nil: none
 }
 
@@ -48,26 +46,24 @@ func planes(k codes.Kind) []plane {
 	return []plane{{k.Bits(), 0}}
 }
 
-// unit returns the columns of a block: those of a word of the thinnest plane.
+// unit returns the columns of a block: those of a word of the thinnest plane, but no fewer than 8, or a pair of numbers.
 func unit(k codes.Kind) int {
 	if k.Plain() {
-		return scaleUnit
+		return 2
 	}
-	last := planes(k)
-	return max(32/last[len(last)-1].bits, scaleUnit)
+	all := planes(k)
+	return max(32/all[len(all)-1].bits, 8)
 }
 
-// layout lays out columns from first on of rows of a scheme, offset bytes into a panel. scales says that they are scales
-// themselves.
-func layout(s *codes.Scheme, first, columns, offset int, scales bool) (*coded, error) {
-	u := unit(s.Kind)
-	if scales && u != scaleUnit || !scales && s.Kind.Plain() {
-		return nil, fmt.Errorf("%w: codes of kind %d cannot stand there", ErrShape, s.Kind)
-	}
-	c := &coded{scheme: s, columns: (columns + u - 1) / u * u, offset: offset}
+// roundUp returns the least multiple of unit, a power of two, that is no less than n.
+func roundUp(n, unit int) int { return (n + unit - 1) &^ (unit - 1) }
+
+// layout lays out columns from first on of rows of a scheme, rounded up to unit, offset bytes into a panel.
+func layout(s *codes.Scheme, first, columns, unit, offset int) *coded {
+	c := &coded{scheme: s, columns: roundUp(columns, unit), offset: offset}
 	c.bytes = c.columns * s.Kind.Bits() / 8 * lanes
 	if s.Kind.Plain() {
-		return c, nil
+		return c
 	}
 	start, end := s.Span(first, first+columns)
 	c.groups = end - start
@@ -75,18 +71,37 @@ func layout(s *codes.Scheme, first, columns, offset int, scales bool) (*coded, e
 	for i := range c.index {
 		c.index[i] = int32(s.GroupOf(first+min(i, columns-1))-start) * lanes * 4
 	}
-	var err error
-	if c.scale, err = layout(s.Scale, start, c.groups, offset+c.bytes, true); err != nil {
-		return nil, err
-	}
+	c.scaleUnit = scaleUnit(s)
+	c.scale = layout(s.Scale, start, c.groups, c.scaleUnit, offset+c.bytes)
 	c.bytes += c.scale.bytes
 	if s.Offset != nil {
-		if c.shift, err = layout(s.Offset, start, c.groups, offset+c.bytes, true); err != nil {
-			return nil, err
-		}
+		c.shift = layout(s.Offset, start, c.groups, c.scaleUnit, offset+c.bytes)
 		c.bytes += c.shift.bytes
 	}
-	return c, nil
+	return c
+}
+
+// scaleUnit is what suits scales and offsets.
+func scaleUnit(s *codes.Scheme) int {
+	if s.Offset == nil {
+		return unit(s.Scale.Kind)
+	}
+	return max(unit(s.Scale.Kind), unit(s.Offset.Kind))
+}
+
+// checkScheme refuses what has no layout: scales below scales below scales, and kinds that take more scales at a time than a
+// small matrix has.
+func checkScheme(s *codes.Scheme, depth int) error {
+	if s.Kind.Plain() && depth > 0 {
+		return nil
+	}
+	if s.Kind.Plain() || depth > 1 || depth > 0 && unit(s.Kind) > 8 || s.Scale == nil {
+		return fmt.Errorf("%w: numbers of kind %d cannot stand there", ErrShape, s.Kind)
+	}
+	if err := checkScheme(s.Scale, depth+1); err != nil || s.Offset == nil {
+		return err
+	}
+	return checkScheme(s.Offset, depth+1)
 }
 
 // NewCoded describes a matrix of codes: of whole rows that mean what the scheme says, the columns from first on. The caller
@@ -96,20 +111,19 @@ func NewCoded(s *codes.Scheme, first, rows, columns, chunks int, data []byte) (*
 	if err := m.check(32, 1); err != nil {
 		return nil, err
 	}
-	var err error
-	if m.coded, err = layout(s, first, columns, 0, false); err != nil {
+	if err := checkScheme(s, 0); err != nil {
 		return nil, err
 	}
+	m.coded = layout(s, first, columns, unit(s.Kind), 0)
 	return m, m.checkData()
 }
 
 // CodedBytes returns the size of the packed storage of a matrix of codes; 0: NewCoded refuses it.
 func CodedBytes(s *codes.Scheme, first, rows, columns int) int {
-	c, err := layout(s, first, columns, 0, false)
-	if err != nil {
+	if columns < 1 || checkScheme(s, 0) != nil {
 		return 0
 	}
-	return (rows + lanes - 1) / lanes * c.bytes
+	return (rows + lanes - 1) / lanes * layout(s, first, columns, unit(s.Kind), 0).bytes
 }
 
 // PackCoded is PackPanel for a matrix of codes. row gives the columns of a row that the matrix has.
@@ -213,10 +227,10 @@ func (c *coded) codeBytes(column int) int { return column * c.scheme.Kind.Bits()
 func (c *coded) span(column, count int) (first, n int) {
 	end := c.groups
 	if c.scheme.Index == nil {
-		first = int(c.index[column]) / (lanes * 4) &^ (scaleUnit - 1)
+		first = int(c.index[column]) / (lanes * 4) &^ (c.scaleUnit - 1)
 		end = int(c.index[column+count-1])/(lanes*4) + 1
 	}
-	return first, (end - first + scaleUnit - 1) &^ (scaleUnit - 1)
+	return first, roundUp(end-first, c.scaleUnit)
 }
 
 // ones is what biases are multiplied by.
@@ -225,8 +239,9 @@ var ones = slices.Repeat([]float32{1}, 64*lanes)
 // widen writes count columns of a panel as [count][16] floats, and those that fill the last unit. column is a multiple of the
 // unit. depth is 0 for weights and 1 for their scales.
 func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, count, depth int, s *Scratch) {
-	u := unit(c.scheme.Kind)
-	count = (count + u - 1) / u * u
+	if depth == 0 { // else it is
+		count = roundUp(count, unit(c.scheme.Kind))
+	}
 	data := (*byte)(unsafe.Add(panel, c.offset+c.codeBytes(column)))
 	switch kind := c.scheme.Kind; kind {
 	case codes.F32:

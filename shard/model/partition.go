@@ -73,7 +73,7 @@ func chunkUnit(e weights.Encoding) int {
 	case weights.F16, weights.BF16:
 		return 2
 	}
-	return e.BlockColumns()
+	return e.CutColumns()
 }
 
 // chunkCount is the number of chunks into which the whole model's summed dimension of `columns` in `units` (heads, or
@@ -102,8 +102,8 @@ func localChunks(local Span, columns, chunks int) int {
 	return count
 }
 
-// widened is the smallest range around s that cuts no quantisation block.
+// widened is the smallest range around s that can be computed with alone.
 func widened(s Span, e weights.Encoding) Span {
-	unit := e.BlockColumns()
+	unit := e.CutColumns()
 	return Span{s.From / unit * unit, (s.To + unit - 1) / unit * unit}
 }

@@ -21,6 +21,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
+	"lockstep/shard/codes"
 )
 
 // Files are the open files of a model. Close unmaps them.
@@ -70,6 +71,14 @@ func stacked(sizes []int) int {
 func (t Tensor) Row(row int) []byte {
 	size := t.Encoding.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]
+}
+
+// Scheme says what Codes gives; nil: the tensor's rows are of another form.
+func (t Tensor) Scheme() *codes.Scheme { return encodings[t.Encoding].scheme }
+
+// Codes sets codes to the columns [from, to) of a row in FormCodes. What codes held is overwritten.
+func (t Tensor) Codes(codes *codes.Row, row, from, to int) {
+	encodings[t.Encoding].spread(codes, t.Row(row), from, to)
 }
 
 // Floats returns the exact values of a row; dst is used if it is large enough.
@@ -189,7 +198,7 @@ func (f *Files) DataType(table string) string {
 	if f.GGUF == nil {
 		return torchTypes[f.tensors[table].Encoding]
 	}
-	return "gguf." + cmp.Or(fileTypeName(f.GGUF.Count("general.file_type")), "mixed")
+	return "gguf." + cmp.Or(fileTypes[f.GGUF.Count("general.file_type")], "mixed")
 }
 
 // Names lists all tensors in order, also those that cannot be used.
