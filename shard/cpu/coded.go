@@ -161,24 +161,40 @@ func (c *coded) pack(panel []byte, lane int, row *codes.Row) {
 }
 
 func (c *coded) packCodes(out []byte, lane int, row []byte) {
-	u := unit(c.scheme.Kind)
-	all := planes(c.scheme.Kind)
+	u, all := unit(c.scheme.Kind), planes(c.scheme.Kind)
 	var block [32]byte
 	for len(row) > 0 {
 		n := copy(block[:u], row)
 		clear(block[n:])
 		row = row[n:]
 		for _, p := range all {
-			mask, each := byte(1<<p.bits-1), 32/p.bits
-			for from := 0; from < u; from += each {
-				word := uint32(0)
-				for i, code := range block[from:][:each] {
-					word |= uint32(code>>p.shift&mask) << (i * p.bits)
-				}
-				binary.LittleEndian.PutUint32(out[lane*4:], word)
-				out = out[lanes*4:]
+			for i := 0; i < u; i += 8 {
+				gather(out[(i*p.bits/32*lanes+lane)*4+i*p.bits/8%4:], binary.LittleEndian.Uint64(block[i:])>>p.shift, p.bits)
 			}
+			out = out[u*p.bits/8*lanes:]
 		}
+	}
+}
+
+// gather puts the low bits of 8 bytes together, the first byte's lowest, into a quarter or half of a lane's word, or one or two
+// words.
+func gather(out []byte, x uint64, bits int) {
+	switch bits {
+	case 1:
+		out[0] = byte(x & 0x0101010101010101 * 0x0102040810204080 >> 56) // byte i times 2^(56-7i) leaves its bit at 56+i
+	case 2:
+		x &= 0x0303030303030303
+		x = (x | x>>6) & 0x000f000f000f000f
+		x = (x | x>>12) & 0x000000ff000000ff
+		binary.LittleEndian.PutUint16(out, uint16(x|x>>24))
+	case 4:
+		x &= 0x0f0f0f0f0f0f0f0f
+		x = (x | x>>4) & 0x00ff00ff00ff00ff
+		x = (x | x>>8) & 0x0000ffff0000ffff
+		binary.LittleEndian.PutUint32(out, uint32(x|x>>16))
+	case 8:
+		binary.LittleEndian.PutUint32(out, uint32(x))
+		binary.LittleEndian.PutUint32(out[lanes*4:], uint32(x>>32))
 	}
 }
 
