@@ -283,25 +283,19 @@ func (m *machine) stepVector(in *instruction) {
 			out[i] = math.Float32bits(half.Float32(h[i]))
 		}
 		return
-	case "VPSLLD", "VPSRLD":
-		v := m.vector[in.args[1].value]
-		if in.args[1].value == last.value {
-			v = old
-		}
-		for i := range n {
-			if in.op == "VPSLLD" {
-				out[i] = v[i] << in.args[0].value
-			} else {
-				out[i] = v[i] >> in.args[0].value
-			}
-		}
-		return
 	}
 	source := func(o operand) [lanes]uint32 {
 		if o.kind == 'v' && o.value == last.value {
 			return old
 		}
 		return m.read(o, n)
+	}
+	if in.args[0].kind == 'i' {
+		v := source(in.args[1])
+		for i := range n {
+			out[i] = shifted(in.op, v[i], in.args[0].value)
+		}
+		return
 	}
 	a := source(in.args[0])
 	if len(in.args) == 2 { // VMOVUPS, VMOVAPS, VCVTDQ2PS
@@ -312,10 +306,37 @@ func (m *machine) stepVector(in *instruction) {
 		}
 		return
 	}
-	b := source(in.args[1])
-	for i := range n {
-		out[i] = arithmetic(in.op, a[i], b[i], old[i])
+	b, low := source(in.args[1]), [lanes]uint32{}
+	if in.op == "VBLENDVPS" {
+		low = source(in.args[2])
 	}
+	for i := range n {
+		switch in.op {
+		case "VPANDD.BCST":
+			out[i] = a[0] & b[i]
+		case "VPERMPS":
+			out[i] = a[int(b[i])%n]
+		case "VBLENDVPS":
+			if out[i] = low[i]; a[i]>>31 != 0 {
+				out[i] = b[i]
+			}
+		default:
+			out[i] = arithmetic(in.op, a[i], b[i], old[i])
+		}
+	}
+}
+
+// shifted is one lane of a shift by an immediate.
+func shifted(op string, v uint32, by int) uint32 {
+	switch op {
+	case "VPSLLD":
+		return v << by
+	case "VPSRLD":
+		return v >> by
+	case "VPSRAD":
+		return uint32(int32(v) >> by)
+	}
+	panic("emulator: " + op)
 }
 
 // arithmetic is one lane of an instruction on a and b, in Go's order, whose
@@ -331,6 +352,10 @@ func arithmetic(op string, a, b, old uint32) uint32 {
 		return math.Float32bits(float(a) * float(b))
 	case "VPANDD", "VPAND":
 		return a & b
+	case "VPOR", "VPORD":
+		return a | b
+	case "VPADDD":
+		return a + b
 	case "VPXORD", "VXORPS":
 		return a ^ b
 	}
@@ -378,6 +403,16 @@ func (e *emulator) wrap(p primitives) *Kernels {
 			}
 		}
 	}
+	for kind, kernel := range p.codes {
+		if kernel == nil {
+			continue
+		}
+		name := name(kernel)
+		p.codes[kind] = func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int) {
+			e.run(name, float(dst), pointer(unsafe.Pointer(w)), float(scales), float(offsets), pointer(unsafe.Pointer(index)),
+				word{n: base}, word{n: k})
+		}
+	}
 	for wide := range p.tile {
 		for rows, kernel := range p.tile[wide] {
 			p.tile[wide][rows] = tile(kernel)
@@ -420,6 +455,15 @@ func TestEmulated(t *testing.T) {
 				for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
 					if !selfTestMatrix(k, f, rows, 100, n, &seed, s) {
 						t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", c.file, f, rows, n)
+					}
+				}
+			}
+		}
+		for i := range testSchemes {
+			for _, n := range []int{31, 32, 160} {
+				for _, rows := range []int{1, 2, 3, 5, 7, 13} {
+					if !selfTestCodes(k, &testSchemes[i], rows, 100, n, &seed, s) {
+						t.Fatalf("%s: scheme %d, %d rows of %d columns differ from plain Go", c.file, i, rows, n)
 					}
 				}
 			}

@@ -3,6 +3,8 @@ package cpu
 import (
 	"math"
 	"unsafe"
+
+	"lockstep/shard/codes"
 )
 
 // genericPrimitives is the reference: plain Go, written to be read. Every
@@ -17,6 +19,11 @@ func genericPrimitives() primitives {
 		p.gemv[f][1] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
 		if f != F32 {
 			p.dequant[f] = func(dst *float32, w *byte, k int) { dequantGo(f, dst, w, k) }
+		}
+	}
+	for kind := codes.Bits2; kind <= codes.E4M3; kind++ {
+		p.codes[kind] = func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int) {
+			codesGo(kind, dst, w, scales, offsets, unsafe.Slice(index, k), base)
 		}
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
@@ -54,7 +61,6 @@ func lanesAt(p *float32, n int) *[lanes]float32 {
 func gemvGo(f Format, out, x *float32, w *byte, k int) {
 	m := Matrix{Format: f, Rows: lanes, Columns: k, Chunks: 1, Data: unsafe.Slice(w, f.panelBytes(k))}
 	sums := lanesAt(out, 0)
-	*sums = [lanes]float32{}
 	for i, v := range unsafe.Slice(x, k) {
 		var column [lanes]float32
 		for lane := range column {
@@ -70,6 +76,19 @@ func dequantGo(f Format, dst *float32, w *byte, k int) {
 		column := lanesAt(dst, i)
 		for lane := range column {
 			column[lane] = m.At(lane, i)
+		}
+	}
+}
+
+func codesGo(kind codes.Kind, dst *float32, w *byte, scales, offsets *float32, index []int32, base int) {
+	u := unit(kind)
+	data := unsafe.Slice(w, len(index)*kind.Bits()/8*lanes)
+	for i, place := range index {
+		block := data[i/u*u*kind.Bits()/8*lanes:]
+		group := (int(place) - base) / (lanes * 4)
+		column, scale, offset := lanesAt(dst, i), lanesAt(scales, group), lanesAt(offsets, group)
+		for lane := range column {
+			column[lane] = fma32(kind.Level(codeAt(kind, block, lane, i%u)), scale[lane], offset[lane])
 		}
 	}
 }

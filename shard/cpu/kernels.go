@@ -3,6 +3,8 @@ package cpu
 import (
 	"errors"
 	"fmt"
+
+	"lockstep/shard/codes"
 )
 
 // ErrUnavailable is wrapped by Named for an implementation that this build or
@@ -12,7 +14,7 @@ var ErrUnavailable = errors.New("cpu: kernels not available")
 // The shapes of the primitives that an implementation supplies. Strides and
 // panelBytes are in bytes, everything else counts elements.
 type (
-	// gemvFunc sets out[p*16+lane] to one chain over k columns of panel p,
+	// gemvFunc continues the chain of out[p*16+lane] over k columns of panel p,
 	// which lies at w + p*panelBytes, for as many panels as the kernel is made
 	// for.
 	gemvFunc func(out, x *float32, w *byte, panelBytes, k int)
@@ -20,6 +22,10 @@ type (
 	// dequantFunc writes k columns of one panel as [k][16] float32. A 16-bit
 	// format with odd k may write one more row.
 	dequantFunc func(dst *float32, w *byte, k int)
+
+	// codesFunc writes k columns of codes as [k][16] float32, k being a multiple of the kind's unit: fma(level, scale, offset),
+	// of whose scales and offsets, [group][16], those of column i lie index[i] - base bytes behind the start.
+	codesFunc func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int)
 
 	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
 	// cStride apart; x is packed by packRows; w is P panels, wStride apart, of
@@ -51,6 +57,7 @@ type primitives struct {
 	blockK    int                                   // columns of a panel that are widened at a time
 	gemv      [formats][maxPanels + 1]gemvFunc      // by panels, nil where missing
 	dequant   [formats]dequantFunc                  // nil for F32
+	codes     [codes.E4M3 + 1]codesFunc             // nil for plain numbers
 	tile      [2][maxTileRows + 1]tileFunc          // of the heights that a pass without direct tiles has
 	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
 	scores    [maxTileRows + 1]scoresFunc

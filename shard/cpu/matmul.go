@@ -29,6 +29,11 @@ type Rows struct {
 // taking disjoint panel ranges. x and dst do not overlap.
 func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch) {
 	rows := x.N
+	s.widened = nil
+	if rows == 1 && w.coded != nil {
+		k.gemvCoded(dst.Data, x.Data[:w.Columns], w, panel0, panel1, s)
+		return
+	}
 	if rows == 1 {
 		k.gemvPanels(dst.Data, x.Data[:w.Columns], w, panel0, panel1, s)
 		return
@@ -59,7 +64,7 @@ func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch)
 // gemvPanels is MatMul for one row, straight from the packed weights.
 func (k *Kernels) gemvPanels(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
 	chunk := w.Columns / w.Chunks
-	panelBytes := w.Format.panelBytes(w.Columns)
+	panelBytes := w.panelBytes()
 	sums := grow(&s.sums, 4*maxPanels*lanes)
 	for panel := panel0; panel < panel1; {
 		count := min(maxPanels, panel1-panel)
@@ -71,6 +76,7 @@ func (k *Kernels) gemvPanels(dst, x []float32, w *Matrix, panel0, panel1 int, s 
 		depth := 0
 		for c := range w.Chunks {
 			at := (*byte)(unsafe.Add(data, w.columnBytes(c*chunk)))
+			clear(sums[depth*n:][:n])
 			kernel(&sums[depth*n], &x[c*chunk], at, panelBytes, chunk)
 			depth = k.combine(sums, n, depth+1, c)
 		}
@@ -129,11 +135,11 @@ func (p *pass) block(panel0, panel1 int) {
 	n := (panel1 - panel0) * p.rows * lanes
 	chunk := p.w.Columns / p.w.Chunks
 	p.sums = grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes)
-	kernels, step, blockK, direct := &p.tile, 1, p.blockK, p.isDirect()
+	step, blockK, direct, most := 1, p.blockK, p.isDirect(), (p.rows+p.groups-1)/p.groups
 	if direct {
-		kernels, blockK = &p.direct[p.w.Format], directK/min(p.groups, 2)
+		blockK = directK / min(p.groups, 2)
 	}
-	if kernels[1][(p.rows+p.groups-1)/p.groups] != nil {
+	if direct && p.direct[p.w.Format][1][most] != nil || !direct && p.wide(2, most) != nil {
 		step = 2
 	}
 	depth := 0
@@ -170,7 +176,7 @@ type slice struct {
 
 // data returns where a slice starts, and the bytes from panel to panel.
 func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
-	panelBytes = p.w.Format.panelBytes(p.w.Columns)
+	panelBytes = p.w.panelBytes()
 	column := s.chunk*(p.w.Columns/p.w.Chunks) + s.column
 	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
 }
@@ -186,6 +192,9 @@ func (p *pass) x(s slice, row, rows int) *float32 {
 // of a 16-bit format, where widening is cheaper than a trip through the cache.
 func (p *pass) isDirect() bool {
 	f := p.w.Format
+	if f == Coded {
+		return false
+	}
 	if p.groups > 1 && (p.groups > directGroups || f != F16 && f != BF16) {
 		return false
 	}
@@ -203,11 +212,28 @@ func (p *pass) directTiles(sums []float32, s slice) {
 	}
 }
 
+// wide returns the tile over widened weights of one or two panels; a few rows that one tile has take a direct one. nil: there
+// is none of two panels.
+func (p *pass) wide(panels, rows int) tileFunc {
+	if kernel := p.tile[panels-1][rows]; kernel != nil {
+		return kernel
+	}
+	return p.direct[F32][panels-1][rows]
+}
+
 // tiles adds a slice to all rows, and meanwhile fetches the next slice.
 func (p *pass) tiles(sums []float32, s, next slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
-	if kernel := p.dequant[p.w.Format]; kernel != nil {
+	if p.w.coded != nil {
+		wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+		column := s.chunk*(p.w.Columns/p.w.Chunks) + s.column
+		for i := range s.panels {
+			panel := unsafe.Pointer(&p.w.Data[(s.panel+i)*stride])
+			p.widen(wide[i*p.blockK*lanes:], panel, p.w.coded, column, s.count, 0, p.scratch)
+		}
+		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.blockK*lanes*4
+	} else if kernel := p.dequant[p.w.Format]; kernel != nil {
 		wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
 		for i := range s.panels {
 			kernel(&wide[i*p.blockK*lanes], (*byte)(unsafe.Add(data, i*stride)), s.count)
@@ -227,7 +253,7 @@ func (p *pass) tiles(sums []float32, s, next slice) {
 			}
 		}
 		row, rows := p.group(i)
-		p.tile[s.panels-1][rows](&sums[row*lanes], p.x(s, row, rows), weights, s.count, p.rows*lanes*4, stride, ahead)
+		p.wide(s.panels, rows)(&sums[row*lanes], p.x(s, row, rows), weights, s.count, p.rows*lanes*4, stride, ahead)
 	}
 }
 

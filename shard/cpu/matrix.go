@@ -38,6 +38,8 @@ type Matrix struct {
 	Rows, Columns int
 	Chunks        int
 	Data          []byte // 64-byte aligned, owned by the caller
+
+	coded *coded // of Coded
 }
 
 // NewMatrix describes a matrix over data, which must be 64-byte aligned and at
@@ -49,27 +51,44 @@ func NewMatrix(f Format, rows, columns, chunks int, data []byte) (*Matrix, error
 	if f < 0 || f >= formats {
 		return nil, fmt.Errorf("%w: unknown format %d", ErrShape, int(f))
 	}
-	if rows < 1 || columns < 1 {
-		return nil, fmt.Errorf("%w: %d rows, %d columns", ErrShape, rows, columns)
-	}
-	if chunks != 1 && chunks != 2 && chunks != 4 && chunks != 8 {
-		return nil, fmt.Errorf("%w: %d chunks, want 1, 2, 4 or 8", ErrShape, chunks)
-	}
+	m := &Matrix{Format: f, Rows: rows, Columns: columns, Chunks: chunks, Data: data}
 	unit := f.BlockColumns()
-	if chunks > 1 && (f == F16 || f == BF16) {
+	if f == F16 || f == BF16 {
 		unit = 2
 	}
-	if columns%(chunks*unit) != 0 {
-		return nil, fmt.Errorf("%w: %d columns of %v are not %d chunks of a multiple of %d",
-			ErrShape, columns, f, chunks, unit)
+	if err := m.check(unit, f.BlockColumns()); err != nil {
+		return nil, err
 	}
-	if need := PackedBytes(f, rows, columns); len(data) < need {
-		return nil, fmt.Errorf("%w: %d bytes of storage, want %d", ErrShape, len(data), need)
+	return m, m.checkData()
+}
+
+// check checks the shape: columns are a multiple of unit or, if they are one chunk, of whole.
+func (m *Matrix) check(unit, whole int) error {
+	if m.Rows < 1 || m.Columns < 1 {
+		return fmt.Errorf("%w: %d rows, %d columns", ErrShape, m.Rows, m.Columns)
 	}
-	if uintptr(unsafe.Pointer(unsafe.SliceData(data)))%64 != 0 {
-		return nil, fmt.Errorf("%w: storage is not 64-byte aligned", ErrShape)
+	switch m.Chunks {
+	case 1:
+		unit = whole
+	case 2, 4, 8:
+	default:
+		return fmt.Errorf("%w: %d chunks, want 1, 2, 4 or 8", ErrShape, m.Chunks)
 	}
-	return &Matrix{Format: f, Rows: rows, Columns: columns, Chunks: chunks, Data: data}, nil
+	if m.Columns%(m.Chunks*unit) != 0 {
+		return fmt.Errorf("%w: %d columns of %v are not %d chunks of a multiple of %d", ErrShape, m.Columns, m.Format, m.Chunks, unit)
+	}
+	return nil
+}
+
+// checkData checks the storage.
+func (m *Matrix) checkData() error {
+	if need := m.Panels() * m.panelBytes(); len(m.Data) < need {
+		return fmt.Errorf("%w: %d bytes of storage, want %d", ErrShape, len(m.Data), need)
+	}
+	if uintptr(unsafe.Pointer(unsafe.SliceData(m.Data)))%64 != 0 {
+		return fmt.Errorf("%w: storage is not 64-byte aligned", ErrShape)
+	}
+	return nil
 }
 
 // Panels returns the number of panels, ceil(Rows/16).
@@ -77,13 +96,26 @@ func (m *Matrix) Panels() int { return (m.Rows + lanes - 1) / lanes }
 
 // panel returns the packed bytes of one panel.
 func (m *Matrix) panel(panel int) []byte {
-	size := m.Format.panelBytes(m.Columns)
+	size := m.panelBytes()
 	return m.Data[panel*size : (panel+1)*size]
+}
+
+// panelBytes returns the packed bytes of one panel.
+func (m *Matrix) panelBytes() int {
+	if m.coded != nil {
+		return m.coded.bytes
+	}
+	return m.Format.panelBytes(m.Columns)
 }
 
 // columnBytes returns where column starts in a panel. column is a multiple of
 // 32 in the quantised formats and even in the 16-bit ones.
-func (m *Matrix) columnBytes(column int) int { return m.Format.RowBytes(column) * lanes }
+func (m *Matrix) columnBytes(column int) int {
+	if m.coded != nil {
+		return m.coded.codeBytes(column)
+	}
+	return m.Format.RowBytes(column) * lanes
+}
 
 // PackPanel fills one panel. source(i) returns row i in the source layout for
 // exactly Columns columns (it may be a part of a longer row); it is called for
@@ -157,6 +189,8 @@ func packQ4(out, in []byte, lane, header int) {
 func (m *Matrix) At(row, column int) float32 {
 	data, lane := m.panel(row/lanes), row%lanes
 	switch m.Format {
+	case Coded:
+		return m.coded.at(data, lane, column)
 	case F32:
 		return math.Float32frombits(binary.LittleEndian.Uint32(data[(column*lanes+lane)*4:]))
 	case F16:

@@ -3,6 +3,8 @@ package cpu
 import (
 	"math"
 	"unsafe"
+
+	"lockstep/shard/codes"
 )
 
 // selfTest reports whether k gives the bits of plain Go on small products of
@@ -13,6 +15,11 @@ func selfTest(k *Kernels) bool {
 	seed := uint32(1)
 	for f := range Format(formats) {
 		if !selfTestMatrix(k, f, 1, 80, 64, &seed, s) || !selfTestMatrix(k, f, 3, 32, 64, &seed, s) {
+			return false
+		}
+	}
+	for i := range testSchemes {
+		if !selfTestCodes(k, &testSchemes[i], 1, 80, 96, &seed, s) || !selfTestCodes(k, &testSchemes[i], 3, 32, 96, &seed, s) {
 			return false
 		}
 	}
@@ -47,9 +54,30 @@ func aligned(n int) []byte {
 
 func selfTestMatrix(k *Kernels, f Format, rows, outputs, columns int, seed *uint32, s *Scratch) bool {
 	w, err := NewMatrix(f, outputs, columns, 1, aligned(PackedBytes(f, outputs, columns)))
-	if err != nil {
-		return false
+	return err == nil && selfTestProduct(k, w, rows, seed, s)
+}
+
+// testSchemes have every kind of codes, as weights or as scales, and every kind of offset.
+var testSchemes = func() (all []codes.Scheme) {
+	half, upper := codes.Scheme{Kind: codes.F16}, codes.Scheme{Kind: codes.BF16}
+	nested := codes.Scheme{Kind: codes.Bits8, Group: 8, Scale: &half, Bias: -32}
+	nibbles := codes.Scheme{Kind: codes.Bits4, Group: 16, Scale: &half}
+	for kind := codes.Bits2; kind <= codes.E4M3; kind++ {
+		all = append(all, codes.Scheme{Kind: kind, Group: 16, Scale: &nested, Bias: -4})
 	}
+	return append(all, codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: &upper, Offset: &half, Zero: true},
+		codes.Scheme{Kind: codes.Bits5, Group: 32, Scale: &half, Offset: &nibbles},
+		codes.Scheme{Kind: codes.Bits8, Group: 40, Scale: &codes.Scheme{Kind: codes.F32}})
+}()
+
+func selfTestCodes(k *Kernels, scheme *codes.Scheme, rows, outputs, columns int, seed *uint32, s *Scratch) bool {
+	w, err := NewCoded(scheme, 32, outputs, columns, 1, aligned(CodedBytes(scheme, 32, outputs, columns)))
+	return err == nil && selfTestProduct(k, w, rows, seed, s)
+}
+
+// selfTestProduct compares the products of rows with a matrix of arbitrary bytes.
+func selfTestProduct(k *Kernels, w *Matrix, rows int, seed *uint32, s *Scratch) bool {
+	outputs, columns := w.Rows, w.Columns
 	for i := range w.Data { // exponents are kept small enough to be finite
 		*seed = *seed*1664525 + 1013904223
 		w.Data[i] = byte(*seed>>24) & 0xbf

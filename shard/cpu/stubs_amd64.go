@@ -334,6 +334,51 @@ func dequantQ40AVX2(dst *float32, w *byte, k int)
 //go:noescape
 func dequantQ41AVX2(dst *float32, w *byte, k int)
 
+// codesBits2AVX2 is a codesFunc.
+//
+//go:noescape
+func codesBits2AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits3AVX2 is a codesFunc.
+//
+//go:noescape
+func codesBits3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits4AVX2 is a codesFunc.
+//
+//go:noescape
+func codesBits4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits5AVX2 is a codesFunc.
+//
+//go:noescape
+func codesBits5AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits6AVX2 is a codesFunc.
+//
+//go:noescape
+func codesBits6AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits8AVX2 is a codesFunc.
+//
+//go:noescape
+func codesBits8AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesNonLinear4AVX2 is a codesFunc.
+//
+//go:noescape
+func codesNonLinear4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesFP4AVX2 is a codesFunc.
+//
+//go:noescape
+func codesFP4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesE4M3AVX2 is a codesFunc.
+//
+//go:noescape
+func codesE4M3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
 // peakAVX2 is primitives.peak.
 //
 //go:noescape
@@ -993,6 +1038,51 @@ func dequantQ40AVX512(dst *float32, w *byte, k int)
 //
 //go:noescape
 func dequantQ41AVX512(dst *float32, w *byte, k int)
+
+// codesBits2AVX512 is a codesFunc.
+//
+//go:noescape
+func codesBits2AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits3AVX512 is a codesFunc.
+//
+//go:noescape
+func codesBits3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits4AVX512 is a codesFunc.
+//
+//go:noescape
+func codesBits4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits5AVX512 is a codesFunc.
+//
+//go:noescape
+func codesBits5AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits6AVX512 is a codesFunc.
+//
+//go:noescape
+func codesBits6AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesBits8AVX512 is a codesFunc.
+//
+//go:noescape
+func codesBits8AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesNonLinear4AVX512 is a codesFunc.
+//
+//go:noescape
+func codesNonLinear4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesFP4AVX512 is a codesFunc.
+//
+//go:noescape
+func codesFP4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// codesE4M3AVX512 is a codesFunc.
+//
+//go:noescape
+func codesE4M3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
 // peakAVX512 is primitives.peak.
 //

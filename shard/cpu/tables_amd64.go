@@ -2,6 +2,8 @@
 
 package cpu
 
+import "lockstep/shard/codes"
+
 // vectorPrimitives returns the functions over one row, which AVX2 and AVX-512
 // share.
 func vectorPrimitives() primitives {
@@ -29,6 +31,17 @@ func avx2Primitives() primitives {
 		Q8_0: dequantQ80AVX2,
 		Q4_0: dequantQ40AVX2,
 		Q4_1: dequantQ41AVX2,
+	}
+	p.codes = [codes.E4M3 + 1]codesFunc{
+		codes.Bits2:      codesBits2AVX2,
+		codes.Bits3:      codesBits3AVX2,
+		codes.Bits4:      codesBits4AVX2,
+		codes.Bits5:      codesBits5AVX2,
+		codes.Bits6:      codesBits6AVX2,
+		codes.Bits8:      codesBits8AVX2,
+		codes.NonLinear4: codesNonLinear4AVX2,
+		codes.FP4:        codesFP4AVX2,
+		codes.E4M3:       codesE4M3AVX2,
 	}
 	p.tile = [2][maxTileRows + 1]tileFunc{
 		{3: tile3x1AVX2, tile4x1AVX2, tile5x1AVX2, tile6x1AVX2},
@@ -79,6 +92,17 @@ func avx512Primitives() primitives {
 		Q8_0: dequantQ80AVX512,
 		Q4_0: dequantQ40AVX512,
 		Q4_1: dequantQ41AVX512,
+	}
+	p.codes = [codes.E4M3 + 1]codesFunc{
+		codes.Bits2:      codesBits2AVX512,
+		codes.Bits3:      codesBits3AVX512,
+		codes.Bits4:      codesBits4AVX512,
+		codes.Bits5:      codesBits5AVX512,
+		codes.Bits6:      codesBits6AVX512,
+		codes.Bits8:      codesBits8AVX512,
+		codes.NonLinear4: codesNonLinear4AVX512,
+		codes.FP4:        codesFP4AVX512,
+		codes.E4M3:       codesE4M3AVX512,
 	}
 	p.tile = [2][maxTileRows + 1]tileFunc{
 		{6: tile6x1AVX512, tile7x1AVX512, tile8x1AVX512, tile9x1AVX512, tile10x1AVX512, tile11x1AVX512, tile12x1AVX512},

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lockstep/shard/codes"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
@@ -143,6 +144,9 @@ func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
 	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
 		return nil, nil
 	}
+	if l.Scheme() != nil {
+		return b.packCodes(l)
+	}
 	format := formats[l.Encoding.Form()]
 	data, err := b.anonymous(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
 	if err != nil {
@@ -159,6 +163,28 @@ func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
 			matrix.PackPanel(panel, func(row int) []byte {
 				return l.Encoding.Convert(&converted,
 					l.Row(l.Rows.From + row)[from:from+size])
+			})
+		}
+	})
+	return matrix, nil
+}
+
+// packCodes is pack for a matrix of codes.
+func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
+	data, err := b.anonymous(cpu.CodedBytes(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size()))
+	if err != nil {
+		return nil, err
+	}
+	matrix, err := cpu.NewCoded(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
+	}
+	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+		var spread codes.Row
+		for panel := first; panel < end; panel++ {
+			matrix.PackCoded(panel, func(row int) *codes.Row {
+				l.Codes(&spread, l.Rows.From+row, l.Columns.From, l.Columns.To)
+				return &spread
 			})
 		}
 	})

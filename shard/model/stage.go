@@ -1,6 +1,9 @@
 package model
 
-import "lockstep/shard/weights"
+import (
+	"lockstep/shard/codes"
+	"lockstep/shard/weights"
+)
 
 // Stage is one step of the forward pass on one rank, as data. A backend computes the stages in order, each for all rows of a
 // step. Between them stand the residual stream, [row][hidden], and what the stage before left:
@@ -171,6 +174,11 @@ type Matrix struct {
 
 // Row returns the bytes of a row in the tensor's encoding; they belong to the mapped file.
 func (m *Matrix) Row(row int) []byte { return m.Tensor.Row(m.Order.stored(row)) }
+
+// Codes is Row for a tensor in weights.FormCodes: it sets row to the columns [from, to) of a row.
+func (m *Matrix) Codes(codes *codes.Row, row, from, to int) {
+	m.Tensor.Codes(codes, m.Order.stored(row), from, to)
+}
 
 // Linear is a matrix of [outputs][inputs], and which part of it one rank computes with.
 type Linear struct {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"lockstep/shard/codes"
 	"lockstep/shard/half"
 )
 
@@ -20,6 +21,16 @@ const (
 	Q8_0
 	Q4_0
 	Q4_1
+	Q5_0
+	Q5_1
+	Q2_K
+	Q3_K
+	Q4_K
+	Q5_K
+	Q6_K
+	IQ4_NL
+	IQ4_XS
+	MXFP4
 )
 
 // Form is one of the few ways in which backends take rows: each encoding is mapped onto one exactly, without a change of
@@ -33,6 +44,7 @@ const (
 	FormInt8         // f16 scale, 32 int8; value = scale * q
 	FormInt4         // f16 scale, 16 bytes: columns 0..15 in the low nibbles, the others in the high; value = scale * (q - 8)
 	FormInt4Min      // f16 scale, f16 minimum, nibbles as above; value = scale * q + minimum
+	FormCodes        // no bytes: Tensor.Codes gives rows, and Tensor.Scheme says what they mean
 )
 
 // encoding describes one Encoding.
@@ -41,24 +53,45 @@ type encoding struct {
 	// gguf and safetensors are what the formats call it; 0, but for F32, and "" mean that they do not have it.
 	gguf        uint32
 	safetensors string
-	// fileType is GGUF's general.file_type of files that are mostly in it.
-	fileType int
 	// A block is what is stored together: so many columns of a row in so many bytes.
 	blockColumns, blockBytes int
-	// decode gives the exact values of whole blocks.
+	// decode gives the exact values of whole blocks; nil: unpack does.
 	decode func(values []float32, blocks []byte)
 	form   Form
+	// scheme and unpack are of FormCodes: what rows mean, and how a block is spread out.
+	scheme *codes.Scheme
+	unpack func(b *block, data []byte)
 	// convert gives the bytes of a block in the form; nil: they are those of the file.
 	convert func(dst, block []byte)
 }
 
 var encodings = [...]encoding{
-	F32:  {name: "F32", gguf: 0, fileType: 0, safetensors: "F32", blockColumns: 1, blockBytes: 4, decode: decodeF32, form: FormF32},
-	F16:  {name: "F16", gguf: 1, fileType: 1, safetensors: "F16", blockColumns: 1, blockBytes: 2, decode: decodeF16, form: FormF16},
-	BF16: {name: "BF16", gguf: 30, fileType: 32, safetensors: "BF16", blockColumns: 1, blockBytes: 2, decode: decodeBF16, form: FormBF16},
-	Q8_0: {name: "Q8_0", gguf: 8, fileType: 7, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8},
-	Q4_0: {name: "Q4_0", gguf: 2, fileType: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4},
-	Q4_1: {name: "Q4_1", gguf: 3, fileType: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min},
+	F32:  {name: "F32", gguf: 0, safetensors: "F32", blockColumns: 1, blockBytes: 4, decode: decodeF32, form: FormF32},
+	F16:  {name: "F16", gguf: 1, safetensors: "F16", blockColumns: 1, blockBytes: 2, decode: decodeF16, form: FormF16},
+	BF16: {name: "BF16", gguf: 30, safetensors: "BF16", blockColumns: 1, blockBytes: 2, decode: decodeBF16, form: FormBF16},
+	Q8_0: {name: "Q8_0", gguf: 8, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8},
+	Q4_0: {name: "Q4_0", gguf: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4},
+	Q4_1: {name: "Q4_1", gguf: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min},
+	Q5_0: {name: "Q5_0", gguf: 6, blockColumns: 32, blockBytes: 22, form: FormCodes, unpack: unpackQ5,
+		scheme: &codes.Scheme{Kind: codes.Bits5, Group: 32, Scale: halves, Bias: -16}},
+	Q5_1: {name: "Q5_1", gguf: 7, blockColumns: 32, blockBytes: 24, form: FormCodes, unpack: unpackQ5Min,
+		scheme: &codes.Scheme{Kind: codes.Bits5, Group: 32, Scale: halves, Offset: halves}},
+	Q2_K: {name: "Q2_K", gguf: 10, blockColumns: 256, blockBytes: 84, form: FormCodes, unpack: unpackQ2K,
+		scheme: &codes.Scheme{Kind: codes.Bits2, Group: 16, Scale: scales(codes.Bits4, 16, 0), Offset: scales(codes.Bits4, 16, 0)}},
+	Q3_K: {name: "Q3_K", gguf: 11, blockColumns: 256, blockBytes: 110, form: FormCodes, unpack: unpackQ3K,
+		scheme: &codes.Scheme{Kind: codes.Bits3, Group: 16, Scale: scales(codes.Bits8, 16, -32), Bias: -4}},
+	Q4_K: {name: "Q4_K", gguf: 12, blockColumns: 256, blockBytes: 144, form: FormCodes, unpack: unpackQ4K,
+		scheme: &codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: scales(codes.Bits8, 8, 0), Offset: scales(codes.Bits8, 8, 0)}},
+	Q5_K: {name: "Q5_K", gguf: 13, blockColumns: 256, blockBytes: 176, form: FormCodes, unpack: unpackQ5K,
+		scheme: &codes.Scheme{Kind: codes.Bits5, Group: 32, Scale: scales(codes.Bits8, 8, 0), Offset: scales(codes.Bits8, 8, 0)}},
+	Q6_K: {name: "Q6_K", gguf: 14, blockColumns: 256, blockBytes: 210, form: FormCodes, unpack: unpackQ6K,
+		scheme: &codes.Scheme{Kind: codes.Bits6, Group: 16, Scale: scales(codes.Bits8, 16, -128), Bias: -32}},
+	IQ4_NL: {name: "IQ4_NL", gguf: 20, blockColumns: 32, blockBytes: 18, form: FormCodes, unpack: unpackIQ4NL,
+		scheme: &codes.Scheme{Kind: codes.NonLinear4, Group: 32, Scale: halves}},
+	IQ4_XS: {name: "IQ4_XS", gguf: 23, blockColumns: 256, blockBytes: 136, form: FormCodes, unpack: unpackIQ4XS,
+		scheme: &codes.Scheme{Kind: codes.NonLinear4, Group: 32, Scale: scales(codes.Bits8, 8, -32)}},
+	MXFP4: {name: "MXFP4", gguf: 39, blockColumns: 32, blockBytes: 17, form: FormCodes, unpack: unpackMXFP4,
+		scheme: &codes.Scheme{Kind: codes.FP4, Group: 32, Scale: &codes.Scheme{Kind: codes.BF16}}},
 }
 
 // formBytes are the columns and bytes of a block of each form.
@@ -77,11 +110,12 @@ func (e Encoding) String() string {
 // BlockColumns returns how many columns are stored together.
 func (e Encoding) BlockColumns() int { return encodings[e].blockColumns }
 
-// CutColumns returns the unit in which the columns of a row may be shared out.
-func (e Encoding) CutColumns() int { return encodings[e].blockColumns }
-
 // Form returns the form onto which rows are mapped.
 func (e Encoding) Form() Form { return encodings[e].form }
+
+// CutColumns is what a range of columns begins and ends at a multiple of, if it is to be computed with alone: the superblocks of
+// 256 columns that some encodings have may be cut.
+func (e Encoding) CutColumns() int { return min(e.BlockColumns(), 32) }
 
 // RowBytes returns the bytes of a row, or of a part of one; columns is a multiple of BlockColumns.
 func (e Encoding) RowBytes(columns int) int {
@@ -91,7 +125,14 @@ func (e Encoding) RowBytes(columns int) int {
 // Decode sets values to the exact numbers of a row, or of a part of one. len(values) is a multiple of BlockColumns. A
 // quantised number whose value is zero is +0, whatever the sign of its scale.
 func (e Encoding) Decode(values []float32, row []byte) {
-	encodings[e].decode(values, row)
+	d := &encodings[e]
+	if d.decode != nil {
+		d.decode(values, row)
+		return
+	}
+	var spread codes.Row
+	d.spread(&spread, row, 0, len(values))
+	d.scheme.Values(values, &spread, 0)
 }
 
 // Convert returns a row, or a part of one, in the form: the row itself where they are the same, else in *buffer, which
@@ -180,15 +221,11 @@ func ofSafetensors(dtype string) (Encoding, bool) {
 	return 0, false
 }
 
-// fileTypeName is what a GGUF file is called whose general.file_type this is; "": a mixture.
-func fileTypeName(fileType int) string {
-	for _, d := range encodings {
-		if d.fileType == fileType {
-			return strings.ToLower(d.name)
-		}
-	}
-	return ""
-}
+// fileTypes are llama.cpp's names of a GGUF file's general.file_type: of what its matrices are in, most of them in the encoding
+// that stands first (https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h, llama_ftype).
+var fileTypes = map[int]string{0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1", 10: "q2_k", 11: "q3_k_s",
+	12: "q3_k_m", 13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s", 17: "q5_k_m", 18: "q6_k", 21: "q2_k_s", 25: "iq4_nl",
+	30: "iq4_xs", 32: "bf16", 38: "mxfp4_moe"}
 
 // served lists the encodings that a file format has, for errors.
 func served(has func(e encoding) bool) string {

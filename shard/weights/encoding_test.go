@@ -1,6 +1,7 @@
 package weights_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/codes"
 	"lockstep/shard/weights"
 )
 
@@ -50,4 +52,34 @@ func TestDecodeGolden(t *testing.T) {
 		}
 		t.Logf("%v: %d numbers", e, decoded[e])
 	}
+}
+
+// Any bytes are numbers: nothing that a block may hold stops its decoding, and a part of a row has the numbers of the whole.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{1, 2, 3}, uint8(1), uint8(5))
+	f.Add([]byte{0xff}, uint8(0), uint8(64))
+	f.Fuzz(func(t *testing.T, data []byte, from, to uint8) {
+		if len(data) == 0 || from >= to {
+			return
+		}
+		for _, e := range weights.Encodings() {
+			columns := max(e.BlockColumns(), 256)
+			row := bytes.Repeat(data, e.RowBytes(columns)/len(data)+1)[:e.RowBytes(columns)]
+			whole := make([]float32, columns)
+			e.Decode(whole, row)
+			tensor := weights.NewTensor(e, 1, columns, row)
+			if tensor.Scheme() == nil {
+				continue
+			}
+			var part codes.Row
+			tensor.Codes(&part, 0, int(from), int(to))
+			values := make([]float32, to-from)
+			tensor.Scheme().Values(values, &part, int(from))
+			for i, v := range values {
+				if want := whole[int(from)+i]; math.Float32bits(v) != math.Float32bits(want) && (v == v || want == want) {
+					t.Fatalf("%v: column %d of [%d, %d) is %v, want %v", e, int(from)+i, from, to, v, want)
+				}
+			}
+		}
+	})
 }

@@ -108,3 +108,8 @@ func Encodings() (all []Encoding) {
 	}
 	return all
 }
+
+// NewTensor returns a tensor of these bytes.
+func NewTensor(e Encoding, rows, columns int, data []byte) Tensor {
+	return Tensor{Encoding: e, Rows: rows, Columns: columns, data: data}
+}

@@ -12,7 +12,8 @@ import (
 
 // ggmlTypes are names of types of tensors (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) for the error of those that are
 // not served.
-var ggmlTypes = map[uint32]string{6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 39: "MXFP4"}
+var ggmlTypes = map[uint32]string{9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+	22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0"}
 
 // ServedGGUF lists, for errors, the encodings of GGUF files that are served.
 var ServedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
@@ -229,16 +230,13 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 	if !ok {
 		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, ServedGGUF)
 	}
-	t := Tensor{Encoding: encoding, Rows: 1, Columns: int(min(e.dimensions[0], math.MaxInt32))}
-	switch len(e.dimensions) {
-	case 1:
-	case 2:
-		t.Rows = int(min(e.dimensions[1], math.MaxInt32))
-	default:
-		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(e.dimensions))
+	sizes := make([]int, len(e.dimensions))
+	for i, size := range e.dimensions {
+		sizes[i] = int(min(size, math.MaxInt32))
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension || t.Columns%encoding.BlockColumns() != 0 {
-		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix in %v", t.Rows, t.Columns, encoding)
+	t := Tensor{Encoding: encoding, Rows: stacked(sizes[1:]), Columns: sizes[0]}
+	if t.Rows < 1 || t.Columns < 1 || t.Columns > MaxDimension || t.Columns%encoding.BlockColumns() != 0 {
+		return Tensor{}, fmt.Errorf("%v is no size of a tensor in %v", e.dimensions, encoding)
 	}
 	return t, nil
 }

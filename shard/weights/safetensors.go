@@ -220,17 +220,12 @@ func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
 	if !ok {
 		return Tensor{}, fmt.Errorf("type %s is not served; %s are", h.DataType, servedSafetensors)
 	}
-	t := Tensor{Encoding: encoding, Rows: 1, data: data}
-	switch len(h.Shape) {
-	case 1:
-		t.Columns = h.Shape[0]
-	case 2:
-		t.Rows, t.Columns = h.Shape[0], h.Shape[1]
-	default:
-		return Tensor{}, fmt.Errorf("it has %d dimensions; 1 or 2 are served", len(h.Shape))
+	columns, rows := 1, []int(nil)
+	if last := len(h.Shape) - 1; last >= 0 {
+		columns, rows = h.Shape[last], h.Shape[:last]
 	}
-	if t.Rows < 1 || t.Columns < 1 || t.Rows > MaxDimension || t.Columns > MaxDimension ||
-		len(data) != t.Rows*encoding.RowBytes(t.Columns) {
+	t := Tensor{Encoding: encoding, Rows: stacked(rows), Columns: columns, data: data}
+	if t.Rows < 1 || columns < 1 || columns > MaxDimension || len(data) != t.Rows*encoding.RowBytes(columns) {
 		return Tensor{}, fmt.Errorf("shape %v does not fit its %d bytes", h.Shape, len(data))
 	}
 	return t, nil

@@ -21,6 +21,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
+	"lockstep/shard/codes"
 )
 
 // Files are the open files of a model. Close unmaps them.
@@ -46,12 +47,25 @@ type Files struct {
 // MaxDimension is the largest dimension of a model that is believed; more is damage or attack.
 const MaxDimension = 1 << 24
 
-// Tensor is a matrix (or, with one row, a vector) in its file's layout.
+// Tensor is a matrix (or, with one row, a vector) in its file's layout. One of more dimensions, such as the experts' matrices, is
+// the matrix of all its rows: [experts][outputs][inputs] has Rows = experts * outputs, row expert*outputs + output.
 type Tensor struct {
 	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
 	transposed    bool // stored as [Columns][Rows]
+}
+
+// stacked is the number of rows of a tensor whose dimensions but the columns these are; 0: there is none, or too many.
+func stacked(sizes []int) int {
+	rows := 1
+	for _, size := range sizes {
+		if size < 1 || size > MaxDimension/rows {
+			return 0
+		}
+		rows *= size
+	}
+	return rows
 }
 
 // Row returns the bytes of a row; they belong to the mapped file, but for a transposed tensor, whose rows are gathered.
@@ -66,6 +80,14 @@ func (t Tensor) Row(row int) []byte {
 	}
 	size := t.Encoding.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]
+}
+
+// Scheme says what Codes gives; nil: the tensor's rows are of another form.
+func (t Tensor) Scheme() *codes.Scheme { return encodings[t.Encoding].scheme }
+
+// Codes sets codes to the columns [from, to) of a row in FormCodes. What codes held is overwritten.
+func (t Tensor) Codes(codes *codes.Row, row, from, to int) {
+	encodings[t.Encoding].spread(codes, t.Row(row), from, to)
 }
 
 // Floats returns the exact values of a row; dst is used if it is large enough.
@@ -203,7 +225,7 @@ func (f *Files) DataType(table string) string {
 	if f.GGUF == nil {
 		return torchTypes[f.tensors[table].Encoding]
 	}
-	return "gguf." + cmp.Or(fileTypeName(f.GGUF.Count("general.file_type")), "mixed")
+	return "gguf." + cmp.Or(fileTypes[f.GGUF.Count("general.file_type")], "mixed")
 }
 
 // Names lists all tensors in order, also those that cannot be used.

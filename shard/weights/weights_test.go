@@ -3,6 +3,7 @@ package weights_test
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -50,10 +51,11 @@ func TestDirectoryErrors(t *testing.T) {
 func TestUnusableTensors(t *testing.T) {
 	for name, c := range map[string]struct{ header, want string }{
 		"scalar of integers": {`{"a":{"dtype":"I64","shape":[],"data_offsets":[0,8]}}`, "tensor a: type I64 is not served"},
-		"three dimensions":   {`{"a":{"dtype":"F32","shape":[1,1,2],"data_offsets":[0,8]}}`, "tensor a: it has 3 dimensions"},
-		"eight bits":         {`{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}`, "type F8_E4M3 is not served"},
-		"nothing":            {`{"a":{"dtype":"F32","shape":[0],"data_offsets":[8,8]}}`, "does not fit"},
-		"overflowing shape":  {`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,8]}}`, "does not fit"},
+		"too many rows": {`{"a":{"dtype":"F32","shape":[16777216,16777216,16777216,2],"data_offsets":[0,8]}}`,
+			"does not fit"},
+		"eight bits":        {`{"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}}`, "type F8_E4M3 is not served"},
+		"nothing":           {`{"a":{"dtype":"F32","shape":[0],"data_offsets":[8,8]}}`, "does not fit"},
+		"overflowing shape": {`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,8]}}`, "does not fit"},
 	} {
 		m, err := weights.OpenFS(weightstest.Directory(weightstest.Config,
 			map[string][]byte{"model.safetensors": weightstest.Safetensors(c.header, 8)}))
@@ -64,6 +66,36 @@ func TestUnusableTensors(t *testing.T) {
 		if _, err := m.Tensor("a", 1, 2); err == nil || !strings.Contains(err.Error(), c.want) || !m.Has("a") {
 			t.Errorf("%s: got error %v, want one with %q", name, err, c.want)
 		}
+	}
+}
+
+// A tensor of n dimensions is the matrix of all its rows, and a scalar is a vector of one.
+func TestStackedRows(t *testing.T) {
+	header := `{"experts":{"dtype":"F32","shape":[3,2,4],"data_offsets":[0,96]},"scalar":{"dtype":"F32","shape":[],"data_offsets":[96,100]}}`
+	data := weightstest.Safetensors(header, 100)
+	for i := range 25 {
+		binary.LittleEndian.PutUint32(data[len(data)-100+4*i:], math.Float32bits(float32(i)))
+	}
+	m, err := weights.OpenFS(weightstest.Directory(weightstest.Config, map[string][]byte{"model.safetensors": data}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gguf, err := openGGUF(t, weightstest.GGUF(weightstest.Metadata{"general.architecture": "llama"}, []weightstest.GGUFTensor{
+		{Name: "experts", Dimensions: []int{4, 2, 3}, Data: data[len(data)-100 : len(data)-4]}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, files := range []*weights.Files{m, gguf} {
+		experts, err := files.Tensor("experts", 3*2, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row := experts.Floats(2*2+1, nil); row[0] != 20 || row[3] != 23 {
+			t.Errorf("got %v for the last row of the last expert", row)
+		}
+	}
+	if scalar, err := m.Vector("scalar", 1); err != nil || scalar[0] != 24 {
+		t.Errorf("got %v, %v for a scalar", scalar, err)
 	}
 }
 

@@ -73,6 +73,7 @@ func (g *generator) width(v isa) {
 	g.attention(v)
 	g.gemvs(v)
 	g.dequants(v)
+	g.codes(v)
 	g.peak(v)
 }
 

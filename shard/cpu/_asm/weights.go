@@ -68,7 +68,11 @@ func (g *generator) gemvStart(v isa, format string, panels int) tile {
 		g.in("ADDQ DX, R11")
 	}
 	t := tile{v, 1, panels}
-	g.zero(t)
+	for p := range panels {
+		for part := range v.parts {
+			g.in("VMOVUPS %d(DI), %s", p*64+part*v.bytes, t.acc(0, p, part))
+		}
+	}
 	return t
 }
 

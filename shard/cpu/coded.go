@@ -1,0 +1,333 @@
+package cpu
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"lockstep/shard/codes"
+)
+
+// Coded is the format of a matrix whose weights are codes with scales, see NewCoded.
+const Coded Format = formats
+
+// coded is the layout of one array of numbers in every panel of a matrix, followed by those of its scales and offsets:
+//
+//   - plain numbers as in a matrix of that format, [column][16] or, of BF16, [column pair][16];
+//   - codes in planes: per block of unit columns, the low bits of all codes in [word][16] uint32, then those above. Each word
+//     has the bits of consecutive columns, the first in the lowest.
+//
+// Scales are such an array whose columns are the groups.
+type coded struct {
+	scheme        *codes.Scheme
+	columns       int     // with those that fill the last block
+	offset, bytes int     // in a panel; bytes of all arrays
+	index         []int32 // by column: 64 * (its group - the first), where its scales lie when they are widened; nil: plain
+	groups        int
+	scaleUnit     int    // groups are widened in multiples of it
+	scale, shift  *coded // shift are the offsets; nil: none
+}
+
+// plane is a part of the bits of a code.
+type plane struct{ bits, shift int }
+
+// planes are those of a kind, in the order in which they lie.
+func planes(k codes.Kind) []plane {
+	switch k {
+	case codes.Bits3:
+		return []plane{{2, 0}, {1, 2}}
+	case codes.Bits5:
+		return []plane{{4, 0}, {1, 4}}
+	case codes.Bits6:
+		return []plane{{4, 0}, {2, 4}}
+	}
+	return []plane{{k.Bits(), 0}}
+}
+
+// unit returns the columns of a block: those of a word of the thinnest plane, but no fewer than 8, or a pair of numbers.
+func unit(k codes.Kind) int {
+	if k.Plain() {
+		return 2
+	}
+	all := planes(k)
+	return max(32/all[len(all)-1].bits, 8)
+}
+
+// roundUp returns the least multiple of unit, a power of two, that is no less than n.
+func roundUp(n, unit int) int { return (n + unit - 1) &^ (unit - 1) }
+
+// layout lays out columns from first on of rows of a scheme, rounded up to unit, offset bytes into a panel.
+func layout(s *codes.Scheme, first, columns, unit, offset int) *coded {
+	c := &coded{scheme: s, columns: roundUp(columns, unit), offset: offset}
+	c.bytes = c.columns * s.Kind.Bits() / 8 * lanes
+	if s.Kind.Plain() {
+		return c
+	}
+	start, end := s.Span(first, first+columns)
+	c.groups = end - start
+	c.index = make([]int32, c.columns)
+	for i := range c.index {
+		c.index[i] = int32(s.GroupOf(first+min(i, columns-1))-start) * lanes * 4
+	}
+	c.scaleUnit = scaleUnit(s)
+	c.scale = layout(s.Scale, start, c.groups, c.scaleUnit, offset+c.bytes)
+	c.bytes += c.scale.bytes
+	if s.Offset != nil {
+		c.shift = layout(s.Offset, start, c.groups, c.scaleUnit, offset+c.bytes)
+		c.bytes += c.shift.bytes
+	}
+	return c
+}
+
+// scaleUnit is what suits scales and offsets.
+func scaleUnit(s *codes.Scheme) int {
+	if s.Offset == nil {
+		return unit(s.Scale.Kind)
+	}
+	return max(unit(s.Scale.Kind), unit(s.Offset.Kind))
+}
+
+// checkScheme refuses what has no layout: scales below scales below scales, and kinds that take more scales at a time than a
+// small matrix has.
+func checkScheme(s *codes.Scheme, depth int) error {
+	if s.Kind.Plain() && depth > 0 {
+		return nil
+	}
+	if s.Kind.Plain() || depth > 1 || depth > 0 && unit(s.Kind) > 8 || s.Scale == nil {
+		return fmt.Errorf("%w: numbers of kind %d cannot stand there", ErrShape, s.Kind)
+	}
+	if err := checkScheme(s.Scale, depth+1); err != nil || s.Offset == nil {
+		return err
+	}
+	return checkScheme(s.Offset, depth+1)
+}
+
+// NewCoded describes a matrix of codes: of whole rows that mean what the scheme says, the columns from first on. The caller
+// fills data, of at least CodedBytes, with PackCoded. Where there is more than one chunk, each is a multiple of 32 columns.
+func NewCoded(s *codes.Scheme, first, rows, columns, chunks int, data []byte) (*Matrix, error) {
+	m := &Matrix{Format: Coded, Rows: rows, Columns: columns, Chunks: chunks, Data: data}
+	if err := m.check(32, 1); err != nil {
+		return nil, err
+	}
+	if err := checkScheme(s, 0); err != nil {
+		return nil, err
+	}
+	m.coded = layout(s, first, columns, unit(s.Kind), 0)
+	return m, m.checkData()
+}
+
+// CodedBytes returns the size of the packed storage of a matrix of codes; 0: NewCoded refuses it.
+func CodedBytes(s *codes.Scheme, first, rows, columns int) int {
+	if columns < 1 || checkScheme(s, 0) != nil {
+		return 0
+	}
+	return (rows + lanes - 1) / lanes * layout(s, first, columns, unit(s.Kind), 0).bytes
+}
+
+// PackCoded is PackPanel for a matrix of codes. row gives the columns of a row that the matrix has.
+func (m *Matrix) PackCoded(panel int, row func(row int) *codes.Row) {
+	out := m.panel(panel)
+	clear(out)
+	for lane := range min(lanes, m.Rows-panel*lanes) {
+		m.coded.pack(out, lane, row(panel*lanes+lane))
+	}
+}
+
+// pack spreads a row over its lane of a panel.
+func (c *coded) pack(panel []byte, lane int, row *codes.Row) {
+	out := panel[c.offset:]
+	switch kind := c.scheme.Kind; {
+	case kind == codes.F32:
+		for i, bits := range row.Numbers {
+			binary.LittleEndian.PutUint32(out[(i*lanes+lane)*4:], bits)
+		}
+	case kind == codes.F16:
+		for i, bits := range row.Numbers {
+			binary.LittleEndian.PutUint16(out[(i*lanes+lane)*2:], uint16(bits))
+		}
+	case kind == codes.BF16:
+		for i, bits := range row.Numbers {
+			binary.LittleEndian.PutUint16(out[bf16Offset(i, lane):], uint16(bits))
+		}
+	default:
+		c.packCodes(out, lane, row.Codes)
+		c.scale.pack(panel, lane, row.Scale)
+		if c.shift != nil {
+			c.shift.pack(panel, lane, row.Offset)
+		}
+	}
+}
+
+func (c *coded) packCodes(out []byte, lane int, row []byte) {
+	u, all := unit(c.scheme.Kind), planes(c.scheme.Kind)
+	var block [32]byte
+	for len(row) > 0 {
+		n := copy(block[:u], row)
+		clear(block[n:])
+		row = row[n:]
+		for _, p := range all {
+			for i := 0; i < u; i += 8 {
+				gather(out[(i*p.bits/32*lanes+lane)*4+i*p.bits/8%4:], binary.LittleEndian.Uint64(block[i:])>>p.shift, p.bits)
+			}
+			out = out[u*p.bits/8*lanes:]
+		}
+	}
+}
+
+// gather puts the low bits of 8 bytes together, the first byte's lowest, into a quarter or half of a lane's word, or one or two
+// words.
+func gather(out []byte, x uint64, bits int) {
+	switch bits {
+	case 1:
+		out[0] = byte(x & 0x0101010101010101 * 0x0102040810204080 >> 56) // byte i times 2^(56-7i) leaves its bit at 56+i
+	case 2:
+		x &= 0x0303030303030303
+		x = (x | x>>6) & 0x000f000f000f000f
+		x = (x | x>>12) & 0x000000ff000000ff
+		binary.LittleEndian.PutUint16(out, uint16(x|x>>24))
+	case 4:
+		x &= 0x0f0f0f0f0f0f0f0f
+		x = (x | x>>4) & 0x00ff00ff00ff00ff
+		x = (x | x>>8) & 0x0000ffff0000ffff
+		binary.LittleEndian.PutUint32(out, uint32(x|x>>16))
+	case 8:
+		binary.LittleEndian.PutUint32(out, uint32(x))
+		binary.LittleEndian.PutUint32(out[lanes*4:], uint32(x>>32))
+	}
+}
+
+// codeAt returns the code of column i (of unit) of a lane in a block.
+func codeAt(k codes.Kind, block []byte, lane, i int) (code byte) {
+	for _, p := range planes(k) {
+		each := 32 / p.bits
+		word := binary.LittleEndian.Uint32(block[(i/each*lanes+lane)*4:])
+		code |= byte(word>>(i%each*p.bits)) & (1<<p.bits - 1) << p.shift
+		block = block[unit(k)/each*lanes*4:]
+	}
+	return code
+}
+
+// at returns the exact value of one number of a lane.
+func (c *coded) at(panel []byte, lane, column int) float32 {
+	data := panel[c.offset:]
+	kind := c.scheme.Kind
+	switch kind {
+	case codes.F32:
+		return math.Float32frombits(binary.LittleEndian.Uint32(data[(column*lanes+lane)*4:]))
+	case codes.F16:
+		return halfAt(data[(column*lanes+lane)*2:])
+	case codes.BF16:
+		return kind.Number(uint32(binary.LittleEndian.Uint16(data[bf16Offset(column, lane):])))
+	}
+	u := unit(kind)
+	level := kind.Level(codeAt(kind, data[c.codeBytes(column/u*u):], lane, column%u))
+	group := int(c.index[column]) / (lanes * 4)
+	scale, offset := c.scale.at(panel, lane, group), float32(0)
+	switch {
+	case c.shift != nil && c.scheme.Zero:
+		offset = -c.shift.at(panel, lane, group) * scale
+	case c.shift != nil:
+		offset = c.shift.at(panel, lane, group)
+	case c.scheme.Bias != 0:
+		offset = scale * c.scheme.Bias
+	}
+	return fma32(level, scale, offset)
+}
+
+// codeBytes returns where a column lies behind offset; it is a multiple of unit.
+func (c *coded) codeBytes(column int) int { return column * c.scheme.Kind.Bits() / 8 * lanes }
+
+// span returns the groups that count columns need, widened to whole units.
+func (c *coded) span(column, count int) (first, n int) {
+	end := c.groups
+	if c.scheme.Index == nil {
+		first = int(c.index[column]) / (lanes * 4) &^ (c.scaleUnit - 1)
+		end = int(c.index[column+count-1])/(lanes*4) + 1
+	}
+	return first, roundUp(end-first, c.scaleUnit)
+}
+
+// ones is what biases are multiplied by.
+var ones = slices.Repeat([]float32{1}, 64*lanes)
+
+// widen writes count columns of a panel as [count][16] floats, and those that fill the last unit. column is a multiple of the
+// unit. depth is 0 for weights and 1 for their scales.
+func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, count, depth int, s *Scratch) {
+	if depth == 0 { // else it is
+		count = roundUp(count, unit(c.scheme.Kind))
+	}
+	data := (*byte)(unsafe.Add(panel, c.offset+c.codeBytes(column)))
+	switch kind := c.scheme.Kind; kind {
+	case codes.F32:
+		copy(dst, unsafe.Slice((*float32)(unsafe.Pointer(data)), count*lanes))
+		return
+	case codes.F16:
+		k.dequant[F16](&dst[0], data, count)
+		return
+	case codes.BF16:
+		k.dequant[BF16](&dst[0], data, count)
+		return
+	}
+	first, n := c.span(column, count)
+	scales, offsets := grow(&s.scales[depth], n*lanes), grow(&s.offsets[depth], n*lanes)
+	if depth > 0 || c.scheme.Index == nil || !s.holds(panel) {
+		k.widen(scales, panel, c.scale, first, n, depth+1, s)
+		k.widenOffsets(offsets, scales, panel, c, first, n, depth, s)
+	}
+	k.codes[c.scheme.Kind](&dst[0], data, &scales[0], &offsets[0], &c.index[column], first*lanes*4, count)
+}
+
+// widenOffsets writes the offsets of n groups, whose scales are widened.
+func (k *Kernels) widenOffsets(offsets, scales []float32, panel unsafe.Pointer, c *coded, first, n, depth int, s *Scratch) {
+	bias := c.scheme.Bias
+	switch {
+	case c.shift != nil:
+		k.widen(offsets, panel, c.shift, first, n, depth+1, s)
+		if c.scheme.Zero {
+			k.scale(&offsets[0], &offsets[0], &scales[0], n*lanes, -1)
+		}
+	case bias == 0:
+		clear(offsets)
+	default:
+		for at := 0; at < n*lanes; at += len(ones) {
+			k.scale(&offsets[at], &scales[at], &ones[0], min(len(ones), n*lanes-at), bias)
+		}
+	}
+}
+
+// gemvColumns are what gemvCoded widens at a time of each panel, enough that few scales are widened in vain.
+const gemvColumns = 256
+
+// gemvCoded is MatMul for one row of a matrix of codes.
+func (k *Kernels) gemvCoded(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
+	chunk, panelBytes := w.Columns/w.Chunks, w.panelBytes()
+	sums := grow(&s.sums, 4*maxPanels*lanes)
+	for panel := panel0; panel < panel1; {
+		count := min(maxPanels, panel1-panel)
+		for k.gemv[F32][count] == nil {
+			count--
+		}
+		if w.coded.scheme.Index != nil {
+			count = 1 // the scales of all groups are widened once for the panel
+		}
+		n, depth := lanes*count, 0
+		wide := grow(&s.weights, count*gemvColumns*lanes)
+		for c := range w.Chunks {
+			top := sums[depth*n:][:n]
+			clear(top)
+			for column := c * chunk; column < (c+1)*chunk; column += gemvColumns {
+				columns := min(gemvColumns, (c+1)*chunk-column)
+				for i := range count {
+					k.widen(wide[i*gemvColumns*lanes:], unsafe.Pointer(&w.Data[(panel+i)*panelBytes]), w.coded, column, columns, 0, s)
+				}
+				k.gemv[F32][count](&top[0], &x[column], (*byte)(unsafe.Pointer(&wide[0])), gemvColumns*lanes*4, columns)
+			}
+			depth = k.combine(sums, n, depth+1, c)
+		}
+		out := panel * lanes
+		copy(dst[out:min(out+n, w.Rows)], sums[:n])
+		panel += count
+	}
+}
