@@ -75,16 +75,24 @@ type TokenizerSource struct {
 	GGUF *GGUFTokenizer `json:"gguf,omitempty"`
 }
 
-// GGUFTokenizer mirrors the tokenizer.ggml.* keys of the GGUF specification. Token ids index Tokens and TokenTypes;
-// -1 stands for an absent special id.
+// GGUFTokenizer mirrors the tokenizer.ggml.* keys of the GGUF specification. Token ids index Tokens, TokenTypes and Scores;
+// -1 stands for an absent begin or end id, nil for an absent flag: what they are then is a matter of Model and Pre.
 type GGUFTokenizer struct {
-	Model      string   `json:"model"`
-	Pre        string   `json:"pre"`
-	Tokens     []string `json:"tokens"`
-	TokenTypes []int32  `json:"token_types"`
-	Merges     []string `json:"merges"`
-	BOSTokenID int32    `json:"bos_token_id"`
-	EOSTokenID int32    `json:"eos_token_id"`
-	AddBOS     bool     `json:"add_bos"`
-	AddEOS     bool     `json:"add_eos"`
+	Model      string    `json:"model"`
+	Pre        string    `json:"pre"`
+	Tokens     []string  `json:"tokens"`
+	TokenTypes []int32   `json:"token_types"`
+	Scores     []float32 `json:"scores,omitempty"`
+	Merges     []string  `json:"merges"`
+	BOSTokenID int32     `json:"bos_token_id"`
+	EOSTokenID int32     `json:"eos_token_id"`
+	// UnknownTokenID is 0 where the file names none, as all known vocabularies with such a token have it.
+	UnknownTokenID         int32 `json:"unknown_token_id,omitempty"`
+	AddBOS                 *bool `json:"add_bos,omitempty"`
+	AddEOS                 bool  `json:"add_eos"`
+	AddSpacePrefix         *bool `json:"add_space_prefix,omitempty"`
+	RemoveExtraWhitespaces bool  `json:"remove_extra_whitespaces,omitempty"`
+	// SpecialsTakeSpaces says that special tokens, but for the begin and unknown ones, take the spaces behind them along, as
+	// those of Phi-3 do. No key says so.
+	SpecialsTakeSpaces bool `json:"specials_take_spaces,omitempty"`
 }

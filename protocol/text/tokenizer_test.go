@@ -156,7 +156,7 @@ func TestGGUFEqualsJSON(t *testing.T) {
 
 func TestGGUFEnds(t *testing.T) {
 	source := tinyGGUF(t, "llama-bpe")
-	source.AddBOS, source.AddEOS = true, true
+	source.AddBOS, source.AddEOS = new(true), true
 	source.TokenTypes[2] = 4
 	tokenizer, err := text.New(protocol.TokenizerSource{GGUF: source})
 	if err != nil {
@@ -203,10 +203,13 @@ func TestNewRefuses(t *testing.T) {
 		checkRefused(t, protocol.TokenizerSource{HuggingFace: json.RawMessage(source)}, want)
 	}
 	for want, change := range map[string]func(*protocol.GGUFTokenizer){
-		`model "llama"`:  func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
-		`"deepseek-llm"`: func(s *protocol.GGUFTokenizer) { s.Pre = "deepseek-llm" },
+		`model "t5"`:     func(s *protocol.GGUFTokenizer) { s.Model = "t5" },
+		`"llama" (Sente`: func(s *protocol.GGUFTokenizer) { s.Model = "bert" },
+		`"kimi-k2"`:      func(s *protocol.GGUFTokenizer) { s.Pre = "kimi-k2" },
+		`qwen2, qwen35,`: func(s *protocol.GGUFTokenizer) { s.Pre = "superbpe" },
+		"0 scores":       func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
 		"token types":    func(s *protocol.GGUFTokenizer) { s.TokenTypes = s.TokenTypes[1:] },
-		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = true, -1 },
+		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = new(true), int32(len(s.Tokens)) },
 		"has the ids":    func(s *protocol.GGUFTokenizer) { s.Tokens[9] = s.Tokens[8] },
 		"a space":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "ab" },
 		"merge 0":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "a bcd" },
@@ -316,6 +319,7 @@ func TestEncodeLongTexts(t *testing.T) {
 		newTokenizer(t, sentenceJSON(t, map[string]json.RawMessage{
 			"normalizer": nfc, "pre_tokenizer": json.RawMessage(`{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"}`),
 		})),
+		newFromGGUF(t, pieceVariants(t)[0].source()),
 	}
 	units := []string{
 		"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323", "模", "\xff", "\x00", "don't ",
@@ -392,13 +396,7 @@ func checkSentenceRoundTrip(t *testing.T, tokenizer *text.Tokenizer, input strin
 	if got := tokenizer.Decode(encoding.IDs, false); got != want {
 		t.Errorf("got %q back, want %q for %q", got, want, input)
 	}
-	last := [2]int32{}
-	for i, o := range encoding.Offsets {
-		if o[0] < last[0] || o[0] >= o[1] || o[1] < last[1] || o[1] > int32(utf8.RuneCountInString(input)) {
-			t.Errorf("%q: token %d has offsets %v after %v", input, i, o, last)
-		}
-		last = o
-	}
+	checkOffsets(t, input, encoding)
 }
 
 func checkRoundTrip(t *testing.T, tokenizer *text.Tokenizer, input string) {
