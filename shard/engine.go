@@ -158,7 +158,7 @@ func (e *engine) add(router string, request protocol.Request) bool {
 	}
 	var keys []protocol.BlockKey
 	if s.cached = e.prefixCache && !request.NoPrefixCache && !e.shape.KeysDependOnPrompt(len(request.Prompt)); s.cached {
-		s.chain = protocol.NewKeyChain(request.CacheSalt)
+		s.chain = protocol.NewKeyChain(request.Adapter, request.CacheSalt)
 		keys = s.chain.Keys(make([]protocol.BlockKey, 0, cap(s.tokens)/e.blockTokens), s.tokens, e.blockTokens)
 	}
 	// Log-probabilities of the prompt need its rows computed.
