@@ -232,6 +232,7 @@ const (
 	CodeTooLong  Code = "too_long" // the request exceeds the group's limits
 	CodeFull     Code = "full"     // no room now; try again later or elsewhere
 	CodeDraining Code = "draining" // the group is going away; try elsewhere
+	CodeAdapter  Code = "adapter"  // the group does not have the request's adapter, whatever its card says
 )
 
 // Error is an error as it crosses the wire.
