@@ -4,7 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // ModelCard is everything that a router must know of a model to serve it, so that routers need no model files. A
@@ -34,6 +38,50 @@ type ModelCard struct {
 	Tokenizer TokenizerSource `json:"tokenizer"`
 	// Chat is how the model wants conversations written.
 	Chat ChatSource `json:"chat"`
+	// Adapters are those that the group can add to the model's weights, by Request.Adapter.
+	Adapters []Adapter `json:"adapters,omitempty"`
+}
+
+// Adapter is a change of a model's weights of low rank (LoRA) that a request may ask for by name.
+type Adapter struct {
+	Name string `json:"name"`
+	// Digest names the adapter's content: groups whose adapters are equal in it, and whose models are of a kind, compute the
+	// same tokens with them.
+	Digest string `json:"digest"`
+}
+
+// ValidAdapter reports whether a name can be that of an adapter: 1 to MaxAdapterNameBytes bytes of UTF-8 without control
+// characters, and not "None", which stands for no adapter where clients must say something.
+func ValidAdapter(name string) bool {
+	return between(1, len(name), MaxAdapterNameBytes) && name != "None" && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, unicode.IsControl)
+}
+
+// Kinds are those of the requests that a group with this card answers, by their adapters: Kind where they use none, and one for
+// each adapter, which its name and content decide too.
+func (c *ModelCard) Kinds() map[string]string {
+	base := c.Kind()
+	kinds := map[string]string{"": base}
+	for _, a := range c.Adapters {
+		sum := sha256.Sum256(fmt.Appendf(nil, "lockstep adapter %q %q %s", a.Name, a.Digest, base))
+		kinds[a.Name] = hex.EncodeToString(sum[:])
+	}
+	return kinds
+}
+
+// Validate checks what others build on: few adapters, each with a name of its own.
+func (c *ModelCard) Validate() error {
+	if len(c.Adapters) > MaxAdapters {
+		return fmt.Errorf("%d adapters, at most %d", len(c.Adapters), MaxAdapters)
+	}
+	names := map[string]bool{}
+	for _, a := range c.Adapters {
+		if !ValidAdapter(a.Name) || names[a.Name] {
+			return fmt.Errorf("the name %.40q is none for an adapter, or that of two", a.Name)
+		}
+		names[a.Name] = true
+	}
+	return nil
 }
 
 // Kind names all that decides which tokens a request of ids has: numerics, tokenizer, ends of sequences, vocabulary, and
@@ -75,16 +123,24 @@ type TokenizerSource struct {
 	GGUF *GGUFTokenizer `json:"gguf,omitempty"`
 }
 
-// GGUFTokenizer mirrors the tokenizer.ggml.* keys of the GGUF specification. Token ids index Tokens and TokenTypes;
-// -1 stands for an absent special id.
+// GGUFTokenizer mirrors the tokenizer.ggml.* keys of the GGUF specification. Token ids index Tokens, TokenTypes and Scores;
+// -1 stands for an absent begin or end id, nil for an absent flag: what they are then is a matter of Model and Pre.
 type GGUFTokenizer struct {
-	Model      string   `json:"model"`
-	Pre        string   `json:"pre"`
-	Tokens     []string `json:"tokens"`
-	TokenTypes []int32  `json:"token_types"`
-	Merges     []string `json:"merges"`
-	BOSTokenID int32    `json:"bos_token_id"`
-	EOSTokenID int32    `json:"eos_token_id"`
-	AddBOS     bool     `json:"add_bos"`
-	AddEOS     bool     `json:"add_eos"`
+	Model      string    `json:"model"`
+	Pre        string    `json:"pre"`
+	Tokens     []string  `json:"tokens"`
+	TokenTypes []int32   `json:"token_types"`
+	Scores     []float32 `json:"scores,omitempty"`
+	Merges     []string  `json:"merges"`
+	BOSTokenID int32     `json:"bos_token_id"`
+	EOSTokenID int32     `json:"eos_token_id"`
+	// UnknownTokenID is 0 where the file names none, as all known vocabularies with such a token have it.
+	UnknownTokenID         int32 `json:"unknown_token_id,omitempty"`
+	AddBOS                 *bool `json:"add_bos,omitempty"`
+	AddEOS                 bool  `json:"add_eos"`
+	AddSpacePrefix         *bool `json:"add_space_prefix,omitempty"`
+	RemoveExtraWhitespaces bool  `json:"remove_extra_whitespaces,omitempty"`
+	// SpecialsTakeSpaces says that special tokens, but for the begin and unknown ones, take the spaces behind them along, as
+	// those of Phi-3 do. No key says so.
+	SpecialsTakeSpaces bool `json:"specials_take_spaces,omitempty"`
 }

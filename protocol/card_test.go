@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"lockstep/protocol"
@@ -45,5 +46,53 @@ func TestCardKind(t *testing.T) {
 	first, again, other := unnamed("m").Kind(), unnamed("m").Kind(), unnamed("o").Kind()
 	if first != again || first == other {
 		t.Error("cards without numerics are of one kind when they are equal in all")
+	}
+}
+
+// Requests without an adapter run on groups whatever adapters these have; those with one, where its name and content are equal.
+func TestCardKindsOfAdapters(t *testing.T) {
+	card := func(numerics string, adapters ...protocol.Adapter) map[string]string {
+		c := protocol.ModelCard{NumericsID: numerics, Adapters: adapters}
+		kinds := c.Kinds()
+		if len(kinds) != len(adapters)+1 || kinds[""] != c.Kind() {
+			t.Fatalf("got kinds %v", kinds)
+		}
+		return kinds
+	}
+	a, other := protocol.Adapter{Name: "a", Digest: "1"}, protocol.Adapter{Name: "a", Digest: "2"}
+	b := protocol.Adapter{Name: "b", Digest: "1"}
+	plain, first, second := card("n"), card("n", a, b), card("n", b, other)
+	switch {
+	case plain[""] != first[""], first[""] != second[""]:
+		t.Error("adapters change the kind of requests without one")
+	case first["b"] != second["b"]:
+		t.Error("an adapter's kind depends on the others, or on its place")
+	case first["a"] == second["a"]:
+		t.Error("an adapter's content does not part kinds")
+	case first["a"] == first["b"], first["a"] == first[""]:
+		t.Error("adapters share a kind")
+	case card("o", a)["a"] == first["a"]:
+		t.Error("another model's adapter is of the same kind")
+	}
+}
+
+func TestCardValidate(t *testing.T) {
+	name := func(names ...string) *protocol.ModelCard {
+		c := &protocol.ModelCard{}
+		for _, name := range names {
+			c.Adapters = append(c.Adapters, protocol.Adapter{Name: name})
+		}
+		return c
+	}
+	long := strings.Repeat("x", protocol.MaxAdapterNameBytes)
+	if err := name("a", "org/b-1.0_ü", long).Validate(); err != nil {
+		t.Error(err)
+	}
+	for what, bad := range map[string]*protocol.ModelCard{"twice": name("a", "a"), "empty": name(""), "None": name("None"),
+		"long": name(long + "x"), "control": name("a\nb"), "no UTF-8": name("\xff"),
+		"too many": {Adapters: make([]protocol.Adapter, protocol.MaxAdapters+1)}} {
+		if bad.Validate() == nil {
+			t.Errorf("%s: not refused", what)
+		}
 	}
 }

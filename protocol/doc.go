@@ -27,7 +27,7 @@
 //	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels, scores
 //	3  the likeliest tokens of prompts too
 //	4  subjects name their publisher; groups say that they are stalled; later, and absent from older groups without harm, the
-//	   prompt budget of a step (Limits.PrefillTokens)
+//	   prompt budget of a step (Limits.PrefillTokens) and adapters: a request that names one goes only where a card lists it
 package protocol
 
 import "time"
@@ -53,6 +53,9 @@ const (
 	MaxFrameAlternatives   = 1 << 20
 	// MaxCacheSaltBytes bounds a request's cache salt; a longer one is refused as invalid.
 	MaxCacheSaltBytes = 256
+	// MaxAdapters bounds the adapters of a card, and MaxAdapterNameBytes the name of one; a group with more does not start.
+	MaxAdapters         = 1024
+	MaxAdapterNameBytes = 256
 	// ReplayFrames is how many sent frames a group keeps for each router; an older gap is mended by dispatching again.
 	ReplayFrames = 256
 )

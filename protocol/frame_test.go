@@ -3,6 +3,7 @@ package protocol_test
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"reflect"
@@ -86,10 +87,11 @@ func TestFrameGoldenBytes(t *testing.T) {
 // A key names a block and all before it, under a salt.
 func TestBlockKeys(t *testing.T) {
 	tokens := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9}
-	keys := func(salt string, tokens ...int32) []protocol.BlockKey {
-		chain := protocol.NewKeyChain(salt)
+	under := func(adapter, salt string, tokens ...int32) []protocol.BlockKey {
+		chain := protocol.NewKeyChain(adapter, salt)
 		return chain.Keys(nil, tokens, 4)
 	}
+	keys := func(salt string, tokens ...int32) []protocol.BlockKey { return under("", salt, tokens...) }
 	plain := keys("", tokens...)
 	if len(plain) != 2 || plain[0] == plain[1] {
 		t.Fatalf("got %x", plain)
@@ -104,7 +106,16 @@ func TestBlockKeys(t *testing.T) {
 	if salted[0] == plain[0] || salted[0] != again[0] {
 		t.Error("salts do not part keys, or not always alike")
 	}
-	chain := protocol.NewKeyChain("")
+	seen := map[protocol.BlockKey]string{}
+	for _, name := range [][2]string{{"", ""}, {"", "a"}, {"a", ""}, {"b", ""}, {"a", "b"}, {"ab", ""}, {"b", "a"}, {"", "ab"},
+		{"a", "a"}} {
+		key := under(name[0], name[1], tokens...)[0]
+		if other, ok := seen[key]; ok {
+			t.Errorf("adapter and salt %q share blocks with %s", name, other)
+		}
+		seen[key] = fmt.Sprintf("%q", name)
+	}
+	chain := protocol.NewKeyChain("", "")
 	if chain.Next(tokens[:4]) != plain[0] || chain.Next(tokens[4:8]) != plain[1] {
 		t.Error("block by block gives other keys")
 	}

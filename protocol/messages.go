@@ -152,6 +152,8 @@ type Request struct {
 	Score bool `json:"score,omitempty"`
 	// NoPrefixCache computes the whole prompt, and leaves nothing of it for others.
 	NoPrefixCache bool `json:"no_prefix_cache,omitempty"`
+	// Adapter names one of the card's Adapters, empty: none. Only groups that have it get the request.
+	Adapter string `json:"adapter,omitempty"`
 	// CacheSalt keeps the request's cached blocks apart from those under other salts.
 	CacheSalt string   `json:"cache_salt,omitempty"`
 	Sampling  Sampling `json:"sampling"`
@@ -170,7 +172,7 @@ func (r *Request) JSONBytes() int {
 	for _, stop := range r.StopTokens {
 		ids += len(stop) + 1
 	}
-	return fieldsBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + escapeBytes*len(r.CacheSalt)
+	return fieldsBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + escapeBytes*(len(r.CacheSalt)+len(r.Adapter))
 }
 
 // ScoreToken stands for the token that a score has none of; LightLLM has the same.
@@ -230,6 +232,7 @@ const (
 	CodeTooLong  Code = "too_long" // the request exceeds the group's limits
 	CodeFull     Code = "full"     // no room now; try again later or elsewhere
 	CodeDraining Code = "draining" // the group is going away; try elsewhere
+	CodeAdapter  Code = "adapter"  // the group does not have the request's adapter, whatever its card says
 )
 
 // Error is an error as it crosses the wire.
@@ -261,6 +264,8 @@ func (r *Request) Validate(vocabularySize int) error {
 		return fmt.Errorf("%d top log-probabilities, at most %d", r.TopLogprobs, MaxTopLogprobs)
 	case len(r.StopTokens) > MaxStopTokenSequences:
 		return fmt.Errorf("%d stop sequences of ids, at most %d", len(r.StopTokens), MaxStopTokenSequences)
+	case r.Adapter != "" && !ValidAdapter(r.Adapter):
+		return fmt.Errorf("%.40q is no name of an adapter", r.Adapter)
 	case len(r.CacheSalt) > MaxCacheSaltBytes:
 		return fmt.Errorf("a cache salt of %d bytes, at most %d", len(r.CacheSalt), MaxCacheSaltBytes)
 	}

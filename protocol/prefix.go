@@ -3,6 +3,7 @@ package protocol
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 )
 
 // BlockKey names the content of a full KV block and of everything before it: a chained SHA-256, cut to 16 bytes. Equal
@@ -13,12 +14,16 @@ type BlockKey [16]byte
 // continues on its own.
 type KeyChain struct{ last BlockKey }
 
-// NewKeyChain returns a chain for what salt tells apart: tokens under different salts never share blocks.
-func NewKeyChain(salt string) KeyChain {
-	if salt == "" {
+// NewKeyChain returns a chain for what adapter and salt tell apart: tokens under different ones never share blocks.
+func NewKeyChain(adapter, salt string) KeyChain {
+	seed := []byte("lockstep block salt\x00" + salt)
+	switch {
+	case adapter != "":
+		seed = fmt.Appendf(nil, "lockstep block adapter\x00%d\x00%s%s", len(adapter), adapter, salt)
+	case salt == "":
 		return KeyChain{}
 	}
-	sum := sha256.Sum256([]byte("lockstep block salt\x00" + salt))
+	sum := sha256.Sum256(seed)
 	return KeyChain{last: BlockKey(sum[:16])}
 }
 

@@ -39,6 +39,7 @@ type BackendTraits struct {
 	Weights   bool // it reads them; else a model's directory may have none, and answers are made up
 	Kernels   bool // it takes Config.Kernels
 	StepModel bool // it takes Config.Sim's
+	Adapters  bool // it computes Config.Adapters
 }
 
 // backends are what Config.Backend may name. load loads a rank's part of the model; fingerprint tells models apart as far as the
@@ -48,7 +49,7 @@ var backends = map[string]struct {
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
 	"cpu": {BackendTraits{Weights: true, Kernels: true}, loadHost},
-	"sim": {BackendTraits{StepModel: true}, loadSim},
+	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 
 // DefaultBackend is what the launcher takes unless it is told otherwise.
@@ -106,5 +107,9 @@ func loadHost(r *rank) (backend, string, error) {
 
 func loadSim(r *rank) (backend, string, error) {
 	fingerprint, err := r.model.FingerprintOfShape()
-	return sim.New(r.model.Config, r.config.Rank, r.config.Sim), fingerprint, err
+	digests := make([]string, len(r.adapters))
+	for i, a := range r.adapters {
+		digests[i] = a.Digest
+	}
+	return sim.New(r.model.Config, r.config.Rank, r.config.Sim, digests), fingerprint, err
 }

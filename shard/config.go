@@ -24,6 +24,8 @@ type Config struct {
 	ModelID string `json:"model_id"`
 	// ChatTemplate is the Jinja text of the chat template, in place of the model's own; empty: that.
 	ChatTemplate string `json:"chat_template,omitempty"`
+	// Adapters are those that requests may name. model.Chunk.Adapter counts them from 1.
+	Adapters []Adapter `json:"adapters,omitempty"`
 	// NATSURLs are the servers that rank 0 connects to; other ranks need none.
 	NATSURLs []string `json:"nats_urls,omitempty"`
 	// NATSIdentity is what rank 0 proves to be to them.
@@ -69,8 +71,10 @@ func (c Config) Validate() error {
 	if err := c.Limits.Validate(); err != nil {
 		return err
 	}
-	_, err := backendNamed(c.Backend)
-	return err
+	if _, err := backendNamed(c.Backend); err != nil {
+		return err
+	}
+	return checkAdapters(c.Adapters, c.Backend)
 }
 
 // Status is what a rank tells its launcher, one JSON object a line, over its status pipe.

@@ -21,6 +21,7 @@ type sequence struct {
 	origin
 	request protocol.Request
 	id      schedule.ID
+	adapter int     // as model.Chunk has it
 	slot    int     // of the followers' block tables; -1 until it runs first
 	tokens  []int32 // prompt and generated
 	sent    int     // prompt positions whose log-probability was sent
@@ -82,7 +83,11 @@ func (out *output) promptPart() protocol.PromptPart {
 func newEngine(b backend, shape model.Config, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
 	e := &engine{backend: b, shape: shape, blockTokens: b.Describe().BlockTokens, broadcast: broadcast, share: team.Share,
 		samplers: make([]sample.Sampler, team.Size()), maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
-		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account)}
+		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account),
+		adapters: make(map[string]int)}
+	for i, adapter := range config.Adapters {
+		e.adapters[adapter.Name] = i + 1
+	}
 	e.schedule = schedule.New(schedule.Limits{BlockTokens: e.blockTokens, Blocks: blocks,
 		PrefillTokens: config.PrefillTokens, MaxSequences: config.MaxSequences})
 	// A parked sequence keeps its slot. It runs again before anything that waits, so those that ever ran and have not ended
@@ -110,7 +115,8 @@ type engine struct {
 	share     func(count, grain int, work func(worker, from, to int))
 
 	blockTokens int
-	maxTokens   int // of a sequence
+	maxTokens   int            // of a sequence
+	adapters    map[string]int // by name, as model.Chunk counts them; it does not change
 	prefixCache bool
 
 	sequences map[schedule.ID]*sequence
@@ -147,7 +153,8 @@ func (e *engine) add(router string, request protocol.Request) bool {
 		return false
 	}
 	e.nextID++
-	s := &sequence{origin: origin{router, request.ID}, request: request, id: e.nextID, slot: -1}
+	s := &sequence{origin: origin{router, request.ID}, request: request, id: e.nextID, slot: -1,
+		adapter: e.adapters[request.Adapter]}
 	room := min(len(request.Prompt)+request.MaxNewTokens, e.maxTokens)
 	s.tokens = append(append(make([]int32, 0, room), request.Prompt...), request.Generated...)
 	s.sent = 1
@@ -158,7 +165,7 @@ func (e *engine) add(router string, request protocol.Request) bool {
 	}
 	var keys []protocol.BlockKey
 	if s.cached = e.prefixCache && !request.NoPrefixCache && !e.shape.KeysDependOnPrompt(len(request.Prompt)); s.cached {
-		s.chain = protocol.NewKeyChain(request.CacheSalt)
+		s.chain = protocol.NewKeyChain(request.Adapter, request.CacheSalt)
 		keys = s.chain.Keys(make([]protocol.BlockKey, 0, cap(s.tokens)/e.blockTokens), s.tokens, e.blockTokens)
 	}
 	// Log-probabilities of the prompt need its rows computed.
@@ -221,8 +228,8 @@ func (e *engine) prepare(work []schedule.Work) {
 			s.slot = e.freeSlots[len(e.freeSlots)-1]
 			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
 		}
-		chunk := model.Chunk{Start: w.Start, PromptTokens: len(s.request.Prompt), Tokens: s.tokens[w.Start : w.Start+w.Count],
-			Blocks: w.Blocks, Fresh: w.Fresh}
+		chunk := model.Chunk{Start: w.Start, PromptTokens: len(s.request.Prompt), Adapter: s.adapter,
+			Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks, Fresh: w.Fresh}
 		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
 			cached: w.Cached}
 		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens

@@ -86,6 +86,9 @@ func (l *leader) refusal(request *protocol.Request) *protocol.Error {
 	if err := check(request, &l.shape); err != nil {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: err.Error()}
 	}
+	if _, here := l.engine.adapters[request.Adapter]; !here && request.Adapter != "" {
+		return &protocol.Error{Code: protocol.CodeAdapter, Message: fmt.Sprintf("the group has no adapter %q", request.Adapter)}
+	}
 	switch {
 	case l.draining.Load():
 		return &protocol.Error{Code: protocol.CodeDraining, Message: "the group is draining"}

@@ -29,9 +29,10 @@ type variation struct {
 	prefillTokens, sequences int
 	blocks                   int
 	prefixCache              bool
-	together                 int     // requests in flight
-	cancelled                int     // requests beside the workload's that come and go
-	interruptions            float64 // how often, per step, a request is taken away and resumed behind its tokens
+	adapters                 []Adapter // in any order
+	together                 int       // requests in flight
+	cancelled                int       // requests beside the workload's that come and go
+	interruptions            float64   // how often, per step, a request is taken away and resumed behind its tokens
 }
 
 func randomVariation(random *rand.Rand, longest int) variation {
@@ -56,7 +57,7 @@ func randomVariation(random *rand.Rand, longest int) variation {
 
 // metamorphicWorkload makes requests that use every parameter, with stops, penalties and several answers to one prompt;
 // many prompts begin alike.
-func metamorphicWorkload(count, vocabulary int, random *rand.Rand) []protocol.Request {
+func metamorphicWorkload(count, vocabulary int, adapters []Adapter, random *rand.Rand) []protocol.Request {
 	ids := func(count int) (out []int32) {
 		for range count {
 			out = append(out, random.Int32N(int32(vocabulary)))
@@ -75,6 +76,9 @@ func metamorphicWorkload(count, vocabulary int, random *rand.Rand) []protocol.Re
 		r.Prompt = append(r.Prompt, ids(1+random.IntN(60))...)
 		if random.IntN(8) == 0 {
 			r.CacheSalt = "tenant"
+		}
+		if len(adapters) > 0 && random.IntN(2) == 0 {
+			r.Adapter = adapters[random.IntN(len(adapters))].Name
 		}
 		if random.IntN(3) == 0 {
 			r.StopTokens = [][]int32{ids(1), ids(2)}
@@ -130,7 +134,7 @@ func (g *testGroup) vary(t *testing.T, requests []protocol.Request, v variation,
 	t.Helper()
 	results, pending := map[uint64]*result{}, slices.Clone(requests)
 	random.Shuffle(len(pending), func(i, j int) { pending[i], pending[j] = pending[j], pending[i] })
-	noise := metamorphicWorkload(max(1, v.cancelled), g.shape.Vocabulary, random)[:v.cancelled]
+	noise := metamorphicWorkload(max(1, v.cancelled), g.shape.Vocabulary, g.leader.config.Adapters, random)[:v.cancelled]
 	live := map[uint64]protocol.Request{}
 	for len(pending) > 0 || len(live) > 0 {
 		for len(live) < v.together && len(pending) > 0 && random.IntN(3) > 0 {
@@ -277,13 +281,17 @@ func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, dea
 		if round > 0 {
 			v = randomVariation(random, longest)
 		}
+		if TraitsOf(backend).Adapters {
+			v.adapters = []Adapter{{Name: "one"}, {Name: "two"}, {Name: "three"}}
+			random.Shuffle(len(v.adapters), func(i, j int) { v.adapters[i], v.adapters[j] = v.adapters[j], v.adapters[i] })
+		}
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
-			g := startGroup(t, Config{Backend: backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels,
+			g := startGroup(t, Config{Backend: backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels, Adapters: v.adapters,
 				DisablePrefixCache: !v.prefixCache, Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, demo,
 				v.blocks)
 			if requests == nil {
-				requests = metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, random)
+				requests = metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, v.adapters, random)
 				for i := range requests {
 					longest = max(longest, len(requests[i].Prompt)+requests[i].MaxNewTokens)
 				}

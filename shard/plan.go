@@ -11,15 +11,15 @@ import (
 // step. Followers keep block tables by slot and learn only what changed.
 //
 // Bytes, little-endian: kind u32; for planSetup: blocks u32; for planStep: count u32, then for each chunk: slot, 1 if the
-// slot's block table begins anew, start, prompt tokens, logits, added blocks b, how many of them are fresh, tokens t (u32
-// each), b block ids and t token ids (i32 each).
+// slot's block table begins anew, start, prompt tokens, adapter, logits, added blocks b, how many of them are fresh, tokens t
+// (u32 each), b block ids and t token ids (i32 each).
 const (
 	planSetup = 1
 	planStep  = 2
 	planStop  = 3
 
 	planHeaderBytes = 8
-	chunkHeaderInts = 8
+	chunkHeaderInts = 9
 )
 
 // planBytes bounds the size of a plan: at worst every sequence begins, with a whole block table out of the prefix cache.
@@ -57,8 +57,8 @@ func (p *stepPlan) appendTo(plan []byte) []byte {
 		if use.begins {
 			begins = 1
 		}
-		for _, v := range [chunkHeaderInts]int{use.slot, begins, c.Start, c.PromptTokens, int(c.Logits), use.added, c.Fresh,
-			len(c.Tokens)} {
+		for _, v := range [chunkHeaderInts]int{use.slot, begins, c.Start, c.PromptTokens, c.Adapter, int(c.Logits), use.added,
+			c.Fresh, len(c.Tokens)} {
 			plan = le.AppendUint32(plan, uint32(v))
 		}
 		for _, ids := range [][]int32{c.Blocks[len(c.Blocks)-use.added:], c.Tokens} {
@@ -90,7 +90,7 @@ func (t tables) decode(plan []byte, p *stepPlan) error {
 			return errPlan
 		}
 		use := slotUse{slot: next(), begins: next() != 0}
-		c := model.Chunk{Start: next(), PromptTokens: next(), Logits: model.Logits(next())}
+		c := model.Chunk{Start: next(), PromptTokens: next(), Adapter: next(), Logits: model.Logits(next())}
 		use.added, c.Fresh = next(), next()
 		tokens := next()
 		if use.slot < 0 || use.slot >= len(t) || c.Fresh < 0 || use.added < c.Fresh || tokens < 1 || use.added+tokens > (len(plan)-at)/4 {

@@ -33,7 +33,9 @@ type rank struct {
 	team    *workers.Team
 	backend backend
 	device  model.Device
-	group   *collective.Group
+	// adapters are config's, as the card says them.
+	adapters []protocol.Adapter
+	group    *collective.Group
 	// fingerprint tells models apart; on rank 0.
 	fingerprint string
 }
@@ -66,6 +68,9 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	}
 	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)
+	}
+	if r.adapters, err = describeAdapters(*c); err != nil {
+		return err
 	}
 	if c.MaxSequenceTokens == 0 || c.MaxSequenceTokens > r.model.Config.MaxPositions {
 		c.MaxSequenceTokens = r.model.Config.MaxPositions
@@ -272,7 +277,7 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
 		VocabularySize: c.Vocabulary,
 		MaxPositions:   c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
-		Tokenizer: files.Tokenizer, Chat: chat})
+		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}

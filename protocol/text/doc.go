@@ -2,9 +2,9 @@
 //
 // It implements BPE over bytes (GPT-2, Llama-3, Qwen) and over characters, with byte fallback or without (Llama-2,
 // Mistral, Gemma, InternLM2). A tokenizer comes either from a tokenizer.json (Hugging Face) or from the tokenizer.ggml.*
-// metadata of a GGUF file, there over bytes only; New refuses, by name, every part of either that it would not honour
-// exactly. Two parts of a tokenizer.json are not honoured on purpose, because no server wants them: truncation and
-// padding.
+// metadata of a GGUF file, which has scores in place of merges where it comes from SentencePiece; New refuses, by name, every
+// part of either that it would not honour exactly. Two parts of a tokenizer.json are not honoured on purpose, because no server
+// wants them: truncation and padding.
 //
 // The way of a text through Encode:
 //

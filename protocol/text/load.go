@@ -13,6 +13,7 @@ type settings struct {
 	vocabulary map[string]int32 // as the source writes the tokens
 	added      []addedToken
 	merges     mergeSource
+	scores     []float32 // in place of merges: how good each token is, by id
 
 	codesBytes   bool // words are merged from bytes, and the vocabulary has them coded, see bytes.go
 	fallsBack    bool // characters that the vocabulary lacks become byte tokens
@@ -139,6 +140,9 @@ func (s *settings) makeModel(t *Tokenizer) error {
 	}
 	m.reached = make([]atomic.Uint32, len(t.contents))
 	m.merges = newMergeTable()
+	if s.scores != nil {
+		return m.learnScores(s.vocabulary, s.scores)
+	}
 	rank := uint32(0)
 	var joined []byte
 	return s.merges(func(left, right string) error {

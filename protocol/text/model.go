@@ -23,6 +23,9 @@ type model struct {
 	longestWord  int              // of words, in bytes
 	unknown      int32            // the token of bytes or characters that the vocabulary lacks
 	fuseUnknown  bool             // adjacent unknown ones make one token
+	// bare is the id of a character that no token holds, in a model that merges by scores; ids behind it are those of
+	// characters that tokens hold but that are none themselves. 0 in other models.
+	bare int32
 	// reached remembers for each id whether merging the token's bytes makes the token; see the constants below.
 	reached []atomic.Uint32
 }
@@ -55,9 +58,12 @@ func (e *encoder) encodeWord(word string, aligned []alignment) {
 	}
 	var symbols []symbol
 	drops := false
-	if m.characters != nil {
+	switch {
+	case m.bare > 0:
+		symbols = m.appendPieces(e.symbols[:0], word)
+	case m.characters != nil:
 		symbols = m.appendCharacters(e.symbols[:0], word)
-	} else {
+	default:
 		symbols = m.appendSymbols(e.symbols[:0], word)
 		drops = len(symbols) < len(word) && m.unknown < 0
 	}
@@ -73,6 +79,10 @@ func (e *encoder) encodeWord(word string, aligned []alignment) {
 			reached = reachedYes
 		}
 		m.reached[whole].Store(reached)
+	}
+	if m.bare > 0 {
+		e.spelled = m.appendSpelled(e.spelled[:0], word, symbols)
+		symbols = e.spelled
 	}
 	if drops && e.wants {
 		m.closeGaps(word, symbols)

@@ -145,6 +145,7 @@ type encoder struct {
 	spans     []span
 	spare     []span
 	symbols   []symbol
+	spelled   []symbol
 	pairs     [shortWord]pair
 	heap      mergeHeap
 }

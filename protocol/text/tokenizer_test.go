@@ -50,36 +50,6 @@ func testdataJSON(t testing.TB, name string, overrides map[string]json.RawMessag
 	return data
 }
 
-// tinyGGUF returns the tokenizer of tinyJSON as a GGUF file would hold it.
-func tinyGGUF(t testing.TB, pre string) *protocol.GGUFTokenizer {
-	t.Helper()
-	var file struct {
-		AddedTokens []struct{ ID int32 } `json:"added_tokens"`
-		Model       struct {
-			Vocab  map[string]int32
-			Merges [][2]string
-		}
-	}
-	if err := json.Unmarshal(tinyJSON(t, nil), &file); err != nil {
-		t.Fatal(err)
-	}
-	count := len(file.Model.Vocab)
-	source := &protocol.GGUFTokenizer{
-		Model: "gpt2", Pre: pre, BOSTokenID: 1, EOSTokenID: 0,
-		Tokens: make([]string, count), TokenTypes: slices.Repeat([]int32{1}, count),
-	}
-	for token, id := range file.Model.Vocab {
-		source.Tokens[id] = token
-	}
-	for _, added := range file.AddedTokens {
-		source.TokenTypes[added.ID] = 3
-	}
-	for _, merge := range file.Model.Merges {
-		source.Merges = append(source.Merges, merge[0]+" "+merge[1])
-	}
-	return source
-}
-
 // TestConfigurations compares with what the reference answered for tiny.json and sentence.json under many
 // configurations.
 func TestConfigurations(t *testing.T) {
@@ -125,59 +95,6 @@ func checkConfiguration(t *testing.T, tokenizer *text.Tokenizer, c goldenCase) {
 	checkDecode(t, tokenizer, c)
 }
 
-func TestGGUFEqualsJSON(t *testing.T) {
-	const digits = `{"type":"Digits","individual_digits":true}`
-	const bytes = `{"type":"ByteLevel","add_prefix_space":false,"use_regex":true}`
-	for pre, preTokenizer := range map[string]string{
-		"qwen2":  "",
-		"gpt-2":  bytes,
-		"smollm": `{"type":"Sequence","pretokenizers":[` + digits + `,` + bytes + `]}`,
-	} {
-		overrides := map[string]json.RawMessage{}
-		if preTokenizer != "" {
-			overrides["pre_tokenizer"] = json.RawMessage(preTokenizer)
-		}
-		want := newTokenizer(t, tinyJSON(t, overrides))
-		got, err := text.New(protocol.TokenizerSource{GGUF: tinyGGUF(t, pre)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		input := benchText(2000) + "<|user|> 1234"
-		gotIDs, _ := got.Encode(input, true)
-		wantIDs, _ := want.Encode(input, true)
-		if !slices.Equal(gotIDs, wantIDs) {
-			t.Errorf("%s: got %v, want %v", pre, gotIDs, wantIDs)
-		}
-		if !got.IsSpecial(1) || got.IsSpecial(3) || got.IsSpecial(-1) || got.IsSpecial(1<<30) {
-			t.Errorf("%s: special tokens are wrong", pre)
-		}
-	}
-}
-
-func TestGGUFEnds(t *testing.T) {
-	source := tinyGGUF(t, "llama-bpe")
-	source.AddBOS, source.AddEOS = true, true
-	source.TokenTypes[2] = 4
-	tokenizer, err := text.New(protocol.TokenizerSource{GGUF: source})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := tokenizer.EncodeOffsets("a<|model|>", true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _ := tokenizer.TokenID("a")
-	if want := []int32{1, a, 2, 0}; !slices.Equal(got.IDs, want) {
-		t.Errorf("got %v, want %v", got.IDs, want)
-	}
-	if want := [][2]int32{{0, 0}, {0, 1}, {1, 10}, {0, 0}}; !slices.Equal(got.Offsets, want) {
-		t.Errorf("got offsets %v, want %v", got.Offsets, want)
-	}
-	if got := tokenizer.Decode(got.IDs, true); got != "a<|model|>" {
-		t.Errorf("got %q; a user-defined token is not special", got)
-	}
-}
-
 // TestNewRefuses checks that what cannot be honoured is refused by name.
 func TestNewRefuses(t *testing.T) {
 	model := func(fields string) string { return `{"model":{"vocab":{"a":0,"b":1,"ab":2},` + fields + `}}` }
@@ -203,10 +120,13 @@ func TestNewRefuses(t *testing.T) {
 		checkRefused(t, protocol.TokenizerSource{HuggingFace: json.RawMessage(source)}, want)
 	}
 	for want, change := range map[string]func(*protocol.GGUFTokenizer){
-		`model "llama"`:  func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
-		`"deepseek-llm"`: func(s *protocol.GGUFTokenizer) { s.Pre = "deepseek-llm" },
+		`model "t5"`:     func(s *protocol.GGUFTokenizer) { s.Model = "t5" },
+		`"llama" (Sente`: func(s *protocol.GGUFTokenizer) { s.Model = "bert" },
+		`"kimi-k2"`:      func(s *protocol.GGUFTokenizer) { s.Pre = "kimi-k2" },
+		`qwen2, qwen35,`: func(s *protocol.GGUFTokenizer) { s.Pre = "superbpe" },
+		"0 scores":       func(s *protocol.GGUFTokenizer) { s.Model = "llama" },
 		"token types":    func(s *protocol.GGUFTokenizer) { s.TokenTypes = s.TokenTypes[1:] },
-		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = true, -1 },
+		"begin token":    func(s *protocol.GGUFTokenizer) { s.AddBOS, s.BOSTokenID = new(true), int32(len(s.Tokens)) },
 		"has the ids":    func(s *protocol.GGUFTokenizer) { s.Tokens[9] = s.Tokens[8] },
 		"a space":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "ab" },
 		"merge 0":        func(s *protocol.GGUFTokenizer) { s.Merges[0] = "a bcd" },
@@ -316,6 +236,7 @@ func TestEncodeLongTexts(t *testing.T) {
 		newTokenizer(t, sentenceJSON(t, map[string]json.RawMessage{
 			"normalizer": nfc, "pre_tokenizer": json.RawMessage(`{"type":"Metaspace","replacement":"▁","prepend_scheme":"first"}`),
 		})),
+		newFromGGUF(t, pieceVariants(t)[0].source()),
 	}
 	units := []string{
 		"a", "the", " ", "\n", " \n", "'", "1", "<", "<|user|", "<|user|>", "\u0301", "e\u0301\u0323", "模", "\xff", "\x00", "don't ",
@@ -392,13 +313,7 @@ func checkSentenceRoundTrip(t *testing.T, tokenizer *text.Tokenizer, input strin
 	if got := tokenizer.Decode(encoding.IDs, false); got != want {
 		t.Errorf("got %q back, want %q for %q", got, want, input)
 	}
-	last := [2]int32{}
-	for i, o := range encoding.Offsets {
-		if o[0] < last[0] || o[0] >= o[1] || o[1] < last[1] || o[1] > int32(utf8.RuneCountInString(input)) {
-			t.Errorf("%q: token %d has offsets %v after %v", input, i, o, last)
-		}
-		last = o
-	}
+	checkOffsets(t, input, encoding)
 }
 
 func checkRoundTrip(t *testing.T, tokenizer *text.Tokenizer, input string) {

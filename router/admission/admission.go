@@ -2,8 +2,8 @@
 // clock, goroutine, log or global random source. One goroutine owns a Core; equal configurations and events give equal
 // decisions.
 //
-// Requests wait in one queue for each kind (protocol.ModelCard.Kind), first in first out: a head that fits nowhere holds up the
-// later ones of its kind and no others.
+// Requests wait in one queue for each kind (protocol.ModelCard.Kinds), first in first out: a head that fits nowhere holds up the
+// later ones of its kind, and those of other kinds at the groups that it waits for.
 //
 // The ledger knows of every request at a group what it holds and, by the Policy, what it may come to hold. The head goes
 // to the group that computes it soonest (choose.go) among those where the peak of all that will be held fits:
@@ -138,8 +138,14 @@ func (i *Item) total() int { return i.PromptTokens + i.MaxNewTokens }
 
 // Group is what admission must know of a group.
 type Group struct {
-	Kind   string
-	Limits protocol.Limits
+	Kind string
+	// Adapters are further kinds of items that it takes: those that use its adapters.
+	Adapters []string
+	Limits   protocol.Limits
+}
+
+func (g *Group) equal(other *Group) bool {
+	return g.Kind == other.Kind && g.Limits == other.Limits && slices.Equal(g.Adapters, other.Adapters)
 }
 
 // Assignment says that an item goes to a group now.
@@ -342,14 +348,17 @@ func (c *Core) SetGroup(name string, description Group) {
 		c.groups[name] = g
 		at, _ := slices.BinarySearchFunc(c.ordered, name, func(g *group, name string) int { return strings.Compare(g.name, name) })
 		c.ordered = slices.Insert(c.ordered, at, g)
-	} else if g.Group == description {
+	} else if g.equal(&description) {
 		return
 	} else {
-		g.kind.groups--
+		g.leaveKinds()
 	}
-	g.kind = c.kindOf(description.Kind)
-	g.kind.groups++
 	g.Group = description
+	for _, name := range append([]string{g.Kind}, g.Adapters...) {
+		k := c.kindOf(name)
+		k.groups++
+		g.kinds = append(g.kinds, k)
+	}
 	g.prefixes.bound(description.Limits.CapacityTokens / max(description.Limits.BlockTokens, 1))
 	g.recount()
 }
@@ -375,7 +384,7 @@ func (c *Core) RemoveGroup(name string) []uint64 {
 	c.Requeue(ids)
 	delete(c.groups, name)
 	c.ordered = slices.DeleteFunc(c.ordered, func(other *group) bool { return other == g })
-	g.kind.groups--
+	g.leaveKinds()
 	return ids
 }
 

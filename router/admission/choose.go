@@ -20,6 +20,9 @@ func (c *Core) Admit(now int64) []Assignment {
 	for _, k := range c.kinds {
 		k.head, k.blocked = 0, false
 	}
+	for _, g := range c.ordered {
+		g.claimed = false
+	}
 	for {
 		e := c.next(now)
 		if e == nil {
@@ -29,6 +32,7 @@ func (c *Core) Admit(now int64) []Assignment {
 		chosen, found := c.choose(e)
 		if !found {
 			k.blocked = true
+			c.claim(e)
 			continue
 		}
 		if k.head == 0 {
@@ -39,6 +43,19 @@ func (c *Core) Admit(now int64) []Assignment {
 		}
 		c.place(e, &chosen)
 		assignments = append(assignments, Assignment{ID: e.ID, Group: chosen.group.name})
+	}
+}
+
+// takes reports whether a group is one for an item, if it has room.
+func (g *group) takes(e *entry) bool {
+	return g.open && slices.Contains(g.kinds, e.kind) && Fits(e.total(), g.Limits)
+}
+
+// claim keeps the groups that an item waits for from younger ones of other kinds: these would always find the room that an older
+// and larger item does not.
+func (c *Core) claim(e *entry) {
+	for _, g := range c.ordered {
+		g.claimed = g.claimed || g.takes(e)
 	}
 }
 
@@ -68,7 +85,7 @@ func (c *Core) next(now int64) *entry {
 func (c *Core) choose(e *entry) (option, bool) {
 	options := c.scratch.options[:0]
 	for _, g := range c.ordered {
-		if !g.open || g.kind != e.kind || !Fits(e.total(), g.Limits) {
+		if g.claimed || !g.takes(e) {
 			continue
 		}
 		matched := min(g.prefixes.match(e.Keys)*g.Limits.BlockTokens, e.known()-1)

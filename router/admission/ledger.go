@@ -10,8 +10,9 @@ import (
 type group struct {
 	Group
 	name     string
-	kind     *kind
+	kinds    []*kind // its own, and those of its adapters
 	open     bool
+	claimed  bool     // during Admit: an older item of another kind waits for room here
 	running  []*entry // in the order in which peak.go last found them to end, latest first
 	prefixes prefixes
 	// trust is the share of what the prefix index promises that the group's cache has lately been found to hold: little
@@ -38,6 +39,14 @@ type group struct {
 type refusal struct {
 	id                    uint64
 	version, kindsVersion uint64
+}
+
+// leaveKinds undoes what SetGroup did to kinds.
+func (g *group) leaveKinds() {
+	for _, k := range g.kinds {
+		k.groups--
+	}
+	g.kinds = nil
 }
 
 func (g *group) need(tokens int) int { return Need(tokens, g.Limits) }

@@ -105,5 +105,8 @@ func (q *questions) fetchCard(ctx context.Context, a protocol.Announcement) (*pr
 	if err := json.Unmarshal(data, card); err != nil {
 		return nil, fmt.Errorf("decoding the card: %w", err)
 	}
+	if err := card.Validate(); err != nil {
+		return nil, fmt.Errorf("the card: %w", err)
+	}
 	return card, nil
 }

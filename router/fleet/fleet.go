@@ -219,7 +219,7 @@ func (f *Fleet) keys(r *request.Request) []protocol.BlockKey {
 	}
 	for _, g := range f.Snapshot().Groups {
 		if block := g.Limits.BlockTokens; g.CardDigest == r.CardDigest && block > 0 {
-			chain := protocol.NewKeyChain(r.CacheSalt)
+			chain := protocol.NewKeyChain(r.Adapter, r.CacheSalt)
 			return chain.Keys(make([]protocol.BlockKey, 0, len(r.Prompt)/block), r.Prompt, block)
 		}
 	}

@@ -16,6 +16,7 @@ const (
 type Chunk struct {
 	Start        int     // position of Tokens[0]
 	PromptTokens int     // length of the sequence's prompt, without what was generated
+	Adapter      int     // of the whole sequence: 0 none, else its number among the group's, counted from 1
 	Tokens       []int32 // at least one
 	Blocks       []int32 // the sequence's block table, covering Start+len(Tokens) positions
 	// Fresh is how many of the last Blocks the sequence takes with this step: they are cleared first, so that nothing of their

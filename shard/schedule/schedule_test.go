@@ -242,7 +242,7 @@ type world struct {
 	limits  schedule.Limits
 	s       *schedule.Scheduler
 	live    map[schedule.ID]*told
-	content map[int32][]int32 // of each block, as computed
+	content map[int32][]written // of each block, as computed
 	next    schedule.ID
 	hits    int
 }
@@ -254,6 +254,14 @@ type told struct {
 	cached bool // its blocks have keys
 	lookup bool
 	blocks []int32
+	// adapter is what the sequence is computed with.
+	adapter string
+}
+
+// written is what a position of a block was computed from.
+type written struct {
+	adapter string
+	token   int32
 }
 
 func (w *world) add() {
@@ -261,7 +269,7 @@ func (w *world) add() {
 	w.next++
 	// A few first tokens make many prefixes equal.
 	known := 1 + w.random.IntN(40)
-	q := &told{cached: w.random.IntN(5) > 0, lookup: w.random.IntN(5) > 0}
+	q := &told{cached: w.random.IntN(5) > 0, lookup: w.random.IntN(5) > 0, adapter: []string{"", "", "a", "b"}[w.random.IntN(4)]}
 	for i := range known {
 		q.tokens = append(q.tokens, int32(i*(1+w.random.IntN(20)/19)))
 	}
@@ -270,7 +278,7 @@ func (w *world) add() {
 	}
 	var keys []protocol.BlockKey
 	if q.cached {
-		var chain protocol.KeyChain
+		chain := protocol.NewKeyChain(q.adapter, "")
 		keys = chain.Keys(nil, q.tokens, w.limits.BlockTokens)
 	}
 	w.s.Add(id, known, keys, q.lookup)
@@ -300,11 +308,10 @@ func (w *world) compute(work schedule.Work) {
 	for position := range work.Start + work.Count {
 		block := work.Blocks[position/size]
 		if position >= work.Start {
-			w.content[block] = append(w.content[block], q.tokens[position])
+			w.content[block] = append(w.content[block], written{q.adapter, q.tokens[position]})
 		}
-		if w.content[block][position%size] != q.tokens[position] {
-			w.t.Fatalf("%d: position %d finds the token %d, want %d", work.ID, position, w.content[block][position%size],
-				q.tokens[position])
+		if got, want := w.content[block][position%size], (written{q.adapter, q.tokens[position]}); got != want {
+			w.t.Fatalf("%d: position %d finds %v, want %v", work.ID, position, got, want)
 		}
 	}
 	w.hits += work.Cached
@@ -321,19 +328,19 @@ func (w *world) yield(id schedule.ID) {
 	q.tokens = append(q.tokens, int32(len(q.tokens)))
 	w.s.Append(id)
 	if q.cached && len(q.tokens)%w.limits.BlockTokens == 0 {
-		var chain protocol.KeyChain
+		chain := protocol.NewKeyChain(q.adapter, "")
 		keys := chain.Keys(nil, q.tokens, w.limits.BlockTokens)
 		w.s.AppendKey(id, keys[len(keys)-1])
 	}
 }
 
 // Random workloads with equal prefixes, cancels and few blocks: budgets hold, everyone finds exactly its own tokens in
-// its blocks, whoever decodes gets a token in every step, blocks are free, held or cached, and all ends.
+// its blocks, computed with its own adapter, whoever decodes gets a token in every step, blocks are free, held or cached, and all ends.
 func TestProperties(t *testing.T) {
 	parked, hits := 0, 0
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		w := &world{t: t, random: random, live: map[schedule.ID]*told{}, content: map[int32][]int32{}, next: 1,
+		w := &world{t: t, random: random, live: map[schedule.ID]*told{}, content: map[int32][]written{}, next: 1,
 			limits: schedule.Limits{BlockTokens: 4, Blocks: 16 + random.IntN(30), PrefillTokens: 1 + random.IntN(20),
 				MaxSequences: 1 + random.IntN(6)}}
 		w.s = schedule.New(w.limits)

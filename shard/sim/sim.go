@@ -2,14 +2,16 @@
 // with all of its parts but the arithmetic, runs at any speed and size: for the router's benchmarks, for drills of faults, and
 // to try a deployment without its weights.
 //
-// What it answers depends on the tokens as a language model's answers do: a position's state is a hash of its token and of the
-// state before it, kept in the KV blocks, and the logits are a function of the state. So a wrong block, a block that was not
-// cleared or a position that was skipped shows in every token behind it, and a sequence that is parked, resumed, or found in
-// the prefix cache must go on exactly. Of all tokens four have a chance at each position, and none that ends a sequence.
+// What it answers depends on the tokens as a language model's answers do: a position's state is a hash of its token, of the
+// sequence's adapter and of the state before it, kept in the KV blocks, and the logits are a function of the state. So a wrong
+// block, a block that was not cleared or a position that was skipped shows in every token behind it, and a sequence that is
+// parked, resumed, or found in the prefix cache must go on exactly. Of all tokens four have a chance at each position, and none
+// that ends a sequence.
 package sim
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -46,6 +48,7 @@ type Backend struct {
 	config Config
 	model  model.Config
 	rank   int
+	seeds  []uint64 // by adapter
 	group  *collective.Group
 	states []uint64 // [block][position]; see the package
 	wanted []uint64 // states of the rows whose scores are wanted
@@ -53,9 +56,15 @@ type Backend struct {
 	ends   time.Time // of the last step
 }
 
-// New returns a rank's backend for a model of this shape.
-func New(shape model.Config, rank int, config Config) *Backend {
-	return &Backend{config: config, model: shape, rank: rank}
+// New returns a rank's backend for a model of this shape and adapters of these digests, which are all that it takes of them.
+func New(shape model.Config, rank int, config Config, adapters []string) *Backend {
+	b := &Backend{config: config, model: shape, rank: rank, seeds: []uint64{0}}
+	for _, digest := range adapters {
+		sum := fnv.New64a()
+		sum.Write([]byte(digest))
+		b.seeds = append(b.seeds, sum.Sum64())
+	}
+	return b
 }
 
 // Describe says what is modelled.
@@ -129,7 +138,7 @@ func (b *Backend) advance(c *model.Chunk) {
 		state = *at(c.Start - 1)
 	}
 	for i, token := range c.Tokens {
-		state = mix(state ^ uint64(token) + 1)
+		state = mix(state ^ uint64(token) + 1 ^ b.seeds[c.Adapter])
 		place := at(c.Start + i)
 		if *place != 0 && *place != state { // what another sequence left: the block was not cleared
 			state = mix(state ^ *place)

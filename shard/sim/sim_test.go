@@ -18,7 +18,7 @@ var shape = model.Config{Vocabulary: 50, Layers: 2, KVHeads: 1, HeadDim: 8, MaxP
 
 func start(t *testing.T, shape model.Config, config sim.Config) *sim.Backend {
 	t.Helper()
-	b := sim.New(shape, 0, config)
+	b := sim.New(shape, 0, config, []string{"x", "y"})
 	group, err := collective.Open(nil, 0, collective.Sizes{Ranks: 1, PlanBytes: 8})
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +69,16 @@ func TestLogitsFollowTheTokens(t *testing.T) {
 	next := func(blocks ...int32) []float32 {
 		return rows(t, b, model.Chunk{Start: 40, Tokens: []int32{1}, PromptTokens: 40, Blocks: blocks, Logits: model.LogitsLast})[0]
 	}
+	for adapter := 1; adapter <= 2; adapter++ {
+		other := rows(t, b, model.Chunk{Tokens: tokens, PromptTokens: 40, Blocks: []int32{6, 7, 2}, Fresh: 3, Adapter: adapter,
+			Logits: model.LogitsAll})
+		for row := range other {
+			if slices.Equal(other[row], whole[row]) {
+				t.Errorf("adapter %d changes nothing at %d", adapter, row)
+			}
+		}
+	}
+	rows(t, b, model.Chunk{Tokens: tokens, PromptTokens: 40, Blocks: []int32{0, 1, 2}, Fresh: 3})
 	if want := next(0, 1, 2); !slices.Equal(next(5, 3, 4), want) {
 		t.Error("the same tokens in other blocks give other logits")
 	} else if slices.Equal(next(0, 1, 6), want) {
@@ -169,7 +179,7 @@ func TestStepsTakeTheirTime(t *testing.T) {
 
 // A cache that the device could not hold is refused before its memory is taken.
 func TestCacheBeyondTheDevice(t *testing.T) {
-	b := sim.New(shape, 0, sim.Config{})
+	b := sim.New(shape, 0, sim.Config{}, nil)
 	if err := b.Attach(nil, 1<<40, 64); err == nil {
 		t.Error("it was taken")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"lockstep/protocol"
 )
@@ -242,13 +243,28 @@ func (e *ggufTensor) tensor() (Tensor, error) {
 }
 
 func ggufTokenizer(meta *Metadata) *protocol.GGUFTokenizer {
-	id := func(key string) int32 { return meta.ID("tokenizer.ggml." + key) }
+	id := func(name string) int32 { return meta.ID("tokenizer.ggml." + name) }
+	flag := func(name string) *bool {
+		if _, there := meta.values["tokenizer.ggml."+name]; !there {
+			return nil
+		}
+		return new(meta.Flag("tokenizer.ggml." + name))
+	}
 	t := &protocol.GGUFTokenizer{Model: meta.Text("tokenizer.ggml.model"), Pre: meta.Text("tokenizer.ggml.pre"),
 		Tokens: meta.Texts("tokenizer.ggml.tokens"), Merges: meta.Texts("tokenizer.ggml.merges"), BOSTokenID: id("bos_token_id"),
-		EOSTokenID: id("eos_token_id"),
-		AddBOS:     meta.Flag("tokenizer.ggml.add_bos_token"), AddEOS: meta.Flag("tokenizer.ggml.add_eos_token")}
+		EOSTokenID: id("eos_token_id"), UnknownTokenID: max(0, id("unknown_token_id")), AddBOS: flag("add_bos_token"),
+		AddEOS: meta.Flag("tokenizer.ggml.add_eos_token"), AddSpacePrefix: flag("add_space_prefix"),
+		RemoveExtraWhitespaces: meta.Flag("tokenizer.ggml.remove_extra_whitespaces")}
 	for _, v := range meta.Numbers("tokenizer.ggml.token_type") {
 		t.TokenTypes = append(t.TokenTypes, int32(v))
+	}
+	if t.Model != "gpt2" { // byte-level files have scores at times, which say nothing
+		for _, v := range meta.Numbers("tokenizer.ggml.scores") {
+			t.Scores = append(t.Scores, float32(v))
+		}
+		// llama.cpp goes by the model's name too.
+		name := strings.ToLower(meta.Text("general.name"))
+		t.SpecialsTakeSpaces = strings.Contains(name, "phi-3") || strings.Contains(name, "phi3")
 	}
 	return t
 }

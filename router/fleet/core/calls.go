@@ -34,7 +34,7 @@ type call struct {
 // group will take it. A refusal is all that is left of a request that finds the queue full.
 func (f *Fleet) Submit(now time.Time, r *request.Request, keys []protocol.BlockKey, events *request.Events) (uint64, *request.Refusal) {
 	f.now = now
-	c := &call{kind: f.kindOf(r.CardDigest), request: r, events: events, keys: keys}
+	c := &call{kind: f.kindOf(r.CardDigest, r.Adapter), request: r, events: events, keys: keys}
 	f.lastID++
 	c.id = f.lastID
 	item := admission.Item{
@@ -123,7 +123,7 @@ func (f *Fleet) watchOrphans() {
 func (f *Fleet) servable(c *call) bool {
 	tokens := len(c.request.Prompt) + c.request.MaxNewTokens
 	for _, g := range f.groups {
-		if g.kind == c.kind && admission.Fits(tokens, g.Announcement.Limits) {
+		if g.takes(c.kind) && admission.Fits(tokens, g.Announcement.Limits) {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"lockstep/protocol"
@@ -9,8 +10,8 @@ import (
 
 // Card is what the core must know of a model card.
 type Card struct {
-	// Kind is the card's protocol.ModelCard.Kind.
-	Kind string
+	// Kinds are the card's protocol.ModelCard.Kinds.
+	Kinds map[string]string
 	// Reward says that the model answers with scores only.
 	Reward bool
 }
@@ -74,12 +75,25 @@ func (f *Fleet) CardRefused(now time.Time, a protocol.Announcement, ill bool, er
 // knows reports whether the owner of models still knows a card that was loaded.
 func (f *Fleet) knows(digest string) bool { return f.config.Knows == nil || f.config.Knows(digest) }
 
-// kindOf is the kind of a card's requests and groups. That of a card which was never loaded is its own: no group has it.
-func (f *Fleet) kindOf(digest string) string {
-	if kind := f.cards[digest].Kind; kind != "" {
+// kindOf is the kind of a card's requests that use an adapter of it, empty: none. Of a card that was never loaded, and of an
+// adapter that it does not have, no group has the kind.
+func (f *Fleet) kindOf(digest, adapter string) string {
+	if kind := f.cards[digest].Kinds[adapter]; kind != "" {
 		return kind
 	}
-	return digest
+	return digest + " " + adapter
+}
+
+// kindsOf are the kinds of all requests that groups with a card take, that of those without an adapter first.
+func (f *Fleet) kindsOf(digest string) []string {
+	kinds := []string{f.kindOf(digest, "")}
+	known := f.cards[digest].Kinds
+	for _, adapter := range slices.Sorted(maps.Keys(known)) {
+		if adapter != "" {
+			kinds = append(kinds, known[adapter])
+		}
+	}
+	return kinds
 }
 
 // forgetCards drops those that no group has, nor the owner of models, when there are many.

@@ -16,10 +16,10 @@ import (
 // group is a living incarnation.
 type group struct {
 	Announcement protocol.Announcement
-	known        bool   // its card is known and good: admission has it
-	kind         string // of its card, once it is known
-	refused      bool   // it refused or did not answer; closed until its next announcement
-	quiet        bool   // it has missed announcements; closed until the next
+	known        bool     // its card is known and good: admission has it
+	kinds        []string // of its card, once it is known: that of requests without an adapter, then those of its adapters
+	refused      bool     // it refused or did not answer; closed until its next announcement
+	quiet        bool     // it has missed announcements; closed until the next
 	seen         time.Time
 	running      map[uint64]*call // by wire id
 	probe        *probe           // nil: none is under way
@@ -46,6 +46,9 @@ type talk struct {
 
 // ready reports whether the group computes, as far as it is heard.
 func (g *group) ready() bool { return g.Announcement.State == protocol.StateReady && !g.quiet }
+
+// takes reports whether the group can compute requests of a kind.
+func (g *group) takes(kind string) bool { return slices.Contains(g.kinds, kind) }
 
 func (g *group) wires() []uint64 {
 	wires := make([]uint64, 0, len(g.running))
@@ -108,8 +111,10 @@ func (f *Fleet) announced(name string, a protocol.Announcement) {
 // include tells admission about a group whose card is good.
 func (f *Fleet) include(g *group) {
 	name := g.Announcement.Group
-	g.known, g.kind = true, f.kindOf(g.Announcement.CardDigest)
-	f.admission.SetGroup(name, admission.Group{Kind: g.kind, Limits: g.Announcement.Limits})
+	if g.known = true; g.kinds == nil { // an incarnation has one card
+		g.kinds = f.kindsOf(g.Announcement.CardDigest)
+	}
+	f.admission.SetGroup(name, admission.Group{Kind: g.kinds[0], Adapters: g.kinds[1:], Limits: g.Announcement.Limits})
 	f.admission.SetOpen(name, g.ready() && !g.refused)
 	f.admission.Report(name, g.Announcement.Load)
 	f.show()
@@ -148,7 +153,9 @@ func (f *Fleet) down(name string, d protocol.Down) {
 		f.downed[d.GroupRef] = end
 	}
 	if back := time.Duration(min(d.BackSeconds, maxBackTime.Seconds()) * float64(time.Second)); back > 0 {
-		f.awaited[f.kindOf(end.cardDigest)] = end.since.Add(2*back + f.config.ResumeTimeout)
+		for _, kind := range f.kindsOf(end.cardDigest) {
+			f.awaited[kind] = end.since.Add(2*back + f.config.ResumeTimeout)
+		}
 	}
 	if known {
 		f.remove(g, Said(d.Reason), !d.Stopped)

@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"lockstep/protocol"
@@ -88,6 +89,10 @@ func (m *member) take(d *core.Delivery, answer func(protocol.DispatchReply, erro
 		if m.refuses != "" {
 			reply.Refused = append(reply.Refused, protocol.Refusal{ID: r.ID, Error: protocol.Error{Code: m.refuses, Message: "by script"}})
 			continue
+		}
+		if r.Adapter != "" && !slices.ContainsFunc(m.world.models[digest(m.card)].Adapters,
+			func(a protocol.Adapter) bool { return a.Name == r.Adapter }) {
+			m.world.t.Errorf("%s is asked for the adapter %s, which it does not have", m.ref, r.Adapter)
 		}
 		for position, id := range r.Generated {
 			if want := token(r.Prompt, position); id != want {

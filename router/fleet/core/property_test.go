@@ -28,6 +28,10 @@ func TestFaultsChangeNothing(t *testing.T) {
 	for i := range uint64(150) {
 		w := newWorld(t, core.Config{Admission: policy, ResumeTimeout: 30 * time.Second})
 		c := &chaos{t: t, w: w, random: rand.New(rand.NewPCG(first, i)), incarnations: map[string]int{}, forgetful: i%2 == 1}
+		if c.adapters = i%3 == 0; c.adapters {
+			c.do("model m numerics=n")
+			c.do("model lora numerics=n adapters=x:1,y:2")
+		}
 		for range 250 {
 			c.event()
 		}
@@ -48,6 +52,7 @@ type chaos struct {
 	random       *rand.Rand
 	incarnations map[string]int // the last of each group
 	forgetful    bool           // groups may forget the router, which the ledger then cannot know
+	adapters     bool           // b and c have some, which some clients ask for
 	script       []string
 }
 
@@ -70,7 +75,11 @@ func (c *chaos) event() {
 	name := string("abc"[c.random.IntN(3)])
 	switch n := c.random.IntN(100); {
 	case n < 22:
-		c.do("submit %d prompt=%d new=%d", len(c.w.clients)+1, 1+c.random.IntN(40), 1+c.random.IntN(30))
+		adapter := ""
+		if c.adapters && c.random.IntN(2) == 0 {
+			adapter = []string{" card=lora", " card=lora adapter=x", " card=lora adapter=y"}[c.random.IntN(3)]
+		}
+		c.do("submit %d prompt=%d new=%d%s", len(c.w.clients)+1, 1+c.random.IntN(40), 1+c.random.IntN(30), adapter)
 	case n < 40:
 		c.do("wait %dms", 50+50*c.random.IntN(30))
 	case n < 48:
@@ -115,12 +124,20 @@ func (c *chaos) router() {
 
 func (c *chaos) restart(name string) {
 	if old := c.incarnations[name]; old > 0 && c.random.IntN(2) == 0 {
-		c.do("%s %s incarnation=%d", []string{"announce", "down"}[c.random.IntN(2)], name, old)
+		c.do("%s %s incarnation=%d%s", []string{"announce", "down"}[c.random.IntN(2)], name, old, c.card(name))
 		return
 	}
 	c.incarnations[name]++
 	kinds := map[string]string{"a": "", "b": "sequences=2", "c": "keep=2 requests=3 chunks=2"}
-	c.do("group %s incarnation=%d %s", name, c.incarnations[name], kinds[name])
+	c.do("group %s incarnation=%d %s%s", name, c.incarnations[name], kinds[name], c.card(name))
+}
+
+// card says which model a group has.
+func (c *chaos) card(name string) string {
+	if c.adapters && name != "a" {
+		return " card=lora"
+	}
+	return ""
 }
 
 // fault is what may befall a group.
@@ -159,7 +176,7 @@ func (c *chaos) heal() {
 	for _, name := range []string{"a", "b", "c"} {
 		if !c.living(name) {
 			c.incarnations[name]++
-			c.do("group %s incarnation=%d", name, c.incarnations[name])
+			c.do("group %s incarnation=%d%s", name, c.incarnations[name], c.card(name))
 		}
 		for _, what := range []string{"hold %s off", "silence %s off", "lose %s off", "answer %s", "refuse %s none", "say %s ready"} {
 			c.do(what, name)

@@ -135,6 +135,16 @@ func (o options) duration(name string, otherwise time.Duration) time.Duration {
 	return value
 }
 
+// adapters reads adapters=NAME:DIGEST,…
+func (o options) adapters() (adapters []protocol.Adapter) {
+	for word := range strings.SplitSeq(o.text("adapters", ""), ",") {
+		if name, digest, ok := strings.Cut(word, ":"); ok {
+			adapters = append(adapters, protocol.Adapter{Name: name, Digest: digest})
+		}
+	}
+	return adapters
+}
+
 // do plays one line and leaves in w.seen what was seen.
 func (w *world) do(line string) {
 	w.seen = nil
@@ -149,7 +159,7 @@ func (w *world) do(line string) {
 		w.cards = arguments[0]
 	case words[0] == "model":
 		w.models[digest(arguments[0])] = protocol.ModelCard{ModelID: arguments[0], NumericsID: o.text("numerics", ""),
-			Tokenizer: protocol.TokenizerSource{GGUF: &protocol.GGUFTokenizer{Model: o.text("tokenizer", "")}}}
+			Tokenizer: protocol.TokenizerSource{GGUF: &protocol.GGUFTokenizer{Model: o.text("tokenizer", "")}}, Adapters: o.adapters()}
 	case words[0] == "unknown": // the owner of models has forgotten a card
 		w.unknown[digest(arguments[0])] = true
 	case words[0] == "link":
@@ -202,7 +212,7 @@ func (w *world) clientSays(verb, argument string, o options) bool {
 	case "submit":
 		prompt := slices.Repeat([]int32{int32(number)}, o.number("prompt", 10))
 		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")),
-			Request: protocol.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5)}})
+			Request: protocol.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5), Adapter: o.text("adapter", "")}})
 	default:
 		c := w.client(number)
 		w.drain(c)

@@ -138,7 +138,7 @@ func (w *world) fetched() {
 		if model.NumericsID == "" {
 			model.NumericsID = a.ModelID
 		}
-		w.fleet.CardLoaded(w.now, a, core.Card{Kind: model.Kind(), Reward: a.ModelID == "reward"})
+		w.fleet.CardLoaded(w.now, a, core.Card{Kinds: model.Kinds(), Reward: a.ModelID == "reward"})
 	}
 }
 

@@ -80,6 +80,10 @@ func GGUF(meta Metadata, tensors []GGUFTensor) []byte {
 			put([2]uint32{9, 5})
 			put(uint64(len(v)))
 			put(v)
+		case []float32:
+			put([2]uint32{9, 6})
+			put(uint64(len(v)))
+			put(v)
 		case uint32:
 			put(uint32(4))
 			put(v)
