@@ -17,10 +17,10 @@ import (
 	"lockstep/shard/model/modeltest"
 )
 
-// smollm2 opens the real model that scripts/get-model brings, and the folder of its reference cases.
-func smollm2(t testing.TB) (*model.Model, string) {
+// real opens a real model that scripts/get-model brings, and the folder of its reference cases.
+func real(t testing.TB, name string) (*model.Model, string) {
 	t.Helper()
-	dir := outside.Shared(t, "golden", "models", "real_smollm2_135m")
+	dir := outside.Shared(t, "golden", "models", name)
 	data, err := os.ReadFile(filepath.Join(dir, "model.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,17 @@ func smollm2(t testing.TB) (*model.Model, string) {
 
 // SmolLM2's reference cases and perplexity on one to four shards, whose 9 query and 3 KV heads divide evenly on 1 and 3 only.
 func TestGoldenSmolLM2(t *testing.T) {
-	source, dir := smollm2(t)
+	goldenOfReal(t, "real_smollm2_135m")
+}
+
+// Qwen2.5-Coder's in Q4_K_M, with 14 query and 2 KV heads.
+func TestGoldenQwenCoder(t *testing.T) {
+	outside.Slow(t)
+	goldenOfReal(t, "real_qwen2.5_coder_0.5b")
+}
+
+func goldenOfReal(t *testing.T, name string) {
+	source, dir := real(t, name)
 	data, err := os.ReadFile(filepath.Join(dir, "golden.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -73,8 +83,15 @@ func TestGoldenSmolLM2(t *testing.T) {
 	}
 }
 
-func TestPerplexitySmolLM2(t *testing.T) {
-	source, dir := smollm2(t)
+func TestPerplexitySmolLM2(t *testing.T) { perplexityOfReal(t, "real_smollm2_135m") }
+
+func TestPerplexityQwenCoder(t *testing.T) {
+	outside.Slow(t)
+	perplexityOfReal(t, "real_qwen2.5_coder_0.5b")
+}
+
+func perplexityOfReal(t *testing.T, name string) {
+	source, dir := real(t, name)
 	data, err := os.ReadFile(filepath.Join(dir, "ppl.jsonl"))
 	if err != nil {
 		t.Fatal(err)
