@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"lockstep/protocol"
+	"lockstep/shard/weights"
 )
 
 // Adapter is a LoRA adapter that the group adds to its model's weights for requests that name it.
@@ -20,12 +21,12 @@ type Adapter struct {
 }
 
 // adapterFiles are those of a directory in PEFT's format of which the adapter consists.
-var adapterFiles = []string{"adapter_config.json", "adapter_model.safetensors"}
+var adapterFiles = []string{weights.AdapterConfigName, weights.AdapterWeightsName}
 
 // checkAdapters refuses adapters that a backend cannot compute.
 func checkAdapters(adapters []Adapter, backend string) error {
 	if len(adapters) > 0 && !TraitsOf(backend).Adapters {
-		return fmt.Errorf("the backend %s computes no LoRA adapters yet: leave them out, or merge one into the model (peft's "+
+		return fmt.Errorf("the backend %s computes no LoRA adapters: leave them out, or merge one into the model (peft's "+
 			"merge_and_unload)", backend)
 	}
 	card := protocol.ModelCard{}

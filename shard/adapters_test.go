@@ -25,8 +25,7 @@ func TestCheckAdapters(t *testing.T) {
 		adapters []Adapter
 		want     string // empty: taken
 	}{
-		{"sim", named("a", "b"), ""}, {"cpu", nil, ""},
-		{"cpu", named("a"), "the backend cpu computes no LoRA adapters yet"},
+		{"sim", named("a", "b"), ""}, {"cpu", nil, ""}, {"cpu", named("a"), ""},
 		{"sim", named("a", "a"), "that of two"}, {"sim", named(""), "none for an adapter"},
 	} {
 		err := checkAdapters(c.adapters, c.backend)

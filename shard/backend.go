@@ -48,7 +48,7 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Kernels: true}, loadHost},
+	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true}, loadHost},
 	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 
@@ -83,7 +83,16 @@ func loadHost(r *rank) (backend, string, error) {
 			return nil, "", err
 		}
 	}
-	part, err := r.model.Part(c.Rank, c.Shards)
+	var adapters []*model.Adapter
+	for _, a := range c.Adapters {
+		adapter, err := model.OpenAdapter(a.Name, a.Path)
+		if err != nil {
+			return nil, "", err
+		}
+		defer adapter.Close() // its parts are packed by then
+		adapters = append(adapters, adapter)
+	}
+	part, err := r.model.Part(c.Rank, c.Shards, adapters...)
 	if err != nil {
 		return nil, "", err
 	}

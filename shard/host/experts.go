@@ -13,7 +13,10 @@ type choices struct {
 	weights []float32 // [row][chosen]
 	numbers []int32   // [row][chosen]: of the choices
 	starts  []int32   // [expert + 1]: its first choice
-	work    []product
+	work    []linear
+	// Where adapters are in use, adapters has them by choice, and runs those of the choices of one expert, behind each other.
+	adapters []int
+	runs     []adapterRun
 }
 
 // compute computes each expert for the rows that chose it.
@@ -26,8 +29,7 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 	s.gather(b)
 	s.raise(b)
 	s.activateAll(b)
-	s.lower(b)
-	parts, err := b.group.Exchange()
+	parts, err := s.lower(b)
 	if err != nil {
 		return err
 	}
@@ -43,6 +45,12 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 // gather copies the norm's rows to their choices.
 func (s *experts) gather(b *Backend) {
 	hidden, chosen := b.config.Hidden, s.Routing.Chosen
+	if c := &b.choices; len(b.low.runs) > 0 {
+		c.adapters = sized(c.adapters, len(c.numbers))
+		for i, number := range c.numbers {
+			c.adapters[number] = b.rows[i/chosen].adapter
+		}
+	}
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			for _, number := range b.choices.numbers[r*chosen:][:chosen] {
@@ -64,15 +72,18 @@ func (s *experts) sharedRows(b *Backend) (gate, up []float32, columns int) {
 // raise multiplies with all gates and ups.
 func (s *experts) raise(b *Backend) {
 	columns, work := s.columns(), b.choices.work[:0]
+	b.choices.runs = b.choices.runs[:0]
 	for i, e := range s.experts {
 		if from, x := s.rows(b, i, b.gathered, b.config.Hidden); x.N > 0 {
-			work = append(work, product{e.gate, x, b.gate[from*columns:], columns}, product{e.up, x, b.up[from*columns:], columns})
+			runs := s.runs(b, i)
+			work = append(work, linear{matrix: e.gate, x: x, dst: b.gate[from*columns:], stride: columns, runs: runs},
+				linear{matrix: e.up, x: x, dst: b.up[from*columns:], stride: columns, runs: runs})
 		}
 	}
 	if s.shared != nil {
 		x := b.hiddenRows(b.normed)
 		gate, up, columns := s.sharedRows(b)
-		work = append(work, product{s.shared.gate, x, gate, columns}, product{s.shared.up, x, up, columns})
+		work = append(work, b.ofStep(s.shared.gate, x, gate, columns), b.ofStep(s.shared.up, x, up, columns))
 	}
 	b.linear(work...)
 	b.choices.work = work
@@ -105,21 +116,43 @@ func (s *experts) activateAll(b *Backend) {
 	})
 }
 
-// lower multiplies with all downs.
-func (s *experts) lower(b *Backend) {
-	hidden, partial, work := b.config.Hidden, b.group.Partial(), b.choices.work[:0]
+// lower multiplies with all downs, and gives what all ranks have of that.
+func (s *experts) lower(b *Backend) (parts [][]float32, err error) {
+	work, rows := b.choices.work[:0], len(b.choices.numbers)
+	b.choices.runs = b.choices.runs[:0]
 	for i, e := range s.experts {
 		if from, x := s.rows(b, i, b.gate, s.columns()); x.N > 0 {
-			work = append(work, product{e.down, x, partial[from*hidden:], hidden})
+			work = append(work, linear{matrix: e.down, x: x, runs: s.runs(b, i), row: from})
 		}
 	}
 	if s.shared != nil {
 		gate, _, columns := s.sharedRows(b)
-		x := cpu.Rows{Data: gate, Stride: columns, N: len(b.rows)}
-		work = append(work, product{s.shared.down, x, partial[len(b.choices.numbers)*hidden:], hidden})
+		shared := b.ofStep(s.shared.down, cpu.Rows{Data: gate, Stride: columns, N: len(b.rows)}, nil, 0)
+		shared.row = rows
+		work, rows = append(work, shared), rows+len(b.rows)
 	}
-	b.linear(work...)
 	b.choices.work = work
+	return b.exchange(rows, work...)
+}
+
+// runs are those of an expert's rows.
+func (s *experts) runs(b *Backend, expert int) []adapterRun {
+	c := &b.choices
+	if len(b.low.runs) == 0 {
+		return nil
+	}
+	first := len(c.runs)
+	adapters := c.adapters[c.starts[expert]:c.starts[expert+1]]
+	for at := 0; at < len(adapters); {
+		from := at
+		for at < len(adapters) && adapters[at] == adapters[from] {
+			at++
+		}
+		if adapters[from] > 0 {
+			c.runs = append(c.runs, adapterRun{adapters[from] - 1, from, at})
+		}
+	}
+	return c.runs[first:]
 }
 
 // sum leaves in the norm's row what all experts give for it; one is working memory of a row.
@@ -128,10 +161,10 @@ func (s *experts) sum(b *Backend, row int, parts [][]float32, one []float32) []f
 	sum := b.normed[row*hidden:][:hidden]
 	clear(sum)
 	if s.shared != nil {
-		b.sumParts(sum, parts, (len(c.numbers)+row)*hidden)
+		b.sumRow(sum, parts, len(c.numbers)+row)
 	}
 	for at := row * chosen; at < (row+1)*chosen; at++ {
-		b.sumParts(one, parts, int(c.numbers[at])*hidden)
+		b.sumRow(one, parts, int(c.numbers[at]))
 		b.add(one, s.Experts.Experts[c.experts[at]].Down.Bias)
 		weight := c.weights[at]
 		for i, v := range one {
@@ -154,7 +187,7 @@ func (s *experts) choose(b *Backend) {
 	c.router = sized(c.router, n*count)
 	c.experts, c.numbers, c.starts = sized(c.experts, n*chosen), sized(c.numbers, n*chosen), sized(c.starts, count+1)
 	c.weights = sized(c.weights, n*chosen)
-	b.linear(product{s.router, b.hiddenRows(b.normed), c.router, count})
+	b.linear(b.ofStep(s.router, b.hiddenRows(b.normed), c.router, count))
 	b.team.Share(n, 4, func(_, from, to int) {
 		scratch := newRouter(b.kernels, count)
 		for r := from; r < to; r++ {

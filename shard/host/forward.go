@@ -25,6 +25,7 @@ type run struct {
 	gate, up  []float32 // [row][MLP columns], or [choice][an expert's columns] and behind them [row][the shared one's]
 	gathered  []float32 // [choice][hidden]: the rows that experts compute
 	choices   choices
+	low       lowWork
 	cos, sin  []float32 // [rotation][row][half a head]
 	first     []int32   // [row]: first position that it sees in this layer
 	end       []int32   // [row]: position behind the last
@@ -38,6 +39,7 @@ type row struct {
 	token        int32
 	position     int
 	promptTokens int
+	adapter      int   // as model.Chunk has it
 	block        int32 // where its key and value go
 }
 
@@ -72,7 +74,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 
 // begin clears fresh blocks and lays the rows out.
 func (b *Backend) begin(chunks []model.Chunk) {
-	b.rows, b.items, b.wanted = b.rows[:0], b.items[:0], b.wanted[:0]
+	b.rows, b.items, b.wanted, b.low.runs = b.rows[:0], b.items[:0], b.wanted[:0], b.low.runs[:0]
 	for i := range chunks {
 		chunk := &chunks[i]
 		b.clearBlocks(chunk.FreshBlocks())
@@ -81,13 +83,16 @@ func (b *Backend) begin(chunks []model.Chunk) {
 			position := chunk.Start + j
 			at := len(b.rows)
 			b.end[at] = int32(position + 1)
-			b.rows = append(b.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens,
+			b.rows = append(b.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens, adapter: chunk.Adapter,
 				block: chunk.Blocks[position/blockTokens]})
 			if chunk.Logits == model.LogitsAll || chunk.Logits == model.LogitsLast && j == len(chunk.Tokens)-1 {
 				b.wanted = append(b.wanted, int32(at))
 			}
 		}
 		b.attentionItems(chunk, first)
+		if chunk.Adapter > 0 {
+			b.low.runs = append(b.low.runs, adapterRun{chunk.Adapter - 1, first, len(b.rows)})
+		}
 	}
 }
 
@@ -97,53 +102,6 @@ func (b *Backend) clearBlocks(blocks []int32) {
 		for i := from; i < to; i++ {
 			block, layer := int(blocks[i/b.config.Layers]), i%b.config.Layers
 			clear(b.cache[(layer*b.blocks+block)*stride:][:stride])
-		}
-	})
-}
-
-// product is a matrix, the rows that it multiplies and where its result goes. Without a matrix there is no result.
-type product struct {
-	weight *cpu.Matrix
-	x      cpu.Rows
-	dst    []float32
-	stride int
-}
-
-// unit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
-func (p *product) unit() int {
-	if p.x.N == 1 {
-		return 4
-	}
-	return 2
-}
-
-// units is the number of calls.
-func (p *product) units() int {
-	if p.weight == nil {
-		return 0
-	}
-	return (p.weight.Panels() + p.unit() - 1) / p.unit()
-}
-
-// linear computes products.
-func (b *Backend) linear(products ...product) {
-	total := 0
-	for i := range products {
-		total += products[i].units()
-	}
-	for _, scratch := range b.scratch {
-		scratch.Hold()
-		defer scratch.Release()
-	}
-	b.team.Share(total, 1, func(worker, from, to int) {
-		for i := range products {
-			p := &products[i]
-			unit, units := p.unit(), p.units()
-			if first, end := max(from, 0), min(to, units); first < end {
-				b.kernels.MatMul(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, p.x, p.weight,
-					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
-			}
-			from, to = from-units, to-units
 		}
 	})
 }

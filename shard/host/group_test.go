@@ -20,6 +20,7 @@ type group struct {
 	finished  chan error
 	free      []int32
 	maxTokens int
+	adapter   int // of the sequences that begin
 }
 
 const (
@@ -27,7 +28,7 @@ const (
 	testMaxRows = 512
 )
 
-func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cpu.Kernels) *group {
+func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cpu.Kernels, adapters ...*model.Adapter) *group {
 	t.Helper()
 	memory, err := collective.NewMemory("test")
 	if err != nil {
@@ -39,7 +40,7 @@ func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cp
 	}
 	for rank := range ranks {
 		g.steps = append(g.steps, make(chan []model.Chunk))
-		go g.rank(source, memory, rank, ranks, threads, kernels)
+		go g.rank(source, memory, rank, ranks, threads, kernels, adapters)
 	}
 	t.Cleanup(func() {
 		for _, steps := range g.steps {
@@ -55,11 +56,12 @@ func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cp
 	return g
 }
 
-func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads int, kernels *cpu.Kernels) {
+func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads int, kernels *cpu.Kernels,
+	adapters []*model.Adapter) {
 	g.finished <- func() error {
 		team := workers.New(threads, nil)
 		defer team.Close()
-		b, err := load(source, rank, ranks, team, kernels)
+		b, err := load(source, rank, ranks, team, kernels, adapters)
 		if err != nil {
 			return err
 		}
@@ -92,8 +94,9 @@ func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads 
 }
 
 // load packs one rank's part.
-func load(source *model.Model, rank, ranks int, team *workers.Team, kernels *cpu.Kernels) (*host.Backend, error) {
-	part, err := source.Part(rank, ranks)
+func load(source *model.Model, rank, ranks int, team *workers.Team, kernels *cpu.Kernels, adapters []*model.Adapter) (*host.Backend,
+	error) {
+	part, err := source.Part(rank, ranks, adapters...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,13 +126,16 @@ func (g *group) step(chunks []model.Chunk) [][]float32 {
 
 // sequence is one request of a test.
 type sequence struct {
-	g      *group
-	prompt int
-	tokens []int32
-	blocks []int32
+	g       *group
+	adapter int
+	prompt  int
+	tokens  []int32
+	blocks  []int32
 }
 
-func (g *group) sequence(promptTokens int) *sequence { return &sequence{g: g, prompt: promptTokens} }
+func (g *group) sequence(promptTokens int) *sequence {
+	return &sequence{g: g, adapter: g.adapter, prompt: promptTokens}
+}
 
 // chunk appends tokens, taking blocks as needed, and returns what a step must compute.
 func (s *sequence) chunk(tokens []int32, logits model.Logits) model.Chunk {
@@ -140,7 +146,7 @@ func (s *sequence) chunk(tokens []int32, logits model.Logits) model.Chunk {
 		s.blocks = append(s.blocks, s.g.free[len(s.g.free)-1])
 		s.g.free = s.g.free[:len(s.g.free)-1]
 	}
-	return model.Chunk{Start: start, PromptTokens: s.prompt, Tokens: tokens, Blocks: s.blocks, Fresh: fresh, Logits: logits}
+	return model.Chunk{Start: start, PromptTokens: s.prompt, Adapter: s.adapter, Tokens: tokens, Blocks: s.blocks, Fresh: fresh, Logits: logits}
 }
 
 func (s *sequence) compute(tokens []int32, logits model.Logits) [][]float32 {

@@ -43,6 +43,7 @@ type need struct {
 	aside        bool
 	choices      int // of experts; 0: there are none
 	parts        int // of a row that the ranks exchange, each [hidden]
+	reduced      int // floats of a row that the ranks exchange for adapters
 }
 
 // Load packs this rank's part of the weights. progress gets the share that is done, from 0 to 1, from one goroutine.
@@ -78,7 +79,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 	if !b.config.Reward {
 		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
 	}
-	return b.need.parts * maxRows * b.config.Hidden, gather
+	return maxRows * (b.need.parts*b.config.Hidden + b.need.reduced), gather
 }
 
 // FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is.

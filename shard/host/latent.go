@@ -9,7 +9,7 @@ import (
 // and the parts of this rank's keys that are not rotated.
 func (s *projectLatent) columns() int {
 	columns := s.Latent.Rows.Size() + s.Key.Rows.Size()
-	if s.queryLatent != nil {
+	if s.QueryLatent != nil {
 		columns += s.QueryLatent.Rows.Size()
 	}
 	return columns
@@ -27,11 +27,11 @@ func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 	rows := func(data []float32) cpu.Rows { return cpu.Rows{Data: data, Stride: columns, N: n} }
 
 	x := b.hiddenRows(b.normed)
-	latent, query := product{s.latent, x, b.latent, columns}, product{s.query, x, b.qkv, stride}
-	if s.queryLatent == nil {
+	latent, query := b.ofStep(s.latent, x, b.latent, columns), b.ofStep(s.query, x, b.qkv, stride)
+	if s.QueryLatent == nil {
 		b.linear(latent, query)
 	} else {
-		b.linear(latent, product{s.queryLatent, x, queryLatent, columns})
+		b.linear(latent, b.ofStep(s.queryLatent, x, queryLatent, columns))
 		query.x = rows(queryLatent)
 	}
 	b.team.Share(n, 1, func(_, from, to int) {
@@ -39,15 +39,15 @@ func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 			row := b.latent[r*columns:][:columns]
 			b.add(row[:wide], s.Latent.Bias)
 			b.norm(row[:rank], row[:rank], &s.LatentNorm)
-			if s.queryLatent != nil {
+			if s.QueryLatent != nil {
 				own := row[wide+s.Key.Rows.Size():]
 				b.add(own, s.QueryLatent.Bias)
 				b.norm(own, own, &s.QueryLatentNorm)
 			}
 		}
 	})
-	key, value := product{s.key, rows(b.latent), plain, columns}, product{s.value, rows(b.latent), b.qkv[queries+keys:], stride}
-	if s.queryLatent == nil {
+	key, value := b.ofStep(s.key, rows(b.latent), plain, columns), b.ofStep(s.value, rows(b.latent), b.qkv[queries+keys:], stride)
+	if s.QueryLatent == nil {
 		b.linear(key, value)
 	} else {
 		b.linear(query, key, value)

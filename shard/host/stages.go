@@ -16,29 +16,29 @@ type (
 	embed   struct{ *model.Embed }
 	project struct {
 		*model.Project
-		query, key, value *cpu.Matrix
+		query, key, value matrix
 	}
 	projectLatent struct {
 		*model.ProjectLatent
-		queryLatent, query, latent, key, value *cpu.Matrix // queryLatent nil: none
+		queryLatent, query, latent, key, value matrix // queryLatent may be none
 	}
 	attend struct{ *model.Attend }
 	gate   struct {
 		*model.Gate
-		gate, up *cpu.Matrix // gate nil: none
+		gate, up matrix // gate may be none
 	}
 	join struct {
 		*model.Join
-		weight *cpu.Matrix
+		weight matrix
 		ofMLP  bool // else of the attention
 	}
 	experts struct {
 		*model.Experts
-		router  *cpu.Matrix
+		router  matrix
 		experts []expert
 		shared  *expert // nil: none
 	}
-	expert struct{ gate, up, down *cpu.Matrix }
+	expert struct{ gate, up, down matrix }
 	head   struct {
 		*model.Head
 		weight *cpu.Matrix
@@ -51,12 +51,13 @@ type (
 
 // load packs a stage.
 func (b *Backend) load(planned model.Stage) (s stage, err error) {
-	pack := func(l *model.Linear) (matrix *cpu.Matrix) {
+	pack := func(l *model.Linear) (m matrix) {
 		if err == nil {
-			matrix, err = b.pack(l)
+			m, err = b.packAll(l)
 		}
-		return matrix
+		return m
 	}
+	packWhole := func(l *model.Linear) *cpu.Matrix { return pack(l).weight } // heads, which no adapter changes
 	switch p := planned.(type) {
 	case *model.Embed:
 		b.need.aside = b.need.aside || p.AsideNorm.Weight != nil
@@ -64,7 +65,7 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 	case *model.Project:
 		s = &project{p, pack(&p.Query), pack(&p.Key), pack(&p.Value)}
 	case *model.ProjectLatent:
-		packed := &projectLatent{p, nil, pack(&p.Query), pack(&p.Latent), pack(&p.Key), pack(&p.Value)}
+		packed := &projectLatent{p, matrix{}, pack(&p.Query), pack(&p.Latent), pack(&p.Key), pack(&p.Value)}
 		if p.QueryLatent != nil {
 			packed.queryLatent = pack(p.QueryLatent)
 		}
@@ -85,25 +86,31 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 		for i := range p.Experts {
 			packed.experts = append(packed.experts, mlp(&p.Experts[i]))
 		}
-		chosen := p.Routing.Chosen
+		chosen, ranks := p.Routing.Chosen, 0
+		for i := range p.Experts {
+			ranks = max(ranks, p.Routing.Chosen*largestRank(&p.Experts[i].Down))
+		}
 		columns, parts := chosen*p.Experts[0].Up.Rows.Size(), chosen
 		if p.Shared != nil {
 			shared := mlp(p.Shared)
 			packed.shared, columns, parts = &shared, columns+p.Shared.Up.Rows.Size(), parts+1
+			ranks += largestRank(&p.Shared.Down)
 		}
+		b.need.reduced = max(b.need.reduced, ranks)
 		b.need.gate, b.need.parts = max(b.need.gate, columns), max(b.need.parts, parts)
 		b.need.choices = max(b.need.choices, chosen)
 		s = packed
 	case *model.Join:
 		_, behind := b.stages[len(b.stages)-1].(*gate)
 		b.need.aside = b.need.aside || p.AsideNorm.Weight != nil
+		b.need.reduced = max(b.need.reduced, largestRank(&p.Weight))
 		s = &join{p, pack(&p.Weight), behind}
 	case *model.Head:
-		s = &head{p, pack(&p.Weight)}
+		s = &head{p, packWhole(&p.Weight)}
 	case *model.Score:
-		packed := &score{Score: p, outer: pack(&p.Outer)}
+		packed := &score{Score: p, outer: packWhole(&p.Outer)}
 		if p.Inner != nil {
-			packed.inner = pack(p.Inner)
+			packed.inner = packWhole(p.Inner)
 		}
 		s = packed
 	default:
@@ -170,8 +177,8 @@ func (s *project) compute(b *Backend, _ func(model.Scores)) error {
 	heads, kvHeads := b.part.Heads.Size(), b.part.KVHeads.Size()
 	queries, keys := heads*dim, kvHeads*dim
 	x := b.hiddenRows(b.normed)
-	b.linear(product{s.query, x, b.qkv, stride}, product{s.key, x, b.qkv[queries:], stride},
-		product{s.value, x, b.qkv[queries+keys:], stride})
+	b.linear(b.ofStep(s.query, x, b.qkv, stride), b.ofStep(s.key, x, b.qkv[queries:], stride),
+		b.ofStep(s.value, x, b.qkv[queries+keys:], stride))
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			qkv := b.qkv[r*stride:][:stride]
@@ -215,15 +222,15 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 	if s.Aside {
 		x.Data = b.aside
 	}
-	if s.gate == nil {
-		b.linear(product{s.up, x, b.gate, columns})
+	if s.Gate.Gate == nil {
+		b.linear(b.ofStep(s.up, x, b.gate, columns))
 	} else {
-		b.linear(product{s.gate, x, b.gate, columns}, product{s.up, x, b.up, columns})
+		b.linear(b.ofStep(s.gate, x, b.gate, columns), b.ofStep(s.up, x, b.up, columns))
 	}
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			gate, up := b.gate[r*columns:][:columns], b.up[r*columns:][:columns]
-			if s.gate == nil {
+			if s.Gate.Gate == nil {
 				b.add(gate, s.Up.Bias)
 				b.activate(s.Activation, gate)
 				continue
@@ -243,18 +250,14 @@ func (s *join) compute(b *Backend, _ func(model.Scores)) error {
 		input = b.gate
 	}
 	x := cpu.Rows{Data: input, Stride: s.Weight.Columns.Size(), N: len(b.rows)}
-	b.linear(product{s.weight, x, b.group.Partial(), hidden})
-	if s.weight == nil { // no head is this rank's
-		clear(b.group.Partial()[:len(b.rows)*hidden])
-	}
-	parts, err := b.group.Exchange()
+	parts, err := b.exchange(len(b.rows), b.ofStep(s.weight, x, nil, 0))
 	if err != nil {
 		return err
 	}
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
 			sum := b.normed[r*hidden:][:hidden]
-			b.sumParts(sum, parts, r*hidden)
+			b.sumRow(sum, parts, r)
 			b.add(sum, s.Weight.Bias)
 			b.join(r, sum, &s.PartNorm, &s.Norm, &s.AsideNorm)
 		}
@@ -285,7 +288,7 @@ func (s *head) compute(b *Backend, consume func(model.Scores)) error {
 		}
 		area := b.group.GatherArea()
 		rows := cpu.Rows{Data: b.hidden, Stride: hidden, N: len(wanted)}
-		b.linear(product{s.weight, rows, area[s.Weight.Rows.From:], vocabulary})
+		b.multiply(product{s.weight, rows, area[s.Weight.Rows.From:], vocabulary})
 		if s.Cap != 0 {
 			b.team.Share(len(wanted), 1, func(_, from, to int) {
 				for r := from; r < to; r++ {
@@ -316,7 +319,7 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 	rows := cpu.Rows{Data: b.hidden, Stride: hidden, N: count}
 	if s.inner != nil {
 		x := b.normed
-		b.linear(product{s.inner, rows, x, hidden})
+		b.multiply(product{s.inner, rows, x, hidden})
 		rows.Data = x
 		b.team.Share(count, 1, func(_, from, to int) {
 			for i := from; i < to; i++ {
@@ -328,7 +331,7 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 			}
 		})
 	}
-	b.linear(product{s.outer, rows, b.scored, 1})
+	b.multiply(product{s.outer, rows, b.scored, 1})
 	scored := b.scored[:count]
 	if s.Outer.Bias != nil {
 		for i := range scored {

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"reflect"
@@ -104,11 +105,20 @@ type Part struct {
 	Unused []string
 }
 
-// Part returns a rank's part of the model, whose tensors belong to the model's files.
-func (m *Model) Part(rank, ranks int) (*Part, error) {
-	r := &recipe{Part: &Part{Config: m.Config}, files: m.Files, used: map[string]bool{}}
+// Part returns a rank's part of the model and of adapters, whose tensors belong to their files.
+func (m *Model) Part(rank, ranks int, adapters ...*Adapter) (*Part, error) {
+	if len(adapters) > 0 && m.Files.GGUF != nil {
+		return nil, errors.New("adapters are served on models in Hugging Face format, whose names of tensors they have: give the model's " +
+			"directory in that format")
+	}
+	r := &recipe{Part: &Part{Config: m.Config}, files: m.Files, used: map[string]bool{}, adapters: adapters}
+	for range adapters {
+		r.adapted = append(r.adapted, map[string]bool{})
+	}
 	r.Rank, r.Ranks = rank, ranks
-	m.write(r)
+	if m.write(r); r.err == nil {
+		r.checkAdapters()
+	}
 	if r.err != nil {
 		return nil, r.err
 	}

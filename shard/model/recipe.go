@@ -14,6 +14,9 @@ type recipe struct {
 	files *weights.Files
 	used  map[string]bool // the tensors that were asked for
 	err   error
+
+	adapters []*Adapter
+	adapted  []map[string]bool // by adapter: the projections that it was asked for
 }
 
 func (r *recipe) fail(err error) {
@@ -144,6 +147,7 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
+	r.adapt(&l, projection, outputs, inputs, 0)
 	return l
 }
 
@@ -155,6 +159,7 @@ func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units i
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
+	r.adapt(&l, projection, outputs, inputs, units)
 	return l
 }
 

@@ -188,6 +188,8 @@ type Linear struct {
 	Chunks   int
 	BiasName string    `json:",omitempty"`
 	Bias     []float32 `json:"-"` // of Rows; nil: none
+	// Low is what the adapters add, in the order of Model.Part; nil, or nil for one: nothing.
+	Low []*LowRank `json:"-"`
 }
 
 // Order says where the rows of a matrix lie in its tensor. The zero value is: in order.

@@ -39,13 +39,21 @@ func Names(t testing.TB) (names []string) {
 // Files returns a reference model's files, unpacked, beside a tokenizer.json that says nothing.
 func Files(t testing.TB, name string) fstest.MapFS {
 	t.Helper()
-	dir := fstest.MapFS{"tokenizer.json": {Data: []byte("{}")}}
-	files, err := os.ReadDir(filepath.Join(folder(), name))
+	dir := Unpacked(t, filepath.Join(folder(), name))
+	dir["tokenizer.json"] = &fstest.MapFile{Data: []byte("{}")}
+	return dir
+}
+
+// Unpacked returns a folder's files, unpacked.
+func Unpacked(t testing.TB, path string) fstest.MapFS {
+	t.Helper()
+	dir := fstest.MapFS{}
+	files, err := os.ReadDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(filepath.Join(folder(), name, file.Name()))
+		data, err := os.ReadFile(filepath.Join(path, file.Name()))
 		plain, zipped := strings.CutSuffix(file.Name(), ".gz")
 		if err == nil && zipped {
 			var reader *gzip.Reader

@@ -1,0 +1,336 @@
+package host_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"lockstep/protocol/outside"
+	"lockstep/shard/cpu"
+	"lockstep/shard/half"
+	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
+)
+
+// goldenAdapters opens a model's reference adapters and their cases.
+func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases [][]golden) {
+	t.Helper()
+	for _, adapter := range []string{"attn_r4", "all_r8_rs", "mlp_pattern"} {
+		files := modeltest.Unpacked(t, filepath.Join("testdata", "lora", name, adapter))
+		opened, err := model.OpenAdapterFS(adapter, files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(opened.Close)
+		adapters = append(adapters, opened)
+		cases = append(cases, modeltest.Cases[golden](t, files["golden.jsonl"].Data))
+	}
+	return adapters, cases
+}
+
+// Every reference case of adapters, on every kernel path and, with the best one, on one to four shards.
+func TestGoldenAdapters(t *testing.T) {
+	for _, name := range []string{"llama_gqa_9q3kv", "qwen2_untied_sliding"} {
+		source, _ := modeltest.Open(t, name)
+		adapters, cases := goldenAdapters(t, name)
+		for _, kernels := range cpu.Available() {
+			for ranks := 1; ranks <= 4 && (ranks == 1 || kernels == cpu.Best()); ranks++ {
+				t.Run(fmt.Sprintf("%s/%s/%d", name, kernels.Name(), ranks), func(t *testing.T) {
+					g := newGroup(t, source, ranks, 1, kernels, adapters...)
+					for i := range cases {
+						g.adapter = i + 1
+						worst := 0.0
+						for _, c := range cases[i] {
+							worst = max(worst, check(t, g, c))
+						}
+						t.Logf("%s: largest error of a logit: %.1e standard deviations", adapters[i].Name, worst)
+					}
+				})
+			}
+		}
+	}
+}
+
+// manyAdapters are ten random ones for all projections of a model, of unlike ranks; the last has the middle layer's alone.
+func manyAdapters(t *testing.T, dir fstest.MapFS) (adapters []*model.Adapter, files []fstest.MapFS) {
+	t.Helper()
+	for i := range 10 {
+		random := rand.New(rand.NewPCG(uint64(i), 7))
+		only := ""
+		if i == 9 {
+			only = ".1."
+		}
+		adapter := randomAdapter(t, dir, 1+i*3, only, random)
+		opened, err := model.OpenAdapterFS(fmt.Sprint("adapter", i), adapter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(opened.Close)
+		adapters, files = append(adapters, opened), append(files, adapter)
+	}
+	return adapters, files
+}
+
+// Ten adapters and the base in one batch, in pieces of 7 tokens, get the bits that each gets whole and alone, without other
+// adapters in the group: also where experts, latents and fused projections are adapted, and on any number of shards that the
+// model divides into.
+func TestAdaptersTogether(t *testing.T) {
+	for i, name := range []string{"mixtral", "llama_rope_llama3_f16", "deepseek_v2_mla", "phi3", "gpt2", "gpt_neox"} {
+		if i > 0 && !outside.All() {
+			continue
+		}
+		source, dir := modeltest.Open(t, name)
+		adapters, _ := manyAdapters(t, dir)
+		prompts := make([][]int32, len(adapters)+1)
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range prompts {
+			for range 15 + i {
+				prompts[i] = append(prompts[i], random.Int32N(int32(source.Config.Vocabulary)))
+			}
+		}
+		for _, ranks := range []int{1, 2, 4} {
+			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
+				want := make([][][]float32, len(prompts))
+				for i, prompt := range prompts {
+					if i == 0 {
+						want[i] = newGroup(t, source, ranks, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+						continue
+					}
+					g := newGroup(t, source, ranks, 1, cpu.Best(), adapters[i-1])
+					g.adapter = 1
+					want[i] = g.sequence(len(prompt)).compute(prompt, model.LogitsAll)
+				}
+				got := inPieces(newGroup(t, source, ranks, 1, cpu.Best(), adapters...), prompts)
+				for i := range want {
+					if row := firstDifference(got[i], want[i]); row >= 0 {
+						t.Errorf("adapter %d: other logits behind token %d", i, row)
+					}
+				}
+			})
+		}
+	}
+}
+
+// inPieces computes prompts beside each other in pieces of 7 tokens, the i-th with the i-th adapter.
+func inPieces(g *group, prompts [][]int32) [][][]float32 {
+	got := make([][][]float32, len(prompts))
+	sequences := make([]*sequence, len(prompts))
+	for i, prompt := range prompts {
+		g.adapter = i
+		sequences[i] = g.sequence(len(prompt))
+	}
+	for at := 0; ; at += 7 {
+		var chunks []model.Chunk
+		var owners []int
+		for i, prompt := range prompts {
+			if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
+				chunks, owners = append(chunks, sequences[i].chunk(part, model.LogitsAll)), append(owners, i)
+			}
+		}
+		if len(chunks) == 0 {
+			return got
+		}
+		rows := g.step(chunks)
+		for i, owner := range owners {
+			count := len(chunks[i].Tokens)
+			got[owner] = append(got[owner], rows[:count]...)
+			rows = rows[count:]
+		}
+	}
+}
+
+// An adapter computes what the model does into which it is merged.
+func TestAdaptersAreWhatIsMerged(t *testing.T) {
+	for _, name := range []string{"llama_headdim_bias_sharded", "mixtral", "qwen3_moe", "deepseek_v2_mla", "phi3", "gpt2", "gpt_neox",
+		"gemma2", "starcoder2_sliding40", "internlm2"} {
+		t.Run(name, func(t *testing.T) {
+			source, dir := modeltest.Open(t, name)
+			files := randomAdapter(t, dir, 5, "", rand.New(rand.NewPCG(3, 4)))
+			adapter, err := model.OpenAdapterFS("random", files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer adapter.Close()
+			merged := modeltest.OpenFS(t, merge(t, dir, files))
+			prompt := []int32{1, 20, 300, 4, 55, 66, 77, 88, 99, 100, 101, 102}
+			want := newGroup(t, merged, 1, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+			base := newGroup(t, source, 1, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+			for _, ranks := range []int{1, 3} {
+				g := newGroup(t, source, ranks, 1, cpu.Best(), adapter)
+				g.adapter = 1
+				got := g.sequence(len(prompt)).compute(prompt, model.LogitsAll)
+				if d := distance(got, want); !(d < 1e-3) {
+					t.Errorf("%d shards: the logits are %.2g standard deviations off", ranks, d)
+				}
+			}
+			if d := distance(base, want); !(d > 0.1) {
+				t.Errorf("the adapter changes logits by %.2g standard deviations only", d)
+			}
+		})
+	}
+}
+
+// distance is the largest difference of logits, in standard deviations of the row.
+func distance(got, want [][]float32) (worst float64) {
+	for row := range want {
+		mean, variance := 0.0, 0.0
+		for _, v := range want[row] {
+			mean += float64(v) / float64(len(want[row]))
+		}
+		for _, v := range want[row] {
+			variance += (float64(v) - mean) * (float64(v) - mean) / float64(len(want[row]))
+		}
+		for i, v := range want[row] {
+			worst = max(worst, math.Abs(float64(got[row][i]-v))/math.Sqrt(variance))
+		}
+	}
+	return worst
+}
+
+// floatTensor is a tensor in float32.
+type floatTensor struct {
+	shape  []int
+	values []float32
+}
+
+// floatTensors widens the tensors of a fixture's safetensors files.
+func floatTensors(t *testing.T, dir fstest.MapFS) map[string]floatTensor {
+	t.Helper()
+	all := map[string]floatTensor{}
+	for name, file := range dir {
+		if !strings.HasSuffix(name, ".safetensors") {
+			continue
+		}
+		size := binary.LittleEndian.Uint64(file.Data)
+		var header map[string]struct {
+			DataType string `json:"dtype"`
+			Shape    []int
+			Offsets  []uint64 `json:"data_offsets"`
+		}
+		if err := json.Unmarshal(file.Data[8:8+size], &header); err != nil {
+			t.Fatal(err)
+		}
+		delete(header, "__metadata__")
+		for name, h := range header {
+			tensor, data := floatTensor{shape: h.Shape}, file.Data[8+size:][h.Offsets[0]:h.Offsets[1]]
+			for len(data) > 0 {
+				switch h.DataType {
+				case "BF16":
+					tensor.values = append(tensor.values, math.Float32frombits(uint32(binary.LittleEndian.Uint16(data))<<16))
+				case "F16":
+					tensor.values = append(tensor.values, half.Float32(binary.LittleEndian.Uint16(data)))
+				case "F32":
+					tensor.values = append(tensor.values, math.Float32frombits(binary.LittleEndian.Uint32(data)))
+				default:
+					t.Fatalf("%s is %s", name, h.DataType)
+				}
+				data = data[map[bool]int{true: 4, false: 2}[h.DataType == "F32"]:]
+			}
+			all[name] = tensor
+		}
+	}
+	return all
+}
+
+// safetensors writes tensors in float32.
+func safetensors(t *testing.T, tensors map[string]floatTensor) []byte {
+	t.Helper()
+	header, payload := map[string]any{}, []byte(nil)
+	for name, tensor := range tensors {
+		from := len(payload)
+		for _, v := range tensor.values {
+			payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(v))
+		}
+		header[name] = map[string]any{"dtype": "F32", "shape": tensor.shape, "data_offsets": []int{from, len(payload)}}
+	}
+	text, err := json.Marshal(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Concat(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text, payload)
+}
+
+// adaptable reports whether a tensor is a projection of a layer.
+func adaptable(name string, tensor floatTensor) bool {
+	layer := strings.Contains(name, "layers.") || strings.Contains(name, ".h.")
+	return layer && len(tensor.shape) == 2 && strings.HasSuffix(name, ".weight")
+}
+
+const (
+	adapterAlpha  = 3
+	adapterConfig = `{"peft_type":"LORA","r":%d,"lora_alpha":%d,"bias":"none"}`
+)
+
+// randomAdapter makes an adapter for all projections of a model whose names hold a text.
+func randomAdapter(t *testing.T, dir fstest.MapFS, rank int, only string, random *rand.Rand) fstest.MapFS {
+	t.Helper()
+	tensors, adapter := floatTensors(t, dir), map[string]floatTensor{}
+	matrix := func(rows, columns int) floatTensor {
+		tensor := floatTensor{shape: []int{rows, columns}}
+		for range rows * columns {
+			tensor.values = append(tensor.values, float32(random.NormFloat64()*0.15))
+		}
+		return tensor
+	}
+	var names []string
+	for name, tensor := range tensors {
+		if adaptable(name, tensor) && strings.Contains(name, only) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		outputs, inputs := tensors[name].shape[0], tensors[name].shape[1]
+		if transposed(name) {
+			outputs, inputs = inputs, outputs
+		}
+		projection := "base_model.model." + strings.TrimSuffix(name, ".weight")
+		adapter[projection+".lora_A.weight"], adapter[projection+".lora_B.weight"] = matrix(rank, inputs), matrix(outputs, rank)
+	}
+	return fstest.MapFS{"adapter_config.json": {Data: fmt.Appendf(nil, adapterConfig, rank, adapterAlpha)},
+		"adapter_model.safetensors": {Data: safetensors(t, adapter)}}
+}
+
+// transposed reports whether a tensor is stored as [inputs][outputs], as GPT-2's are.
+func transposed(name string) bool { return strings.HasPrefix(name, "transformer.h.") }
+
+// merge adds an adapter to a model's weights.
+func merge(t *testing.T, dir, adapter fstest.MapFS) fstest.MapFS {
+	t.Helper()
+	tensors, low := floatTensors(t, dir), floatTensors(t, adapter)
+	for name, a := range low {
+		projection, found := strings.CutSuffix(strings.TrimPrefix(name, "base_model.model."), ".lora_A.weight")
+		if !found {
+			continue
+		}
+		b, w := low["base_model.model."+projection+".lora_B.weight"], tensors[projection+".weight"]
+		rank, inputs, outputs := a.shape[0], a.shape[1], b.shape[0]
+		for output := range outputs {
+			for input := range inputs {
+				sum := 0.0
+				for r := range rank {
+					sum += float64(b.values[output*rank+r]) * float64(a.values[r*inputs+input])
+				}
+				at := output*inputs + input
+				if transposed(projection) {
+					at = input*outputs + output
+				}
+				w.values[at] += float32(sum * adapterAlpha / float64(rank))
+			}
+		}
+	}
+	merged := fstest.MapFS{"model.safetensors": {Data: safetensors(t, tensors)}}
+	for name, file := range dir {
+		if !strings.HasSuffix(name, ".safetensors") && !strings.HasSuffix(name, ".index.json") {
+			merged[name] = file
+		}
+	}
+	return merged
+}

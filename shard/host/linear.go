@@ -1,0 +1,190 @@
+package host
+
+import (
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+)
+
+// matrix is a packed part of a linear operation, and what adapters add to it.
+type matrix struct {
+	weight *cpu.Matrix // nil: none of it is this rank's
+	low    []*lowRank  // by adapter; nil, or nil for one: nothing
+}
+
+// packAll packs a linear operation with its adapters' parts.
+func (b *Backend) packAll(l *model.Linear) (m matrix, err error) {
+	if m.weight, err = b.pack(l); err != nil || l.Low == nil {
+		return m, err
+	}
+	m.low = make([]*lowRank, len(l.Low))
+	for i, planned := range l.Low {
+		if planned == nil {
+			continue
+		}
+		low := &lowRank{rank: planned.A.Rows.Size(), outputs: planned.B.Rows.Size(), scale: planned.Scale}
+		if low.a, err = b.pack(&planned.A); err == nil {
+			low.b, err = b.pack(&planned.B)
+		}
+		if err != nil {
+			return m, err
+		}
+		m.low[i] = low
+	}
+	return m, nil
+}
+
+// product is a matrix, the rows that it multiplies and where its result goes. Without a matrix there is no result.
+type product struct {
+	weight *cpu.Matrix
+	x      cpu.Rows
+	dst    []float32
+	stride int
+}
+
+// unit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
+func (p *product) unit() int {
+	if p.x.N == 1 {
+		return 4
+	}
+	return 2
+}
+
+// units is the number of calls.
+func (p *product) units() int {
+	if p.weight == nil {
+		return 0
+	}
+	return (p.weight.Panels() + p.unit() - 1) / p.unit()
+}
+
+// multiply computes products.
+func (b *Backend) multiply(products ...product) {
+	total := 0
+	for i := range products {
+		total += products[i].units()
+	}
+	for _, scratch := range b.scratch {
+		scratch.Hold()
+		defer scratch.Release()
+	}
+	b.team.Share(total, 1, func(worker, from, to int) {
+		for i := range products {
+			p := &products[i]
+			unit, units := p.unit(), p.units()
+			if first, end := max(from, 0), min(to, units); first < end {
+				b.kernels.MatMul(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, p.x, p.weight,
+					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
+			}
+			from, to = from-units, to-units
+		}
+	})
+}
+
+// linear is a product with what adapters add to it.
+type linear struct {
+	matrix
+	x      cpu.Rows
+	dst    []float32
+	stride int
+	runs   []adapterRun // of the rows of x
+	row    int          // of a row-parallel one: where its rows begin in what the ranks exchange
+}
+
+// ofStep is a linear of a step's rows.
+func (b *Backend) ofStep(m matrix, x cpu.Rows, dst []float32, stride int) linear {
+	return linear{matrix: m, x: x, dst: dst, stride: stride, runs: b.low.runs}
+}
+
+// linear computes column-parallel products.
+func (b *Backend) linear(linears ...linear) {
+	w := &b.low
+	w.begin()
+	for i := range linears {
+		l := &linears[i]
+		w.products = append(w.products, product{l.weight, l.x, l.dst, l.stride})
+		for _, run := range l.runs {
+			if low := l.of(run.adapter); low != nil {
+				w.add(low, run, l.dst[run.from*l.stride:], l.stride)
+			}
+		}
+	}
+	for i, at := 0, 0; i < len(linears); i++ {
+		l := &linears[i]
+		for _, run := range l.runs {
+			if low := l.of(run.adapter); low != nil {
+				w.products = append(w.products, product{low.a, l.rows(run), w.additions[at].reduced, low.rank})
+				at++
+			}
+		}
+	}
+	b.multiply(w.products...)
+	b.raise()
+	b.team.Share(w.rows, 4, func(_, from, to int) {
+		for _, a := range w.additions {
+			for row := max(from, 0); row < min(to, a.rows); row++ {
+				sum := a.dst[row*a.stride:][:a.outputs]
+				b.kernels.Add(sum, sum, a.raised[row*a.outputs:][:a.outputs])
+			}
+			from, to = from-a.rows, to-a.rows
+		}
+	})
+}
+
+// rows are those of a run.
+func (l *linear) rows(run adapterRun) cpu.Rows {
+	return cpu.Rows{Data: l.x.Data[run.from*l.x.Stride:], Stride: l.x.Stride, N: run.to - run.from}
+}
+
+// exchange computes row-parallel products of so many rows in all into the ranks' area and returns what all ranks have there, row
+// by row. What adapters add is left in lowWork.added: of their first halves, behind the rows, the ranks' parts are summed here,
+// in the order of every sum over ranks.
+func (b *Backend) exchange(rows int, linears ...linear) (parts [][]float32, err error) {
+	w, partial, hidden := &b.low, b.group.Partial(), b.config.Hidden
+	w.begin()
+	at := rows * hidden
+	for i := range linears {
+		l := &linears[i]
+		w.products = append(w.products, product{l.weight, l.x, partial[l.row*hidden:], hidden})
+		if l.weight == nil { // no input is this rank's
+			clear(partial[l.row*hidden:][:l.x.N*hidden])
+		}
+		for _, run := range l.runs {
+			low := l.of(run.adapter)
+			if low == nil {
+				continue
+			}
+			size := (run.to - run.from) * low.rank
+			if low.a == nil {
+				clear(partial[at:][:size])
+			}
+			w.products = append(w.products, product{low.a, l.rows(run), partial[at:], low.rank})
+			w.add(low, run, nil, l.row+run.from)
+			at += size
+		}
+	}
+	b.multiply(w.products...)
+	if parts, err = b.group.Exchange(); err != nil || len(w.additions) == 0 {
+		return parts, err
+	}
+	at = rows * hidden
+	for _, a := range w.additions {
+		b.sumParts(a.reduced, parts, at)
+		at += len(a.reduced)
+	}
+	b.raise()
+	w.added = append(w.added[:0], make([][]float32, rows)...)
+	for _, a := range w.additions {
+		for row := range a.rows {
+			w.added[a.stride+row] = a.raised[row*a.outputs:][:a.outputs]
+		}
+	}
+	return parts, nil
+}
+
+// sumRow sums the ranks' parts of a row that they have exchanged, and adds what its adapter adds.
+func (b *Backend) sumRow(dst []float32, parts [][]float32, row int) {
+	b.sumParts(dst, parts, row*len(dst))
+	if len(b.low.added) > 0 && b.low.added[row] != nil {
+		b.kernels.Add(dst, dst, b.low.added[row])
+	}
+}

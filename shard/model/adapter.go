@@ -1,0 +1,271 @@
+package model
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"regexp"
+	"strings"
+
+	"lockstep/shard/weights"
+)
+
+// MaxAdapterRank bounds the rank of an adapter's matrices.
+const MaxAdapterRank = 256
+
+// Adapter is an open LoRA adapter (https://arxiv.org/abs/2106.09685) in PEFT's format: to what a projection gives it adds
+// scale x B (A x). Close closes it.
+type Adapter struct {
+	Name  string // for errors
+	files   *weights.Files
+	modules map[string]adapted // by the projection's name
+}
+
+// adapted says what an adapter has for a projection.
+type adapted struct {
+	rank  int
+	scale float32
+	a, b  string // names of tensors
+}
+
+// OpenAdapter opens a directory. Its errors name the adapter.
+func OpenAdapter(name, path string) (*Adapter, error) {
+	files, err := weights.OpenAdapter(path)
+	return understandAdapter(name, files, err)
+}
+
+// OpenAdapterFS opens a directory that is held in memory.
+func OpenAdapterFS(name string, dir fs.FS) (*Adapter, error) {
+	files, err := weights.OpenAdapterFS(dir)
+	return understandAdapter(name, files, err)
+}
+
+func understandAdapter(name string, files *weights.Files, err error) (*Adapter, error) {
+	a := &Adapter{Name: name, files: files, modules: map[string]adapted{}}
+	if err == nil {
+		if err = a.read(); err != nil {
+			files.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adapter %s: %w", name, err)
+	}
+	return a, nil
+}
+
+// Close closes the adapter's files.
+func (a *Adapter) Close() { a.files.Close() }
+
+// adapterConfig are the keys of adapter_config.json that change what is computed.
+type adapterConfig struct {
+	Type         string             `json:"peft_type"`
+	Rank         int                `json:"r"`
+	Alpha        float64            `json:"lora_alpha"`
+	RankScaled   bool               `json:"use_rslora"`
+	Ranks        map[string]int     `json:"rank_pattern"`
+	Alphas       map[string]float64 `json:"alpha_pattern"`
+	Bias         string             `json:"bias"`
+	Dora         bool               `json:"use_dora"`
+	Qalora       bool               `json:"use_qalora"`
+	BlockDiag    bool               `json:"use_bdlora"`
+	OwnBias      bool               `json:"lora_bias"`
+	Saved        []string           `json:"modules_to_save"`
+	Parameters   []string           `json:"target_parameters"`
+	Invocation   json.RawMessage    `json:"alora_invocation_tokens"`
+	Replication  json.RawMessage    `json:"layer_replication"`
+	Arrow        json.RawMessage    `json:"arrow_config"`
+	MonteClora   json.RawMessage    `json:"monteclora_config"`
+	Velora       json.RawMessage    `json:"velora_config"`
+	TokenIndices json.RawMessage    `json:"trainable_token_indices"`
+}
+
+// refusal says what of the configuration is not computed; "": nothing.
+func (c *adapterConfig) refusal() string {
+	given := func(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
+	switch {
+	case c.Type != "LORA":
+		return fmt.Sprintf("peft_type %q", c.Type)
+	case c.Dora:
+		return "use_dora (DoRA)"
+	case c.Qalora:
+		return "use_qalora"
+	case c.BlockDiag:
+		return "use_bdlora"
+	case c.OwnBias:
+		return "lora_bias"
+	case c.Bias != "" && c.Bias != "none":
+		return fmt.Sprintf("bias %q", c.Bias)
+	case len(c.Saved) > 0:
+		return fmt.Sprintf("modules_to_save (%s)", strings.Join(c.Saved, ", "))
+	case len(c.Parameters) > 0:
+		return fmt.Sprintf("target_parameters (%s)", strings.Join(c.Parameters, ", "))
+	}
+	for name, value := range map[string]json.RawMessage{"alora_invocation_tokens": c.Invocation, "layer_replication": c.Replication,
+		"arrow_config": c.Arrow, "monteclora_config": c.MonteClora, "velora_config": c.Velora, "trainable_token_indices": c.TokenIndices} {
+		if given(value) {
+			return name
+		}
+	}
+	return ""
+}
+
+// read understands configuration and tensors.
+func (a *Adapter) read() error {
+	c := &adapterConfig{Rank: 8, Alpha: 8}
+	if err := a.files.Config(c); err != nil {
+		return fmt.Errorf("%s: %w", weights.AdapterConfigName, err)
+	}
+	if what := c.refusal(); what != "" {
+		return fmt.Errorf("%s: %s is not served: merge the adapter into its model (peft's merge_and_unload)", weights.AdapterConfigName, what)
+	}
+	ranks, err := compiled(c.Ranks)
+	if err != nil {
+		return err
+	}
+	alphas, err := compiled(c.Alphas)
+	if err != nil {
+		return err
+	}
+	for _, name := range a.files.Names() {
+		projection, half, ok := adapterTensor(name)
+		if !ok {
+			return fmt.Errorf("%s: tensor %s is not served; those of lora_A and lora_B are", weights.AdapterWeightsName, name)
+		}
+		m := a.modules[projection]
+		if half == "A" {
+			m.a = name
+		} else {
+			m.b = name
+		}
+		m.rank = ofModule(ranks, c.Ranks, projection, c.Rank)
+		alpha := ofModule(alphas, c.Alphas, projection, c.Alpha)
+		scale := alpha / float64(m.rank)
+		if c.RankScaled { // rsLoRA, https://arxiv.org/abs/2312.03732
+			scale = alpha / math.Sqrt(float64(m.rank))
+		}
+		m.scale = float32(scale)
+		a.modules[projection] = m
+	}
+	if len(a.modules) == 0 {
+		return fmt.Errorf("%s has no tensors", weights.AdapterWeightsName)
+	}
+	for projection, m := range a.modules {
+		if err := m.check(a.files); err != nil {
+			return fmt.Errorf("%s: %s: %w", weights.AdapterWeightsName, projection, err)
+		}
+	}
+	return nil
+}
+
+// check refuses halves that do not fit.
+func (m *adapted) check(files *weights.Files) error {
+	if m.a == "" || m.b == "" {
+		return errors.New("only one of lora_A and lora_B is there: fetch the adapter anew")
+	}
+	rows, _ := files.Size(m.a)
+	_, columns := files.Size(m.b)
+	switch {
+	case m.rank < 1 || m.rank > MaxAdapterRank:
+		return fmt.Errorf("rank %d is not served; 1 to %d are", m.rank, MaxAdapterRank)
+	case rows != 0 && rows != m.rank || columns != 0 && columns != m.rank:
+		return fmt.Errorf("its tensors have rank %d and %d, and the configuration says %d", rows, columns, m.rank)
+	case m.scale-m.scale != 0:
+		return errors.New("lora_alpha is no number that can be computed with")
+	}
+	return nil
+}
+
+// adapterTensor takes a tensor's name apart: the projection, and A or B.
+func adapterTensor(name string) (projection, half string, ok bool) {
+	name, found := strings.CutPrefix(name, "base_model.model.")
+	if !found {
+		return "", "", false
+	}
+	for _, half := range []string{"A", "B"} {
+		for _, suffix := range []string{".lora_" + half + ".weight", ".lora_" + half + ".default.weight"} {
+			if projection, found := strings.CutSuffix(name, suffix); found {
+				return projection, half, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// compiled are the patterns of modules, which PEFT matches from the start or behind a dot, to the end.
+func compiled[V any](patterns map[string]V) (map[string]*regexp.Regexp, error) {
+	out := map[string]*regexp.Regexp{}
+	for pattern := range patterns {
+		expression, err := regexp.Compile(`^(?:.*\.)?(?:` + pattern + `)$`)
+		if err != nil {
+			return nil, fmt.Errorf("%s: rank_pattern or alpha_pattern %.100q is not understood: %w", weights.AdapterConfigName, pattern, err)
+		}
+		out[pattern] = expression
+	}
+	return out, nil
+}
+
+// ofModule is what patterns say of a module: the longest that fits, so that it does not depend on their order.
+func ofModule[V any](expressions map[string]*regexp.Regexp, values map[string]V, module string, usual V) V {
+	best, found := "", false
+	for pattern, expression := range expressions {
+		if expression.MatchString(module) && (!found || len(pattern) > len(best) || len(pattern) == len(best) && pattern < best) {
+			best, found = pattern, true
+		}
+	}
+	if found {
+		return values[best]
+	}
+	return usual
+}
+
+// LowRank is what an adapter adds to a projection: Scale x B (A x). A takes this rank's inputs and B gives its outputs; of a
+// row-parallel projection every rank has all outputs, and what A gives is summed over the ranks first.
+type LowRank struct {
+	A, B  Linear // [rank][inputs], [outputs][rank]
+	Scale float32
+}
+
+// adapt finds what the adapters have for a projection. units are those of its inputs, as in recipe.inputs; 0: a rank has all
+// of them.
+func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int) {
+	for i, adapter := range r.adapters {
+		m, ok := adapter.modules[projection]
+		if !ok || r.err != nil {
+			continue
+		}
+		a, err := adapter.files.Tensor(m.a, m.rank, inputs)
+		if err == nil {
+			var b weights.Tensor
+			if b, err = adapter.files.Tensor(m.b, l.Order.all(outputs), m.rank); err == nil {
+				if l.Low == nil {
+					l.Low = make([]*LowRank, len(r.adapters))
+				}
+				low := &LowRank{Scale: m.scale, A: Linear{Matrix: Matrix{Tensor: a, Name: m.a}, Rows: Span{0, m.rank}, Columns: l.Columns,
+					Chunks: 1}, B: Linear{Matrix: Matrix{Tensor: b, Name: m.b, Order: l.Order}, Rows: l.Rows, Columns: Span{0, m.rank}, Chunks: 1}}
+				low.B.Order.Transposed = false
+				if units > 0 {
+					low.A.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, a.Encoding))
+				}
+				l.Low[i] = low
+				r.adapted[i][projection] = true
+			}
+		}
+		if err != nil {
+			r.fail(fmt.Errorf("adapter %s: %w", adapter.Name, err))
+		}
+	}
+}
+
+// checkAdapters refuses adapters with parts that nothing computes with.
+func (r *recipe) checkAdapters() {
+	for i, adapter := range r.adapters {
+		for projection := range adapter.modules {
+			if !r.adapted[i][projection] {
+				r.fail(fmt.Errorf("adapter %s changes %s, which the model does not have, or which is not served with adapters: is it "+
+					"this model's?", r.adapters[i].Name, projection))
+			}
+		}
+	}
+}

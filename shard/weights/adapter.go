@@ -1,0 +1,61 @@
+package weights
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"lockstep/protocol/regular"
+)
+
+// The files of a LoRA adapter in PEFT's format (https://huggingface.co/docs/peft/developer_guides/checkpoint).
+const (
+	AdapterConfigName  = "adapter_config.json"
+	AdapterWeightsName = "adapter_model.safetensors"
+)
+
+// OpenAdapter opens a directory in PEFT's format. What its configuration says is read by Config. Its errors name the file that
+// is wrong.
+func OpenAdapter(path string) (*Files, error) {
+	f := &Files{}
+	return f.finish(f.openAdapter(os.DirFS(path), path, func(name string) ([]byte, error) { return f.mapFile(filepath.Join(path, name)) }))
+}
+
+// OpenAdapterFS opens an adapter that is held in memory.
+func OpenAdapterFS(dir fs.FS) (*Files, error) {
+	f := &Files{}
+	return f.finish(f.openAdapter(dir, "", func(name string) ([]byte, error) { return regular.ReadFS(dir, name, maxJSONBytes<<10) }))
+}
+
+func (f *Files) openAdapter(dir fs.FS, path string, open func(name string) ([]byte, error)) error {
+	data, err := regular.ReadFS(dir, AdapterConfigName, maxJSONBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: there is no %s: an adapter is a directory in PEFT's format", path, AdapterConfigName)
+	} else if err != nil {
+		return err
+	}
+	f.config = asGoReadsIt(data)
+	var anything map[string]json.RawMessage
+	if err := parseJSON(filepath.Join(path, AdapterConfigName), f.config, &anything); err != nil {
+		return err
+	}
+	if _, err := fs.Lstat(dir, AdapterWeightsName); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: there is no %s: save the adapter in this format (peft's save_pretrained does)", path, AdapterWeightsName)
+	}
+	if data, err = open(AdapterWeightsName); err != nil {
+		return err
+	}
+	if err := f.addSafetensors(data, nil); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(path, AdapterWeightsName), err)
+	}
+	return nil
+}
+
+// Size returns a tensor's rows and columns, 0 if there is none of this name.
+func (f *Files) Size(name string) (rows, columns int) {
+	t := f.tensors[name]
+	return t.Rows, t.Columns
+}
