@@ -82,7 +82,7 @@ func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
 		for i := from; i < to; i++ {
 			r, x := b.rows[i], b.hidden[i*hidden:][:hidden]
-			s.Table.Encoding.Decode(x, s.Table.Row(int(r.token)))
+			s.Table.Decode(x, int(r.token))
 			if s.Scale != 0 {
 				for j := range x {
 					x[j] *= s.Scale

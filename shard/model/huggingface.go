@@ -1,7 +1,6 @@
 package model
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,30 +10,29 @@ import (
 
 // hfConfig are the keys of config.json that families share.
 type hfConfig struct {
-	Architectures    []string        `json:"architectures"`
-	ModelType        string          `json:"model_type"`
-	Hidden           int             `json:"hidden_size"`
-	Intermediate     int             `json:"intermediate_size"`
-	Layers           int             `json:"num_hidden_layers"`
-	Heads            int             `json:"num_attention_heads"`
-	KVHeads          int             `json:"num_key_value_heads"`
-	HeadDim          int             `json:"head_dim"`
-	Vocabulary       int             `json:"vocab_size"`
-	NormEpsilon      float32         `json:"rms_norm_eps"`
-	MaxPositions     int             `json:"max_position_embeddings"`
-	SlidingWindow    *int            `json:"sliding_window"`
-	UseSlidingWindow bool            `json:"use_sliding_window"`
-	MaxWindowLayers  *int            `json:"max_window_layers"`
-	LayerTypes       []string        `json:"layer_types"`
-	Bias             bool            `json:"bias"`
-	AttentionBias    bool            `json:"attention_bias"`
-	MLPBias          bool            `json:"mlp_bias"`
-	Tied             bool            `json:"tie_word_embeddings"` // absent means false for all modelTypes, though not for the reference's other ones
-	Activation       string          `json:"hidden_act"`
-	RopeTheta        float64         `json:"rope_theta"`
-	RopeScaling      *hfRope         `json:"rope_scaling"`
-	RopeParameters   *hfRope         `json:"rope_parameters"`
-	Quantization     json.RawMessage `json:"quantization_config"`
+	Architectures    []string `json:"architectures"`
+	ModelType        string   `json:"model_type"`
+	Hidden           int      `json:"hidden_size"`
+	Intermediate     int      `json:"intermediate_size"`
+	Layers           int      `json:"num_hidden_layers"`
+	Heads            int      `json:"num_attention_heads"`
+	KVHeads          int      `json:"num_key_value_heads"`
+	HeadDim          int      `json:"head_dim"`
+	Vocabulary       int      `json:"vocab_size"`
+	NormEpsilon      float32  `json:"rms_norm_eps"`
+	MaxPositions     int      `json:"max_position_embeddings"`
+	SlidingWindow    *int     `json:"sliding_window"`
+	UseSlidingWindow bool     `json:"use_sliding_window"`
+	MaxWindowLayers  *int     `json:"max_window_layers"`
+	LayerTypes       []string `json:"layer_types"`
+	Bias             bool     `json:"bias"`
+	AttentionBias    bool     `json:"attention_bias"`
+	MLPBias          bool     `json:"mlp_bias"`
+	Tied             bool     `json:"tie_word_embeddings"` // absent means false for all modelTypes, though not for the reference's other ones
+	Activation       string   `json:"hidden_act"`
+	RopeTheta        float64  `json:"rope_theta"`
+	RopeScaling      *hfRope  `json:"rope_scaling"`
+	RopeParameters   *hfRope  `json:"rope_parameters"`
 }
 
 type hfRope struct {
@@ -55,10 +53,6 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	hf := &hfConfig{}
 	if err := files.Config(hf); err != nil {
 		return nil, Config{}, err
-	}
-	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
-		return nil, Config{}, fmt.Errorf("quantization_config: quantised safetensors are not served yet; GGUF files in %s are",
-			weights.ServedGGUF)
 	}
 	if hf.Activation != "" && hf.Activation != "silu" {
 		return nil, Config{}, fmt.Errorf("activation %q is not served; silu is", hf.Activation)

@@ -130,6 +130,7 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span) Linear {
 	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, Order{}), Rows: Span{0, outputs}}
 	l.Columns = widened(local, l.Encoding)
+	l.Columns.To = min(l.Columns.To, inputs) // the last unit may be cut
 	l.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, l.Encoding))
 	if biased {
 		r.bias(&l, projection, outputs)

@@ -103,7 +103,7 @@ func GGUFTensors(t *testing.T, data []byte) map[string]Tensor {
 
 // Encodings lists all.
 func Encodings() (all []Encoding) {
-	for e := range encodings {
+	for e := range encodings[:Quantised] {
 		all = append(all, Encoding(e))
 	}
 	return all
