@@ -76,7 +76,8 @@ func (q *quantisation) groupSize(columns, groups int) (int, error) {
 		size = columns
 	}
 	if (columns-1)/size+1 != groups {
-		return 0, fmt.Errorf("%d groups of %d columns are not those of group_size %d: see whether all files are of one model", groups, columns,
+		return 0, fmt.Errorf("%d groups of %d columns are not those of group_size %d: see whether all files are of one model", groups,
+			columns,
 			q.GroupSize)
 	}
 	return size, nil

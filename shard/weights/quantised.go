@@ -222,7 +222,8 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {
 		for _, m := range makers {
 			stem, ok := strings.CutSuffix(name, m.suffix)
-			if !ok || !slices.Contains(m.methods, q.Method) || m.suffix == ".weight" && (tensors[name] == nil || kindOfScaled(tensors[name]) == 0) {
+			if !ok || !slices.Contains(m.methods, q.Method) || m.suffix == ".weight" &&
+				(tensors[name] == nil || kindOfScaled(tensors[name]) == 0) {
 				continue
 			}
 			made, err := m.make(q, func(suffix string) (*stored, error) { return find(tensors, stem, suffix) })
