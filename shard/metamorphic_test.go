@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -8,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
+	"lockstep/shard/weights"
 )
 
 var (
@@ -266,12 +270,55 @@ func TestMetamorphicSimulated(t *testing.T) {
 // tally counts what a run of the test has seen.
 type tally struct{ workloads, requests, variations, tokens, parked, cachedTokens int }
 
+// demoAdapters are three adapters of the demo model, for a backend with weights random ones of its queries and downs.
+func demoAdapters(t *testing.T, backend string, seed uint64) []Adapter {
+	t.Helper()
+	const hidden, intermediate, layers, rank = 256, 704, 5, 3
+	adapters := []Adapter{{Name: "one"}, {Name: "two"}, {Name: "three"}}
+	for i := range adapters {
+		if !TraitsOf(backend).Weights {
+			continue
+		}
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		header, payload := map[string]any{}, []byte(nil)
+		tensor := func(name string, rows, columns int) {
+			from := len(payload)
+			for range rows * columns {
+				payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(float32(random.NormFloat64()/8)))
+			}
+			header[name] = map[string]any{"dtype": "F32", "shape": []int{rows, columns}, "data_offsets": []int{from, len(payload)}}
+		}
+		for layer := range layers {
+			module := fmt.Sprintf("base_model.model.model.layers.%d.", layer)
+			tensor(module+"self_attn.q_proj.lora_A.weight", rank, hidden)
+			tensor(module+"self_attn.q_proj.lora_B.weight", hidden, rank)
+			tensor(module+"mlp.down_proj.lora_A.weight", rank, intermediate)
+			tensor(module+"mlp.down_proj.lora_B.weight", hidden, rank)
+		}
+		text, err := json.Marshal(header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		adapters[i].Path = t.TempDir()
+		for name, data := range map[string][]byte{
+			weights.AdapterConfigName:  fmt.Appendf(nil, `{"peft_type":"LORA","r":%d,"lora_alpha":%d}`, rank, rank),
+			weights.AdapterWeightsName: slices.Concat(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text, payload),
+		} {
+			if err := os.WriteFile(filepath.Join(adapters[i].Path, name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return adapters
+}
+
 // metamorphicRound makes one workload, computes it alone and without cache, and then in several ways.
 func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, deadline time.Time, total *tally) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	var requests []protocol.Request
 	var want map[uint64]*result
 	longest := 0
+	adapters := demoAdapters(t, backend, seed)
 	reference := variation{kernels: "", shards: 1, threads: 1, prefillTokens: 512, sequences: 1, blocks: 1000, together: 1}
 	for round := range 7 {
 		if round > 2 && time.Now().After(deadline) {
@@ -281,10 +328,8 @@ func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, dea
 		if round > 0 {
 			v = randomVariation(random, longest)
 		}
-		if TraitsOf(backend).Adapters {
-			v.adapters = []Adapter{{Name: "one"}, {Name: "two"}, {Name: "three"}}
-			random.Shuffle(len(v.adapters), func(i, j int) { v.adapters[i], v.adapters[j] = v.adapters[j], v.adapters[i] })
-		}
+		v.adapters = slices.Clone(adapters)
+		random.Shuffle(len(v.adapters), func(i, j int) { v.adapters[i], v.adapters[j] = v.adapters[j], v.adapters[i] })
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
 			g := startGroup(t, Config{Backend: backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels, Adapters: v.adapters,

@@ -26,6 +26,7 @@ type coded struct {
 	offset, bytes int     // in a panel; bytes of all arrays
 	index         []int32 // by column: 64 * (its group - the first), where its scales lie when they are widened; nil: plain
 	groups        int
+	mixed         bool   // groups change within a run
 	scaleUnit     int    // groups are widened in multiples of it
 	scale, shift  *coded // shift are the offsets; nil: none
 }
@@ -55,6 +56,9 @@ func unit(k codes.Kind) int {
 	return max(32/all[len(all)-1].bits, 8)
 }
 
+// run returns the columns, from a multiple of them on, that have one scale where groups are not mixed.
+func run(k codes.Kind) int { return min(unit(k), 16) }
+
 // roundUp returns the least multiple of unit, a power of two, that is no less than n.
 func roundUp(n, unit int) int { return (n + unit - 1) &^ (unit - 1) }
 
@@ -70,6 +74,9 @@ func layout(s *codes.Scheme, first, columns, unit, offset int) *coded {
 	c.index = make([]int32, c.columns)
 	for i := range c.index {
 		c.index[i] = int32(s.GroupOf(first+min(i, columns-1))-start) * lanes * 4
+	}
+	for i := range c.index {
+		c.mixed = c.mixed || c.index[i] != c.index[i&^(run(s.Kind)-1)]
 	}
 	c.scaleUnit = scaleUnit(s)
 	c.scale = layout(s.Scale, start, c.groups, c.scaleUnit, offset+c.bytes)
@@ -115,6 +122,9 @@ func NewCoded(s *codes.Scheme, first, rows, columns, chunks int, data []byte) (*
 		return nil, err
 	}
 	m.coded = layout(s, first, columns, unit(s.Kind), 0)
+	if m.coded.mixed && !slices.Contains([]codes.Kind{codes.Bits4, codes.Bits8, codes.E4M3}, s.Kind) {
+		return nil, fmt.Errorf("%w: groups of %d columns of kind %d, which are no multiples of %d", ErrShape, s.Group, s.Kind, run(s.Kind))
+	}
 	return m, m.checkData()
 }
 
@@ -276,7 +286,11 @@ func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, c
 		k.widen(scales, panel, c.scale, first, n, depth+1, s)
 		k.widenOffsets(offsets, scales, panel, c, first, n, depth, s)
 	}
-	k.codes[c.scheme.Kind](&dst[0], data, &scales[0], &offsets[0], &c.index[column], first*lanes*4, count)
+	kernel := k.codes[c.scheme.Kind]
+	if c.mixed {
+		kernel = k.mixed[c.scheme.Kind]
+	}
+	kernel(&dst[0], data, &scales[0], &offsets[0], &c.index[column], first*lanes*4, count)
 }
 
 // widenOffsets writes the offsets of n groups, whose scales are widened.

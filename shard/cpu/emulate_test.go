@@ -13,6 +13,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"lockstep/shard/codes"
 	"lockstep/shard/half"
 )
 
@@ -403,14 +404,16 @@ func (e *emulator) wrap(p primitives) *Kernels {
 			}
 		}
 	}
-	for kind, kernel := range p.codes {
-		if kernel == nil {
-			continue
-		}
-		name := name(kernel)
-		p.codes[kind] = func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int) {
-			e.run(name, float(dst), pointer(unsafe.Pointer(w)), float(scales), float(offsets), pointer(unsafe.Pointer(index)),
-				word{n: base}, word{n: k})
+	for _, table := range []*[codes.E4M3 + 1]codesFunc{&p.codes, &p.mixed} {
+		for kind, kernel := range table {
+			if kernel == nil {
+				continue
+			}
+			name := name(kernel)
+			table[kind] = func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int) {
+				e.run(name, float(dst), pointer(unsafe.Pointer(w)), float(scales), float(offsets), pointer(unsafe.Pointer(index)),
+					word{n: base}, word{n: k})
+			}
 		}
 	}
 	for wide := range p.tile {

@@ -25,6 +25,7 @@ func genericPrimitives() primitives {
 		p.codes[kind] = func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int) {
 			codesGo(kind, dst, w, scales, offsets, unsafe.Slice(index, k), base)
 		}
+		p.mixed[kind] = p.codes[kind]
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
 		p.tile[0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {

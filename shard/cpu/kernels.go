@@ -24,7 +24,8 @@ type (
 	dequantFunc func(dst *float32, w *byte, k int)
 
 	// codesFunc writes k columns of codes as [k][16] float32, k being a multiple of the kind's unit: fma(level, scale, offset),
-	// of whose scales and offsets, [group][16], those of column i lie index[i] - base bytes behind the start.
+	// of whose scales and offsets, [group][16], those of column i lie index[i] - base bytes behind the start. One that is not for
+	// mixed groups looks at index only where i is a multiple of run(kind).
 	codesFunc func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int)
 
 	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
@@ -58,6 +59,7 @@ type primitives struct {
 	gemv      [formats][maxPanels + 1]gemvFunc      // by panels, nil where missing
 	dequant   [formats]dequantFunc                  // nil for F32
 	codes     [codes.E4M3 + 1]codesFunc             // nil for plain numbers
+	mixed     [codes.E4M3 + 1]codesFunc             // the same for mixed groups, of those kinds that may have them
 	tile      [2][maxTileRows + 1]tileFunc          // of the heights that a pass without direct tiles has
 	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
 	scores    [maxTileRows + 1]scoresFunc

@@ -67,7 +67,9 @@ var testSchemes = func() (all []codes.Scheme) {
 	}
 	return append(all, codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: &upper, Offset: &half, Zero: true},
 		codes.Scheme{Kind: codes.Bits5, Group: 32, Scale: &half, Offset: &nibbles},
-		codes.Scheme{Kind: codes.Bits8, Group: 40, Scale: &codes.Scheme{Kind: codes.F32}})
+		codes.Scheme{Kind: codes.Bits8, Group: 40, Scale: &codes.Scheme{Kind: codes.F32}},
+		codes.Scheme{Kind: codes.Bits8, Group: 36, Scale: &half}, codes.Scheme{Kind: codes.Bits4, Group: 20, Scale: &half},
+		codes.Scheme{Kind: codes.E4M3, Group: 100, Scale: &half})
 }()
 
 func selfTestCodes(k *Kernels, scheme *codes.Scheme, rows, outputs, columns int, seed *uint32, s *Scratch) bool {

@@ -349,6 +349,11 @@ func codesBits3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, in
 //go:noescape
 func codesBits4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// mixedBits4AVX2 is a codesFunc.
+//
+//go:noescape
+func mixedBits4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
 // codesBits5AVX2 is a codesFunc.
 //
 //go:noescape
@@ -364,6 +369,11 @@ func codesBits6AVX2(dst *float32, w *byte, scales *float32, offsets *float32, in
 //go:noescape
 func codesBits8AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// mixedBits8AVX2 is a codesFunc.
+//
+//go:noescape
+func mixedBits8AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
 // codesNonLinear4AVX2 is a codesFunc.
 //
 //go:noescape
@@ -378,6 +388,11 @@ func codesFP4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, inde
 //
 //go:noescape
 func codesE4M3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// mixedE4M3AVX2 is a codesFunc.
+//
+//go:noescape
+func mixedE4M3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
 // peakAVX2 is primitives.peak.
 //
@@ -1054,6 +1069,11 @@ func codesBits3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, 
 //go:noescape
 func codesBits4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// mixedBits4AVX512 is a codesFunc.
+//
+//go:noescape
+func mixedBits4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
 // codesBits5AVX512 is a codesFunc.
 //
 //go:noescape
@@ -1069,6 +1089,11 @@ func codesBits6AVX512(dst *float32, w *byte, scales *float32, offsets *float32, 
 //go:noescape
 func codesBits8AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// mixedBits8AVX512 is a codesFunc.
+//
+//go:noescape
+func mixedBits8AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
 // codesNonLinear4AVX512 is a codesFunc.
 //
 //go:noescape
@@ -1083,6 +1108,11 @@ func codesFP4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, in
 //
 //go:noescape
 func codesE4M3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// mixedE4M3AVX512 is a codesFunc.
+//
+//go:noescape
+func mixedE4M3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
 // peakAVX512 is primitives.peak.
 //

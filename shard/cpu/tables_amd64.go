@@ -43,6 +43,7 @@ func avx2Primitives() primitives {
 		codes.FP4:        codesFP4AVX2,
 		codes.E4M3:       codesE4M3AVX2,
 	}
+	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX2, codes.Bits8: mixedBits8AVX2, codes.E4M3: mixedE4M3AVX2}
 	p.tile = [2][maxTileRows + 1]tileFunc{
 		{3: tile3x1AVX2, tile4x1AVX2, tile5x1AVX2, tile6x1AVX2},
 	}
@@ -104,6 +105,7 @@ func avx512Primitives() primitives {
 		codes.FP4:        codesFP4AVX512,
 		codes.E4M3:       codesE4M3AVX512,
 	}
+	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX512, codes.Bits8: mixedBits8AVX512, codes.E4M3: mixedE4M3AVX512}
 	p.tile = [2][maxTileRows + 1]tileFunc{
 		{6: tile6x1AVX512, tile7x1AVX512, tile8x1AVX512, tile9x1AVX512, tile10x1AVX512, tile11x1AVX512, tile12x1AVX512},
 		{6: tile6x2AVX512, tile7x2AVX512, tile8x2AVX512, tile9x2AVX512, tile10x2AVX512, tile11x2AVX512, tile12x2AVX512},

@@ -146,7 +146,8 @@ func (s *sequence) chunk(tokens []int32, logits model.Logits) model.Chunk {
 		s.blocks = append(s.blocks, s.g.free[len(s.g.free)-1])
 		s.g.free = s.g.free[:len(s.g.free)-1]
 	}
-	return model.Chunk{Start: start, PromptTokens: s.prompt, Adapter: s.adapter, Tokens: tokens, Blocks: s.blocks, Fresh: fresh, Logits: logits}
+	return model.Chunk{Start: start, PromptTokens: s.prompt, Adapter: s.adapter, Tokens: tokens,
+		Blocks: s.blocks, Fresh: fresh, Logits: logits}
 }
 
 func (s *sequence) compute(tokens []int32, logits model.Logits) [][]float32 {

@@ -129,14 +129,14 @@ func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
 		}
 		for i := from; i < to; i++ {
 			r, x := b.rows[i], b.hidden[i*hidden:][:hidden]
-			s.Table.Encoding.Decode(x, s.Table.Row(int(r.token)))
+			s.Table.Decode(x, int(r.token))
 			if s.Scale != 0 {
 				for j := range x {
 					x[j] *= s.Scale
 				}
 			}
 			if s.Positions != nil {
-				s.Positions.Encoding.Decode(position, s.Positions.Row(r.position))
+				s.Positions.Decode(position, r.position)
 				b.kernels.Add(x, x, position)
 			}
 			for kind, rotation := range b.part.Rotations {

@@ -18,7 +18,7 @@ const MaxAdapterRank = 256
 // Adapter is an open LoRA adapter (https://arxiv.org/abs/2106.09685) in PEFT's format: to what a projection gives it adds
 // scale x B (A x). Close closes it.
 type Adapter struct {
-	Name  string // for errors
+	Name    string // for errors
 	files   *weights.Files
 	modules map[string]adapted // by the projection's name
 }
@@ -118,7 +118,8 @@ func (a *Adapter) read() error {
 		return fmt.Errorf("%s: %w", weights.AdapterConfigName, err)
 	}
 	if what := c.refusal(); what != "" {
-		return fmt.Errorf("%s: %s is not served: merge the adapter into its model (peft's merge_and_unload)", weights.AdapterConfigName, what)
+		return fmt.Errorf("%s: %s is not served: merge the adapter into its model (peft's merge_and_unload)",
+			weights.AdapterConfigName, what)
 	}
 	ranks, err := compiled(c.Ranks)
 	if err != nil {
@@ -199,7 +200,8 @@ func compiled[V any](patterns map[string]V) (map[string]*regexp.Regexp, error) {
 	for pattern := range patterns {
 		expression, err := regexp.Compile(`^(?:.*\.)?(?:` + pattern + `)$`)
 		if err != nil {
-			return nil, fmt.Errorf("%s: rank_pattern or alpha_pattern %.100q is not understood: %w", weights.AdapterConfigName, pattern, err)
+			return nil, fmt.Errorf("%s: rank_pattern or alpha_pattern %.100q is not understood: %w", weights.AdapterConfigName,
+				pattern, err)
 		}
 		out[pattern] = expression
 	}
@@ -235,27 +237,37 @@ func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int)
 		if !ok || r.err != nil {
 			continue
 		}
-		a, err := adapter.files.Tensor(m.a, m.rank, inputs)
-		if err == nil {
-			var b weights.Tensor
-			if b, err = adapter.files.Tensor(m.b, l.Order.all(outputs), m.rank); err == nil {
-				if l.Low == nil {
-					l.Low = make([]*LowRank, len(r.adapters))
-				}
-				low := &LowRank{Scale: m.scale, A: Linear{Matrix: Matrix{Tensor: a, Name: m.a}, Rows: Span{0, m.rank}, Columns: l.Columns,
-					Chunks: 1}, B: Linear{Matrix: Matrix{Tensor: b, Name: m.b, Order: l.Order}, Rows: l.Rows, Columns: Span{0, m.rank}, Chunks: 1}}
-				low.B.Order.Transposed = false
-				if units > 0 {
-					low.A.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, a.Encoding))
-				}
-				l.Low[i] = low
-				r.adapted[i][projection] = true
-			}
-		}
+		low, err := adapter.lowRank(&m, l, outputs, inputs)
 		if err != nil {
 			r.fail(fmt.Errorf("adapter %s: %w", adapter.Name, err))
+			return
 		}
+		if units > 0 {
+			low.A.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, low.A.Encoding))
+		}
+		if l.Low == nil {
+			l.Low = make([]*LowRank, len(r.adapters))
+		}
+		l.Low[i] = low
+		r.adapted[i][projection] = true
 	}
+}
+
+// lowRank finds the halves of what the adapter has for a projection.
+func (a *Adapter) lowRank(m *adapted, l *Linear, outputs, inputs int) (*LowRank, error) {
+	down, err := a.files.Tensor(m.a, m.rank, inputs)
+	if err != nil {
+		return nil, err
+	}
+	up, err := a.files.Tensor(m.b, l.Order.all(outputs), m.rank)
+	if err != nil {
+		return nil, err
+	}
+	order := l.Order
+	order.Transposed = false
+	return &LowRank{Scale: m.scale,
+		A: Linear{Matrix: Matrix{Tensor: down, Name: m.a}, Rows: Span{0, m.rank}, Columns: l.Columns, Chunks: 1},
+		B: Linear{Matrix: Matrix{Tensor: up, Name: m.b, Order: order}, Rows: l.Rows, Columns: Span{0, m.rank}, Chunks: 1}}, nil
 }
 
 // checkAdapters refuses adapters with parts that nothing computes with.

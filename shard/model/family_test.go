@@ -30,8 +30,8 @@ func TestConfigurationErrors(t *testing.T) {
 		"other architecture":  {strings.Replace(config, "llama", "mamba", 1), `"mamba" is not served`},
 		"heads do not divide": {strings.Replace(config, `"num_key_value_heads":1`, `"num_key_value_heads":3`, 1), "do not share"},
 		"absurd dimension":    {strings.Replace(config, `"vocab_size":3`, `"vocab_size":1000000000`, 1), "vocabulary size"},
-		"quantised": {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":4},"vocab_size"`, 1),
-			"quantised safetensors"},
+		"quantised": {strings.Replace(config, `"vocab_size"`, `"quantization_config":{"bits":3,"quant_method":"gptq"},"vocab_size"`, 1),
+			"quantization_config: bits 3 is not served; gptq (4 and 8 bits)"},
 		"classifier": {with("llama", `"architectures":["LlamaForSequenceClassification"]`),
 			`"LlamaForSequenceClassification" of model type "llama" is not served`},
 		"llama reward": {with("llama", `"architectures":["LlamaForRewardModel"]`), "not served; those for causal"},
@@ -95,7 +95,7 @@ func TestGGUFMetadataThatCannotBe(t *testing.T) {
 			`eos_token_id is the text "</s>", and the id of a token`},
 		"types as texts": {weightstest.Metadata{"tokenizer.ggml.token_type": []string{"3"}},
 			"token_type is a list of texts, and a list of numbers"},
-		"what is not read": {weightstest.Metadata{"general.name": uint32(1)}, ""},
+		"what is not read": {weightstest.Metadata{"general.author": uint32(1)}, ""},
 	} {
 		_, err := openGGUF(t, weightstest.TinyGGUF(c.meta, "token_embd.weight"))
 		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {

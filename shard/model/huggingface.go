@@ -11,32 +11,31 @@ import (
 
 // hfConfig are the keys of config.json that families share. Keys of old families' own names are theirs to read.
 type hfConfig struct {
-	Architectures    []string        `json:"architectures"`
-	ModelType        string          `json:"model_type"`
-	Hidden           int             `json:"hidden_size"`
-	Intermediate     int             `json:"intermediate_size"`
-	Layers           int             `json:"num_hidden_layers"`
-	Heads            int             `json:"num_attention_heads"`
-	KVHeads          int             `json:"num_key_value_heads"`
-	HeadDim          int             `json:"head_dim"`
-	Vocabulary       int             `json:"vocab_size"`
-	NormEpsilon      float32         `json:"rms_norm_eps"`
-	MaxPositions     int             `json:"max_position_embeddings"`
-	SlidingWindow    *int            `json:"sliding_window"`
-	UseSlidingWindow bool            `json:"use_sliding_window"`
-	MaxWindowLayers  *int            `json:"max_window_layers"`
-	LayerTypes       []string        `json:"layer_types"`
-	Bias             bool            `json:"bias"`
-	AttentionBias    bool            `json:"attention_bias"`
-	MLPBias          bool            `json:"mlp_bias"`
-	Tied             *bool           `json:"tie_word_embeddings"` // absent: as is usual in the family
-	Activation       string          `json:"hidden_act"`
-	RopeTheta        float64         `json:"rope_theta"`
-	RotatedShare     float64         `json:"partial_rotary_factor"` // of a head's dimensions; 0: all
-	RopeScaling      *hfRope         `json:"rope_scaling"`
-	RopeParameters   *hfRope         `json:"rope_parameters"`
-	OriginalMax      int             `json:"original_max_position_embeddings"`
-	Quantization     json.RawMessage `json:"quantization_config"`
+	Architectures    []string `json:"architectures"`
+	ModelType        string   `json:"model_type"`
+	Hidden           int      `json:"hidden_size"`
+	Intermediate     int      `json:"intermediate_size"`
+	Layers           int      `json:"num_hidden_layers"`
+	Heads            int      `json:"num_attention_heads"`
+	KVHeads          int      `json:"num_key_value_heads"`
+	HeadDim          int      `json:"head_dim"`
+	Vocabulary       int      `json:"vocab_size"`
+	NormEpsilon      float32  `json:"rms_norm_eps"`
+	MaxPositions     int      `json:"max_position_embeddings"`
+	SlidingWindow    *int     `json:"sliding_window"`
+	UseSlidingWindow bool     `json:"use_sliding_window"`
+	MaxWindowLayers  *int     `json:"max_window_layers"`
+	LayerTypes       []string `json:"layer_types"`
+	Bias             bool     `json:"bias"`
+	AttentionBias    bool     `json:"attention_bias"`
+	MLPBias          bool     `json:"mlp_bias"`
+	Tied             *bool    `json:"tie_word_embeddings"` // absent: as is usual in the family
+	Activation       string   `json:"hidden_act"`
+	RopeTheta        float64  `json:"rope_theta"`
+	RotatedShare     float64  `json:"partial_rotary_factor"` // of a head's dimensions; 0: all
+	RopeScaling      *hfRope  `json:"rope_scaling"`
+	RopeParameters   *hfRope  `json:"rope_parameters"`
+	OriginalMax      int      `json:"original_max_position_embeddings"`
 	// Text is the configuration of the text part of a model that reads more than text.
 	Text json.RawMessage `json:"text_config"`
 }
@@ -71,10 +70,6 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	}
 	if err := hf.textPart(files, hf); err != nil {
 		return nil, Config{}, err
-	}
-	if len(hf.Quantization) > 0 && string(hf.Quantization) != "null" {
-		return nil, Config{}, fmt.Errorf("quantization_config: quantised safetensors are not served yet; GGUF files in %s are",
-			weights.ServedGGUF)
 	}
 	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads,
 		KVHeads: hf.KVHeads, HeadDim: hf.HeadDim, Vocabulary: hf.Vocabulary, NormEpsilon: hf.NormEpsilon, MaxPositions: hf.MaxPositions}

@@ -37,6 +37,7 @@ func (r *recipe) split(outputs []string) {
 		return
 	}
 	r.AttentionColumns = widened(r.Heads.times(c.ValueDims()), r.unit(outputs...))
+	r.AttentionColumns.To = min(r.AttentionColumns.To, c.Heads*c.ValueDims()) // the last unit may be cut
 }
 
 // unit is what a cut through the columns of all these matrices must be a multiple of.

@@ -175,6 +175,9 @@ type Matrix struct {
 // Row returns the bytes of a row in the tensor's encoding; they belong to the mapped file.
 func (m *Matrix) Row(row int) []byte { return m.Tensor.Row(m.Order.stored(row)) }
 
+// Decode sets values to the exact values of a row.
+func (m *Matrix) Decode(values []float32, row int) { m.Tensor.Decode(values, m.Order.stored(row)) }
+
 // Codes is Row for a tensor in weights.FormCodes: it sets row to the columns [from, to) of a row.
 func (m *Matrix) Codes(codes *codes.Row, row, from, to int) {
 	m.Tensor.Codes(codes, m.Order.stored(row), from, to)

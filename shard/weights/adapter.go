@@ -48,7 +48,7 @@ func (f *Files) openAdapter(dir fs.FS, path string, open func(name string) ([]by
 	if data, err = open(AdapterWeightsName); err != nil {
 		return err
 	}
-	if err := f.addSafetensors(data, nil); err != nil {
+	if err := f.addSafetensors(data, nil, map[string]*stored{}); err != nil {
 		return fmt.Errorf("%s: %w", filepath.Join(path, AdapterWeightsName), err)
 	}
 	return nil
@@ -56,6 +56,5 @@ func (f *Files) openAdapter(dir fs.FS, path string, open func(name string) ([]by
 
 // Size returns a tensor's rows and columns, 0 if there is none of this name.
 func (f *Files) Size(name string) (rows, columns int) {
-	t := f.tensors[name]
-	return t.Rows, t.Columns
+	return f.tensors[name].Rows, f.tensors[name].Columns
 }

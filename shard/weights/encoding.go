@@ -31,6 +31,7 @@ const (
 	IQ4_NL
 	IQ4_XS
 	MXFP4
+	Quantised // over several tensors of a directory: Tensor.Scheme tells
 )
 
 // Form is one of the few ways in which backends take rows: each encoding is mapped onto one exactly, without a change of
@@ -92,6 +93,7 @@ var encodings = [...]encoding{
 		scheme: &codes.Scheme{Kind: codes.NonLinear4, Group: 32, Scale: scales(codes.Bits8, 8, -32)}},
 	MXFP4: {name: "MXFP4", gguf: 39, blockColumns: 32, blockBytes: 17, form: FormCodes, unpack: unpackMXFP4,
 		scheme: &codes.Scheme{Kind: codes.FP4, Group: 32, Scale: &codes.Scheme{Kind: codes.BF16}}},
+	Quantised: {name: "codes", blockColumns: 32, form: FormCodes},
 }
 
 // formBytes are the columns and bytes of a block of each form.

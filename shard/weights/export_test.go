@@ -79,11 +79,6 @@ func TensorCount(data []byte) int {
 	return len(file.tensors)
 }
 
-// Size returns the rows and columns of a tensor, 0 if there is none of this name that can be used.
-func (f *Files) Size(name string) (rows, columns int) {
-	return f.tensors[name].Rows, f.tensors[name].Columns
-}
-
 // GGUFTensors returns the tensors of a GGUF file in encodings that are served, by the file's names for them.
 func GGUFTensors(t *testing.T, data []byte) map[string]Tensor {
 	t.Helper()
@@ -103,7 +98,7 @@ func GGUFTensors(t *testing.T, data []byte) map[string]Tensor {
 
 // Encodings lists all.
 func Encodings() (all []Encoding) {
-	for e := range encodings {
+	for e := range encodings[:Quantised] {
 		all = append(all, Encoding(e))
 	}
 	return all

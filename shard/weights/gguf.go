@@ -16,8 +16,8 @@ import (
 var ggmlTypes = map[uint32]string{9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
 	22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0"}
 
-// ServedGGUF lists, for errors, the encodings of GGUF files that are served.
-var ServedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
+// servedGGUF lists, for errors, the encodings of GGUF files that are served.
+var servedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
 
 // ggufReader reads a mapped file; after the first error every read gives zeros, and err says what it was.
 type ggufReader struct {
@@ -229,7 +229,7 @@ func (f *Files) ggufTensors(part *ggufFile) error {
 func (e *ggufTensor) tensor() (Tensor, error) {
 	encoding, ok := ofGGUF(e.kind)
 	if !ok {
-		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, ServedGGUF)
+		return Tensor{}, fmt.Errorf("GGUF type %s (%d) is not served yet; %s are", ggmlTypes[e.kind], e.kind, servedGGUF)
 	}
 	sizes := make([]int, len(e.dimensions))
 	for i, size := range e.dimensions {

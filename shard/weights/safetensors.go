@@ -42,20 +42,25 @@ func (f *Files) openDirectory(dir fs.FS, tensors bool, open func(name string) ([
 	if !tensors {
 		return nil
 	}
+	quantisation, err := readQuantisation(dir, f.config)
+	if err != nil {
+		return err
+	}
 	files, err := safetensorsFiles(dir)
 	if err != nil {
 		return err
 	}
+	all := map[string]*stored{}
 	for _, file := range files {
 		data, err := open(file.name)
 		if err != nil {
 			return err
 		}
-		if err := f.addSafetensors(data, file.tensors); err != nil {
+		if err := f.addSafetensors(data, file.tensors, all); err != nil {
 			return fmt.Errorf("%s: %w", file.name, err)
 		}
 	}
-	return nil
+	return f.assemble(quantisation, all)
 }
 
 // readConfig reads config.json and returns its eos_token_id.
@@ -80,8 +85,8 @@ func (f *Files) readConfig(dir fs.FS) (eos json.RawMessage, err error) {
 func noAdapter(dir fs.FS) error {
 	const name = "adapter_config.json"
 	if _, err := fs.Lstat(dir, name); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: the directory has an adapter, which is not served yet: merge it into the model (peft's "+
-			"merge_and_unload), or take its files out", name)
+		return fmt.Errorf("%s: the directory has an adapter besides the model: give it a directory of its own and name that with "+
+			"--lora-adapters, or take its files out", name)
 	}
 	return nil
 }
@@ -170,8 +175,8 @@ var servedSafetensors = served(func(e encoding) bool { return e.safetensors != "
 var torchTypes = map[Encoding]string{F32: "torch.float32", F16: "torch.float16", BF16: "torch.bfloat16"}
 
 // addSafetensors reads the header of a file (8 bytes length, JSON, data; https://github.com/huggingface/safetensors) and
-// adds its tensors, among which the promised ones must be.
-func (f *Files) addSafetensors(data []byte, promised []string) error {
+// adds its tensors, among which the promised ones must be, also to all as they lie there.
+func (f *Files) addSafetensors(data []byte, promised []string, all map[string]*stored) error {
 	if len(data) < 8 {
 		return errors.New("no safetensors header: fetch the file anew")
 	}
@@ -200,6 +205,7 @@ func (f *Files) addSafetensors(data []byte, promised []string) error {
 				entry.Offsets[1], len(payload))
 		}
 		tensor, err := entry.tensor(payload[entry.Offsets[0]:entry.Offsets[1]])
+		all[name] = entry.stored(payload[entry.Offsets[0]:entry.Offsets[1]])
 		if err := f.add(name, tensor, err); err != nil {
 			return err
 		}
@@ -220,13 +226,30 @@ func (h *tensorHeader) tensor(data []byte) (Tensor, error) {
 	if !ok {
 		return Tensor{}, fmt.Errorf("type %s is not served; %s are", h.DataType, servedSafetensors)
 	}
-	columns, rows := 1, []int(nil)
-	if last := len(h.Shape) - 1; last >= 0 {
-		columns, rows = h.Shape[last], h.Shape[:last]
-	}
-	t := Tensor{Encoding: encoding, Rows: stacked(rows), Columns: columns, data: data}
-	if t.Rows < 1 || columns < 1 || columns > MaxDimension || len(data) != t.Rows*encoding.RowBytes(columns) {
+	rows, columns := h.size()
+	if rows < 1 || columns < 1 || len(data) != rows*encoding.RowBytes(columns) {
 		return Tensor{}, fmt.Errorf("shape %v does not fit its %d bytes", h.Shape, len(data))
 	}
-	return t, nil
+	return Tensor{Encoding: encoding, Rows: rows, Columns: columns, data: data}, nil
+}
+
+// size returns the rows and columns; less than 1: it has no such size.
+func (h *tensorHeader) size() (rows, columns int) {
+	last := len(h.Shape) - 1
+	if last < 0 {
+		return 1, 1
+	}
+	if h.Shape[last] > MaxDimension {
+		return 0, 0
+	}
+	return stacked(h.Shape[:last]), h.Shape[last]
+}
+
+// stored returns the tensor as it lies in the file; nil: its size is not that of its bytes.
+func (h *tensorHeader) stored(data []byte) *stored {
+	rows, columns := h.size()
+	if rows < 1 || columns < 1 || len(data) != rows*columns*dataTypeBytes[h.DataType] {
+		return nil
+	}
+	return &stored{h.DataType, rows, columns, data}
 }

@@ -41,6 +41,7 @@ type Files struct {
 	ends     endSources
 	tensors  map[string]Tensor
 	unusable map[string]error // the tensors that are there and cannot be computed with, and why
+	vain     map[string]bool  // the tensors that are there and say nothing
 	mapped   [][]byte
 }
 
@@ -53,7 +54,8 @@ type Tensor struct {
 	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
-	transposed    bool // stored as [Columns][Rows]
+	transposed    bool       // stored as [Columns][Rows]
+	quantised     *quantised // of Quantised
 }
 
 // stacked is the number of rows of a tensor whose dimensions but the columns these are; 0: there is none, or too many.
@@ -83,18 +85,50 @@ func (t Tensor) Row(row int) []byte {
 }
 
 // Scheme says what Codes gives; nil: the tensor's rows are of another form.
-func (t Tensor) Scheme() *codes.Scheme { return encodings[t.Encoding].scheme }
+func (t Tensor) Scheme() *codes.Scheme {
+	if t.quantised != nil {
+		return t.quantised.scheme
+	}
+	return encodings[t.Encoding].scheme
+}
 
 // Codes sets codes to the columns [from, to) of a row in FormCodes. What codes held is overwritten.
 func (t Tensor) Codes(codes *codes.Row, row, from, to int) {
+	if t.quantised != nil {
+		t.quantised.spread(codes, row, from, to)
+		return
+	}
 	encodings[t.Encoding].spread(codes, t.Row(row), from, to)
 }
 
 // Floats returns the exact values of a row; dst is used if it is large enough.
 func (t Tensor) Floats(row int, dst []float32) []float32 {
 	dst = append(dst[:0], make([]float32, t.Columns)...)
-	t.Encoding.Decode(dst, t.Row(row))
+	t.Decode(dst, row)
 	return dst
+}
+
+// Decode sets values, of Columns, to the exact values of a row.
+func (t Tensor) Decode(values []float32, row int) {
+	if t.quantised == nil {
+		t.Encoding.Decode(values, t.Row(row))
+		return
+	}
+	var spread codes.Row
+	t.Codes(&spread, row, 0, t.Columns)
+	t.Scheme().Values(values, &spread, 0)
+}
+
+// parts are the bytes of the files that make the tensor.
+func (t Tensor) parts() [][]byte {
+	if t.quantised == nil {
+		return [][]byte{t.data}
+	}
+	var parts [][]byte
+	for _, part := range t.quantised.parts {
+		parts = append(parts, part.data)
+	}
+	return parts
 }
 
 // Open opens a directory or a .gguf file. Its errors name the file that is wrong.
@@ -228,9 +262,11 @@ func (f *Files) DataType(table string) string {
 	return "gguf." + cmp.Or(fileTypes[f.GGUF.Count("general.file_type")], "mixed")
 }
 
-// Names lists all tensors in order, also those that cannot be used.
+// Names lists all tensors in order, also those that cannot be used, but no biases of zero that old tools have written for every
+// quantised matrix.
 func (f *Files) Names() []string {
 	names := slices.AppendSeq(slices.Collect(maps.Keys(f.tensors)), maps.Keys(f.unusable))
+	names = slices.DeleteFunc(names, func(name string) bool { return f.vain[name] })
 	slices.Sort(names)
 	return names
 }
@@ -250,7 +286,7 @@ func (f *Files) Vector(name string, columns int) ([]float32, error) {
 // add adds a tensor, or one that cannot be used for the reason unusable.
 func (f *Files) add(name string, t Tensor, unusable error) error {
 	if f.tensors == nil {
-		f.tensors, f.unusable = make(map[string]Tensor), make(map[string]error)
+		f.tensors, f.unusable, f.vain = make(map[string]Tensor), make(map[string]error), make(map[string]bool)
 	}
 	if f.Has(name) {
 		return fmt.Errorf("tensor %s is there twice: take away the file that does not belong to the model, or fetch it anew", name)
@@ -260,7 +296,9 @@ func (f *Files) add(name string, t Tensor, unusable error) error {
 		return nil
 	}
 	f.tensors[name] = t
-	f.WeightBytes += int64(len(t.data))
+	for _, part := range t.parts() {
+		f.WeightBytes += int64(len(part))
+	}
 	return nil
 }
 
@@ -272,9 +310,11 @@ func (f *Files) Fingerprint(description []byte) string {
 	for _, name := range slices.Sorted(maps.Keys(f.tensors)) {
 		t := f.tensors[name]
 		fmt.Fprintf(hash, "%s %v %d %d\n", name, t.Encoding, t.Rows, t.Columns)
-		for i := range 16 {
-			at := len(t.data) / 16 * i
-			hash.Write(t.data[at:min(at+64, len(t.data))])
+		for _, data := range t.parts() {
+			for i := range 16 {
+				at := len(data) / 16 * i
+				hash.Write(data[at:min(at+64, len(data))])
+			}
 		}
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:16])

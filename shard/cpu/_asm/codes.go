@@ -67,48 +67,61 @@ func (g *generator) shift(n int, src, dst string) string {
 	return dst
 }
 
-// codes emits a codesFunc for every kind. The planes' words of a block are loaded when they are needed, and of every column
-// scale and offset anew.
+// codes emits a codesFunc for every kind, and those of any groups.
 func (g *generator) codes(v isa) {
 	for _, c := range codeKinds {
-		g.function("codes"+c.name+v.suffix, "is a codesFunc.",
-			"dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int", "")
-		g.load("dst", "DI", "w", "SI", "scales", "R9", "offsets", "R10", "index", "R8", "base", "AX", "k", "CX")
-		g.in("SUBQ AX, R9")
-		g.in("SUBQ AX, R10")
-		w := g.levels(v, c)
-		loop, bytes := g.label("block"), 0
-		for _, bits := range c.planes {
-			bytes += c.unit() * bits * 2
+		g.widenCodes(v, c, "codes", min(c.unit(), 16))
+		if c.unit() == 8 && c.levels == nil {
+			g.widenCodes(v, c, "mixed", 1)
 		}
-		g.at(loop)
-		for o := 0; o < bytes; o += 64 {
-			g.in("PREFETCHT0 %d(SI)", prefetchBytes+o)
-		}
-		for column := range c.unit() {
-			w(column)
+	}
+}
+
+// widenCodes emits a function that loads scale and offset anew every run columns. The planes' words of a block are loaded when
+// they are needed.
+func (g *generator) widenCodes(v isa, c code, name string, run int) {
+	g.function(name+c.name+v.suffix, "is a codesFunc.",
+		"dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int", "")
+	g.load("dst", "DI", "w", "SI", "scales", "R9", "offsets", "R10", "index", "R8", "base", "AX", "k", "CX")
+	g.in("SUBQ AX, R9")
+	g.in("SUBQ AX, R10")
+	w := g.levels(v, c)
+	loop, bytes := g.label("block"), 0
+	for _, bits := range c.planes {
+		bytes += c.unit() * bits * 2
+	}
+	g.at(loop)
+	for o := 0; o < bytes; o += 64 {
+		g.in("PREFETCHT0 %d(SI)", prefetchBytes+o)
+	}
+	for column := range c.unit() {
+		if column%run == 0 {
 			g.in("MOVLQSX %d(R8), AX", column*4)
 			for part := range v.parts {
-				value, scale := v.r(part), v.r(v.parts+part)
-				g.in("VMOVUPS %d(R9)(AX*1), %s", part*v.bytes, scale)
-				g.in("VFMADD213PS %d(R10)(AX*1), %s, %s", part*v.bytes, scale, value)
-				g.in("VMOVUPS %s, %d(DI)", value, column*64+part*v.bytes)
+				g.in("VMOVUPS %d(R9)(AX*1), %s", part*v.bytes, v.r(2*v.parts+part))
+				g.in("VMOVUPS %d(R10)(AX*1), %s", part*v.bytes, v.r(3*v.parts+part))
 			}
 		}
-		g.in("ADDQ $%d, R8", c.unit()*4)
-		g.in("ADDQ $%d, SI", bytes)
-		g.in("ADDQ $%d, DI", c.unit()*64)
-		g.in("SUBQ $%d, CX", c.unit())
-		g.in("JNZ %s", loop)
-		g.ret()
+		w(column)
+		for part := range v.parts {
+			value := v.r(part)
+			g.in("VFMADD213PS %s, %s, %s", v.r(3*v.parts+part), v.r(2*v.parts+part), value)
+			g.in("VMOVUPS %s, %d(DI)", value, column*64+part*v.bytes)
+		}
 	}
+	g.in("ADDQ $%d, R8", c.unit()*4)
+	g.in("ADDQ $%d, SI", bytes)
+	g.in("ADDQ $%d, DI", c.unit()*64)
+	g.in("SUBQ $%d, CX", c.unit())
+	g.in("JNZ %s", loop)
+	g.ret()
 }
 
 // levels loads the constants of a kind and returns what emits the levels of a column into the first registers.
 func (g *generator) levels(v isa, c code) func(column int) {
 	n := v.parts
-	word := func(plane, part int) string { return v.r((2+plane)*n + part) } // of scales and values there are n each
-	spare := func(i int) string { return v.r(4*n + i) }
+	word := func(plane, part int) string { return v.r((4+plane)*n + part) } // behind values, other planes, scales and offsets
+	spare := func(i int) string { return v.r(4*n + len(c.planes)*n + i) }
 	constant := func(i int, name string, bits uint32) string {
 		g.in("VBROADCASTSS %s, %s", g.constant(name, bits), spare(i))
 		return spare(i)

@@ -1,0 +1,300 @@
+package weights
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"lockstep/shard/codes"
+)
+
+// stored is a tensor as it lies in a safetensors file: all its dimensions but the last as rows.
+type stored struct {
+	dataType      string
+	rows, columns int
+	data          []byte
+}
+
+// dataTypeBytes are the sizes of safetensors' numbers that quantised checkpoints have.
+var dataTypeBytes = map[string]int{"U8": 1, "I8": 1, "F8_E4M3": 1, "F16": 2, "BF16": 2, "I32": 4, "F32": 4, "I64": 8}
+
+// kinds are the kinds of plain numbers of safetensors' types.
+var kinds = map[string]codes.Kind{"F16": codes.F16, "BF16": codes.BF16, "F32": codes.F32}
+
+// has reports whether it holds numbers of one of the types, so many of them.
+func (s *stored) has(rows, columns int, dataTypes ...string) bool {
+	return s.rows == rows && s.columns == columns && slices.Contains(dataTypes, s.dataType)
+}
+
+// word returns a number of type I32.
+func (s *stored) word(row, column int) uint32 {
+	return binary.LittleEndian.Uint32(s.data[(row*s.columns+column)*4:])
+}
+
+// number returns the bits of a number of type F16, BF16 or F32.
+func (s *stored) number(row, column int) uint32 {
+	if s.dataType == "F32" {
+		return s.word(row, column)
+	}
+	return uint32(binary.LittleEndian.Uint16(s.data[(row*s.columns+column)*2:]))
+}
+
+// quantised is a matrix that several tensors of the files make.
+type quantised struct {
+	scheme *codes.Scheme
+	// codes appends those of the columns [from, to) of a row. scale and, where the scheme has it, zero give the bits of the numbers
+	// of a row's group.
+	codes       func(to []byte, row, from, end int) []byte
+	scale, zero func(row, group int) uint32
+	parts       []stored
+}
+
+// spread sets codes to the columns [from, to) of a row.
+func (q *quantised) spread(codes *codes.Row, row, from, to int) {
+	codes.Reset(q.scheme)
+	codes.Codes = q.codes(codes.Codes, row, from, to)
+	first, end := q.scheme.Span(from, to)
+	for group := first; group < end; group++ {
+		codes.Scale.Numbers = append(codes.Scale.Numbers, q.scale(row, group))
+		if q.zero != nil {
+			codes.Offset.Numbers = append(codes.Offset.Numbers, q.zero(row, group))
+		}
+	}
+}
+
+// quantisation is what a checkpoint says of itself: quantization_config in config.json, or quantize_config.json of AutoGPTQ, or
+// quant_config.json of AutoAWQ.
+type quantisation struct {
+	Method           string `json:"quant_method"`
+	Bits             int    `json:"bits"`
+	GroupSize        int    `json:"group_size"`
+	WeightBits       int    `json:"w_bit"` // AutoAWQ's own names
+	WeightGroupSize  int    `json:"q_group_size"`
+	Version          string `json:"version"`
+	CheckpointFormat string `json:"checkpoint_format"`
+	Format           string `json:"format"`
+	Marlin           bool   `json:"is_marlin_format"`
+	BlockSize        []int  `json:"weight_block_size"`
+	Float8           string `json:"fmt"`
+	Groups           map[string]struct {
+		Format  string `json:"format"`
+		Weights struct {
+			Strategy       string          `json:"strategy"`
+			BlockStructure json.RawMessage `json:"block_structure"`
+		} `json:"weights"`
+	} `json:"config_groups"`
+	Transform map[string]json.RawMessage `json:"transform_config"`
+}
+
+// servedQuantised lists the formats of quantised safetensors.
+const servedQuantised = "gptq (4 and 8 bits), awq (4 bits, version gemm), compressed-tensors (pack-quantized of 4 and 8 bits, " +
+	"int-quantized, float-quantized), fp8 and mxfp4 are served, and GGUF files"
+
+// readQuantisation finds out how the weights of a directory are quantised; nil: nothing says that they are.
+func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
+	var in struct {
+		Quantisation *quantisation `json:"quantization_config"`
+	}
+	if err := parseJSON("config.json", config, &in); err != nil {
+		return nil, err
+	}
+	q, name := in.Quantisation, "config.json: quantization_config"
+	for _, other := range []struct{ name, method string }{{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}} {
+		if q != nil {
+			break
+		}
+		found := &quantisation{}
+		if there, err := readJSON(dir, other.name, found); err != nil {
+			return nil, err
+		} else if there {
+			q, name = found, other.name
+			if q.Method == "" {
+				q.Method = other.method
+			}
+		}
+	}
+	if q == nil {
+		return nil, nil
+	}
+	q.Bits, q.GroupSize = max(q.Bits, q.WeightBits), cmp.Or(q.GroupSize, q.WeightGroupSize)
+	if err := q.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w; %s", name, err, servedQuantised)
+	}
+	return q, nil
+}
+
+// check refuses what is not served, as far as the configuration tells.
+func (q *quantisation) check() error {
+	refuse := func(what string, value any) error { return fmt.Errorf("%s %v is not served", what, value) }
+	switch q.Method {
+	case "gptq":
+		format := cmp.Or(q.CheckpointFormat, q.Format)
+		switch {
+		case q.Bits != 4 && q.Bits != 8:
+			return refuse("bits", q.Bits)
+		case q.Marlin:
+			return refuse("format", "marlin")
+		case format != "" && format != "gptq" && format != "gptq_v2":
+			return refuse("format", format)
+		}
+		q.Format = format
+	case "awq":
+		switch {
+		case q.Bits != 4:
+			return refuse("bits", q.Bits)
+		case q.Version != "" && !strings.EqualFold(q.Version, "gemm"):
+			return refuse("version", q.Version)
+		}
+	case "compressed-tensors":
+		formats := []string{q.Format}
+		for _, group := range q.Groups {
+			formats = append(formats, group.Format)
+		}
+		for _, format := range formats {
+			if !slices.Contains([]string{"", "dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized",
+				"mixed-precision"}, format) {
+				return refuse("format", format)
+			}
+		}
+		if len(q.Transform["config_groups"]) > len("{}") {
+			return refuse("transform_config", "with its rotations")
+		}
+	case "fp8", "fbgemm_fp8":
+		if q.Float8 != "" && q.Float8 != "e4m3" {
+			return refuse("fmt", q.Float8)
+		}
+	case "mxfp4":
+	case "":
+		return errors.New("it names no quant_method")
+	default:
+		return refuse("quant_method", fmt.Sprintf("%q", q.Method))
+	}
+	return nil
+}
+
+// blocks are the rows and columns that share a scale, 0 if no blocks do.
+func (q *quantisation) blocks() (rows, columns int) {
+	if len(q.BlockSize) == 2 {
+		return q.BlockSize[0], q.BlockSize[1]
+	}
+	for _, group := range q.Groups {
+		var sizes []int
+		if group.Weights.Strategy == "block" && json.Unmarshal(group.Weights.BlockStructure, &sizes) == nil && len(sizes) == 2 {
+			return sizes[0], sizes[1]
+		}
+	}
+	return 0, 0
+}
+
+// makers put matrices together, by what the name of the tensor with the codes ends in, in place of which the matrix's name has
+// the second.
+var makers = []struct {
+	suffix, matrix string
+	methods        []string
+	make           func(q *quantisation, part func(suffix string) (*stored, error)) (Tensor, error)
+}{
+	{".qweight", ".weight", []string{"gptq"}, (*quantisation).gptq},
+	{".qweight", ".weight", []string{"awq"}, (*quantisation).awq},
+	{".weight_packed", ".weight", []string{"compressed-tensors"}, (*quantisation).packed},
+	{".weight", ".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8"}, (*quantisation).scaled},
+	{"_blocks", "", []string{"mxfp4"}, (*quantisation).microscaled},
+}
+
+// assemble makes one tensor, X.weight, of those that a quantised matrix X lies in, which are no longer listed. Of one that cannot
+// be made it is said why when it is asked for.
+func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
+	if q == nil {
+		for _, name := range slices.Sorted(maps.Keys(tensors)) {
+			if strings.HasSuffix(name, ".qweight") {
+				return fmt.Errorf("tensor %s is quantised, and neither config.json (quantization_config) nor quantize_config.json says how",
+					name)
+			}
+		}
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		for _, m := range makers {
+			stem, ok := strings.CutSuffix(name, m.suffix)
+			if !ok || !slices.Contains(m.methods, q.Method) || m.suffix == ".weight" &&
+				(tensors[name] == nil || kindOfScaled(tensors[name]) == 0) {
+				continue
+			}
+			made, err := m.make(q, func(suffix string) (*stored, error) { return find(tensors, stem, suffix) })
+			f.remove(stem)
+			if err := f.add(stem+m.matrix, made, err); err != nil {
+				return err
+			}
+			if bias, ok := f.tensors[stem+".bias"]; ok && !slices.ContainsFunc(bias.data, func(b byte) bool { return b&0x7f != 0 }) {
+				f.vain[stem+".bias"] = true
+			}
+		}
+	}
+	return nil
+}
+
+// find returns a part of a quantised matrix, of which some may be missing: those whose suffix begins with "?".
+func find(tensors map[string]*stored, stem, suffix string) (*stored, error) {
+	suffix, optional := strings.CutPrefix(suffix, "?")
+	part := tensors[stem+suffix]
+	if part == nil && !optional {
+		return nil, fmt.Errorf("it lacks %s%s", stem, suffix)
+	}
+	return part, nil
+}
+
+// companions are the tensors that may lie beside a quantised matrix. Those for activations say how others quantise them.
+var companions = []string{".qweight", ".qzeros", ".scales", ".g_idx", ".weight", ".weight_packed", ".weight_scale", ".weight_scale_inv",
+	".weight_shape", ".weight_zero_point", ".weight_g_idx", ".input_scale", ".input_scale_ub", ".input_zero_point", ".output_scale",
+	"_blocks", "_scales"}
+
+// remove takes the parts of a matrix out of the list of tensors.
+func (f *Files) remove(stem string) {
+	for _, suffix := range companions {
+		f.WeightBytes -= int64(len(f.tensors[stem+suffix].data))
+		delete(f.tensors, stem+suffix)
+		delete(f.unusable, stem+suffix)
+	}
+}
+
+// matrix checks the size of a matrix and returns it as a tensor.
+func (q *quantised) matrix(rows, columns int) (Tensor, error) {
+	if rows < 1 || columns < 1 || rows > MaxDimension || columns > MaxDimension {
+		return Tensor{}, fmt.Errorf("%d x %d is no size of a matrix", rows, columns)
+	}
+	if q.scheme.Scale.Kind == codes.F32 && q.scheme.Offset != nil {
+		return Tensor{}, errors.New("scales in F32 beside zero points are not served; those in F16 and BF16 are")
+	}
+	return Tensor{Encoding: Quantised, Rows: rows, Columns: columns, quantised: q}, nil
+}
+
+// zeroPoints gives the scheme its zero points, one constant where all are equal.
+func (q *quantised) zeroPoints(rows, groups int, zero func(row, group int) int) {
+	first, equal := zero(0, 0), true
+	for row := range rows {
+		for group := range groups {
+			equal = equal && zero(row, group) == first
+		}
+	}
+	if equal {
+		q.scheme.Bias = -float32(first)
+		return
+	}
+	q.scheme.Offset, q.scheme.Zero = halves, true
+	q.zero = func(row, group int) uint32 { return halfInteger(zero(row, group)) }
+}
+
+// halfInteger is an integer of -1024 to 1024 in half precision, exactly.
+func halfInteger(n int) uint32 {
+	bits := math.Float32bits(float32(n))
+	if n == 0 {
+		return 0
+	}
+	return bits>>16&0x8000 | (bits>>23&0xff-112)<<10 | bits>>13&0x3ff
+}

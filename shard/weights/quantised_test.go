@@ -1,0 +1,290 @@
+package weights_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/protocol/outside"
+	"lockstep/shard/weights"
+	"lockstep/shard/weights/weightstest"
+)
+
+// weightsCheck are values of some tensors of a reference checkpoint.
+type weightsCheck struct {
+	Tensors []struct {
+		Name   string    `json:"name"`
+		Shape  []int     `json:"shape"`
+		First  []float32 `json:"first16"`
+		Last   []float32 `json:"last16"`
+		Sum    float64   `json:"sum"`
+		AbsSum float64   `json:"abs_sum"`
+	} `json:"tensors"`
+}
+
+// Every published format of quantised safetensors gives the weights that its own library makes of it, exactly.
+func TestQuantisedGolden(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(outside.Shared(t, "golden", "quant"), "*", "weights_check.json"))
+	if err != nil || len(paths) < 20 {
+		t.Fatalf("got %d checkpoints, %v", len(paths), err)
+	}
+	for _, path := range paths {
+		dir := filepath.Dir(path)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want weightsCheck
+			if err := json.Unmarshal(data, &want); err != nil {
+				t.Fatal(err)
+			}
+			files, err := weights.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer files.Close()
+			for _, tensor := range want.Tensors {
+				rows := 1
+				for _, size := range tensor.Shape[:len(tensor.Shape)-1] {
+					rows *= size
+				}
+				columns := tensor.Shape[len(tensor.Shape)-1]
+				got, err := files.Tensor(tensor.Name, rows, columns)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var all []float32
+				sum, absSum := 0.0, 0.0
+				for row := range rows {
+					all = append(all, got.Floats(row, nil)...)
+				}
+				for _, v := range all {
+					sum, absSum = sum+float64(v), absSum+math.Abs(float64(v))
+				}
+				for i, v := range tensor.First {
+					near(t, tensor.Name+" begins", all[i], v)
+				}
+				for i, v := range tensor.Last {
+					near(t, tensor.Name+" ends", all[len(all)-len(tensor.Last)+i], v)
+				}
+				if math.Abs(sum-tensor.Sum) > 1e-8*tensor.AbsSum || math.Abs(absSum-tensor.AbsSum) > 1e-8*tensor.AbsSum {
+					t.Errorf("%s: the sums are %v and %v, want %v and %v", tensor.Name, sum, absSum, tensor.Sum, tensor.AbsSum)
+				}
+			}
+			for _, name := range files.Names() {
+				for _, part := range []string{"qweight", "scale", "zero", "g_idx", "packed", "shape", "blocks"} {
+					if strings.Contains(name, part) {
+						t.Errorf("%s is listed, and is a part of a matrix", name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// near compares with a number that is written with 9 digits.
+func near(t *testing.T, what string, got, want float32) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// part is a tensor of a quantised checkpoint.
+type part struct {
+	name, dataType string
+	shape          string
+	data           []byte
+}
+
+// words are little-endian 32-bit numbers.
+func words(values ...uint32) (data []byte) {
+	for _, v := range values {
+		data = binary.LittleEndian.AppendUint32(data, v)
+	}
+	return data
+}
+
+// checkpoint opens a directory with a quantization_config and these tensors.
+func checkpoint(quantisation string, parts ...part) (*weights.Files, error) {
+	header, payload := []string{}, []byte{}
+	for _, p := range parts {
+		header = append(header, fmt.Sprintf(`%q:{"dtype":%q,"shape":%s,"data_offsets":[%d,%d]}`, p.name, p.dataType, p.shape, len(payload),
+			len(payload)+len(p.data)))
+		payload = append(payload, p.data...)
+	}
+	file := weightstest.Safetensors("{"+strings.Join(header, ",")+"}", len(payload))
+	copy(file[len(file)-len(payload):], payload)
+	config := weightstest.Config
+	if quantisation != "" {
+		config = weightstest.With("llama", `"quantization_config":`+quantisation)
+	}
+	return weights.OpenFS(weightstest.Directory(config, map[string][]byte{"model.safetensors": file}))
+}
+
+// gptqParts are a matrix of 8 outputs and 8 inputs, every code 9, in two groups whose scales are 1 and whose zero points are 8
+// and 7 in the format with one added.
+func gptqParts() []part {
+	scales := bytes.Repeat([]byte{0x00, 0x3c}, 16)
+	return []part{
+		{"a.qweight", "I32", "[1,8]", words(slices.Repeat([]uint32{0x99999999}, 8)...)},
+		{"a.qzeros", "I32", "[2,1]", words(0x77777777, 0x66666666)},
+		{"a.scales", "F16", "[2,8]", scales},
+		{"a.g_idx", "I32", "[8]", words(1, 0, 1, 0, 0, 0, 1, 1)},
+		{"a.bias", "F16", "[8]", make([]byte, 16)},
+	}
+}
+
+const gptqConfig = `{"quant_method":"gptq","bits":4,"group_size":4}`
+
+func TestGPTQ(t *testing.T) {
+	m, err := checkpoint(gptqConfig, gptqParts()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensor, err := m.Tensor("a.weight", 8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tensor.Floats(7, nil); !slices.Equal(got, []float32{2, 1, 2, 1, 1, 1, 2, 2}) {
+		t.Errorf("got %v", got)
+	}
+	if names := m.Names(); !slices.Equal(names, []string{"a.weight"}) || !m.Has("a.bias") {
+		t.Errorf("got %v; a bias of zeros is there, and not worth a word", names)
+	}
+	before := m.Fingerprint(nil)
+	for i := range gptqParts()[:4] {
+		parts := gptqParts()
+		parts[i].data[0] ^= 1
+		if parts[i].name == "a.g_idx" {
+			parts[i].data[4] = 1
+		}
+		if other, err := checkpoint(gptqConfig, parts...); err != nil || other.Fingerprint(nil) == before {
+			t.Errorf("%s counts nothing in the fingerprint (%v)", parts[i].name, err)
+		}
+	}
+	parts := gptqParts()
+	parts[4].data[3] = 0x3c
+	if m, err := checkpoint(gptqConfig, parts...); err != nil || !slices.Contains(m.Names(), "a.bias") {
+		t.Errorf("a bias that is not zero is not listed (%v)", err)
+	}
+}
+
+// A matrix that cannot be put together does not keep a model from being opened; whoever needs it learns why.
+func TestQuantisedParts(t *testing.T) {
+	without := func(parts []part, i int) []part { return slices.Delete(parts, i, i+1) }
+	change := func(i int, p part) []part {
+		parts := gptqParts()
+		parts[i] = p
+		return parts
+	}
+	float8 := part{"a.weight", "F8_E4M3", "[8,8]", make([]byte, 64)}
+	const fp8, packed = `{"quant_method":"fp8"}`, `{"quant_method":"compressed-tensors","format":"pack-quantized"}`
+	for name, c := range map[string]struct {
+		config string
+		parts  []part
+		want   string
+	}{
+		"no zero points":    {gptqConfig, without(gptqParts(), 1), "it lacks a.qzeros"},
+		"no scales":         {gptqConfig, without(gptqParts(), 2), "it lacks a.scales"},
+		"short zero points": {gptqConfig, change(1, part{"a.qzeros", "I32", "[1,1]", words(0)}), "do not fit each other"},
+		"other scales": {gptqConfig, change(2, part{"a.scales", "I32", "[2,8]", words(make([]uint32, 16)...)}),
+			"do not fit each other"},
+		"absent group": {gptqConfig, change(3, part{"a.g_idx", "I32", "[8]", words(0, 1, 2, 0, 0, 0, 0, 0)}), "column 2 into group 2"},
+		"negative group": {gptqConfig, change(3, part{"a.g_idx", "I32", "[8]", words(0, 0xffffffff, 0, 0, 0, 0, 0, 0)}),
+			"into group -1"},
+		"other group size": {`{"quant_method":"gptq","bits":4,"group_size":8}`, without(gptqParts(), 3),
+			"2 groups of 8 columns are not those of group_size 8"},
+		"no scale":     {fp8, []part{float8}, "it lacks a.weight_scale"},
+		"three scales": {fp8, []part{float8, {"a.weight_scale", "F32", "[3]", make([]byte, 12)}}, "1 x 3 scales do not fit"},
+		"scales of scales": {fp8, []part{float8, {"a.weight_scale", "U8", "[8]", make([]byte, 8)}},
+			"scales of type U8 are not served"},
+		"no shape": {packed, []part{{"a.weight_packed", "I32", "[8,1]", words(make([]uint32, 8)...)},
+			{"a.weight_scale", "BF16", "[8,1]", make([]byte, 16)}}, "it lacks a.weight_shape"},
+		"other shape": {packed, []part{{"a.weight_packed", "I32", "[8,1]", words(make([]uint32, 8)...)},
+			{"a.weight_scale", "BF16", "[8,1]", make([]byte, 16)},
+			{"a.weight_shape", "I64", "[2]", words(8, 0, 99, 0)}}, "do not fit weight_shape"},
+		"uneven groups": {packed, []part{{"a.weight_packed", "I32", "[8,1]", words(make([]uint32, 8)...)},
+			{"a.weight_scale", "BF16", "[8,3]", make([]byte, 48)},
+			{"a.weight_shape", "I64", "[2]", words(8, 0, 8, 0)}}, "not shared evenly by 3 scales"},
+	} {
+		m, err := checkpoint(c.config, c.parts...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if _, err := m.Tensor("a.weight", 8, 8); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got error %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+// What a configuration says and is not served is refused in one sentence that tells what is.
+func TestQuantisationErrors(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"bits":4}`: "it names no quant_method; gptq (4 and 8 " +
+			"bits)",
+		`{"quant_method":"bitsandbytes"}`:                                                    `quant_method "bitsandbytes" is not served; gptq`,
+		`{"quant_method":"gptq","bits":2}`:                                                   "bits 2 is not served",
+		`{"quant_method":"gptq","bits":4,"is_marlin_format":true}`:                           "format marlin is not served",
+		`{"quant_method":"gptq","bits":4,"checkpoint_format":"bitblas"}`:                     "format bitblas is not served",
+		`{"quant_method":"awq","bits":4,"version":"gemv"}`:                                   "version gemv is not served",
+		`{"quant_method":"fp8","fmt":"e5m2"}`:                                                "fmt e5m2 is not served",
+		`{"quant_method":"compressed-tensors","format":"marlin-24"}`:                         "format marlin-24 is not served",
+		`{"quant_method":"compressed-tensors","transform_config":{"config_groups":{"a":1}}}`: "transform_config",
+		`{"quant_method":4}`:                                                                 "quant_method is a JSON number",
+		"": "neither config.json " +
+			"(quantization_config) nor quantize_config.json says how",
+	} {
+		if _, err := checkpoint(config, gptqParts()...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got error %v, want one with %q", config, err, want)
+		}
+	}
+}
+
+// No header of tensors and no bytes in them stop a reader of quantised matrices.
+func FuzzQuantised(f *testing.F) {
+	configs := []string{gptqConfig, `{"quant_method":"gptq","bits":8,"group_size":-1,"format":"gptq_v2"}`,
+		`{"quant_method":"awq","bits":4,"group_size":4}`, `{"quant_method":"compressed-tensors"}`,
+		`{"quant_method":"fp8","weight_block_size":[2,3]}`, `{"quant_method":"mxfp4"}`}
+	for i, header := range []string{
+		`{"a.qweight":{"dtype":"I32","shape":[1,8],"data_offsets":[0,32]},"a.qzeros":{"dtype":"I32","shape":[2,1],"data_offsets":[32,40]},` +
+			`"a.scales":{"dtype":"F16","shape":[2,8],"data_offsets":[40,72]},"a.g_idx":{"dtype":"I32","shape":[8],"data_offsets":[72,104]}}`,
+		`{"a.weight_packed":{"dtype":"I32","shape":[8,1],"data_offsets":[0,32]},"a.weight_shape":{"dtype":"I64","shape":[2],` +
+			`"data_offsets":[32,48]},"a.weight_scale":{"dtype":"F16","shape":[8,2],"data_offsets":[48,80]}}`,
+		`{"a.weight":{"dtype":"F8_E4M3","shape":[8,8],"data_offsets":[0,64]},"a.weight_scale":{"dtype":"F32","shape":[],` +
+			`"data_offsets":[64,68]}}`,
+		`{"a_blocks":{"dtype":"U8","shape":[2,1,2,16],"data_offsets":[0,64]},"a_scales":{"dtype":"U8","shape":[2,1,2],` +
+			`"data_offsets":[64,68]}}`,
+	} {
+		f.Add(uint8(i), header, []byte(strings.Repeat("\x01\x00", 60)))
+	}
+	f.Fuzz(func(t *testing.T, config uint8, header string, payload []byte) {
+		file := append(weightstest.Safetensors(header, 0), payload...)
+		m, err := weights.OpenFS(weightstest.Directory(weightstest.With("llama",
+			`"quantization_config":`+configs[int(config)%len(configs)]),
+			map[string][]byte{"model.safetensors": file}))
+		if err != nil {
+			return
+		}
+		for _, name := range m.Names() {
+			rows, columns := m.Size(name)
+			if rows*columns > 1<<16 {
+				continue
+			}
+			if tensor, err := m.Tensor(name, rows, columns); err == nil {
+				for row := range rows {
+					tensor.Floats(row, nil)
+				}
+			}
+		}
+	})
+}
