@@ -29,7 +29,7 @@ func TestCheckAdapters(t *testing.T) {
 		{"cpu", named("a"), "the backend cpu computes no LoRA adapters yet"},
 		{"sim", named("a", "a"), "that of two"}, {"sim", named(""), "none for an adapter"},
 	} {
-		err := checkAdapters(c.adapters, c.backend)
+		err := CheckAdapters(c.adapters, c.backend)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %v: got %v, want %q", c.backend, c.adapters, err, c.want)
 		}
