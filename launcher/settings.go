@@ -125,8 +125,8 @@ func (c *command) readAdapters() error {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(a.Path, "adapter_config.json")); err != nil {
-			return fmt.Errorf("%s: it is no directory with an adapter_config.json. Lockstep fetches no adapters by name: give a directory in "+
-				"PEFT's format", a.Path)
+			return fmt.Errorf("%s: it is no directory with an adapter_config.json. Lockstep fetches no adapters by name: give a "+
+				"directory in PEFT's format", a.Path)
 		}
 	}
 	return nil
