@@ -24,23 +24,24 @@ import (
 
 // modelFlags say what is served and within which limits.
 type modelFlags struct {
-	ModelID              string  `env:"MODEL_ID" placeholder:"PATH" help:"Directory in Hugging Face format or .gguf file. Default: the embedded demo model."`
-	ChatTemplate         string  `env:"LOCKSTEP_CHAT_TEMPLATE" placeholder:"FILE|TEXT" help:"Jinja file, or its text, in place of the model's chat template."`
-	NumShard             int     `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
-	Sharded              string  `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`
-	MaxInputLength       int     `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
-	MaxInputTokens       int     `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
-	MaxTotalTokens       int     `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
-	MaxBatchPrefillToken int     `name:"max-batch-prefill-tokens" positive:"" env:"MAX_BATCH_PREFILL_TOKENS" default:"${max_batch_prefill_tokens}" help:"Token budget of a step."`
-	MaxBatchTotalTokens  int     `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
-	MaxBatchSize         int     `positive:"" env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
-	DisablePrefixCache   bool    `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
-	CPUMemoryFraction    float64 `env:"CPU_MEMORY_FRACTION" default:"${cpu_memory_fraction}" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
-	Threads              int     `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
-	StepLog              string  `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
-	Backend              string  `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
-	StepModel            string  `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
-	Kernels              string  `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
+	ModelID              string   `env:"MODEL_ID" placeholder:"PATH" help:"Directory in Hugging Face format or .gguf file. Default: the embedded demo model."`
+	ChatTemplate         string   `env:"LOCKSTEP_CHAT_TEMPLATE" placeholder:"FILE|TEXT" help:"Jinja file, or its text, in place of the model's chat template."`
+	LoraAdapters         []string `env:"LORA_ADAPTERS" placeholder:"NAME=PATH" help:"LoRA adapters that requests may name: directories in PEFT's format; without NAME= an adapter is called by its path. Repeatable."`
+	NumShard             int      `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
+	Sharded              string   `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`
+	MaxInputLength       int      `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
+	MaxInputTokens       int      `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
+	MaxTotalTokens       int      `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
+	MaxBatchPrefillToken int      `name:"max-batch-prefill-tokens" positive:"" env:"MAX_BATCH_PREFILL_TOKENS" default:"${max_batch_prefill_tokens}" help:"Token budget of a step."`
+	MaxBatchTotalTokens  int      `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
+	MaxBatchSize         int      `positive:"" env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
+	DisablePrefixCache   bool     `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
+	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" default:"${cpu_memory_fraction}" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
+	Threads              int      `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
+	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
+	Backend              string   `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
+	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
+	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
 }
 
 // routerFlags say how HTTP clients are served.
@@ -121,7 +122,6 @@ type refusedFlags struct {
 	NgrokEdge             string `env:"NGROK_EDGE" hidden:"" refuse:"tunnels do not exist"`
 	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory; --chat-template replaces the template" matters:"prompts of chats would be others"`
 	DisableGrammarSupport bool   `env:"DISABLE_GRAMMAR_SUPPORT" hidden:"" accept:"true" refuse:""` // there are no grammars to disable
-	LoraAdapters          string `env:"LORA_ADAPTERS" hidden:"" refuse:"LoRA adapters do not exist yet" matters:"tokens would be those of other weights"`
 	UsageStats            string `env:"USAGE_STATS" hidden:"" accept:"off" refuse:"no statistics are ever sent to anybody: only off is possible"`
 	EnablePrefillLogprobs bool   `env:"ENABLE_PREFILL_LOGPROBS" hidden:"" accept:"true" refuse:""` // they always are
 }
@@ -162,8 +162,9 @@ type settings struct {
 	modelFlags
 	routerFlags
 	nodeFlags
-	guard    router.Config // TLS, Listeners and APIKeys of it, once the flags are checked
-	warnings []string      // of the environment, for the log
+	guard    router.Config   // TLS, Listeners and APIKeys of it, once the flags are checked
+	adapters []shard.Adapter // of LoraAdapters, likewise
+	warnings []string        // of the environment, for the log
 }
 
 // command is a checked command line.

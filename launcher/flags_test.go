@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lockstep/router/request"
+	"lockstep/shard"
 )
 
 // withoutEnvironment hides the environment's settings from parse.
@@ -54,6 +55,15 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseAdapters(t *testing.T) {
+	withoutEnvironment(t)
+	c, err := parse([]string{"--backend", "sim", "--lora-adapters", "a=/x/y=z, org/b", "--lora-adapters", "c=d"}, io.Discard)
+	want := []shard.Adapter{{Name: "a", Path: "/x/y=z"}, {Name: "org/b", Path: "org/b"}, {Name: "c", Path: "d"}}
+	if err != nil || !reflect.DeepEqual(c.adapters, want) {
+		t.Errorf("got %v, %v, want %v", c.adapters, err, want)
+	}
+}
+
 // refusals are command lines that cannot run, and what is said of them.
 var refusals = []struct{ arguments, want string }{
 	{"--nope", "unknown flag --nope"},
@@ -77,7 +87,13 @@ var refusals = []struct{ arguments, want string }{
 	{"--tls-cert x", "belong together"},
 	{"--tls-client-ca x", "need --tls-cert"},
 	{"--max-connections 0", "--max-connections"},
-	{"--lora-adapters a", "LoRA"},
+	{"--lora-adapters a", "no directory with an adapter_config.json"},
+	{"--lora-adapters a=/x --backend cpu", "fetches no adapters by name"},
+	{"--lora-adapters a=", "--lora-adapters"},
+	{"--lora-adapters a=/x,a=/y --backend sim", "or that of two"},
+	{"--lora-adapters None=/x --backend sim", "none for an adapter"},
+	{"--lora-adapters a= --backend sim", "want NAME=PATH"},
+	{"--lora-adapters=", "--lora-adapters has an empty value"},
 	{"--otlp-endpoint http://x", "--otlp-endpoint"},
 	{"--cuda-memory-fraction 0.5", "--cpu-memory-fraction is its sibling"},
 	{"--usage-stats on", "--usage-stats"},
@@ -235,7 +251,8 @@ func TestEnvironmentOfTGI(t *testing.T) {
 		{"CUDA_GRAPHS=0 CUDA_MEMORY_FRACTION=1.0 WATERMARK_GAMMA=0.5 WATERMARK_DELTA=2.0", "", ""},
 		{"QUANTIZE=gptq", "QUANTIZE in the environment (--quantize) cannot be honoured", ""},
 		{"ROPE_SCALING=dynamic", "tokens would be others", ""},
-		{"LORA_ADAPTERS=a", "tokens would be those of other weights", ""},
+		{"LORA_ADAPTERS=a", "no directory with an adapter_config.json", ""},
+		{"LORA_ADAPTERS=a=/x,org/b LOCKSTEP_BACKEND=sim", "", ""},
 		{"TOKENIZER_CONFIG_PATH=/x", "prompts of chats would be others", ""},
 		{"WATERMARK_GAMMA=0.25", "default gamma, 0.5", ""},
 		{"NUM_SHARD=0", "NUM_SHARD must be > 0", ""},

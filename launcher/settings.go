@@ -91,6 +91,9 @@ func (c *command) checkModel() error {
 	case c.Kernels != "" && !traits.Kernels:
 		return fmt.Errorf("--kernels chooses how --backend cpu computes, and %s has none: leave one of them out", c.Backend)
 	}
+	if err := c.readAdapters(); err != nil {
+		return fmt.Errorf("--lora-adapters: %w", err)
+	}
 	if _, err := sim.ParseStepModel(c.StepModel); err != nil {
 		return fmt.Errorf("--step-model: %w", err)
 	}
@@ -98,6 +101,35 @@ func (c *command) checkModel() error {
 		return err
 	}
 	return checkModelPath(c.ModelID)
+}
+
+// readAdapters reads NAME=PATH, or a path that is the name too, as TGI does. A path may have an equals sign itself: the first one
+// parts the two.
+func (c *command) readAdapters() error {
+	c.adapters = nil
+	for _, text := range c.LoraAdapters {
+		name, path, named := strings.Cut(text, "=")
+		if !named {
+			path = name
+		}
+		c.adapters = append(c.adapters, shard.Adapter{Name: strings.TrimSpace(name), Path: strings.TrimSpace(path)})
+	}
+	if err := shard.CheckAdapters(c.adapters, c.Backend); err != nil {
+		return err
+	}
+	for _, a := range c.adapters {
+		if a.Path == "" {
+			return fmt.Errorf("%q has no path: want NAME=PATH", a.Name+"=")
+		}
+		if !shard.TraitsOf(c.Backend).Weights {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(a.Path, "adapter_config.json")); err != nil {
+			return fmt.Errorf("%s: it is no directory with an adapter_config.json. Lockstep fetches no adapters by name: give a "+
+				"directory in PEFT's format", a.Path)
+		}
+	}
+	return nil
 }
 
 // groupLimits are the limits of the node's group.

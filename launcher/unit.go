@@ -123,7 +123,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads, Backend: l.Backend, Sim: sim.Config{StepModel: stepModel},
 		Kernels: l.Kernels,
 		Limits:  l.groupLimits(), StepLog: l.StepLog, Restarted: u.served,
-		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate,
+		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate, Adapters: l.adapters,
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"lockstep/protocol"
 	"lockstep/router/api/answer"
@@ -26,12 +28,16 @@ type backend struct {
 	model  atomic.Pointer[answer.Model]
 	known  chan struct{} // closed when model is set for the first time
 
+	// seen is when a group had each adapter last. The fleet's owner alone uses it.
+	seen map[answer.Adapter]time.Time
+
 	mu     sync.Mutex // guards models
 	models map[string]*answer.Model
 }
 
 func newBackend(config *Config) *backend {
-	return &backend{config: config, known: make(chan struct{}), models: map[string]*answer.Model{}}
+	return &backend{config: config, known: make(chan struct{}), seen: map[answer.Adapter]time.Time{},
+		models: map[string]*answer.Model{}}
 }
 
 var errTooManyModels = &request.Refusal{Class: request.Generation, Message: "too many different models"}
@@ -101,15 +107,58 @@ func (b *backend) onSnapshot(snapshot *core.Snapshot) {
 		return
 	}
 	model := *base
+	model.Adapters = b.adapters(snapshot.Groups, base)
 	model.MaxTotalTokens = min(orElse(b.config.MaxTotalTokens, total), total)
 	model.MaxInputLength = min(orElse(b.config.MaxInputLength, model.MaxTotalTokens-1), model.MaxTotalTokens-1)
 	model.MaxBatchTotalTokens = orElse(b.config.MaxBatchTotalTokens, capacity)
-	if current == nil || *current != model {
+	if current == nil || !current.Equal(&model) {
 		b.model.Store(&model)
 	}
 	if current == nil {
 		close(b.known)
 	}
+}
+
+// adapters are those that requests to a model may name: its card's, and those of other groups of its kind. One whose last group
+// has gone is kept for as long as a request would wait for a group, which may be restarting.
+func (b *backend) adapters(groups []core.Group, base *answer.Model) (adapters []answer.Adapter) {
+	named := map[string]bool{}
+	add := func(a answer.Adapter) {
+		if !named[a.Name] {
+			named[a.Name] = true
+			adapters = append(adapters, a)
+		}
+	}
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, digest := range append([]string{base.Digest}, digests(groups)...) {
+		if model := b.models[digest]; model != nil && model.Kind == base.Kind {
+			for _, a := range model.Adapters {
+				b.seen[a] = now
+				add(a)
+			}
+		}
+	}
+	if current := b.model.Load(); current != nil && current.Kind == base.Kind {
+		for _, a := range current.Adapters {
+			if now.Sub(b.seen[a]) <= seconds(b.config.GroupWaitTimeout) {
+				add(a)
+			}
+		}
+	}
+	maps.DeleteFunc(b.seen, func(a answer.Adapter, _ time.Time) bool { return !named[a.Name] })
+	return adapters
+}
+
+// digests are the cards of groups, each once.
+func digests(groups []core.Group) (list []string) {
+	for _, g := range groups {
+		if !slices.Contains(list, g.CardDigest) {
+			list = append(list, g.CardDigest)
+		}
+	}
+	return list
 }
 
 // served chooses the card of the model that is served, of groups that there are: the one that was, while a group with it is

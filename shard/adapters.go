@@ -23,8 +23,8 @@ type Adapter struct {
 // adapterFiles are those of a directory in PEFT's format of which the adapter consists.
 var adapterFiles = []string{weights.AdapterConfigName, weights.AdapterWeightsName}
 
-// checkAdapters refuses adapters that a backend cannot compute.
-func checkAdapters(adapters []Adapter, backend string) error {
+// CheckAdapters refuses adapters that a backend cannot compute, and names that are none.
+func CheckAdapters(adapters []Adapter, backend string) error {
 	if len(adapters) > 0 && !TraitsOf(backend).Adapters {
 		return fmt.Errorf("the backend %s computes no LoRA adapters: leave them out, or merge one into the model (peft's "+
 			"merge_and_unload)", backend)

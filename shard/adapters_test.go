@@ -28,7 +28,7 @@ func TestCheckAdapters(t *testing.T) {
 		{"sim", named("a", "b"), ""}, {"cpu", nil, ""}, {"cpu", named("a"), ""},
 		{"sim", named("a", "a"), "that of two"}, {"sim", named(""), "none for an adapter"},
 	} {
-		err := checkAdapters(c.adapters, c.backend)
+		err := CheckAdapters(c.adapters, c.backend)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %v: got %v, want %q", c.backend, c.adapters, err, c.want)
 		}

@@ -74,7 +74,7 @@ func (c Config) Validate() error {
 	if _, err := backendNamed(c.Backend); err != nil {
 		return err
 	}
-	return checkAdapters(c.Adapters, c.Backend)
+	return CheckAdapters(c.Adapters, c.Backend)
 }
 
 // Status is what a rank tells its launcher, one JSON object a line, over its status pipe.

@@ -38,6 +38,37 @@ func FuzzNew(f *testing.F) {
 	})
 }
 
+// FuzzGGUF is FuzzNew for what GGUF files say.
+func FuzzGGUF(f *testing.F) {
+	for _, source := range []*protocol.GGUFTokenizer{tinyGGUF(f, "deepseek-v3"),
+		{Model: "llama", Tokens: []string{"<unk>", "a", "aé", "▁", "<0xC3>", "<s>"}, TokenTypes: []int32{2, 1, 1, 1, 6, 3},
+			Scores: []float32{0, -1, -2, -2, 0, 0}, BOSTokenID: -1, EOSTokenID: 2, AddEOS: true, RemoveExtraWhitespaces: true}} {
+		data, err := json.Marshal(source)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		source := new(protocol.GGUFTokenizer)
+		if json.Unmarshal(data, source) != nil {
+			return
+		}
+		tokenizer, err := text.New(protocol.TokenizerSource{GGUF: source})
+		if err != nil {
+			return
+		}
+		encoding, err := tokenizer.EncodeOffsets("ab  <s>'s é e\u0301 12 \n", true)
+		if err != nil {
+			return
+		}
+		if len(encoding.IDs) != len(encoding.Offsets) {
+			t.Errorf("got %d ids, but %d offsets", len(encoding.IDs), len(encoding.Offsets))
+		}
+		tokenizer.Decode(encoding.IDs, true)
+	})
+}
+
 // FuzzEncode checks texts of any bytes: with and without offsets gives the same ids, which decode to the text.
 func FuzzEncode(f *testing.F) {
 	for _, seed := range []string{"", "a", benchText(500), "\xff\xe4", "e\u0301\u0323", "<|user|> 'ſ", " \n\r\t\u3000x"} {

@@ -344,7 +344,7 @@ func (c *Core) Expire(now int64) []uint64 {
 func (c *Core) SetGroup(name string, description Group) {
 	g := c.groups[name]
 	if g == nil {
-		g = &group{name: name, open: true, prefixes: newPrefixes(), trust: 1}
+		g = &group{name: name, open: true, prefixes: newPrefixes(), trust: 1, kinds: map[*kind]bool{}}
 		c.groups[name] = g
 		at, _ := slices.BinarySearchFunc(c.ordered, name, func(g *group, name string) int { return strings.Compare(g.name, name) })
 		c.ordered = slices.Insert(c.ordered, at, g)
@@ -355,9 +355,10 @@ func (c *Core) SetGroup(name string, description Group) {
 	}
 	g.Group = description
 	for _, name := range append([]string{g.Kind}, g.Adapters...) {
-		k := c.kindOf(name)
-		k.groups++
-		g.kinds = append(g.kinds, k)
+		if k := c.kindOf(name); !g.kinds[k] {
+			k.groups++
+			g.kinds[k] = true
+		}
 	}
 	g.prefixes.bound(description.Limits.CapacityTokens / max(description.Limits.BlockTokens, 1))
 	g.recount()

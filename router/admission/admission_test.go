@@ -302,3 +302,24 @@ func TestPeakKnowsTheStepsBudget(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// A group with adapters takes items of several kinds, and an old one that waits for its room is not overtaken by a younger one of
+// another kind, but elsewhere.
+func TestKindsShareAGroup(t *testing.T) {
+	c := newCore(t, admission.Config{Policy: admission.Conservative})
+	limits := protocol.Limits{MaxSequenceTokens: 512, CapacityTokens: 512, BlockTokens: 16}
+	c.SetGroup("a", admission.Group{Kind: "m", Adapters: []string{"m+x", "m+y"}, Limits: limits})
+	push(t, c, admission.Item{ID: 1, Kind: "m+x", PromptTokens: 100, MaxNewTokens: 100}, admission.Item{ID: 2, PromptTokens: 200,
+		MaxNewTokens: 200}, admission.Item{ID: 3, Kind: "m+y", PromptTokens: 10, MaxNewTokens: 10}, admission.Item{ID: 4, Kind: "m+z",
+		PromptTokens: 10, MaxNewTokens: 10})
+	expect(t, c, "[{1 a}]")
+	c.SetGroup("b", admission.Group{Kind: "m", Adapters: []string{"m+z"}, Limits: protocol.Limits{MaxSequenceTokens: 64,
+		CapacityTokens: 64, BlockTokens: 16}})
+	expect(t, c, "[{4 b}]") // where 2 would never fit, it keeps nobody waiting
+	c.Remove(1)
+	expect(t, c, "[{2 a} {3 a}]")
+	c.SetGroup("a", admission.Group{Kind: "m", Adapters: []string{"m+x"}, Limits: limits})
+	push(t, c, admission.Item{ID: 5, Kind: "m+y", PromptTokens: 10, MaxNewTokens: 10}, admission.Item{ID: 6, Kind: "m+x",
+		PromptTokens: 10, MaxNewTokens: 10})
+	expect(t, c, "[{6 a}]") // the group has lost the adapter that 5 waits for
+}

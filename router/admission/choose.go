@@ -48,7 +48,7 @@ func (c *Core) Admit(now int64) []Assignment {
 
 // takes reports whether a group is one for an item, if it has room.
 func (g *group) takes(e *entry) bool {
-	return g.open && slices.Contains(g.kinds, e.kind) && Fits(e.total(), g.Limits)
+	return g.open && g.kinds[e.kind] && Fits(e.total(), g.Limits)
 }
 
 // claim keeps the groups that an item waits for from younger ones of other kinds: these would always find the room that an older

@@ -10,7 +10,7 @@ import (
 type group struct {
 	Group
 	name     string
-	kinds    []*kind // its own, and those of its adapters
+	kinds    map[*kind]bool // its own, and those of its adapters
 	open     bool
 	claimed  bool     // during Admit: an older item of another kind waits for room here
 	running  []*entry // in the order in which peak.go last found them to end, latest first
@@ -43,10 +43,10 @@ type refusal struct {
 
 // leaveKinds undoes what SetGroup did to kinds.
 func (g *group) leaveKinds() {
-	for _, k := range g.kinds {
+	for k := range g.kinds {
 		k.groups--
 	}
-	g.kinds = nil
+	clear(g.kinds)
 }
 
 func (g *group) need(tokens int) int { return Need(tokens, g.Limits) }

@@ -20,6 +20,7 @@ func TestDetectBody(t *testing.T) {
 		`{"inputs":"a","fullTextEnabled":true}`: mindie.Name,
 		`{"inputs":"What is AI?","parameters":{"max_new_tokens":17,"frequency_penalty":1},"multimodal_params":{}}`: lightllm.Name,
 		`{"inputs":"a","parameters":{"frequency_penalty":1}}`:                                                      lightllm.Name,
+		`{"inputs":"a","parameters":{},"lora_dir":"b"}`:                                                            lightllm.Name,
 		`{"inputs":[1,2,3],"parameters":{}}`:                                                                       lightllm.Name,
 		`{"inputs":"a","parameters":{"ignore_eos":true}}`:                                                          lightllm.Name,
 		`{"inputs":"a","parameters":{"frequency_penalty":1,"details":true}}`:                                       tgi.Name,

@@ -66,6 +66,7 @@ type Options struct {
 	CacheTokens  int           // 16384
 	MaxSequences int           // 256
 	Prefill      int           // prompt tokens of a step: 512
+	Adapters     []shard.Adapter
 }
 
 func (o Options) config(natsURL string) shard.Config {
@@ -76,8 +77,9 @@ func (o Options) config(natsURL string) shard.Config {
 	return shard.Config{
 		Group: protocol.GroupRef{Group: cmp.Or(o.Name, "group-1"), Incarnation: max(o.Incarnation, 1)}, Node: "test", Shards: 1, Threads: 1,
 		NATSURLs: []string{natsURL}, ModelID: cmp.Or(o.ModelID, "demo"), ChatTemplate: o.ChatTemplate, Backend: "sim",
-		Sim:    sim.Config{StepModel: sim.StepModel{Name: o.StepTime.String(), Base: o.StepTime.Seconds()}},
-		Limits: limits, Restarted: true,
+		Adapters: o.Adapters,
+		Sim:      sim.Config{StepModel: sim.StepModel{Name: o.StepTime.String(), Base: o.StepTime.Seconds()}},
+		Limits:   limits, Restarted: true,
 	}
 }
 

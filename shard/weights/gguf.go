@@ -259,7 +259,12 @@ func ggufTokenizer(meta *Metadata) *protocol.GGUFTokenizer {
 		t.TokenTypes = append(t.TokenTypes, int32(v))
 	}
 	if t.Model != "gpt2" { // byte-level files have scores at times, which say nothing
-		for _, v := range meta.Numbers("tokenizer.ggml.scores") {
+		const scores = "tokenizer.ggml.scores"
+		for _, v := range meta.Numbers(scores) {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				meta.refuse(scores, v, "finite numbers")
+				break
+			}
 			t.Scores = append(t.Scores, float32(v))
 		}
 		// llama.cpp goes by the model's name too.

@@ -1,6 +1,7 @@
 package weights_test
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,11 @@ func TestTokenizerOfGGUF(t *testing.T) {
 	if !slices.Equal(got.Scores, scores) || got.AddBOS == nil || *got.AddBOS || got.AddSpacePrefix == nil || !*got.AddSpacePrefix ||
 		got.UnknownTokenID != 3 || !got.RemoveExtraWhitespaces || !got.SpecialsTakeSpaces {
 		t.Errorf("got %+v", got)
+	}
+	if _, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens,
+		"tokenizer.ggml.scores": []float32{0, float32(math.Inf(-1)), 0, 0}}, "token_embd.weight")); err == nil ||
+		!strings.Contains(err.Error(), "tokenizer.ggml.scores") || !strings.Contains(err.Error(), "finite") {
+		t.Errorf("got %v for a score that is not finite", err)
 	}
 	got = read(weightstest.Metadata{"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.scores": scores})
 	if got.Scores != nil || got.AddBOS != nil || got.AddSpacePrefix != nil || got.BOSTokenID != -1 || got.UnknownTokenID != 0 ||

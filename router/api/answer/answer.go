@@ -12,7 +12,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"lockstep/protocol"
 	"lockstep/protocol/text"
 	"lockstep/router/api/metrics"
 	"lockstep/router/api/wire"
@@ -30,40 +29,6 @@ type Config struct {
 	Workers int
 	// ModelTimeout bounds how long a request waits for the first group.
 	ModelTimeout time.Duration
-}
-
-// Model is what is served now. It is never changed.
-type Model struct {
-	Digest    string
-	Card      *protocol.ModelCard
-	Tokenizer *text.Tokenizer
-	// Chat writes conversations; nil: NoChat says why it cannot. ChatReadsParts is its ReadsParts.
-	Chat                *chat.Template
-	ChatReadsParts      bool
-	NoChat              string
-	MaxInputLength      int
-	MaxTotalTokens      int
-	MaxBatchTotalTokens int
-}
-
-// NewModel builds tokenizer and chat template of a card; the limits are the caller's to set. Without a template that can be
-// used the model is served all the same, but not to chats.
-func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
-	tokenizer, err := text.New(card.Tokenizer)
-	if err != nil {
-		return nil, err
-	}
-	model := &Model{Digest: digest, Card: card, Tokenizer: tokenizer}
-	if card.Chat.Template == "" {
-		model.NoChat = "The model has no chat template: its operator can give one (--chat-template)."
-		return model, nil
-	}
-	if model.Chat, err = chat.New(card.Chat.Template, card.Chat.SpecialTokens); err != nil {
-		model.Chat, model.NoChat = nil, "The model's chat template cannot be used: "+err.Error()
-		return model, nil
-	}
-	model.ChatReadsParts = model.Chat.ReadsParts()
-	return model, nil
 }
 
 // Backend is what answers need of the rest of the router.

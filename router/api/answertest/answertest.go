@@ -172,7 +172,7 @@ func (b *backend) Done(id uint64) { b.Cancel(id) }
 // token is the next token of a request.
 func (b *backend) token(r *request.Request, position int) request.Token {
 	token := request.Token{}
-	token.ID, token.Logprob = Token(b.options.Tokens, r.Prompt, r.Sampling.Seed, position)
+	token.ID, token.Logprob = Token(b.options.Tokens, Under(r.Prompt, r.Adapter), r.Sampling.Seed, position)
 	for i := range int32(r.TopLogprobs) {
 		token.Top = append(token.Top, request.Alternative{ID: token.ID + i, Logprob: token.Logprob - float32(i)})
 	}
@@ -185,6 +185,15 @@ func (b *backend) token(r *request.Request, position int) request.Token {
 		}
 	}
 	return token
+}
+
+// Under is the prompt whose answer, as Token has it, is that of a prompt under an adapter; empty: none.
+func Under(prompt []int32, adapter string) []int32 {
+	prompt = slices.Clone(prompt)
+	for _, letter := range adapter {
+		prompt = append(prompt, -letter)
+	}
+	return prompt
 }
 
 func promptLogprobs(r *request.Request) (list []request.PromptLogprob) {

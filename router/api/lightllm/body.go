@@ -50,6 +50,7 @@ type generateBody struct {
 	returnDetails     bool
 	disableCache      bool
 	inputPenalty      bool
+	adapter           string
 }
 
 // decode reads a body and checks it; stream forbids several answers.
@@ -66,6 +67,11 @@ func decode(top map[string]any, stream bool) (*generateBody, *request.Refusal) {
 	}
 	if err := checkMultimodal(top["multimodal_params"]); err != nil {
 		return nil, err
+	}
+	if adapter := top["lora_dir"]; adapter != nil { // S-LoRA's, which is a LightLLM with adapters
+		if b.adapter, ok = adapter.(string); !ok {
+			return nil, badType("lora_dir", "a string")
+		}
 	}
 	switch v := top["inputs"].(type) {
 	case string:

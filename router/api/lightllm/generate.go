@@ -89,6 +89,10 @@ func (d *dialect) begin(r *http.Request, body *generateBody, c *answer.Clock) (r
 	}
 	room := model.MaxTotalTokens - len(ids)
 	switch {
+	case body.adapter != "" && !model.Has(body.adapter) && len(model.Adapters) == 0:
+		return nil, request.Invalid("lora_dir: the server has no adapters, and so none of the name %s", wire.Quoted(body.adapter))
+	case body.adapter != "" && !model.Has(body.adapter):
+		return nil, request.Invalid("lora_dir must be one of: %s, got %s", model.AdapterNames(), wire.Quoted(body.adapter))
 	case len(ids) == 0:
 		return nil, request.Invalid("inputs have no tokens")
 	case len(ids) > model.MaxInputLength || room < 1:
@@ -96,9 +100,10 @@ func (d *dialect) begin(r *http.Request, body *generateBody, c *answer.Clock) (r
 	}
 	c.Validated = time.Now()
 	for i := range body.bestOf {
-		resolved := &request.Request{CardDigest: model.Digest, Request: protocol.Request{
+		resolved := &request.Request{Request: protocol.Request{
 			Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i),
 			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}}
+		model.Use(resolved, body.adapter)
 		resolved.Sampling.MinNewTokens = min(resolved.Sampling.MinNewTokens, resolved.MaxNewTokens)
 		if err := resolved.Sampling.Validate(model.Card.VocabularySize); err != nil {
 			return runs, request.Invalid("%v", err)

@@ -78,7 +78,7 @@ func frame(w http.ResponseWriter, _ *http.Request, _ []string) (answered bool) {
 
 // claim knows bodies by ids as inputs and by parameters that TGI has not, or had not at first.
 func claim(k *wire.Keys) wire.Claim {
-	if k.Item >= '0' && k.Item <= '9' || wire.Has(k.Top, "multimodal_params") || wire.Has(k.Parameters,
+	if k.Item >= '0' && k.Item <= '9' || wire.Has(k.Top, "multimodal_params", "lora_dir") || wire.Has(k.Parameters,
 		"return_details", "stop_sequences", "input_penalty", "ignore_eos", "min_new_tokens", "allowed_token_ids", "guided_grammar",
 		"guided_json",
 		"regular_constraint", "exponential_decay_length_penalty", "print_eos_token", "skip_special_tokens", "add_special_tokens",

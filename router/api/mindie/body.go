@@ -17,6 +17,7 @@ import (
 
 // generateBody is a checked body of MindIE's TGI interface.
 type generateBody struct {
+	adapter             string // as it stands; empty: none
 	inputs              string
 	stream, fullText    bool // of the body's top: stream counts on "/" only; fullText makes token.text cumulative
 	stops               []string
@@ -220,6 +221,7 @@ func (b *generateBody) readRest(o object) *request.Refusal {
 		if len(id) > maxAdapterIDBytes || !adapterID.MatchString(id) {
 			return request.Invalid("The format of adapter_id is invalid.")
 		}
+		b.adapter = id
 	}
 	tokens, err := o.integer("max_new_tokens")
 	if err != nil {
@@ -313,8 +315,14 @@ func (b *generateBody) resolve(model *answer.Model, ids []int32) (*request.Reque
 				"input ids length is %d",
 				model.MaxInputLength, len(ids))}
 	}
+	adapter := b.adapter
+	if !model.Has(adapter) { // "None", or a name that is unknown: the base model answers
+		adapter = ""
+	}
 	sampling := b.sampling
 	sampling.TopK = min(sampling.TopK, model.Card.VocabularySize)
-	return &request.Request{CardDigest: model.Digest, Request: protocol.Request{
-		Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling}}, nil
+	resolved := &request.Request{Request: protocol.Request{
+		Prompt: ids, MaxNewTokens: min(b.maxNewTokens, model.MaxTotalTokens-len(ids)), Sampling: sampling}}
+	model.Use(resolved, adapter)
+	return resolved, nil
 }

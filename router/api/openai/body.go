@@ -62,7 +62,8 @@ func jsonKind(value any) string {
 
 // generateBody is a checked body of a chat or completion request.
 type generateBody struct {
-	chat bool
+	chat  bool
+	model string // as the client calls it
 
 	messages          [][]ordered.Member // as templates take them
 	documents         json.RawMessage
@@ -120,7 +121,7 @@ type fieldReader func(b *generateBody, name string, value json.RawMessage) *requ
 
 // commonFields are those of both routes.
 var commonFields = map[string]fieldReader{
-	"model":       stringField(func(*generateBody, string) {}),
+	"model":       stringField(func(b *generateBody, v string) { b.model = v }),
 	"max_tokens":  wholeField(0, math.MaxInt32, func(b *generateBody, v int64) { b.maxTokens = new(int(v)) }),
 	"n":           wholeField(1, maxChoices, func(b *generateBody, v int64) { b.n = int(v) }),
 	"temperature": realField(0, maxTemperature, func(b *generateBody, v float32) { b.temperature = v }),

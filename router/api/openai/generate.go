@@ -21,6 +21,7 @@ type work struct {
 	answer.Clock
 	body    *generateBody
 	model   *answer.Model
+	adapter string // empty: none
 	name    string // of the answer, unique
 	created int64  // seconds
 	prompts []promptText
@@ -115,6 +116,9 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 		return refusal
 	}
 	job.model = model
+	if job.adapter, refusal = adapterOf(model, job.body.model); refusal != nil {
+		return refusal
+	}
 	if err := d.makePrompts(ctx, job); err != nil {
 		return err
 	}
@@ -273,10 +277,12 @@ func (job *work) resolve(p *promptText, clamp bool) (*request.Request, *request.
 	case newTokens > room:
 		return nil, contextExceeded(b.chat, model, len(p.ids), newTokens)
 	}
-	return &request.Request{CardDigest: model.Digest, Request: protocol.Request{
+	resolved := &request.Request{Request: protocol.Request{
 		Prompt: p.ids, MaxNewTokens: newTokens, PromptLogprobs: b.echo && b.logprobs, TopLogprobs: b.topLogprobs,
 		StopTokens: b.stopTokens, CacheSalt: b.cacheSalt,
-	}}, nil
+	}}
+	model.Use(resolved, job.adapter)
+	return resolved, nil
 }
 
 // contextExceeded refuses a prompt, or with new tokens what was asked for behind it, in OpenAI's words: clients tell by

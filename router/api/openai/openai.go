@@ -5,10 +5,7 @@ package openai
 import (
 	"cmp"
 	_ "embed"
-	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"lockstep/protocol/text"
@@ -207,43 +204,6 @@ func (d *Dialect) refuse(w http.ResponseWriter, refusal *request.Refusal) {
 		w.Header()["Retry-After"] = []string{"1"}
 	}
 	respond(w, refusal)
-}
-
-// serveModels answers GET /v1/models: a list of the one model.
-func (d *Dialect) serveModels(w http.ResponseWriter, _ *http.Request) {
-	model := d.answers.Model()
-	if model == nil {
-		d.refuse(w, answer.NoModel)
-		return
-	}
-	wire.Respond(w, http.StatusOK, wire.JSONType, append(d.appendModel([]byte(`{"object":"list","data":[`), model), "]}"...))
-}
-
-// serveModel answers GET /v1/models/{id}.
-func (d *Dialect) serveModel(w http.ResponseWriter, r *http.Request) {
-	model := d.answers.Model()
-	id := strings.TrimPrefix(wire.Of(w).Path, "/v1/models/")
-	switch {
-	case model == nil:
-		d.refuse(w, answer.NoModel)
-	case id != model.Card.ModelID && "/"+id != model.Card.ModelID: // a path's first slash is easily lost
-		respond(w, &request.Refusal{Class: request.NotFound, Param: "model", Code: "model_not_found",
-			Message: fmt.Sprintf("The model %q does not exist.", wire.Quoted(id))})
-	default:
-		wire.Respond(w, http.StatusOK, wire.JSONType, d.appendModel(nil, model))
-	}
-}
-
-// appendModel appends a model as the list has it. TGI 3 knows neither owner, age nor length.
-func (d *Dialect) appendModel(b []byte, model *answer.Model) []byte {
-	b = append(wire.AppendText(append(b, `{"id":`...), model.Card.ModelID), `,"object":"model","created":`...)
-	if d.form.bareModels {
-		b = wire.AppendText(append(b, `0,"owned_by":`...), model.Card.ModelID)
-		return append(b, '}')
-	}
-	b = strconv.AppendInt(b, d.started.Unix(), 10)
-	b = strconv.AppendInt(append(b, `,"owned_by":"lockstep","max_model_len":`...), int64(model.MaxTotalTokens), 10)
-	return append(b, '}')
 }
 
 func (d *Dialect) serveVersion(w http.ResponseWriter, _ *http.Request) {

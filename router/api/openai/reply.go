@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -147,7 +148,7 @@ func (job *work) appendHead(b []byte, object string) []byte {
 	b = append(append(append(b, `{"id":"`...), job.name...), `","object":"`...)
 	b = append(append(b, object...), `","created":`...)
 	b = strconv.AppendInt(b, job.created, 10)
-	b = wire.AppendText(append(b, `,"model":`...), job.model.Card.ModelID)
+	b = wire.AppendText(append(b, `,"model":`...), cmp.Or(job.adapter, job.model.Card.ModelID))
 	b = wire.AppendText(append(b, `,"system_fingerprint":`...), fingerprint(job.model))
 	return append(b, ',')
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"lockstep/router/api/answer"
 	"lockstep/router/request"
 )
 
@@ -29,6 +30,22 @@ type parameters struct {
 	Grammar             *grammar
 	AdapterID           *string
 	Extensions          extensions
+}
+
+// adapter is the adapter that is asked for, empty: none. "None" is what MindIE's clients say for it. TGI 0.9.4 knows no adapters:
+// its clients' word for one counts where the model has any.
+func (p *parameters) adapter(model *answer.Model) string {
+	name := ""
+	switch {
+	case p.AdapterID != nil:
+		name = *p.AdapterID
+	case len(model.Adapters) > 0:
+		name = p.Extensions.adapterID
+	}
+	if name == "None" {
+		return ""
+	}
+	return name
 }
 
 // generateBody is the body of the generate routes; Stream counts on the compatible routes only.

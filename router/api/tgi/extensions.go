@@ -15,6 +15,7 @@ type extensions struct {
 	// sampling has the fields that only extensions set.
 	sampling           protocol.Sampling
 	disablePromptCache bool
+	adapterID          string
 }
 
 func (e *extensions) fields() []field {
@@ -34,6 +35,12 @@ func (e *extensions) fields() []field {
 			}})
 		})},
 		{"disable_prompt_cache", optional(intoBool(&e.disablePromptCache))},
+		{"adapter_id", func(d *bodyDecoder) error {
+			if c, ok := d.space(); ok && c == '"' {
+				return intoText(&e.adapterID)(d)
+			}
+			return d.ignore() // it is no adapter's name
+		}},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router/api/answer"
+	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
 
@@ -109,6 +110,7 @@ func (d *Dialect) validate(ctx context.Context, body *generateBody, bestOf int) 
 	if p.TopNTokens != nil {
 		resolved.TopLogprobs = int(*p.TopNTokens)
 	}
+	model.Use(resolved, p.adapter(model))
 	return resolved, model, nil
 }
 
@@ -124,10 +126,15 @@ func validateLength(model *answer.Model, p *parameters, tokens int, newTokens ui
 		return request.Invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, tokens)
 	case p.Grammar != nil:
 		return request.Invalid("grammar is not supported")
-	case p.AdapterID != nil:
-		return request.Invalid("`adapter_id` is not supported")
 	}
-	return nil
+	switch adapter := p.adapter(model); {
+	case adapter == "" || model.Has(adapter):
+		return nil
+	case len(model.Adapters) == 0:
+		return request.Invalid("`adapter_id` is not supported")
+	default:
+		return request.Invalid("`adapter_id` must be one of: %s. Given: %s", model.AdapterNames(), wire.Quoted(adapter))
+	}
 }
 
 // TGI's watermark; it reads other values from the environment of its shards.

@@ -123,7 +123,7 @@ func (f *Fleet) watchOrphans() {
 func (f *Fleet) servable(c *call) bool {
 	tokens := len(c.request.Prompt) + c.request.MaxNewTokens
 	for _, g := range f.groups {
-		if g.takes(c.kind) && admission.Fits(tokens, g.Announcement.Limits) {
+		if g.takes[c.kind] && admission.Fits(tokens, g.Announcement.Limits) {
 			return true
 		}
 	}

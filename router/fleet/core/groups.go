@@ -16,10 +16,11 @@ import (
 // group is a living incarnation.
 type group struct {
 	Announcement protocol.Announcement
-	known        bool     // its card is known and good: admission has it
-	kinds        []string // of its card, once it is known: that of requests without an adapter, then those of its adapters
-	refused      bool     // it refused or did not answer; closed until its next announcement
-	quiet        bool     // it has missed announcements; closed until the next
+	known        bool            // its card is known and good: admission has it
+	kinds        []string        // of its card, once it is known: that of requests without an adapter, then those of its adapters
+	takes        map[string]bool // the same: requests of these it computes
+	refused      bool            // it refused or did not answer; closed until its next announcement
+	quiet        bool            // it has missed announcements; closed until the next
 	seen         time.Time
 	running      map[uint64]*call // by wire id
 	probe        *probe           // nil: none is under way
@@ -46,9 +47,6 @@ type talk struct {
 
 // ready reports whether the group computes, as far as it is heard.
 func (g *group) ready() bool { return g.Announcement.State == protocol.StateReady && !g.quiet }
-
-// takes reports whether the group can compute requests of a kind.
-func (g *group) takes(kind string) bool { return slices.Contains(g.kinds, kind) }
 
 func (g *group) wires() []uint64 {
 	wires := make([]uint64, 0, len(g.running))
@@ -112,7 +110,10 @@ func (f *Fleet) announced(name string, a protocol.Announcement) {
 func (f *Fleet) include(g *group) {
 	name := g.Announcement.Group
 	if g.known = true; g.kinds == nil { // an incarnation has one card
-		g.kinds = f.kindsOf(g.Announcement.CardDigest)
+		g.kinds, g.takes = f.kindsOf(g.Announcement.CardDigest), map[string]bool{}
+		for _, kind := range g.kinds {
+			g.takes[kind] = true
+		}
 	}
 	f.admission.SetGroup(name, admission.Group{Kind: g.kinds[0], Adapters: g.kinds[1:], Limits: g.Announcement.Limits})
 	f.admission.SetOpen(name, g.ready() && !g.refused)

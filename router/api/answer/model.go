@@ -1,0 +1,89 @@
+package answer
+
+import (
+	"slices"
+	"strings"
+
+	"lockstep/protocol"
+	"lockstep/protocol/text"
+	"lockstep/router/chat"
+	"lockstep/router/request"
+)
+
+// Model is what is served now. It is never changed.
+type Model struct {
+	Digest string
+	Card   *protocol.ModelCard
+	// Kind is the card's: groups of an equal one serve the same requests.
+	Kind      string
+	Tokenizer *text.Tokenizer
+	// Chat writes conversations; nil: NoChat says why it cannot. ChatReadsParts is its ReadsParts.
+	Chat                *chat.Template
+	ChatReadsParts      bool
+	NoChat              string
+	MaxInputLength      int
+	MaxTotalTokens      int
+	MaxBatchTotalTokens int
+	// Adapters are those that requests may name, the card's own first.
+	Adapters []Adapter
+}
+
+// Adapter is a LoRA adapter of a model.
+type Adapter struct {
+	Name string
+	// CardDigest names a card that has it: groups of a model may have different ones.
+	CardDigest string
+}
+
+// NewModel builds tokenizer and chat template of a card; the limits are the caller's to set. Without a template that can be
+// used the model is served all the same, but not to chats.
+func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
+	tokenizer, err := text.New(card.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	model := &Model{Digest: digest, Card: card, Kind: card.Kind(), Tokenizer: tokenizer}
+	for _, a := range card.Adapters {
+		model.Adapters = append(model.Adapters, Adapter{Name: a.Name, CardDigest: digest})
+	}
+	if card.Chat.Template == "" {
+		model.NoChat = "The model has no chat template: its operator can give one (--chat-template)."
+		return model, nil
+	}
+	if model.Chat, err = chat.New(card.Chat.Template, card.Chat.SpecialTokens); err != nil {
+		model.Chat, model.NoChat = nil, "The model's chat template cannot be used: "+err.Error()
+		return model, nil
+	}
+	model.ChatReadsParts = model.Chat.ReadsParts()
+	return model, nil
+}
+
+// Equal reports whether two models of cards that are known are served alike.
+func (m *Model) Equal(other *Model) bool {
+	return m.Card == other.Card && m.MaxInputLength == other.MaxInputLength && m.MaxTotalTokens == other.MaxTotalTokens &&
+		m.MaxBatchTotalTokens == other.MaxBatchTotalTokens && slices.Equal(m.Adapters, other.Adapters)
+}
+
+// Has reports whether requests may name an adapter.
+func (m *Model) Has(adapter string) bool {
+	return slices.ContainsFunc(m.Adapters, func(a Adapter) bool { return a.Name == adapter })
+}
+
+// Use has a request for the model computed with an adapter, which the model must have, or with none where the name is empty.
+func (m *Model) Use(r *request.Request, adapter string) {
+	r.CardDigest, r.Adapter = m.Digest, adapter
+	for _, a := range m.Adapters {
+		if a.Name == adapter {
+			r.CardDigest = a.CardDigest
+		}
+	}
+}
+
+// AdapterNames lists the adapters for people.
+func (m *Model) AdapterNames() string {
+	names := make([]string, len(m.Adapters))
+	for i, a := range m.Adapters {
+		names[i] = a.Name
+	}
+	return strings.Join(names, ", ")
+}
