@@ -2,18 +2,12 @@ package host_test
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
-	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/model/modeltest"
 	"lockstep/shard/weights"
 	"lockstep/shard/weights/weightstest"
 )
@@ -134,42 +128,5 @@ func TestCodesMemory(t *testing.T) {
 				t.Errorf("%v on %d shards: packed is %.3f times the file", e, shards, ratio)
 			}
 		}
-	}
-}
-
-// Whole models in every published format of quantised safetensors, on one shard and on two.
-func TestGoldenQuantised(t *testing.T) {
-	folder := outside.Shared(t, "golden", "quant")
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := 0
-	for _, entry := range entries {
-		cases, err := os.ReadFile(filepath.Join(folder, entry.Name(), "golden.jsonl"))
-		if err != nil {
-			continue // the description
-		}
-		source, err := model.Open(filepath.Join(folder, entry.Name()))
-		if err != nil && strings.Contains(err.Error(), "model type") {
-			continue // another family
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(source.Close)
-		served++
-		for ranks := 1; ranks <= 2; ranks++ {
-			t.Run(fmt.Sprintf("%s/%d", entry.Name(), ranks), func(t *testing.T) {
-				g := newGroup(t, source, ranks, 1, cpu.Best())
-				worst := 0.0
-				for _, c := range modeltest.Cases[golden](t, cases) {
-					worst = max(worst, check(t, g, c))
-				}
-				t.Logf("largest error of a logit: %.1e standard deviations", worst)
-			})
-		}
-	}
-	if served < 17 {
-		t.Errorf("got %d models", served)
 	}
 }
