@@ -20,7 +20,7 @@ type family struct {
 type writer func(r *recipe)
 
 // families are all that are served. A further one is a file and a line here.
-var families = []family{deepSeek, gemma2, gemma3, gpt2, gptNeoX, internLM2, llama, mistral, mixtral, phi3, qwen2, qwen3, qwen3MoE,
+var families = []family{deepSeek, gemma2, gemma3, gpt2, gptNeoX, gptOSS, internLM2, llama, mistral, mixtral, phi3, qwen2, qwen3, qwen3MoE,
 	starCoder2}
 
 func familyOf(files *weights.Files) (*family, error) {

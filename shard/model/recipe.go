@@ -130,14 +130,27 @@ func (r *recipe) matrix(name string, rows, columns int, order Order) Matrix {
 
 // bias reads those elements of a projection's bias that belong to local outputs.
 func (r *recipe) bias(l *Linear, projection string, outputs int) {
-	l.BiasName = projection + ".bias"
-	all := r.vector(l.BiasName, l.Order.all(outputs))
-	if all == nil {
+	if l.BiasName = projection + ".bias"; !r.files.Has(l.BiasName) && r.files.Has(projection+"_bias") {
+		l.BiasName = projection + "_bias" // of stacked experts
+	}
+	r.used[l.BiasName] = true
+	if r.err != nil {
+		return
+	}
+	rows := max(l.Order.Stacked, 1)
+	all, err := r.files.Tensor(l.BiasName, rows, l.Order.all(outputs)/rows)
+	if err != nil {
+		r.fail(err)
 		return
 	}
 	l.Bias = make([]float32, l.Rows.Size())
+	var row []float32
 	for i := range l.Bias {
-		l.Bias[i] = all[l.Order.stored(l.Rows.From+i)]
+		at := l.Order.stored(l.Rows.From + i)
+		if i == 0 { // the others lie in the same row
+			row = all.Floats(at/all.Columns, nil)
+		}
+		l.Bias[i] = row[at%all.Columns]
 	}
 }
 

@@ -204,7 +204,7 @@ var makers = []struct {
 	{".qweight", ".weight", []string{"awq"}, (*quantisation).awq},
 	{".weight_packed", ".weight", []string{"compressed-tensors"}, (*quantisation).packed},
 	{".weight", ".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8"}, (*quantisation).scaled},
-	{"_blocks", "", []string{"mxfp4"}, (*quantisation).microscaled},
+	{"_blocks", ".weight", []string{"mxfp4"}, (*quantisation).microscaled},
 }
 
 // assemble makes one tensor, X.weight, of those that a quantised matrix X lies in, which are no longer listed. Of one that cannot
