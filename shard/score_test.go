@@ -162,7 +162,7 @@ func (m *rewardModel) vary(t *testing.T, config Config, want map[int]map[uint64]
 	g := startGroup(t, config, m.files, blocks)
 	random := rand.New(rand.NewPCG(3, uint64(config.PrefillTokens)))
 	key := config.Shards
-	if g.shape.EvenlySplit(config.Shards) {
+	if !g.leader.device.Uneven {
 		key = 0
 	}
 	plain := slices.Clone(m.requests)

@@ -267,8 +267,8 @@ func warmUp(e *engine, config Config) error {
 func (r *rank) card() (card []byte, digest string, err error) {
 	c, files := r.model.Config, r.model.Files
 	numerics := r.fingerprint + "-" + r.device.Numerics
-	if !c.EvenlySplit(r.config.Shards) {
-		numerics += fmt.Sprintf("-%d", r.config.Shards) // the order of sums depends on the number of shards
+	if r.device.Uneven {
+		numerics += fmt.Sprintf("-%d", r.config.Shards)
 	}
 	chat := files.Chat
 	if r.config.ChatTemplate != "" {

@@ -69,8 +69,9 @@ func (b *Backend) Describe() model.Device {
 			heads += part.KVHeads.Size()
 		}
 	}
-	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: "f32.1", BlockTokens: blockTokens,
-		BlockBytes: 4 * heads * b.headFloats() * b.config.Layers}
+	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: "f32.1", Uneven: b.part.Uneven,
+		BlockTokens: blockTokens,
+		BlockBytes:  4 * heads * b.headFloats() * b.config.Layers}
 }
 
 // ExchangeFloats returns what the ranks exchange through shared memory in steps of maxRows tokens: the largest all-reduce, and

@@ -243,7 +243,7 @@ func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int)
 			return
 		}
 		if units > 0 {
-			low.A.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, low.A.Encoding))
+			r.chunk(&low.A, inputs, units)
 		}
 		if l.Low == nil {
 			l.Low = make([]*LowRank, len(r.adapters))

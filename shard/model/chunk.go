@@ -46,6 +46,7 @@ type Device struct {
 	Name string // of what computes, for people: "avx512 kernels"
 	// Numerics names the arithmetic: groups that are equal in it compute the same bits for the same model.
 	Numerics    string
-	BlockTokens int // positions of a KV block
-	BlockBytes  int // of a KV block on all ranks together
+	Uneven      bool // the bits depend also on the number of shards
+	BlockTokens int  // positions of a KV block
+	BlockBytes  int  // of a KV block on all ranks together
 }

@@ -123,11 +123,6 @@ func (c *Config) fill() {
 	}
 }
 
-// EvenlySplit reports whether this number of ranks computes the bits of a single one (law 3 in docs/architecture.md).
-func (c *Config) EvenlySplit(ranks int) bool {
-	return ranks&(ranks-1) == 0 && ranks <= maxChunks && c.Heads%maxChunks == 0 && c.Intermediate%maxChunks == 0
-}
-
 // KeysDependOnPrompt reports whether keys in the cache are those of a prompt of this length only ("dynamic" and "longrope"
 // rotations beyond the original positions), so that no sequence with another prompt may use them.
 func (c *Config) KeysDependOnPrompt(promptTokens int) bool {

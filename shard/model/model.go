@@ -100,6 +100,9 @@ type Part struct {
 	// AttentionColumns is the range of columns of the attention's output matrices that this rank computes: its heads, widened
 	// to whole blocks of the encoding. The columns of other ranks' heads in it are zero.
 	AttentionColumns Span
+	// Uneven says that sums over ranks do not continue those of a single one: the bits depend on the number of ranks (law 3 in
+	// docs/architecture.md).
+	Uneven bool
 	// Unused lists the tensors of the model's files that no rank computes with, in order, but those that follow from others or
 	// from the configuration.
 	Unused []string

@@ -169,12 +169,19 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 // no block of the encoding.
 func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span, order Order) Linear {
 	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
-	l.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, l.Encoding))
+	r.chunk(&l, inputs, units)
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
 	r.adapt(&l, projection, outputs, inputs, units)
 	return l
+}
+
+// chunk cuts the part of a row-parallel projection's inputs that the rank has into chunks.
+func (r *recipe) chunk(l *Linear, inputs, units int) {
+	all := chunkCount(inputs, units, l.Encoding)
+	l.Chunks = localChunks(l.Columns, inputs, all)
+	r.Uneven = r.Uneven || l.Chunks*r.Ranks != all || l.Columns.Size()*r.Ranks != inputs
 }
 
 // whole is a projection that a rank has whole, its inputs summed as one chain.
