@@ -28,7 +28,8 @@ type Model struct {
 	// DataType is the weights' type as the model card has it.
 	DataType string
 
-	write writer
+	write     writer
+	quantiser *quantiser // nil: weights are computed with as they are
 }
 
 // Open opens a directory in Hugging Face format or a .gguf file.
@@ -106,9 +107,10 @@ type Part struct {
 
 // Part returns a rank's part of the model, whose tensors belong to the model's files.
 func (m *Model) Part(rank, ranks int) (*Part, error) {
-	r := &recipe{Part: &Part{Config: m.Config}, files: m.Files, used: map[string]bool{}}
+	r := &recipe{Part: &Part{Config: m.Config}, files: m.Files, used: map[string]bool{}, quantiser: m.quantiser}
 	r.Rank, r.Ranks = rank, ranks
 	m.write(r)
+	r.quantiseHead()
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -163,7 +165,11 @@ func (m *Model) Fingerprint() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return m.Files.Fingerprint(append(config, part.Describe()...)), nil
+	description := append(config, part.Describe()...)
+	if m.quantiser != nil {
+		description = append(description, "quantised to "+m.quantiser.name...)
+	}
+	return m.Files.Fingerprint(description), nil
 }
 
 // FingerprintOfShape is the digest for backends that compute without weights.

@@ -12,7 +12,9 @@ type recipe struct {
 	*Part
 	files *weights.Files
 	used  map[string]bool // the tensors that were asked for
-	err   error
+	// quantiser, if there is one, makes other encodings of plain weights.
+	quantiser *quantiser
+	err       error
 }
 
 func (r *recipe) fail(err error) {
@@ -30,6 +32,9 @@ func (r *recipe) split(down string) {
 	if err != nil {
 		r.fail(err)
 		return
+	}
+	if r.quantiser != nil {
+		tensor = r.quantised(tensor, down, r.quantiser.layers)
 	}
 	unit := max(chunkUnit(tensor.Encoding), chunkUnit(weights.BF16))
 	if c.Intermediate/maxChunks%unit == 0 && c.Intermediate%maxChunks == 0 && r.Ranks <= maxChunks && maxChunks%r.Ranks == 0 {
@@ -118,7 +123,7 @@ func (r *recipe) bias(l *Linear, projection string, outputs int) {
 // outputs is a projection [outputs][inputs] of which the rank computes the outputs local: column-parallel, as the literature
 // calls it.
 func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
+	l := Linear{Matrix: r.weight(projection+".weight", outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
@@ -128,7 +133,7 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 // inputs is a projection of whose inputs, which come in units that stay whole, the rank has local: row-parallel. The range is
 // widened so that it cuts no block of the encoding.
 func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span) Linear {
-	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, Order{}), Rows: Span{0, outputs}}
+	l := Linear{Matrix: r.weight(projection+".weight", outputs, inputs, Order{}), Rows: Span{0, outputs}}
 	l.Columns = widened(local, l.Encoding)
 	l.Columns.To = min(l.Columns.To, inputs) // the last unit may be cut
 	l.Chunks = localChunks(l.Columns, inputs, chunkCount(inputs, units, l.Encoding))
@@ -138,8 +143,12 @@ func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units i
 	return l
 }
 
-// whole is a projection that a rank has whole, its inputs summed as one chain.
+// whole is a projection that a rank has whole, its inputs summed as one chain. It is small, and never brought into another
+// encoding.
 func (r *recipe) whole(projection string, biased bool, outputs, inputs int) Linear {
+	quantiser := r.quantiser
+	r.quantiser = nil
+	defer func() { r.quantiser = quantiser }()
 	return r.outputs(projection, biased, outputs, inputs, Span{0, outputs}, Order{})
 }
 
