@@ -299,9 +299,7 @@ func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, c
 	}
 	first, n := c.span(column, count)
 	scales, offsets := grow(&s.scales[depth], n*lanes), grow(&s.offsets[depth], n*lanes)
-	if depth > 0 || c.scheme.Index == nil || !s.holds(panel) {
-		k.widenScales(scales, offsets, panel, c, first, n, depth, s)
-	}
+	k.widenScales(scales, offsets, panel, c, first, n, depth, s)
 	kernel := k.codes[c.scheme.Kind]
 	if c.mixed {
 		kernel = k.mixed[c.scheme.Kind]
@@ -328,16 +326,24 @@ func (k *Kernels) widenScales(scales, offsets []float32, panel unsafe.Pointer, c
 	}
 }
 
-// gemvColumns are what gemvCoded takes at a time of each panel, enough that few scales are widened in vain.
+// gemvColumns are what gemvCoded takes at a time of each panel, enough that few scales are widened in vain. Where groups lie in
+// any order, it takes all that it can: each time, the scales of all groups are widened.
 const gemvColumns = 512
 
 // gemvCoded is MatMul for one row of a matrix of codes.
 func (k *Kernels) gemvCoded(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
-	chunk, panelBytes := w.Columns/w.Chunks, w.panelBytes()
+	chunk, panelBytes, step := w.Columns/w.Chunks, w.panelBytes(), gemvColumns
+	kernels := &k.gemvCodes[w.coded.scheme.Kind]
+	if w.coded.mixed {
+		kernels = &k.gemvMixed[w.coded.scheme.Kind]
+	}
+	if w.coded.scheme.Index != nil && kernels[1] != nil {
+		step = chunk
+	}
 	sums := grow(&s.sums, 4*maxPanels*lanes)
 	for panel := panel0; panel < panel1; {
 		count := 1
-		if !w.coded.mixed && panel+1 < panel1 && k.gemvCodes[w.coded.scheme.Kind][2] != nil {
+		if panel+1 < panel1 && kernels[2] != nil {
 			count = 2
 		}
 		n, depth := lanes*count, 0
@@ -345,8 +351,8 @@ func (k *Kernels) gemvCoded(dst, x []float32, w *Matrix, panel0, panel1 int, s *
 		for c := range w.Chunks {
 			top := sums[depth*n:][:n]
 			clear(top)
-			for column := c * chunk; column < (c+1)*chunk; column += gemvColumns {
-				k.gemvSlice(top, x[column:], data, panelBytes, w.coded, column, min(gemvColumns, (c+1)*chunk-column), s)
+			for column := c * chunk; column < (c+1)*chunk; column += step {
+				k.gemvSlice(kernels[count], top, x[column:], data, panelBytes, w.coded, column, min(step, (c+1)*chunk-column), s)
 			}
 			depth = k.combine(sums, n, depth+1, c)
 		}
@@ -356,10 +362,12 @@ func (k *Kernels) gemvCoded(dst, x []float32, w *Matrix, panel0, panel1 int, s *
 	}
 }
 
-// gemvSlice continues the chains of sums, 16 of a panel, over count columns.
-func (k *Kernels) gemvSlice(sums, x []float32, panel unsafe.Pointer, panelBytes int, c *coded, column, count int, s *Scratch) {
+// gemvSlice continues the chains of sums, 16 of a panel, over count columns: by the kernel, if there is one, but for the last
+// columns that are no whole unit, which are widened.
+func (k *Kernels) gemvSlice(kernel gemvCodesFunc, sums, x []float32, panel unsafe.Pointer, panelBytes int, c *coded, column, count int,
+	s *Scratch) {
 	panels, whole := len(sums)/lanes, 0
-	if kernel := k.gemvCodes[c.scheme.Kind][panels]; kernel != nil && !c.mixed {
+	if kernel != nil {
 		whole = count &^ (unit(c.scheme.Kind) - 1)
 	}
 	if whole > 0 {
@@ -369,8 +377,7 @@ func (k *Kernels) gemvSlice(sums, x []float32, panel unsafe.Pointer, panelBytes 
 			k.widenScales(scales[i*n*lanes:][:n*lanes], offsets[i*n*lanes:][:n*lanes], unsafe.Add(panel, i*panelBytes), c, first, n, 0, s)
 		}
 		data := (*byte)(unsafe.Add(panel, c.offset+c.codeBytes(column)))
-		k.gemvCodes[c.scheme.Kind][panels](&sums[0], &x[0], data, panelBytes, &scales[0], &offsets[0], n*lanes*4, &c.index[column],
-			first*lanes*4, whole)
+		kernel(&sums[0], &x[0], data, panelBytes, &scales[0], &offsets[0], n*lanes*4, &c.index[column], first*lanes*4, whole)
 	}
 	if rest := count - whole; rest > 0 {
 		wide := grow(&s.weights, gemvColumns*lanes)

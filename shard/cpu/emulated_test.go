@@ -23,13 +23,17 @@ func name(f any) string {
 
 // wrapCodes is wrap for the functions of codes.
 func (e *emulator) wrapCodes(p *primitives) {
-	for kind := range p.gemvCodes {
-		for i, kernel := range p.gemvCodes[kind] {
+	for at := range 2 * len(p.gemvCodes) {
+		table := &p.gemvCodes[at/2]
+		if at%2 == 1 {
+			table = &p.gemvMixed[at/2]
+		}
+		for i, kernel := range table {
 			if kernel == nil {
 				continue
 			}
 			name := name(kernel)
-			p.gemvCodes[kind][i] = func(out, x *float32, w *byte, panelBytes int, scales, offsets *float32, scaleStride int, index *int32,
+			table[i] = func(out, x *float32, w *byte, panelBytes int, scales, offsets *float32, scaleStride int, index *int32,
 				base, k int) {
 				e.run(name, float(out), float(x), pointer(unsafe.Pointer(w)), word{n: panelBytes}, float(scales), float(offsets),
 					word{n: scaleStride}, pointer(unsafe.Pointer(index)), word{n: base}, word{n: k})

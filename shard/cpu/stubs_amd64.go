@@ -369,6 +369,11 @@ func mixedBits4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, in
 //go:noescape
 func gemv1Bits4AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
+// gemvMixed1Bits4AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits4AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits5AVX2 is a codesFunc.
 //
 //go:noescape
@@ -404,6 +409,11 @@ func mixedBits8AVX2(dst *float32, w *byte, scales *float32, offsets *float32, in
 //go:noescape
 func gemv1Bits8AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
+// gemvMixed1Bits8AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits8AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesNonLinear4AVX2 is a codesFunc.
 //
 //go:noescape
@@ -438,6 +448,11 @@ func mixedE4M3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, ind
 //
 //go:noescape
 func gemv1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1E4M3AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // peakAVX2 is primitives.peak.
 //
@@ -1139,10 +1154,20 @@ func mixedBits4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, 
 //go:noescape
 func gemv1Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
+// gemvMixed1Bits4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // gemv2Bits4AVX512 is a gemvCodesFunc.
 //
 //go:noescape
 func gemv2Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed2Bits4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed2Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesBits5AVX512 is a codesFunc.
 //
@@ -1189,10 +1214,20 @@ func mixedBits8AVX512(dst *float32, w *byte, scales *float32, offsets *float32, 
 //go:noescape
 func gemv1Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
+// gemvMixed1Bits8AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // gemv2Bits8AVX512 is a gemvCodesFunc.
 //
 //go:noescape
 func gemv2Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed2Bits8AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed2Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesNonLinear4AVX512 is a codesFunc.
 //
@@ -1239,10 +1274,20 @@ func mixedE4M3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, i
 //go:noescape
 func gemv1E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
+// gemvMixed1E4M3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // gemv2E4M3AVX512 is a gemvCodesFunc.
 //
 //go:noescape
 func gemv2E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed2E4M3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed2E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // peakAVX512 is primitives.peak.
 //

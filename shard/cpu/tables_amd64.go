@@ -135,6 +135,11 @@ func (p *primitives) codesAVX2() {
 		codes.E4M3:       codesE4M3AVX2,
 	}
 	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX2, codes.Bits8: mixedBits8AVX2, codes.E4M3: mixedE4M3AVX2}
+	p.gemvMixed = [codes.E4M3 + 1][3]gemvCodesFunc{
+		codes.Bits4: {nil, gemvMixed1Bits4AVX2},
+		codes.Bits8: {nil, gemvMixed1Bits8AVX2},
+		codes.E4M3:  {nil, gemvMixed1E4M3AVX2},
+	}
 	p.gemvCodes = [codes.E4M3 + 1][3]gemvCodesFunc{
 		codes.Bits2:      {nil, gemv1Bits2AVX2},
 		codes.Bits3:      {nil, gemv1Bits3AVX2},
@@ -162,6 +167,11 @@ func (p *primitives) codesAVX512() {
 		codes.E4M3:       codesE4M3AVX512,
 	}
 	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX512, codes.Bits8: mixedBits8AVX512, codes.E4M3: mixedE4M3AVX512}
+	p.gemvMixed = [codes.E4M3 + 1][3]gemvCodesFunc{
+		codes.Bits4: {nil, gemvMixed1Bits4AVX512, gemvMixed2Bits4AVX512},
+		codes.Bits8: {nil, gemvMixed1Bits8AVX512, gemvMixed2Bits8AVX512},
+		codes.E4M3:  {nil, gemvMixed1E4M3AVX512, gemvMixed2E4M3AVX512},
+	}
 	p.gemvCodes = [codes.E4M3 + 1][3]gemvCodesFunc{
 		codes.Bits2:      {nil, gemv1Bits2AVX512, gemv2Bits2AVX512},
 		codes.Bits3:      {nil, gemv1Bits3AVX512, gemv2Bits3AVX512},

@@ -71,11 +71,15 @@ func (g *generator) shift(n int, src, dst string) string {
 func (g *generator) codes(v isa) {
 	for _, c := range codeKinds {
 		g.widenCodes(v, c, "codes", min(c.unit(), 16))
-		if c.unit() == 8 && c.levels == nil {
+		mixed := c.unit() == 8 && c.levels == nil
+		if mixed {
 			g.widenCodes(v, c, "mixed", 1)
 		}
 		for panels := 1; panels <= v.regs/16; panels++ {
-			g.gemvCodes(v, c, panels)
+			g.gemvCodes(v, c, "gemv", min(c.unit(), 16), panels)
+			if mixed {
+				g.gemvCodes(v, c, "gemvMixed", 1, panels)
+			}
 		}
 	}
 }
@@ -256,8 +260,8 @@ func (g *generator) widenCodes(v isa, c code, name string, run int) {
 }
 
 // gemvCodes emits a gemvCodesFunc.
-func (g *generator) gemvCodes(v isa, c code, panels int) {
-	g.function(fmt.Sprintf("gemv%d%s%s", panels, c.name, v.suffix), "is a gemvCodesFunc.",
+func (g *generator) gemvCodes(v isa, c code, name string, run, panels int) {
+	g.function(fmt.Sprintf("%s%d%s%s", name, panels, c.name, v.suffix), "is a gemvCodesFunc.",
 		"out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, "+
 			"k int", "")
 	g.load("out", "DI", "x", "DX", "w", "SI", "panelBytes", "R12", "scales", "R9", "offsets", "R10", "scaleStride", "BX", "index", "R8",
@@ -275,7 +279,7 @@ func (g *generator) gemvCodes(v isa, c code, panels int) {
 	x := v.r(t.free())
 	g.sumsOf(t, false)
 	r := g.newReader(v, c, panels, t.free()+1)
-	r.block(min(c.unit(), 16), func(column int) { g.in("VBROADCASTSS %d(DX), %s", column*4, x) }, func(column int) {
+	r.block(run, func(column int) { g.in("VBROADCASTSS %d(DX), %s", column*4, x) }, func(column int) {
 		for i, value := range r.value {
 			g.in("VFMADD213PS %s, %s, %s", r.offset[i], r.scale[i], value)
 			g.in("VFMADD231PS %s, %s, %s", value, x, t.acc(0, i/v.parts, i%v.parts))
