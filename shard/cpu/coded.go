@@ -10,7 +10,7 @@ import (
 	"lockstep/shard/codes"
 )
 
-// Coded is the format of a matrix whose weights are codes with scales, see NewCoded.
+// Coded is the format of a matrix whose weights are codes with scales, see NewCoded. It has no source layout.
 const Coded Format = formats
 
 // coded is the layout of one array of numbers in every panel of a matrix, followed by those of its scales and offsets:

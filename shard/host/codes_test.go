@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/codes"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -184,6 +185,32 @@ func TestCodesMemory(t *testing.T) {
 			if ratio := float64(packed) / float64(16*e.RowBytes(columns)); !(ratio >= 1 && ratio <= 1.1) {
 				t.Errorf("%v on %d shards: packed is %.3f times the file", e, shards, ratio)
 			}
+		}
+	}
+	half, upper, whole := &codes.Scheme{Kind: codes.F16}, &codes.Scheme{Kind: codes.BF16}, &codes.Scheme{Kind: codes.F32}
+	mixed := make([]int32, 4096)
+	for i := range mixed {
+		mixed[i] = int32(i * 7 % 32)
+	}
+	for name, c := range map[string]struct {
+		scheme codes.Scheme
+		bytes  float64 // of a row of 4096 columns in the file
+	}{
+		"int4 in groups of 128": {codes.Scheme{Kind: codes.Bits4, Group: 128, Scale: upper, Bias: -8}, 2048 + 32*2},
+		"with zero points":      {codes.Scheme{Kind: codes.Bits4, Group: 128, Scale: half, Offset: half, Zero: true}, 2048 + 32*2.5},
+		"in groups of 32":       {codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: half, Offset: half, Zero: true}, 2048 + 128*2.5},
+		"in any order": {codes.Scheme{Kind: codes.Bits4, Index: mixed, Groups: 32, Scale: half, Offset: half, Zero: true},
+			2048 + 32*2.5},
+		"int4 by rows":          {codes.Scheme{Kind: codes.Bits4, Group: 4096, Scale: half, Bias: -8}, 2048 + 2},
+		"int8 by rows":          {codes.Scheme{Kind: codes.Bits8, Group: 4096, Scale: upper, Bias: -128}, 4096 + 2},
+		"int8, zero points, 32": {codes.Scheme{Kind: codes.Bits8, Group: 32, Scale: half, Offset: half, Zero: true}, 4096 + 128*3},
+		"float8 with one scale": {codes.Scheme{Kind: codes.E4M3, Group: 4096, Scale: whole}, 4096},
+		"float8 in blocks":      {codes.Scheme{Kind: codes.E4M3, Group: 128, Scale: whole}, 4096 + 32*4/128},
+		"microscaled":           {codes.Scheme{Kind: codes.FP4, Group: 32, Scale: upper}, 2048 + 128},
+	} {
+		ratio := float64(cpu.CodedBytes(&c.scheme, 0, 16, 4096)) / (16 * c.bytes)
+		if !(ratio >= 1 && ratio <= 1.1) {
+			t.Errorf("%s: packed is %.3f times the file", name, ratio)
 		}
 	}
 }
