@@ -406,7 +406,8 @@ func TestExitCodes(t *testing.T) {
 	fails(t, 1, "is in use", "serve", "--hostname", "127.0.0.1", "--port", taken)
 	fails(t, 1, "address already in use", "serve", "--hostname", "127.0.0.1", "--port", "0", "--nats-port", taken)
 	fails(t, 2, "unknown flag --nope", "serve", "--nope")
-	fails(t, 2, "cannot be honoured", "serve", "--quantize", "awq")
+	fails(t, 2, "cannot be honoured", "serve", "--revision", "main")
+	fails(t, 1, `not in the format \"awq\"`, "serve", "--hostname", "127.0.0.1", "--port", "0", "--quantize", "awq")
 
 	broken := t.TempDir() // a child's own error ends the start
 	os.WriteFile(filepath.Join(broken, "config.json"), []byte(`{"model_type":"telepathy","architectures":["TelepathyForCausalLM"]}`), 0o600)

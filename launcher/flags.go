@@ -17,6 +17,7 @@ import (
 	"lockstep/router/api/tgi"
 	"lockstep/router/request"
 	"lockstep/shard"
+	"lockstep/shard/model"
 )
 
 // Names, environment variables and defaults are those of TGI's launcher wherever it has the thing. What is our own has
@@ -41,6 +42,7 @@ type modelFlags struct {
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Backend              string   `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
 	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
+	Quantize             string   `env:"QUANTIZE" enum:",${quantize_names}" default:"" placeholder:"int8|int4|..." help:"Quantise plain weights while they are loaded: int8 (also bitsandbytes, eetq) or int4 (bitsandbytes-nf4, bitsandbytes-fp4), in blocks of 32 columns. gptq, awq, marlin, compressed-tensors and fp8 say of a model what its files say, or are refused."`
 	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
 }
 
@@ -97,7 +99,6 @@ type nodeFlags struct {
 // has the values, between spaces, that the server honours anyway.
 type refusedFlags struct {
 	Revision              string `env:"REVISION" hidden:"" refuse:"models are read from local paths, which have no revisions"`
-	Quantize              string `env:"QUANTIZE" hidden:"" refuse:"only formats stored in the files (GGUF) are computed; serve a quantized .gguf" matters:"tokens would be those of other weights"`
 	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	KVCacheDtype          string `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" hidden:"" refuse:"the KV cache has one type"`
@@ -182,7 +183,8 @@ var errHelpShown = errors.New("help shown")
 func flagVars() kong.Vars {
 	l, group, r := request.DefaultLimits(), shard.DefaultLimits(), router.DefaultConfig(tgi.Forms[0])
 	return kong.Vars{
-		"backends": strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
+		"quantize_names": strings.Join(model.QuantiseNames(), ","),
+		"backends":       strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
 		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),
 		"default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),

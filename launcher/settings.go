@@ -88,6 +88,8 @@ func (c *command) checkModel() error {
 	switch traits := shard.TraitsOf(c.Backend); {
 	case c.StepModel != "" && !traits.StepModel:
 		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
+	case c.Quantize != "" && !traits.Weights:
+		return fmt.Errorf("--quantize is of weights, and --backend %s has none: leave one of them out", c.Backend)
 	case c.Kernels != "" && !traits.Kernels:
 		return fmt.Errorf("--kernels chooses how --backend cpu computes, and %s has none: leave one of them out", c.Backend)
 	}

@@ -39,6 +39,8 @@ type Config struct {
 	Sim     sim.Config `json:"sim,omitzero"`
 	// Kernels forces a kernel path ("avx512", "avx2", "go"); empty takes the best that the CPU has.
 	Kernels string `json:"kernels,omitempty"`
+	// Quantize is what weights are quantised to while they are loaded, one of model.QuantiseNames; empty: they stay as they are.
+	Quantize string `json:"quantize,omitempty"`
 	Limits
 	// DisablePrefixCache computes every prompt whole.
 	DisablePrefixCache bool `json:"disable_prefix_cache,omitempty"`

@@ -69,6 +69,15 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)
 	}
+	if c.Quantize != "" {
+		note, err := r.model.Quantise(c.Quantize)
+		if err != nil {
+			return fmt.Errorf("--quantize: %w", err)
+		}
+		if note != "" && c.Rank == 0 {
+			r.log.Warn().Msg(note)
+		}
+	}
 	if r.adapters, err = describeAdapters(*c); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"lockstep/shard/codes"
 )
 
-// Coded is the format of a matrix whose weights are codes with scales, see NewCoded.
+// Coded is the format of a matrix whose weights are codes with scales, see NewCoded. It has no source layout.
 const Coded Format = formats
 
 // coded is the layout of one array of numbers in every panel of a matrix, followed by those of its scales and offsets:
@@ -147,25 +147,42 @@ func (m *Matrix) PackCoded(panel int, row func(row int) *codes.Row) {
 
 // pack spreads a row over its lane of a panel.
 func (c *coded) pack(panel []byte, lane int, row *codes.Row) {
+	if c.scheme.Kind.Plain() {
+		for i, bits := range row.Numbers {
+			c.packNumber(panel, lane, i, bits)
+		}
+		return
+	}
+	c.packCodes(panel[c.offset:], lane, row.Codes)
+	c.scale.pack(panel, lane, row.Scale)
+	if c.shift != nil {
+		c.shift.pack(panel, lane, row.Offset)
+	}
+	if c.scheme.Kind == codes.E4M3 {
+		c.packNaNs(panel, lane, row.Codes)
+	}
+}
+
+// packNumber stores a plain number of a lane.
+func (c *coded) packNumber(panel []byte, lane, column int, bits uint32) {
 	out := panel[c.offset:]
-	switch kind := c.scheme.Kind; {
-	case kind == codes.F32:
-		for i, bits := range row.Numbers {
-			binary.LittleEndian.PutUint32(out[(i*lanes+lane)*4:], bits)
-		}
-	case kind == codes.F16:
-		for i, bits := range row.Numbers {
-			binary.LittleEndian.PutUint16(out[(i*lanes+lane)*2:], uint16(bits))
-		}
-	case kind == codes.BF16:
-		for i, bits := range row.Numbers {
-			binary.LittleEndian.PutUint16(out[bf16Offset(i, lane):], uint16(bits))
-		}
-	default:
-		c.packCodes(out, lane, row.Codes)
-		c.scale.pack(panel, lane, row.Scale)
-		if c.shift != nil {
-			c.shift.pack(panel, lane, row.Offset)
+	switch c.scheme.Kind {
+	case codes.F32:
+		binary.LittleEndian.PutUint32(out[(column*lanes+lane)*4:], bits)
+	case codes.F16:
+		binary.LittleEndian.PutUint16(out[(column*lanes+lane)*2:], uint16(bits))
+	case codes.BF16:
+		binary.LittleEndian.PutUint16(out[bf16Offset(column, lane):], uint16(bits))
+	}
+}
+
+// packNaNs makes the scale one of the groups that have a code for what is no number: the kernels know no such code, and the sum
+// over the row comes to the same.
+func (c *coded) packNaNs(panel []byte, lane int, row []byte) {
+	nan := map[codes.Kind]uint32{codes.F32: 0x7fc00000, codes.F16: 0x7e00, codes.BF16: 0x7fc0}[c.scale.scheme.Kind]
+	for i, code := range row {
+		if code&0x7f == 0x7f {
+			c.scale.packNumber(panel, lane, int(c.index[i])/(lanes*4), nan)
 		}
 	}
 }
@@ -282,10 +299,7 @@ func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, c
 	}
 	first, n := c.span(column, count)
 	scales, offsets := grow(&s.scales[depth], n*lanes), grow(&s.offsets[depth], n*lanes)
-	if depth > 0 || c.scheme.Index == nil || !s.holds(panel) {
-		k.widen(scales, panel, c.scale, first, n, depth+1, s)
-		k.widenOffsets(offsets, scales, panel, c, first, n, depth, s)
-	}
+	k.widenScales(scales, offsets, panel, c, first, n, depth, s)
 	kernel := k.codes[c.scheme.Kind]
 	if c.mixed {
 		kernel = k.mixed[c.scheme.Kind]
@@ -293,8 +307,9 @@ func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, c
 	kernel(&dst[0], data, &scales[0], &offsets[0], &c.index[column], first*lanes*4, count)
 }
 
-// widenOffsets writes the offsets of n groups, whose scales are widened.
-func (k *Kernels) widenOffsets(offsets, scales []float32, panel unsafe.Pointer, c *coded, first, n, depth int, s *Scratch) {
+// widenScales writes scales and offsets of n groups as [n][16] floats.
+func (k *Kernels) widenScales(scales, offsets []float32, panel unsafe.Pointer, c *coded, first, n, depth int, s *Scratch) {
+	k.widen(scales, panel, c.scale, first, n, depth+1, s)
 	bias := c.scheme.Bias
 	switch {
 	case c.shift != nil:
@@ -311,37 +326,64 @@ func (k *Kernels) widenOffsets(offsets, scales []float32, panel unsafe.Pointer, 
 	}
 }
 
-// gemvColumns are what gemvCoded widens at a time of each panel, enough that few scales are widened in vain.
-const gemvColumns = 256
+// gemvColumns are what gemvCoded takes at a time of each panel, enough that few scales are widened in vain. Where groups lie in
+// any order, it takes all that it can: each time, the scales of all groups are widened.
+const gemvColumns = 512
 
 // gemvCoded is MatMul for one row of a matrix of codes.
 func (k *Kernels) gemvCoded(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
-	chunk, panelBytes := w.Columns/w.Chunks, w.panelBytes()
+	chunk, panelBytes, step := w.Columns/w.Chunks, w.panelBytes(), gemvColumns
+	kernels := &k.gemvCodes[w.coded.scheme.Kind]
+	if w.coded.mixed {
+		kernels = &k.gemvMixed[w.coded.scheme.Kind]
+	}
+	if w.coded.scheme.Index != nil && kernels[1] != nil {
+		step = chunk
+	}
 	sums := grow(&s.sums, 4*maxPanels*lanes)
 	for panel := panel0; panel < panel1; {
-		count := min(maxPanels, panel1-panel)
-		for k.gemv[F32][count] == nil {
-			count--
-		}
-		if w.coded.scheme.Index != nil {
-			count = 1 // the scales of all groups are widened once for the panel
+		count := 1
+		if panel+1 < panel1 && kernels[2] != nil {
+			count = 2
 		}
 		n, depth := lanes*count, 0
-		wide := grow(&s.weights, count*gemvColumns*lanes)
+		data := unsafe.Pointer(&w.Data[panel*panelBytes])
 		for c := range w.Chunks {
 			top := sums[depth*n:][:n]
 			clear(top)
-			for column := c * chunk; column < (c+1)*chunk; column += gemvColumns {
-				columns := min(gemvColumns, (c+1)*chunk-column)
-				for i := range count {
-					k.widen(wide[i*gemvColumns*lanes:], unsafe.Pointer(&w.Data[(panel+i)*panelBytes]), w.coded, column, columns, 0, s)
-				}
-				k.gemv[F32][count](&top[0], &x[column], (*byte)(unsafe.Pointer(&wide[0])), gemvColumns*lanes*4, columns)
+			for column := c * chunk; column < (c+1)*chunk; column += step {
+				k.gemvSlice(kernels[count], top, x[column:], data, panelBytes, w.coded, column, min(step, (c+1)*chunk-column), s)
 			}
 			depth = k.combine(sums, n, depth+1, c)
 		}
 		out := panel * lanes
 		copy(dst[out:min(out+n, w.Rows)], sums[:n])
 		panel += count
+	}
+}
+
+// gemvSlice continues the chains of sums, 16 of a panel, over count columns: by the kernel, if there is one, but for the last
+// columns that are no whole unit, which are widened.
+func (k *Kernels) gemvSlice(kernel gemvCodesFunc, sums, x []float32, panel unsafe.Pointer, panelBytes int, c *coded, column, count int,
+	s *Scratch) {
+	panels, whole := len(sums)/lanes, 0
+	if kernel != nil {
+		whole = count &^ (unit(c.scheme.Kind) - 1)
+	}
+	if whole > 0 {
+		first, n := c.span(column, whole)
+		scales, offsets := grow(&s.scales[0], panels*n*lanes), grow(&s.offsets[0], panels*n*lanes)
+		for i := range panels {
+			k.widenScales(scales[i*n*lanes:][:n*lanes], offsets[i*n*lanes:][:n*lanes], unsafe.Add(panel, i*panelBytes), c, first, n, 0, s)
+		}
+		data := (*byte)(unsafe.Add(panel, c.offset+c.codeBytes(column)))
+		kernel(&sums[0], &x[0], data, panelBytes, &scales[0], &offsets[0], n*lanes*4, &c.index[column], first*lanes*4, whole)
+	}
+	if rest := count - whole; rest > 0 {
+		wide := grow(&s.weights, gemvColumns*lanes)
+		for i := range panels {
+			k.widen(wide, unsafe.Add(panel, i*panelBytes), c, column+whole, rest, 0, s)
+			k.gemv[F32][1](&sums[i*lanes], &x[whole], (*byte)(unsafe.Pointer(&wide[0])), 0, rest)
+		}
 	}
 }

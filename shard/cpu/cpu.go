@@ -21,7 +21,8 @@
 //
 // A Matrix stores panels of 16 outputs, each panel ordered by the summed
 // dimension, so that one load fetches the same column of 16 (or 8) outputs.
-// The exact layout is described at Matrix.
+// The exact layout is described at Matrix and, for codes with scales of any
+// kind (package codes), at coded.
 package cpu
 
 import "fmt"
@@ -33,7 +34,8 @@ const lanes = 16
 // Format is the storage type of a weight matrix.
 type Format int
 
-// The formats. Q8_0, Q4_0 and Q4_1 are the block formats of GGUF.
+// The formats. Q8_0, Q4_0 and Q4_1 are the block formats of GGUF; what is
+// quantised otherwise is Coded.
 const (
 	F32 Format = iota
 	F16
@@ -60,6 +62,8 @@ func (f Format) String() string {
 		return "Q4_0"
 	case Q4_1:
 		return "Q4_1"
+	case Coded:
+		return "Coded"
 	}
 	return fmt.Sprintf("Format(%d)", int(f))
 }

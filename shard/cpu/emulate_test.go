@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"reflect"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
 
-	"lockstep/shard/codes"
 	"lockstep/shard/half"
 )
 
@@ -361,121 +358,4 @@ func arithmetic(op string, a, b, old uint32) uint32 {
 		return a ^ b
 	}
 	panic("emulator: " + op)
-}
-
-// wrap returns the kernels of a table with every function that has its own
-// code in the file replaced by its interpretation.
-func (e *emulator) wrap(p primitives) *Kernels {
-	ref := genericPrimitives()
-	p.squares, p.scale, p.add, p.rowMax, p.rowExpSum = ref.squares, ref.scale, ref.add, ref.rowMax, ref.rowExpSum
-	pointer := func(v unsafe.Pointer) word { return word{base: v} }
-	float := func(v *float32) word { return pointer(unsafe.Pointer(v)) }
-	name := func(f any) string {
-		full := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
-		return full[strings.LastIndex(full, ".")+1:]
-	}
-	tile := func(f tileFunc) tileFunc {
-		if f == nil {
-			return nil
-		}
-		name := name(f)
-		return func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte) {
-			e.run(name, float(c), float(x), pointer(unsafe.Pointer(w)), word{n: k}, word{n: cStride}, word{n: wStride},
-				pointer(unsafe.Pointer(ahead)))
-		}
-	}
-	for f := range formats {
-		for i, kernel := range p.gemv[f] {
-			if name := name(kernel); kernel != nil {
-				p.gemv[f][i] = func(out, x *float32, w *byte, panelBytes, k int) {
-					e.run(name, float(out), float(x), pointer(unsafe.Pointer(w)), word{n: panelBytes}, word{n: k})
-				}
-			}
-		}
-		if kernel := p.dequant[f]; kernel != nil {
-			name := name(kernel)
-			p.dequant[f] = func(dst *float32, w *byte, k int) {
-				e.run(name, float(dst), pointer(unsafe.Pointer(w)), word{n: k})
-			}
-		}
-		for wide := range p.direct[f] {
-			for rows, kernel := range p.direct[f][wide] {
-				p.direct[f][wide][rows] = tile(kernel)
-			}
-		}
-	}
-	for _, table := range []*[codes.E4M3 + 1]codesFunc{&p.codes, &p.mixed} {
-		for kind, kernel := range table {
-			if kernel == nil {
-				continue
-			}
-			name := name(kernel)
-			table[kind] = func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int) {
-				e.run(name, float(dst), pointer(unsafe.Pointer(w)), float(scales), float(offsets), pointer(unsafe.Pointer(index)),
-					word{n: base}, word{n: k})
-			}
-		}
-	}
-	for wide := range p.tile {
-		for rows, kernel := range p.tile[wide] {
-			p.tile[wide][rows] = tile(kernel)
-		}
-	}
-	for rows := 1; rows <= p.tileRows; rows++ {
-		scores, values := name(p.scores[rows]), name(p.values[rows])
-		p.scores[rows] = func(dst, q, keys *float32, blocks *int32, count, stride, k int) {
-			e.run(scores, float(dst), float(q), float(keys), pointer(unsafe.Pointer(blocks)), word{n: count}, word{n: stride}, word{n: k})
-		}
-		p.values[rows] = func(c, p, values2 *float32, blocks *int32, count, stride int) {
-			e.run(values, float(c), float(p), float(values2), pointer(unsafe.Pointer(blocks)), word{n: count}, word{n: stride})
-		}
-	}
-	return &Kernels{name: "emulated", primitives: p}
-}
-
-func TestEmulated(t *testing.T) {
-	for _, c := range []struct {
-		file   string
-		table  primitives
-		beside []string // functions that are not products
-	}{
-		{"avx2_amd64.s", avx2Primitives(), []string{"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "geluMulAVX2", "expAVX2",
-			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2"}},
-		{"avx512_amd64.s", avx512Primitives(), []string{"peakAVX512"}},
-	} {
-		e := newEmulator(t, c.file)
-		k := e.wrap(c.table)
-		if !selfTest(k) {
-			t.Errorf("%s: the self-test fails", c.file)
-		}
-		seed, s := uint32(7), NewScratch()
-		for f := range Format(formats) {
-			columns := []int{1, 2, 7, 66, 133}
-			if f.BlockColumns() == 32 {
-				columns = []int{32, 160}
-			}
-			for _, n := range columns {
-				for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
-					if !selfTestMatrix(k, f, rows, 100, n, &seed, s) {
-						t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", c.file, f, rows, n)
-					}
-				}
-			}
-		}
-		for i := range testSchemes {
-			for _, n := range []int{31, 32, 160} {
-				for _, rows := range []int{1, 2, 3, 5, 7, 13} {
-					if !selfTestCodes(k, &testSchemes[i], rows, 100, n, &seed, s) {
-						t.Fatalf("%s: scheme %d, %d rows of %d columns differ from plain Go", c.file, i, rows, n)
-					}
-				}
-			}
-		}
-		for _, name := range c.beside {
-			delete(e.missing, name)
-		}
-		if len(e.missing) > 0 {
-			t.Errorf("%s: never called: %v", c.file, e.missing)
-		}
-	}
 }

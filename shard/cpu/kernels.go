@@ -28,6 +28,10 @@ type (
 	// mixed groups looks at index only where i is a multiple of run(kind).
 	codesFunc func(dst *float32, w *byte, scales, offsets *float32, index *int32, base, k int)
 
+	// gemvCodesFunc continues the chains of out[p*16+lane] over k columns of codes of panel p, a multiple of the kind's unit: as
+	// codesFunc would widen them, from w + p*panelBytes, scales and offsets being those of panel 0 + p*scaleStride.
+	gemvCodesFunc func(out, x *float32, w *byte, panelBytes int, scales, offsets *float32, scaleStride int, index *int32, base, k int)
+
 	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
 	// cStride apart; x is packed by packRows; w is P panels, wStride apart, of
 	// [k][16] float32 or, for a direct one, of a format. A tile, but not a
@@ -60,6 +64,8 @@ type primitives struct {
 	dequant   [formats]dequantFunc                  // nil for F32
 	codes     [codes.E4M3 + 1]codesFunc             // nil for plain numbers
 	mixed     [codes.E4M3 + 1]codesFunc             // the same for mixed groups, of those kinds that may have them
+	gemvCodes [codes.E4M3 + 1][3]gemvCodesFunc      // by panels, nil where missing
+	gemvMixed [codes.E4M3 + 1][3]gemvCodesFunc      // the same for mixed groups
 	tile      [2][maxTileRows + 1]tileFunc          // of the heights that a pass without direct tiles has
 	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
 	scores    [maxTileRows + 1]scoresFunc

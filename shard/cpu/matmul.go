@@ -29,7 +29,6 @@ type Rows struct {
 // taking disjoint panel ranges. x and dst do not overlap.
 func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch) {
 	rows := x.N
-	s.widened = nil
 	if rows == 1 && w.coded != nil {
 		k.gemvCoded(dst.Data, x.Data[:w.Columns], w, panel0, panel1, s)
 		return

@@ -13,8 +13,7 @@ type Scratch struct {
 	sums    []float32 // accumulators
 	scores  []float32 // attention scores, then probabilities
 
-	scales, offsets [2][]float32   // widened, of the weights and of their scales
-	widened         unsafe.Pointer // the panel of which scales[0] and offsets[0] hold all groups; nil: none
+	scales, offsets [2][]float32 // widened, of the weights and of their scales
 }
 
 // packedInput names what Scratch.packed holds.
@@ -26,13 +25,6 @@ type packedInput struct {
 // Hold promises that the inputs of the following calls of MatMul do not change until Release: a call with the input of
 // the call before then need not lay it out again. A worker that takes a product in several panel ranges profits.
 func (s *Scratch) Hold() { s.holding, s.input = true, packedInput{} }
-
-// holds reports whether scales and offsets are those of a panel, and takes it that they will be.
-func (s *Scratch) holds(panel unsafe.Pointer) bool {
-	held := s.widened == panel
-	s.widened = panel
-	return held
-}
 
 // Release ends what Hold promised.
 func (s *Scratch) Release() { s.holding = false }

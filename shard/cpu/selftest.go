@@ -19,7 +19,7 @@ func selfTest(k *Kernels) bool {
 		}
 	}
 	for i := range testSchemes {
-		if !selfTestCodes(k, &testSchemes[i], 1, 80, 96, &seed, s) || !selfTestCodes(k, &testSchemes[i], 3, 32, 96, &seed, s) {
+		if !selfTestCodes(k, &testSchemes[i], 1, 48, 64, &seed, s) || !selfTestCodes(k, &testSchemes[i], 3, 16, 32, &seed, s) {
 			return false
 		}
 	}

@@ -339,10 +339,20 @@ func dequantQ41AVX2(dst *float32, w *byte, k int)
 //go:noescape
 func codesBits2AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits2AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits2AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits3AVX2 is a codesFunc.
 //
 //go:noescape
 func codesBits3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1Bits3AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits3AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesBits4AVX2 is a codesFunc.
 //
@@ -354,15 +364,35 @@ func codesBits4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, in
 //go:noescape
 func mixedBits4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits4AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits4AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1Bits4AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits4AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits5AVX2 is a codesFunc.
 //
 //go:noescape
 func codesBits5AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits5AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits5AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits6AVX2 is a codesFunc.
 //
 //go:noescape
 func codesBits6AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1Bits6AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits6AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesBits8AVX2 is a codesFunc.
 //
@@ -374,15 +404,35 @@ func codesBits8AVX2(dst *float32, w *byte, scales *float32, offsets *float32, in
 //go:noescape
 func mixedBits8AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits8AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits8AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1Bits8AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits8AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesNonLinear4AVX2 is a codesFunc.
 //
 //go:noescape
 func codesNonLinear4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1NonLinear4AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1NonLinear4AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesFP4AVX2 is a codesFunc.
 //
 //go:noescape
 func codesFP4AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1FP4AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1FP4AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesE4M3AVX2 is a codesFunc.
 //
@@ -393,6 +443,16 @@ func codesE4M3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, ind
 //
 //go:noescape
 func mixedE4M3AVX2(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1E4M3AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1E4M3AVX2 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // peakAVX2 is primitives.peak.
 //
@@ -1059,10 +1119,30 @@ func dequantQ41AVX512(dst *float32, w *byte, k int)
 //go:noescape
 func codesBits2AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits2AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits2AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2Bits2AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2Bits2AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits3AVX512 is a codesFunc.
 //
 //go:noescape
 func codesBits3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1Bits3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2Bits3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2Bits3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesBits4AVX512 is a codesFunc.
 //
@@ -1074,15 +1154,55 @@ func codesBits4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, 
 //go:noescape
 func mixedBits4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1Bits4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2Bits4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed2Bits4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed2Bits4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits5AVX512 is a codesFunc.
 //
 //go:noescape
 func codesBits5AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits5AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits5AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2Bits5AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2Bits5AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesBits6AVX512 is a codesFunc.
 //
 //go:noescape
 func codesBits6AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1Bits6AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits6AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2Bits6AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2Bits6AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesBits8AVX512 is a codesFunc.
 //
@@ -1094,15 +1214,55 @@ func codesBits8AVX512(dst *float32, w *byte, scales *float32, offsets *float32, 
 //go:noescape
 func mixedBits8AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1Bits8AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1Bits8AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2Bits8AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed2Bits8AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed2Bits8AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesNonLinear4AVX512 is a codesFunc.
 //
 //go:noescape
 func codesNonLinear4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
 
+// gemv1NonLinear4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1NonLinear4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2NonLinear4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2NonLinear4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
 // codesFP4AVX512 is a codesFunc.
 //
 //go:noescape
 func codesFP4AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1FP4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1FP4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2FP4AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2FP4AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // codesE4M3AVX512 is a codesFunc.
 //
@@ -1113,6 +1273,26 @@ func codesE4M3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, i
 //
 //go:noescape
 func mixedE4M3AVX512(dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int)
+
+// gemv1E4M3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv1E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed1E4M3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed1E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemv2E4M3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemv2E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
+
+// gemvMixed2E4M3AVX512 is a gemvCodesFunc.
+//
+//go:noescape
+func gemvMixed2E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, k int)
 
 // peakAVX512 is primitives.peak.
 //

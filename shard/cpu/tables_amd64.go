@@ -32,18 +32,7 @@ func avx2Primitives() primitives {
 		Q4_0: dequantQ40AVX2,
 		Q4_1: dequantQ41AVX2,
 	}
-	p.codes = [codes.E4M3 + 1]codesFunc{
-		codes.Bits2:      codesBits2AVX2,
-		codes.Bits3:      codesBits3AVX2,
-		codes.Bits4:      codesBits4AVX2,
-		codes.Bits5:      codesBits5AVX2,
-		codes.Bits6:      codesBits6AVX2,
-		codes.Bits8:      codesBits8AVX2,
-		codes.NonLinear4: codesNonLinear4AVX2,
-		codes.FP4:        codesFP4AVX2,
-		codes.E4M3:       codesE4M3AVX2,
-	}
-	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX2, codes.Bits8: mixedBits8AVX2, codes.E4M3: mixedE4M3AVX2}
+	p.codesAVX2()
 	p.tile = [2][maxTileRows + 1]tileFunc{
 		{3: tile3x1AVX2, tile4x1AVX2, tile5x1AVX2, tile6x1AVX2},
 	}
@@ -94,18 +83,7 @@ func avx512Primitives() primitives {
 		Q4_0: dequantQ40AVX512,
 		Q4_1: dequantQ41AVX512,
 	}
-	p.codes = [codes.E4M3 + 1]codesFunc{
-		codes.Bits2:      codesBits2AVX512,
-		codes.Bits3:      codesBits3AVX512,
-		codes.Bits4:      codesBits4AVX512,
-		codes.Bits5:      codesBits5AVX512,
-		codes.Bits6:      codesBits6AVX512,
-		codes.Bits8:      codesBits8AVX512,
-		codes.NonLinear4: codesNonLinear4AVX512,
-		codes.FP4:        codesFP4AVX512,
-		codes.E4M3:       codesE4M3AVX512,
-	}
-	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX512, codes.Bits8: mixedBits8AVX512, codes.E4M3: mixedE4M3AVX512}
+	p.codesAVX512()
 	p.tile = [2][maxTileRows + 1]tileFunc{
 		{6: tile6x1AVX512, tile7x1AVX512, tile8x1AVX512, tile9x1AVX512, tile10x1AVX512, tile11x1AVX512, tile12x1AVX512},
 		{6: tile6x2AVX512, tile7x2AVX512, tile8x2AVX512, tile9x2AVX512, tile10x2AVX512, tile11x2AVX512, tile12x2AVX512},
@@ -141,4 +119,68 @@ func avx512Primitives() primitives {
 	p.values = [maxTileRows + 1]valuesFunc{nil, values1AVX512, values2AVX512, values3AVX512, values4AVX512, values5AVX512, values6AVX512,
 		values7AVX512, values8AVX512, values9AVX512, values10AVX512, values11AVX512, values12AVX512}
 	return p
+}
+
+// codesAVX2 sets the functions of codes.
+func (p *primitives) codesAVX2() {
+	p.codes = [codes.E4M3 + 1]codesFunc{
+		codes.Bits2:      codesBits2AVX2,
+		codes.Bits3:      codesBits3AVX2,
+		codes.Bits4:      codesBits4AVX2,
+		codes.Bits5:      codesBits5AVX2,
+		codes.Bits6:      codesBits6AVX2,
+		codes.Bits8:      codesBits8AVX2,
+		codes.NonLinear4: codesNonLinear4AVX2,
+		codes.FP4:        codesFP4AVX2,
+		codes.E4M3:       codesE4M3AVX2,
+	}
+	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX2, codes.Bits8: mixedBits8AVX2, codes.E4M3: mixedE4M3AVX2}
+	p.gemvMixed = [codes.E4M3 + 1][3]gemvCodesFunc{
+		codes.Bits4: {nil, gemvMixed1Bits4AVX2},
+		codes.Bits8: {nil, gemvMixed1Bits8AVX2},
+		codes.E4M3:  {nil, gemvMixed1E4M3AVX2},
+	}
+	p.gemvCodes = [codes.E4M3 + 1][3]gemvCodesFunc{
+		codes.Bits2:      {nil, gemv1Bits2AVX2},
+		codes.Bits3:      {nil, gemv1Bits3AVX2},
+		codes.Bits4:      {nil, gemv1Bits4AVX2},
+		codes.Bits5:      {nil, gemv1Bits5AVX2},
+		codes.Bits6:      {nil, gemv1Bits6AVX2},
+		codes.Bits8:      {nil, gemv1Bits8AVX2},
+		codes.NonLinear4: {nil, gemv1NonLinear4AVX2},
+		codes.FP4:        {nil, gemv1FP4AVX2},
+		codes.E4M3:       {nil, gemv1E4M3AVX2},
+	}
+}
+
+// codesAVX512 sets the functions of codes.
+func (p *primitives) codesAVX512() {
+	p.codes = [codes.E4M3 + 1]codesFunc{
+		codes.Bits2:      codesBits2AVX512,
+		codes.Bits3:      codesBits3AVX512,
+		codes.Bits4:      codesBits4AVX512,
+		codes.Bits5:      codesBits5AVX512,
+		codes.Bits6:      codesBits6AVX512,
+		codes.Bits8:      codesBits8AVX512,
+		codes.NonLinear4: codesNonLinear4AVX512,
+		codes.FP4:        codesFP4AVX512,
+		codes.E4M3:       codesE4M3AVX512,
+	}
+	p.mixed = [codes.E4M3 + 1]codesFunc{codes.Bits4: mixedBits4AVX512, codes.Bits8: mixedBits8AVX512, codes.E4M3: mixedE4M3AVX512}
+	p.gemvMixed = [codes.E4M3 + 1][3]gemvCodesFunc{
+		codes.Bits4: {nil, gemvMixed1Bits4AVX512, gemvMixed2Bits4AVX512},
+		codes.Bits8: {nil, gemvMixed1Bits8AVX512, gemvMixed2Bits8AVX512},
+		codes.E4M3:  {nil, gemvMixed1E4M3AVX512, gemvMixed2E4M3AVX512},
+	}
+	p.gemvCodes = [codes.E4M3 + 1][3]gemvCodesFunc{
+		codes.Bits2:      {nil, gemv1Bits2AVX512, gemv2Bits2AVX512},
+		codes.Bits3:      {nil, gemv1Bits3AVX512, gemv2Bits3AVX512},
+		codes.Bits4:      {nil, gemv1Bits4AVX512, gemv2Bits4AVX512},
+		codes.Bits5:      {nil, gemv1Bits5AVX512, gemv2Bits5AVX512},
+		codes.Bits6:      {nil, gemv1Bits6AVX512, gemv2Bits6AVX512},
+		codes.Bits8:      {nil, gemv1Bits8AVX512, gemv2Bits8AVX512},
+		codes.NonLinear4: {nil, gemv1NonLinear4AVX512, gemv2NonLinear4AVX512},
+		codes.FP4:        {nil, gemv1FP4AVX512, gemv2FP4AVX512},
+		codes.E4M3:       {nil, gemv1E4M3AVX512, gemv2E4M3AVX512},
+	}
 }

@@ -14,3 +14,18 @@ func Float32(bits uint16) float32 {
 	}
 	return math.Float32frombits(sign | (exponent+112)<<23 | fraction<<13)
 }
+
+// Bits returns the number that is nearest to v, of two the even one; what is too large becomes an infinity.
+func Bits(v float32) uint16 {
+	bits := math.Float32bits(v)
+	sign, magnitude := uint16(bits>>16&0x8000), bits&0x7fffffff
+	switch {
+	case magnitude > 0x7f800000:
+		return sign | 0x7e00
+	case magnitude >= 0x477ff000: // half a unit beyond the largest
+		return sign | 0x7c00
+	case magnitude < 0x38800000: // zero or subnormal: a multiple of 2^-24, to which adding 0.5 rounds
+		return sign | uint16(math.Float32bits(math.Float32frombits(magnitude)+0.5)-math.Float32bits(0.5))
+	}
+	return sign | uint16((magnitude+0xfff+magnitude>>13&1)>>13-112<<10)
+}

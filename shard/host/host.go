@@ -158,13 +158,11 @@ func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
 	}
-	from, size := l.Encoding.RowBytes(l.Columns.From), l.Encoding.RowBytes(l.Columns.Size())
 	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
-		var converted []byte
+		var buffer []byte
 		for panel := first; panel < end; panel++ {
 			matrix.PackPanel(panel, func(row int) []byte {
-				return l.Encoding.Convert(&converted,
-					l.Row(l.Rows.From + row)[from:from+size])
+				return l.Bytes(&buffer, l.Rows.From+row, l.Columns.From, l.Columns.To)
 			})
 		}
 	})

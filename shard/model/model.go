@@ -29,7 +29,8 @@ type Model struct {
 	// DataType is the weights' type as the model card has it.
 	DataType string
 
-	write writer
+	write     writer
+	quantiser *quantiser // nil: weights are computed with as they are
 }
 
 // Open opens a directory in Hugging Face format or a .gguf file.
@@ -114,14 +115,14 @@ func (m *Model) Part(rank, ranks int, adapters ...*Adapter) (*Part, error) {
 		return nil, errors.New("adapters are served on models in Hugging Face format, whose names of tensors they have: give the model's " +
 			"directory in that format")
 	}
-	r := &recipe{Part: &Part{Config: m.Config}, files: m.Files, used: map[string]bool{}, adapters: adapters}
+	r := &recipe{Part: &Part{Config: m.Config}, files: m.Files, used: map[string]bool{}, adapters: adapters, quantiser: m.quantiser}
 	for range adapters {
 		r.adapted = append(r.adapted, map[string]bool{})
 	}
 	r.Rank, r.Ranks = rank, ranks
-	if m.write(r); r.err == nil {
-		r.checkAdapters()
-	}
+	m.write(r)
+	r.quantiseHead()
+	r.checkAdapters()
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -176,7 +177,11 @@ func (m *Model) Fingerprint() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return m.Files.Fingerprint(append(config, part.Describe()...)), nil
+	description := append(config, part.Describe()...)
+	if m.quantiser != nil {
+		description = append(description, "quantised to "+m.quantiser.name...)
+	}
+	return m.Files.Fingerprint(description), nil
 }
 
 // FingerprintOfShape is the digest for backends that compute without weights.

@@ -13,7 +13,9 @@ type recipe struct {
 	*Part
 	files *weights.Files
 	used  map[string]bool // the tensors that were asked for
-	err   error
+	// quantiser, if there is one, makes other encodings of plain weights.
+	quantiser *quantiser
+	err       error
 
 	adapters []*Adapter
 	adapted  []map[string]bool // by adapter: the projections that it was asked for
@@ -36,22 +38,22 @@ func (r *recipe) split(outputs []string) {
 		r.fail(err)
 		return
 	}
-	r.AttentionColumns = widened(r.Heads.times(c.ValueDims()), r.unit(outputs...))
+	r.AttentionColumns = widened(r.Heads.times(c.ValueDims()), r.unit(c.Heads*c.ValueDims(), outputs))
 	r.AttentionColumns.To = min(r.AttentionColumns.To, c.Heads*c.ValueDims()) // the last unit may be cut
 }
 
-// unit is what a cut through the columns of all these matrices must be a multiple of.
-func (r *recipe) unit(names ...string) int {
+// unit is what a cut through so many columns of all these matrices must be a multiple of.
+func (r *recipe) unit(columns int, names []string) int {
 	unit := 1
 	for _, name := range names {
-		unit = max(unit, r.files.Encoding(name).CutColumns())
+		unit = max(unit, r.encoding(name, columns).CutColumns())
 	}
 	return unit
 }
 
 // columns shares the columns of an MLP over the ranks; down is its down matrix, whose blocks stay whole.
 func (r *recipe) columns(intermediate int, down string) Span {
-	unit := max(chunkUnit(r.files.Encoding(down)), chunkUnit(weights.BF16))
+	unit := max(chunkUnit(r.encoding(down, intermediate)), chunkUnit(weights.BF16))
 	if intermediate/maxChunks%unit == 0 && intermediate%maxChunks == 0 && r.Ranks <= maxChunks && maxChunks%r.Ranks == 0 {
 		unit = intermediate / maxChunks
 	}
@@ -157,7 +159,7 @@ func (r *recipe) bias(l *Linear, projection string, outputs int) {
 // outputs is a projection [outputs][inputs] of which the rank computes the outputs local: column-parallel, as the literature
 // calls it.
 func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
+	l := Linear{Matrix: r.weight(projection+".weight", outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
@@ -168,7 +170,7 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 // inputs is a projection of whose inputs, which come in units that stay whole, the rank has local: row-parallel. The range cuts
 // no block of the encoding.
 func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.matrix(projection+".weight", outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
+	l := Linear{Matrix: r.weight(projection+".weight", outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
 	r.chunk(&l, inputs, units)
 	if biased {
 		r.bias(&l, projection, outputs)
@@ -184,8 +186,12 @@ func (r *recipe) chunk(l *Linear, inputs, units int) {
 	r.Uneven = r.Uneven || l.Chunks*r.Ranks != all || l.Columns.Size()*r.Ranks != inputs
 }
 
-// whole is a projection that a rank has whole, its inputs summed as one chain.
+// whole is a projection that a rank has whole, its inputs summed as one chain. It is small, and never brought into another
+// encoding.
 func (r *recipe) whole(projection string, biased bool, outputs, inputs int) Linear {
+	quantiser := r.quantiser
+	r.quantiser = nil
+	defer func() { r.quantiser = quantiser }()
 	return r.outputs(projection, biased, outputs, inputs, Span{0, outputs}, Order{})
 }
 

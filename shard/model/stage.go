@@ -175,6 +175,11 @@ type Matrix struct {
 // Row returns the bytes of a row in the tensor's encoding; they belong to the mapped file.
 func (m *Matrix) Row(row int) []byte { return m.Tensor.Row(m.Order.stored(row)) }
 
+// Bytes returns the columns [from, to) of a row in the tensor's encoding, see weights.Tensor.
+func (m *Matrix) Bytes(buffer *[]byte, row, from, to int) []byte {
+	return m.Tensor.Bytes(buffer, m.Order.stored(row), from, to)
+}
+
 // Decode sets values to the exact values of a row.
 func (m *Matrix) Decode(values []float32, row int) { m.Tensor.Decode(values, m.Order.stored(row)) }
 

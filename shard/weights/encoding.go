@@ -62,8 +62,6 @@ type encoding struct {
 	// scheme and unpack are of FormCodes: what rows mean, and how a block is spread out.
 	scheme *codes.Scheme
 	unpack func(b *block, data []byte)
-	// convert gives the bytes of a block in the form; nil: they are those of the file.
-	convert func(dst, block []byte)
 }
 
 var encodings = [...]encoding{
@@ -96,11 +94,6 @@ var encodings = [...]encoding{
 	Quantised: {name: "codes", blockColumns: 32, form: FormCodes},
 }
 
-// formBytes are the columns and bytes of a block of each form.
-var formBytes = [...]struct{ columns, bytes int }{
-	FormF32: {1, 4}, FormF16: {1, 2}, FormBF16: {1, 2}, FormInt8: {32, 34}, FormInt4: {32, 18}, FormInt4Min: {32, 20},
-}
-
 // String returns the usual name.
 func (e Encoding) String() string {
 	if int(e) >= len(encodings) {
@@ -114,6 +107,9 @@ func (e Encoding) BlockColumns() int { return encodings[e].blockColumns }
 
 // Form returns the form onto which rows are mapped.
 func (e Encoding) Form() Form { return encodings[e].form }
+
+// Plain reports whether each number stands for itself.
+func (e Encoding) Plain() bool { return e <= BF16 }
 
 // CutColumns is what a range of columns begins and ends at a multiple of, if it is to be computed with alone: the superblocks of
 // 256 columns that some encodings have may be cut.
@@ -135,21 +131,6 @@ func (e Encoding) Decode(values []float32, row []byte) {
 	var spread codes.Row
 	d.spread(&spread, row, 0, len(values))
 	d.scheme.Values(values, &spread, 0)
-}
-
-// Convert returns a row, or a part of one, in the form: the row itself where they are the same, else in *buffer, which
-// grows as needed.
-func (e Encoding) Convert(buffer *[]byte, row []byte) []byte {
-	d := &encodings[e]
-	if d.convert == nil {
-		return row
-	}
-	blocks, size := len(row)/d.blockBytes, formBytes[d.form].bytes*d.blockColumns/formBytes[d.form].columns
-	*buffer = append((*buffer)[:0], make([]byte, blocks*size)...)
-	for i := range blocks {
-		d.convert((*buffer)[i*size:][:size], row[i*d.blockBytes:][:d.blockBytes])
-	}
-	return *buffer
 }
 
 func decodeF32(values []float32, blocks []byte) {

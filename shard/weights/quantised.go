@@ -235,9 +235,17 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 				f.vain[stem+".bias"] = true
 			}
 		}
+		for _, suffix := range cacheScales {
+			if strings.HasSuffix(name, suffix) {
+				f.vain[name] = true
+			}
+		}
 	}
 	return nil
 }
+
+// cacheScales are the ends of names of scales with which others store keys and values in eight bits.
+var cacheScales = []string{".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale"}
 
 // find returns a part of a quantised matrix, of which some may be missing: those whose suffix begins with "?".
 func find(tensors map[string]*stored, stem, suffix string) (*stored, error) {

@@ -46,6 +46,9 @@ func (f *Files) openDirectory(dir fs.FS, tensors bool, open func(name string) ([
 	if err != nil {
 		return err
 	}
+	if quantisation != nil {
+		f.QuantMethod = quantisation.Method
+	}
 	files, err := safetensorsFiles(dir)
 	if err != nil {
 		return err

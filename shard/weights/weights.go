@@ -34,6 +34,8 @@ type Files struct {
 	Chat      protocol.ChatSource
 	// Doubts are sentences on what the files say and is not taken as they say it, for the log.
 	Doubts []string
+	// QuantMethod is the format of quantised weights in a directory, as its configuration calls it; "": they are not said to be.
+	QuantMethod string
 	// WeightBytes is the size of all tensors.
 	WeightBytes int64
 
@@ -54,8 +56,9 @@ type Tensor struct {
 	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
-	transposed    bool       // stored as [Columns][Rows]
-	quantised     *quantised // of Quantised
+	transposed    bool        // stored as [Columns][Rows]
+	quantised     *quantised  // of Quantised
+	made          *requantise // of As
 }
 
 // stacked is the number of rows of a tensor whose dimensions but the columns these are; 0: there is none, or too many.
@@ -70,7 +73,8 @@ func stacked(sizes []int) int {
 	return rows
 }
 
-// Row returns the bytes of a row; they belong to the mapped file, but for a transposed tensor, whose rows are gathered.
+// Row returns the bytes of a row; they belong to the mapped file, but for a transposed tensor, whose rows are gathered. Tensors of
+// As have none.
 func (t Tensor) Row(row int) []byte {
 	if t.transposed {
 		size := t.Encoding.RowBytes(1)
@@ -108,10 +112,20 @@ func (t Tensor) Floats(row int, dst []float32) []float32 {
 	return dst
 }
 
+// Bytes returns the columns [from, to) of a row, whole blocks, in a form other than FormCodes: as they lie in the mapped file, or
+// made in *buffer, which grows as needed.
+func (t Tensor) Bytes(buffer *[]byte, row, from, to int) []byte {
+	if t.made != nil {
+		return t.made.bytes(buffer, t.Encoding, row, from, to)
+	}
+	return t.Row(row)[t.Encoding.RowBytes(from):t.Encoding.RowBytes(to)]
+}
+
 // Decode sets values, of Columns, to the exact values of a row.
 func (t Tensor) Decode(values []float32, row int) {
 	if t.quantised == nil {
-		t.Encoding.Decode(values, t.Row(row))
+		var buffer []byte
+		t.Encoding.Decode(values, t.Bytes(&buffer, row, 0, t.Columns))
 		return
 	}
 	var spread codes.Row

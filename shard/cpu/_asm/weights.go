@@ -68,20 +68,12 @@ func (g *generator) gemvStart(v isa, format string, panels int) tile {
 		g.in("ADDQ DX, R11")
 	}
 	t := tile{v, 1, panels}
-	for p := range panels {
-		for part := range v.parts {
-			g.in("VMOVUPS %d(DI), %s", p*64+part*v.bytes, t.acc(0, p, part))
-		}
-	}
+	g.sumsOf(t, false)
 	return t
 }
 
 func (g *generator) gemvEnd(t tile) {
-	for p := range t.panels {
-		for part := range t.v.parts {
-			g.in("VMOVUPS %s, %d(DI)", t.acc(0, p, part), p*64+part*t.v.bytes)
-		}
-	}
+	g.sumsOf(t, true)
 	g.ret()
 }
 
