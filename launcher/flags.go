@@ -42,6 +42,7 @@ type modelFlags struct {
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Backend              string   `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
 	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
+	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f32; f16 and bf16 take half the memory."`
 	Quantize             string   `env:"QUANTIZE" enum:",${quantize_names}" default:"" placeholder:"int8|int4|..." help:"Quantise plain weights while they are loaded: int8 (also bitsandbytes, eetq) or int4 (bitsandbytes-nf4, bitsandbytes-fp4), in blocks of 32 columns. gptq, awq, marlin, compressed-tensors and fp8 say of a model what its files say, or are refused."`
 	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
 }
@@ -101,7 +102,6 @@ type refusedFlags struct {
 	Revision              string `env:"REVISION" hidden:"" refuse:"models are read from local paths, which have no revisions"`
 	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
-	KVCacheDtype          string `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" hidden:"" refuse:"the KV cache has one type"`
 	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
 	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"CUDA cards are not supported yet"`
 	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"CUDA cards are not supported yet; --cpu-memory-fraction is its sibling"`

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,6 +93,9 @@ func (c *command) checkModel() error {
 		return fmt.Errorf("--quantize is of weights, and --backend %s has none: leave one of them out", c.Backend)
 	case c.Kernels != "" && !traits.Kernels:
 		return fmt.Errorf("--kernels chooses how --backend cpu computes, and %s has none: leave one of them out", c.Backend)
+	}
+	if c.KVCacheDtype != "auto" && !slices.Contains(shard.KVCaches(), c.KVCacheDtype) {
+		return fmt.Errorf("--kv-cache-dtype %s is not served; auto, %s are", c.KVCacheDtype, strings.Join(shard.KVCaches(), ", "))
 	}
 	if err := c.readAdapters(); err != nil {
 		return fmt.Errorf("--lora-adapters: %w", err)
@@ -334,4 +338,12 @@ func (c *command) defaultName() string {
 		return '-'
 	}, name)
 	return name[:min(len(name), 64)]
+}
+
+// kvCache is the type of numbers in the KV cache as shards have it.
+func (c *command) kvCache() string {
+	if c.KVCacheDtype == "auto" {
+		return ""
+	}
+	return c.KVCacheDtype
 }

@@ -2,9 +2,13 @@ package shard
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"lockstep/protocol"
 	"lockstep/shard/collective"
+	"lockstep/shard/host"
 	"lockstep/shard/sim"
 )
 
@@ -39,6 +43,8 @@ type Config struct {
 	Sim     sim.Config `json:"sim,omitzero"`
 	// Kernels forces a kernel path ("avx512", "avx2", "go"); empty takes the best that the CPU has.
 	Kernels string `json:"kernels,omitempty"`
+	// KVCache is the type of numbers in the KV cache, one of KVCaches; empty: f32.
+	KVCache string `json:"kv_cache,omitempty"`
 	// Quantize is what weights are quantised to while they are loaded, one of model.QuantiseNames; empty: they stay as they are.
 	Quantize string `json:"quantize,omitempty"`
 	Limits
@@ -76,6 +82,9 @@ func (c Config) Validate() error {
 	if _, err := backendNamed(c.Backend); err != nil {
 		return err
 	}
+	if c.KVCache != "" && !slices.Contains(KVCaches(), c.KVCache) {
+		return fmt.Errorf("KV cache of %q: want one of %s", c.KVCache, strings.Join(KVCaches(), ", "))
+	}
 	return CheckAdapters(c.Adapters, c.Backend)
 }
 
@@ -89,3 +98,6 @@ type Status struct {
 	// Error is why the rank ends.
 	Error string `json:"error,omitempty"`
 }
+
+// KVCaches are the types of numbers that a KV cache may hold.
+func KVCaches() []string { return slices.Sorted(maps.Keys(host.CacheTypes)) }

@@ -216,7 +216,7 @@ func newGroup(source *model.Model, ranks, threads int, kernels *cpu.Kernels) (*g
 			part, err := source.Part(rank, ranks)
 			var b *host.Backend
 			if err == nil {
-				b, err = host.Load(part, team, kernels, func(float64) {})
+				b, err = host.Load(part, team, kernels, cpu.CacheF32, func(float64) {})
 			}
 			if err == nil {
 				defer b.Close()

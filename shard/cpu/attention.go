@@ -1,6 +1,11 @@
 package cpu
 
-import "math"
+import (
+	"math"
+	"unsafe"
+
+	"lockstep/shard/half"
+)
 
 const (
 	// attentionGroups is how many tiles of rows share a read of the cache.
@@ -18,16 +23,96 @@ func KeyBlockFloats(headDim int) int { return headDim * lanes }
 // positions: [ceil(headDim/16)][16 positions][16 dims], missing dims zero.
 func ValueBlockFloats(headDim int) int { return (headDim + lanes - 1) / lanes * lanes * lanes }
 
+// CacheType is how the numbers of a cache are stored.
+type CacheType int
+
+const (
+	CacheF32 CacheType = iota
+	CacheF16           // half precision, what is beyond its range at its ends
+	CacheBF16
+
+	cacheTypes = iota
+)
+
+// Bytes is the size of a number.
+func (t CacheType) Bytes() int {
+	if t == CacheF32 {
+		return 4
+	}
+	return 2
+}
+
+// Cache is memory for keys and values. Offsets into it count numbers.
+type Cache struct {
+	Type CacheType
+	Data []byte // aligned to 4 bytes
+}
+
+// Part returns count numbers of the cache.
+func (c Cache) Part(from, count int) Cache {
+	size := c.Type.Bytes()
+	return Cache{c.Type, c.Data[from*size:][:count*size]}
+}
+
+// stored returns a number as it is in a cache of two bytes a number: rounded to the nearest, of two to the even one.
+func (t CacheType) stored(v float32) uint16 {
+	if t == CacheF16 {
+		return half.Bits(max(min(v, 65504), -65504))
+	}
+	bits := math.Float32bits(v)
+	if v == v {
+		bits += 0x7fff + bits>>16&1
+	}
+	return uint16(bits >> 16)
+}
+
+// floats and halves are the numbers of a cache of four and of two bytes a number.
+func (c Cache) floats() []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(&c.Data[0])), len(c.Data)/4)
+}
+func (c Cache) halves() []uint16 {
+	return unsafe.Slice((*uint16)(unsafe.Pointer(&c.Data[0])), len(c.Data)/2)
+}
+
+// widened returns count numbers.
+func (t CacheType) widened(data *byte, count int) []float32 {
+	if t == CacheF32 {
+		return unsafe.Slice((*float32)(unsafe.Pointer(data)), count)
+	}
+	wide := make([]float32, count)
+	for i, bits := range unsafe.Slice((*uint16)(unsafe.Pointer(data)), count) {
+		if wide[i] = math.Float32frombits(uint32(bits) << 16); t == CacheF16 {
+			wide[i] = half.Float32(bits)
+		}
+	}
+	return wide
+}
+
+// bytesAt returns a pointer n bytes behind p.
+func bytesAt(p *byte, n int) *byte { return (*byte)(unsafe.Add(unsafe.Pointer(p), n)) }
+
 // StoreKV writes one position's key and value of one head into a block whose keys start at cache[keyBase] and whose values start
 // at cache[valueBase]. slot is the position modulo 16.
-func (k *Kernels) StoreKV(cache []float32, keyBase, valueBase int, slot int, key, value []float32) {
-	keys := cache[keyBase:][:KeyBlockFloats(len(key))]
-	for d, v := range key {
-		keys[d*lanes+slot] = v
+func (k *Kernels) StoreKV(cache Cache, keyBase, valueBase int, slot int, key, value []float32) {
+	keys, values := cache.Part(keyBase, KeyBlockFloats(len(key))), cache.Part(valueBase, ValueBlockFloats(len(value)))
+	if cache.Type == CacheF32 {
+		to := keys.floats()
+		for d, v := range key {
+			to[d*lanes+slot] = v
+		}
+		to = values.floats()
+		for d := 0; d < len(value); d += lanes {
+			copy(to[(d+slot)*lanes:][:lanes], value[d:])
+		}
+		return
 	}
-	values := cache[valueBase:][:ValueBlockFloats(len(value))]
-	for d := 0; d < len(value); d += lanes {
-		copy(values[(d+slot)*lanes:][:lanes], value[d:])
+	to := keys.halves()
+	for d, v := range key {
+		to[d*lanes+slot] = cache.Type.stored(v)
+	}
+	to = values.halves()
+	for d, v := range value {
+		to[(d/lanes*lanes+slot)*lanes+d%lanes] = cache.Type.stored(v)
 	}
 }
 
@@ -40,7 +125,7 @@ type Spans struct{ First, End []int32 }
 // KeyBlockFloats and ValueBlockFloats say. Keys have HeadDim numbers, values
 // ValueDim.
 type HeadCache struct {
-	Data                                    []float32
+	Data                                    Cache
 	Stride, Keys, Values, HeadDim, ValueDim int
 	Blocks                                  []int32
 }
@@ -197,8 +282,9 @@ func (a *attention) score(g *attentionGroup, from, to int) {
 	if from >= to {
 		return
 	}
-	a.Kernels.scores[g.rows](&g.scores[(from-g.low)*g.rows*lanes], &g.query[0], &a.Data[a.Keys],
-		&a.Blocks[from], to-from, a.Stride*4, a.HeadDim)
+	size := a.Data.Type.Bytes()
+	a.Kernels.scores[a.Data.Type][g.rows](&g.scores[(from-g.low)*g.rows*lanes], &g.query[0], &a.Data.Data[a.Keys*size],
+		&a.Blocks[from], to-from, a.Stride*size, a.HeadDim)
 }
 
 // weigh adds the values of the blocks [from, to), times their probabilities,
@@ -208,10 +294,10 @@ func (a *attention) weigh(g *attentionGroup, from, to int) {
 	if from >= to {
 		return
 	}
-	kernel := a.Kernels.values[g.rows]
+	kernel, size := a.Kernels.values[a.Data.Type][g.rows], a.Data.Type.Bytes()
 	for panel := 0; panel*lanes < a.ValueDim; panel++ {
 		kernel(&g.out[panel*g.rows*lanes], &g.scores[(from-g.low)*g.rows*lanes],
-			&a.Data[a.Values+panel*lanes*lanes], &a.Blocks[from], to-from, a.Stride*4)
+			&a.Data.Data[(a.Values+panel*lanes*lanes)*size], &a.Blocks[from], to-from, a.Stride*size)
 	}
 }
 

@@ -275,10 +275,12 @@ func (m *machine) stepVector(in *instruction) {
 			out[i] = v
 		}
 		return
-	case "VCVTPH2PS":
+	case "VCVTPH2PS", "VPMOVZXWD":
 		h := unsafe.Slice((*uint16)(m.address(in.args[0])), n)
 		for i := range n {
-			out[i] = math.Float32bits(half.Float32(h[i]))
+			if out[i] = uint32(h[i]); in.op == "VCVTPH2PS" {
+				out[i] = math.Float32bits(half.Float32(h[i]))
+			}
 		}
 		return
 	}

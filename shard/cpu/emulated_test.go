@@ -96,12 +96,16 @@ func (e *emulator) wrap(p primitives) *Kernels {
 		}
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
-		scores, values := name(p.scores[rows]), name(p.values[rows])
-		p.scores[rows] = func(dst, q, keys *float32, blocks *int32, count, stride, k int) {
-			e.run(scores, float(dst), float(q), float(keys), pointer(unsafe.Pointer(blocks)), word{n: count}, word{n: stride}, word{n: k})
-		}
-		p.values[rows] = func(c, p, values2 *float32, blocks *int32, count, stride int) {
-			e.run(values, float(c), float(p), float(values2), pointer(unsafe.Pointer(blocks)), word{n: count}, word{n: stride})
+		for t := range cacheTypes {
+			scores, values := name(p.scores[t][rows]), name(p.values[t][rows])
+			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
+				e.run(scores, float(dst), float(q), pointer(unsafe.Pointer(keys)), pointer(unsafe.Pointer(blocks)), word{n: count},
+					word{n: stride}, word{n: k})
+			}
+			p.values[t][rows] = func(c, p *float32, values2 *byte, blocks *int32, count, stride int) {
+				e.run(values, float(c), float(p), pointer(unsafe.Pointer(values2)), pointer(unsafe.Pointer(blocks)), word{n: count},
+					word{n: stride})
+			}
 		}
 	}
 	return &Kernels{name: "emulated", primitives: p}

@@ -31,16 +31,18 @@ func genericPrimitives() primitives {
 		p.tile[0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
 			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k)
 		}
-		p.scores[rows] = func(dst, q, keys *float32, blocks *int32, count, stride, k int) {
-			for i, b := range unsafe.Slice(blocks, count) {
-				c := at(dst, i*rows*lanes)
-				clear(unsafe.Slice(c, rows*lanes))
-				tileGo(rows, c, q, at(keys, int(b)*stride/4), k)
+		for t := range CacheType(cacheTypes) {
+			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
+				for i, b := range unsafe.Slice(blocks, count) {
+					c := at(dst, i*rows*lanes)
+					clear(unsafe.Slice(c, rows*lanes))
+					tileGo(rows, c, q, &t.widened(bytesAt(keys, int(b)*stride), k*lanes)[0], k)
+				}
 			}
-		}
-		p.values[rows] = func(c, p, values *float32, blocks *int32, count, stride int) {
-			for i, b := range unsafe.Slice(blocks, count) {
-				valuesGo(rows, c, at(p, i*rows*lanes), at(values, int(b)*stride/4))
+			p.values[t][rows] = func(c, p *float32, values *byte, blocks *int32, count, stride int) {
+				for i, b := range unsafe.Slice(blocks, count) {
+					valuesGo(rows, c, at(p, i*rows*lanes), &t.widened(bytesAt(values, int(b)*stride), lanes*lanes)[0])
+				}
 			}
 		}
 	}

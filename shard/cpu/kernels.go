@@ -41,12 +41,12 @@ type (
 
 	// scoresFunc writes, for each listed block, the [R][16] dot products of R
 	// packed rows with the block's [k][16] keys, blocks at keys + block*stride.
-	scoresFunc func(dst, q, keys *float32, blocks *int32, count, stride, k int)
+	scoresFunc func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int)
 
 	// valuesFunc continues [R][16] chains over the 16 positions of each listed
 	// block: p is [count][R][16], a block's values are [16 positions][16] at
 	// values + block*stride.
-	valuesFunc func(c, p, values *float32, blocks *int32, count, stride int)
+	valuesFunc func(c, p *float32, values *byte, blocks *int32, count, stride int)
 )
 
 // maxTileRows is the tallest tile of any implementation.
@@ -68,8 +68,8 @@ type primitives struct {
 	gemvMixed [codes.E4M3 + 1][3]gemvCodesFunc      // the same for mixed groups
 	tile      [2][maxTileRows + 1]tileFunc          // of the heights that a pass without direct tiles has
 	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
-	scores    [maxTileRows + 1]scoresFunc
-	values    [maxTileRows + 1]valuesFunc
+	scores    [cacheTypes][maxTileRows + 1]scoresFunc
+	values    [cacheTypes][maxTileRows + 1]valuesFunc
 	squares   func(x *float32, n int) [lanes]float32
 	scale     func(dst, x, weight *float32, n int, factor float32)
 	add       func(dst, a, b *float32, n int)

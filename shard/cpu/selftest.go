@@ -29,8 +29,10 @@ func selfTest(k *Kernels) bool {
 		}
 	}
 	for rows := 1; rows <= k.tileRows; rows++ {
-		if !selfTestAttention(k, rows, &seed, s) {
-			return false
+		for t := range CacheType(cacheTypes) {
+			if !selfTestAttention(k, t, rows, &seed, s) {
+				return false
+			}
 		}
 	}
 	return true
@@ -91,10 +93,16 @@ func selfTestProduct(k *Kernels, w *Matrix, rows int, seed *uint32, s *Scratch) 
 	return sameBits(got, want)
 }
 
-func selfTestAttention(k *Kernels, rows int, seed *uint32, s *Scratch) bool {
+func selfTestAttention(k *Kernels, t CacheType, rows int, seed *uint32, s *Scratch) bool {
 	const headDim, count = 20, 3
 	stride := KeyBlockFloats(headDim) + ValueBlockFloats(headDim)
-	cache := noise(make([]float32, count*stride), seed)
+	cache := Cache{t, aligned(count * stride * t.Bytes())}
+	for b := range count {
+		for slot := range lanes {
+			k.StoreKV(cache, b*stride, b*stride+KeyBlockFloats(headDim), slot, noise(make([]float32, headDim), seed),
+				noise(make([]float32, headDim), seed))
+		}
+	}
 	q := noise(make([]float32, rows*headDim), seed)
 	first, end := make([]int32, rows), make([]int32, rows)
 	for r := range end {

@@ -177,62 +177,182 @@ func direct4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStri
 // scores1AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores1AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores2AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values2AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values2AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores3AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values3AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values3AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores4AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values4AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values4AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores5AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values5AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values5AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6AVX2(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores6AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values6AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6AVX2(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values6AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores1F16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores1F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values1F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores2F16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores2F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values2F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores3F16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores3F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values3F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores4F16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores4F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values4F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores5F16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores5F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values5F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores6F16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores6F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values6F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores1BF16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores1BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values1BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores2BF16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores2BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values2BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores3BF16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores3BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values3BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores4BF16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores4BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values4BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores5BF16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores5BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values5BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores6BF16AVX2 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores6BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values6BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // gemv1F32AVX2 is a gemvFunc.
 //
@@ -882,122 +1002,362 @@ func direct6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wSt
 // scores1AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores1AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores2AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values2AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores3AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values3AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values3AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores4AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values4AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values4AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores5AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values5AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values5AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores6AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values6AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values6AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores7AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores7AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores7AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values7AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values7AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values7AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores8AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores8AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores8AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values8AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values8AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values8AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores9AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores9AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores9AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values9AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values9AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values9AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores10AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores10AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores10AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values10AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values10AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values10AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores11AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores11AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores11AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values11AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values11AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values11AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores12AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores12AVX512(dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int)
+func scores12AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
 // values12AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values12AVX512(c *float32, p *float32, values *float32, blocks *int32, count int, stride int)
+func values12AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores1F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores1F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values1F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores2F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores2F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores3F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores3F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values3F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores4F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores4F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values4F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores5F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores5F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values5F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores6F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores6F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values6F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores7F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores7F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values7F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values7F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores8F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores8F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values8F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values8F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores9F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores9F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values9F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values9F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores10F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores10F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values10F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values10F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores11F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores11F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values11F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values11F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores12F16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores12F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values12F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values12F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores1BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores1BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values1BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores2BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores2BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores3BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores3BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values3BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores4BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores4BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values4BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores5BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores5BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values5BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores6BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores6BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values6BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores7BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores7BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values7BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values7BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores8BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores8BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values8BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values8BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores9BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores9BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values9BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values9BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores10BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores10BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values10BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values10BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores11BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores11BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values11BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values11BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// scores12BF16AVX512 is a scoresFunc. count is at least 1.
+//
+//go:noescape
+func scores12BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+
+// values12BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values12BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // gemv1F32AVX512 is a gemvFunc.
 //

@@ -59,8 +59,16 @@ func avx2Primitives() primitives {
 			{nil, nil, direct2x1Q41AVX2, direct3x1Q41AVX2, direct4x1Q41AVX2},
 		},
 	}
-	p.scores = [maxTileRows + 1]scoresFunc{nil, scores1AVX2, scores2AVX2, scores3AVX2, scores4AVX2, scores5AVX2, scores6AVX2}
-	p.values = [maxTileRows + 1]valuesFunc{nil, values1AVX2, values2AVX2, values3AVX2, values4AVX2, values5AVX2, values6AVX2}
+	p.scores = [cacheTypes][maxTileRows + 1]scoresFunc{
+		CacheF32:  {nil, scores1AVX2, scores2AVX2, scores3AVX2, scores4AVX2, scores5AVX2, scores6AVX2},
+		CacheF16:  {nil, scores1F16AVX2, scores2F16AVX2, scores3F16AVX2, scores4F16AVX2, scores5F16AVX2, scores6F16AVX2},
+		CacheBF16: {nil, scores1BF16AVX2, scores2BF16AVX2, scores3BF16AVX2, scores4BF16AVX2, scores5BF16AVX2, scores6BF16AVX2},
+	}
+	p.values = [cacheTypes][maxTileRows + 1]valuesFunc{
+		CacheF32:  {nil, values1AVX2, values2AVX2, values3AVX2, values4AVX2, values5AVX2, values6AVX2},
+		CacheF16:  {nil, values1F16AVX2, values2F16AVX2, values3F16AVX2, values4F16AVX2, values5F16AVX2, values6F16AVX2},
+		CacheBF16: {nil, values1BF16AVX2, values2BF16AVX2, values3BF16AVX2, values4BF16AVX2, values5BF16AVX2, values6BF16AVX2},
+	}
 	return p
 }
 
@@ -114,10 +122,22 @@ func avx512Primitives() primitives {
 			{nil, nil, direct2x2Q41AVX512, direct3x2Q41AVX512, direct4x2Q41AVX512, direct5x2Q41AVX512, direct6x2Q41AVX512},
 		},
 	}
-	p.scores = [maxTileRows + 1]scoresFunc{nil, scores1AVX512, scores2AVX512, scores3AVX512, scores4AVX512, scores5AVX512, scores6AVX512,
-		scores7AVX512, scores8AVX512, scores9AVX512, scores10AVX512, scores11AVX512, scores12AVX512}
-	p.values = [maxTileRows + 1]valuesFunc{nil, values1AVX512, values2AVX512, values3AVX512, values4AVX512, values5AVX512, values6AVX512,
-		values7AVX512, values8AVX512, values9AVX512, values10AVX512, values11AVX512, values12AVX512}
+	p.scores = [cacheTypes][maxTileRows + 1]scoresFunc{
+		CacheF32: {nil, scores1AVX512, scores2AVX512, scores3AVX512, scores4AVX512, scores5AVX512, scores6AVX512,
+			scores7AVX512, scores8AVX512, scores9AVX512, scores10AVX512, scores11AVX512, scores12AVX512},
+		CacheF16: {nil, scores1F16AVX512, scores2F16AVX512, scores3F16AVX512, scores4F16AVX512, scores5F16AVX512, scores6F16AVX512,
+			scores7F16AVX512, scores8F16AVX512, scores9F16AVX512, scores10F16AVX512, scores11F16AVX512, scores12F16AVX512},
+		CacheBF16: {nil, scores1BF16AVX512, scores2BF16AVX512, scores3BF16AVX512, scores4BF16AVX512, scores5BF16AVX512, scores6BF16AVX512,
+			scores7BF16AVX512, scores8BF16AVX512, scores9BF16AVX512, scores10BF16AVX512, scores11BF16AVX512, scores12BF16AVX512},
+	}
+	p.values = [cacheTypes][maxTileRows + 1]valuesFunc{
+		CacheF32: {nil, values1AVX512, values2AVX512, values3AVX512, values4AVX512, values5AVX512, values6AVX512,
+			values7AVX512, values8AVX512, values9AVX512, values10AVX512, values11AVX512, values12AVX512},
+		CacheF16: {nil, values1F16AVX512, values2F16AVX512, values3F16AVX512, values4F16AVX512, values5F16AVX512, values6F16AVX512,
+			values7F16AVX512, values8F16AVX512, values9F16AVX512, values10F16AVX512, values11F16AVX512, values12F16AVX512},
+		CacheBF16: {nil, values1BF16AVX512, values2BF16AVX512, values3BF16AVX512, values4BF16AVX512, values5BF16AVX512, values6BF16AVX512,
+			values7BF16AVX512, values8BF16AVX512, values9BF16AVX512, values10BF16AVX512, values11BF16AVX512, values12BF16AVX512},
+	}
 	return p
 }
 

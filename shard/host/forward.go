@@ -12,7 +12,7 @@ type run struct {
 	group   *collective.Group
 	scratch []*cpu.Scratch
 	blocks  int
-	cache   []float32 // [layer][block][KV head][keys, values]
+	cache   cpu.Cache // [layer][block][KV head][keys, values]
 	maxRows int
 
 	rows      []row
@@ -50,9 +50,9 @@ func (b *Backend) headFloats() int {
 // blockStride is the distance of two blocks of one layer in the cache.
 func (b *Backend) blockStride() int { return b.part.KVHeads.Size() * b.headFloats() }
 
-func (b *Backend) layerCache(layer int) []float32 {
+func (b *Backend) layerCache(layer int) cpu.Cache {
 	size := b.blocks * b.blockStride()
-	return b.cache[layer*size:][:size]
+	return b.cache.Part(layer*size, size)
 }
 
 func (b *Backend) qkvColumns() int {
@@ -101,7 +101,7 @@ func (b *Backend) clearBlocks(blocks []int32) {
 	b.team.Share(len(blocks)*b.config.Layers, 8, func(_, from, to int) {
 		for i := from; i < to; i++ {
 			block, layer := int(blocks[i/b.config.Layers]), i%b.config.Layers
-			clear(b.cache[(layer*b.blocks+block)*stride:][:stride])
+			clear(b.cache.Part((layer*b.blocks+block)*stride, stride).Data)
 		}
 	})
 }

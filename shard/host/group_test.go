@@ -21,6 +21,7 @@ type group struct {
 	free      []int32
 	maxTokens int
 	adapter   int // of the sequences that begin
+	cache     cpu.CacheType
 }
 
 const (
@@ -29,12 +30,17 @@ const (
 )
 
 func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cpu.Kernels, adapters ...*model.Adapter) *group {
+	return newGroupCaching(t, cpu.CacheF32, source, ranks, threads, kernels, adapters...)
+}
+
+func newGroupCaching(t testing.TB, cache cpu.CacheType, source *model.Model, ranks, threads int, kernels *cpu.Kernels,
+	adapters ...*model.Adapter) *group {
 	t.Helper()
 	memory, err := collective.NewMemory("test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &group{t: t, logits: make(chan [][]float32, 1), finished: make(chan error, ranks), maxTokens: source.Config.MaxPositions}
+	g := &group{t: t, cache: cache, logits: make(chan [][]float32, 1), finished: make(chan error, ranks), maxTokens: source.Config.MaxPositions}
 	for i := range testBlocks {
 		g.free = append(g.free, int32(i))
 	}
@@ -61,7 +67,7 @@ func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads 
 	g.finished <- func() error {
 		team := workers.New(threads, nil)
 		defer team.Close()
-		b, err := load(source, rank, ranks, team, kernels, adapters)
+		b, err := load(source, rank, ranks, team, kernels, g.cache, adapters)
 		if err != nil {
 			return err
 		}
@@ -94,13 +100,13 @@ func (g *group) rank(source *model.Model, memory *os.File, rank, ranks, threads 
 }
 
 // load packs one rank's part.
-func load(source *model.Model, rank, ranks int, team *workers.Team, kernels *cpu.Kernels, adapters []*model.Adapter) (*host.Backend,
-	error) {
+func load(source *model.Model, rank, ranks int, team *workers.Team, kernels *cpu.Kernels, cache cpu.CacheType,
+	adapters []*model.Adapter) (*host.Backend, error) {
 	part, err := source.Part(rank, ranks, adapters...)
 	if err != nil {
 		return nil, err
 	}
-	return host.Load(part, team, kernels, func(float64) {})
+	return host.Load(part, team, kernels, cache, func(float64) {})
 }
 
 // step computes one step on all ranks and returns the wanted rows of logits.

@@ -33,6 +33,7 @@ type Backend struct {
 	stages  []stage
 	memory  [][]byte // of weights, cache and buffers
 	need    need
+	kind    cpu.CacheType // of the KV cache
 
 	run
 }
@@ -46,9 +47,14 @@ type need struct {
 	reduced      int // floats of a row that the ranks exchange for adapters
 }
 
-// Load packs this rank's part of the weights. progress gets the share that is done, from 0 to 1, from one goroutine.
-func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, team: team, kernels: kernels, need: need{parts: 1}}
+// CacheTypes are the types of numbers that a KV cache may hold, by their names.
+var CacheTypes = map[string]cpu.CacheType{"f32": cpu.CacheF32, "f16": cpu.CacheF16, "bf16": cpu.CacheBF16}
+
+// Load packs this rank's part of the weights, for a KV cache of numbers of a type. progress gets the share that is done, from 0
+// to 1, from one goroutine.
+func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, cache cpu.CacheType, progress func(done float64)) (*Backend,
+	error) {
+	b := &Backend{config: part.Config, part: part, team: team, kernels: kernels, need: need{parts: 1}, kind: cache}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -69,9 +75,15 @@ func (b *Backend) Describe() model.Device {
 			heads += part.KVHeads.Size()
 		}
 	}
-	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: "f32.1", Uneven: b.part.Uneven,
+	numerics := "f32.1"
+	for name, kind := range CacheTypes {
+		if kind == b.kind && kind != cpu.CacheF32 {
+			numerics += "+kv-" + name
+		}
+	}
+	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: numerics, Uneven: b.part.Uneven,
 		BlockTokens: blockTokens,
-		BlockBytes:  4 * heads * b.headFloats() * b.config.Layers}
+		BlockBytes:  b.kind.Bytes() * heads * b.headFloats() * b.config.Layers}
 }
 
 // ExchangeFloats returns what the ranks exchange through shared memory in steps of maxRows tokens: the largest all-reduce, and
@@ -99,7 +111,6 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		floats *[]float32
 		count  int
 	}{
-		{&b.cache, c.Layers * blocks * b.blockStride()},
 		{&b.hidden, maxRows * c.Hidden},
 		{&b.normed, maxRows * c.Hidden},
 		{&b.qkv, maxRows * b.qkvColumns()},
@@ -123,7 +134,12 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 			return err
 		}
 	}
-	poison(b.cache)
+	data, err := b.anonymous(c.Layers * blocks * b.blockStride() * b.kind.Bytes())
+	if err != nil {
+		return err
+	}
+	b.cache = cpu.Cache{Type: b.kind, Data: data}
+	poison(data)
 	b.rows = make([]row, 0, maxRows)
 	b.first, b.end = make([]int32, maxRows), make([]int32, maxRows)
 	return b.populate()

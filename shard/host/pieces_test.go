@@ -10,10 +10,11 @@ import (
 	"lockstep/shard/model/modeltest"
 )
 
-// Windows by layer and norms of heads hold to law 3 too: a prompt in pieces of 7 tokens beside another one gets the logits
+// Windows by layer, norms of heads, latents and narrow caches hold to law 3 too: a prompt in pieces of 7 tokens beside another one gets the logits
 // that it gets whole and alone.
 func TestPieces(t *testing.T) {
-	for _, name := range []string{"internlm2", "qwen2_untied_sliding", "qwen3_5q1kv"} {
+	for i, name := range []string{"internlm2", "qwen2_untied_sliding", "qwen3_5q1kv", "gemma3", "deepseek_v2_mla"} {
+		cache := cpu.CacheType(i % 3)
 		source, files := modeltest.Open(t, name)
 		var prompts [][]int32
 		for _, c := range modeltest.Cases[golden](t, files["golden.jsonl"].Data) {
@@ -26,7 +27,7 @@ func TestPieces(t *testing.T) {
 		}
 		for _, ranks := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
-				g := newGroup(t, source, ranks, 1, cpu.Best())
+				g := newGroupCaching(t, cache, source, ranks, 1, cpu.Best())
 				var want, got [2][][]float32
 				var pieces [2]*sequence
 				for i, prompt := range prompts {

@@ -223,8 +223,26 @@ func (g *generator) tileStart(t tile, name, format string) {
 	g.sums(t, false, "DI", "R8")
 }
 
+// cacheStorages are how a cache's numbers are read, by what CacheType adds to names.
+var cacheStorages = []storage{
+	{"", 64, 1, storages[0].load},
+	{"F16", 32, 1, storages[1].load},
+	{"BF16", 32, 1, func(g *generator, v isa) loader {
+		return func(i, p, part int, dst string) {
+			g.in("VPMOVZXWD %d(%s), %s", i*32+part*v.bytes/2, panelBase[p], dst)
+			g.in("VPSLLD $16, %s, %s", dst, dst)
+		}
+	}},
+}
+
 // attention emits the two products over a list of cache blocks.
 func (g *generator) attention(v isa) {
+	for _, s := range cacheStorages {
+		g.attentionOver(v, s)
+	}
+}
+
+func (g *generator) attentionOver(v isa, s storage) {
 	most := 6
 	if v.regs == 32 {
 		most = 12
@@ -232,8 +250,8 @@ func (g *generator) attention(v isa) {
 	for rows := 1; rows <= most; rows++ {
 		t := tile{v, rows, 1}
 		loop := g.label("block")
-		g.function(fmt.Sprintf("scores%d%s", rows, v.suffix), "is a scoresFunc. count is at least 1.",
-			"dst *float32, q *float32, keys *float32, blocks *int32, count int, stride int, k int", "")
+		g.function(fmt.Sprintf("scores%d%s", rows, s.name+v.suffix), "is a scoresFunc. count is at least 1.",
+			"dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int", "")
 		g.load("dst", "DI", "q", "R12", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX")
 		g.at(loop)
 		g.in("MOVLQSX (R8), DX")
@@ -242,7 +260,7 @@ func (g *generator) attention(v isa) {
 		g.in("MOVQ R12, SI")
 		g.in("MOVQ AX, CX")
 		g.zero(t)
-		g.columns(t, storages[0], func() {})
+		g.columns(t, s, func() {})
 		g.sums(t, true, "DI")
 		g.in("ADDQ $%d, DI", rows*64)
 		g.in("ADDQ $4, R8")
@@ -251,8 +269,8 @@ func (g *generator) attention(v isa) {
 		g.ret()
 
 		loop = g.label("block")
-		g.function(fmt.Sprintf("values%d%s", rows, v.suffix), "is a valuesFunc. count is at least 1.",
-			"c *float32, p *float32, values *float32, blocks *int32, count int, stride int", "")
+		g.function(fmt.Sprintf("values%d%s", rows, s.name+v.suffix), "is a valuesFunc. count is at least 1.",
+			"c *float32, p *float32, values *byte, blocks *int32, count int, stride int", "")
 		g.load("c", "DI", "p", "SI", "values", "R13", "blocks", "R8", "count", "R9", "stride", "R10")
 		g.sums(t, false, "DI")
 		g.at(loop)
@@ -260,7 +278,7 @@ func (g *generator) attention(v isa) {
 		g.in("IMULQ R10, DX")
 		g.in("ADDQ R13, DX")
 		for i := range 16 {
-			load := storages[0].load(g, v)
+			load := s.load(g, v)
 			g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
 				func(r int) string { return fmt.Sprintf("%d(SI)", r*64+i*4) })
 		}
