@@ -124,6 +124,9 @@ func equalLogits(t *testing.T, got, want *model.Model) {
 		t.Fatalf("got a logit of %v", v)
 	}
 	for _, ranks := range []int{1, 2, 4, 8} {
+		if ranks == 4 && !outside.All() {
+			continue
+		}
 		s := newGroup(t, got, ranks, 1, cpu.Best()).sequence(len(prompt))
 		pieces := append(s.compute(prompt[:5], model.LogitsAll), s.compute(prompt[5:6], model.LogitsAll)...)
 		pieces = append(pieces, s.compute(prompt[6:], model.LogitsAll)...)
