@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"lockstep/shard/codes"
 	"lockstep/shard/cpu"
 )
 
@@ -210,12 +211,20 @@ func TestNoAllocations(t *testing.T) {
 		s := cpu.NewScratch()
 		h := newHeadCache(rng, k, 64, 100, 0)
 		m := pack(t, cpu.BF16, 64, 64, 1, source(rng, cpu.BF16, 64, 64))
+		scheme := schemes(64)["Q4_K"]
+		rows := make([]*codes.Row, 64)
+		for i := range rows {
+			rows[i] = codedRow(rng, scheme, 0, 64)
+		}
+		coded := packCoded(t, scheme, 0, 64, 1, rows)
 		x, dst := normals(rng, 8*66), make([]float32, 8*66)
 		first, end := []int32{0, 0}, []int32{99, 100}
 		step := func() {
 			k.RMSNorm(dst[:64], x[:64], x[64:128], 1e-5)
 			k.MatMul(cpu.Rows{dst, 64, 1}, cpu.Rows{x, 64, 1}, m, 0, 4, s)
 			k.MatMul(cpu.Rows{dst, 64, 8}, cpu.Rows{x, 64, 8}, m, 0, 4, s)
+			k.MatMul(cpu.Rows{dst, 64, 1}, cpu.Rows{x, 64, 1}, coded, 0, 4, s)
+			k.MatMul(cpu.Rows{dst, 64, 8}, cpu.Rows{x, 64, 8}, coded, 0, 4, s)
 			k.Attention(cpu.Rows{dst, 64, 2}, cpu.Rows{x, 64, 2}, cpu.Spans{first, end},
 				cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, 64, 64, h.blocks}, cpu.Softmax{Scale: 1}, s)
 		}

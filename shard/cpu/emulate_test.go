@@ -261,8 +261,7 @@ func (m *machine) stepVector(in *instruction) {
 		copy(unsafe.Slice((*uint32)(m.address(last)), n), m.vector[in.args[0].value][:n])
 		return
 	}
-	n := last.lanes
-	out := &m.vector[last.value]
+	n, out := last.lanes, &m.vector[last.value]
 	old := *out
 	*out = [lanes]uint32{} // an instruction clears the lanes above its own
 	for i := n; i < lanes; i++ {

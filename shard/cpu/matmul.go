@@ -13,6 +13,8 @@ const (
 	// the second-level cache.
 	directK      = 2048
 	directGroups = 8
+	// codedK is the least columns of codes that are widened at a time: fewer would widen many scales in vain.
+	codedK = 256
 	// aheadBytes is what a tile prefetches for every 4 columns.
 	aheadBytes = 128
 )
@@ -50,6 +52,10 @@ func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch)
 		row0, row1 := rows*i/passes, rows*(i+1)/passes
 		p := pass{Kernels: k, w: w, rows: row1 - row0, columns: columns, scratch: s, packed: packed[row0*columns : row1*columns]}
 		p.groups = (p.rows + p.tileRows - 1) / p.tileRows
+		p.wideK = k.blockK
+		if w.coded != nil {
+			p.wideK = max(k.blockK, codedK)
+		}
 		if !held {
 			p.pack(x.Data[row0*x.Stride:], x.Stride)
 		}
@@ -104,6 +110,7 @@ type pass struct {
 	rows    int
 	groups  int // tiles that the rows are cut into, as equal as can be
 	columns int // of the packed x: every chunk is rounded up to 4
+	wideK   int // columns of a panel that are widened at a time
 	scratch *Scratch
 	packed  []float32
 	sums    []float32 // [depth][panel][row][16], the stack of combine
@@ -134,7 +141,7 @@ func (p *pass) block(panel0, panel1 int) {
 	n := (panel1 - panel0) * p.rows * lanes
 	chunk := p.w.Columns / p.w.Chunks
 	p.sums = grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes)
-	step, blockK, direct, most := 1, p.blockK, p.isDirect(), (p.rows+p.groups-1)/p.groups
+	step, blockK, direct, most := 1, p.wideK, p.isDirect(), (p.rows+p.groups-1)/p.groups
 	if direct {
 		blockK = directK / min(p.groups, 2)
 	}
@@ -225,19 +232,19 @@ func (p *pass) tiles(sums []float32, s, next slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
 	if p.w.coded != nil {
-		wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+		wide := grow(&p.scratch.weights, 2*p.wideK*lanes)
 		column := s.chunk*(p.w.Columns/p.w.Chunks) + s.column
 		for i := range s.panels {
 			panel := unsafe.Pointer(&p.w.Data[(s.panel+i)*stride])
-			p.widen(wide[i*p.blockK*lanes:], panel, p.w.coded, column, s.count, 0, p.scratch)
+			p.widen(wide[i*p.wideK*lanes:], panel, p.w.coded, column, s.count, 0, p.scratch)
 		}
-		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.blockK*lanes*4
+		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.wideK*lanes*4
 	} else if kernel := p.dequant[p.w.Format]; kernel != nil {
-		wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+		wide := grow(&p.scratch.weights, 2*p.wideK*lanes)
 		for i := range s.panels {
-			kernel(&wide[i*p.blockK*lanes], (*byte)(unsafe.Add(data, i*stride)), s.count)
+			kernel(&wide[i*p.wideK*lanes], (*byte)(unsafe.Add(data, i*stride)), s.count)
 		}
-		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.blockK*lanes*4
+		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.wideK*lanes*4
 	}
 	reach := s.count / 4 * aheadBytes // what one tile prefetches
 	size := p.w.columnBytes(next.count &^ 31)

@@ -40,7 +40,8 @@ func newGroupCaching(t testing.TB, cache cpu.CacheType, source *model.Model, ran
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &group{t: t, cache: cache, logits: make(chan [][]float32, 1), finished: make(chan error, ranks), maxTokens: source.Config.MaxPositions}
+	g := &group{t: t, cache: cache,
+		logits: make(chan [][]float32, 1), finished: make(chan error, ranks), maxTokens: source.Config.MaxPositions}
 	for i := range testBlocks {
 		g.free = append(g.free, int32(i))
 	}

@@ -13,11 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lockstep/shard/codes"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
 	"lockstep/shard/workers"
 )
 
@@ -151,60 +149,6 @@ func (b *Backend) Close() {
 		unix.Munmap(data)
 	}
 	b.memory = nil
-}
-
-// formats are the kernels' formats of the forms of rows.
-var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16,
-	weights.FormInt8: cpu.Q8_0, weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
-
-// pack lays this rank's part of a matrix out for the kernels; nil: it has none.
-func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
-	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
-		return nil, nil
-	}
-	if l.Scheme() != nil {
-		return b.packCodes(l)
-	}
-	format := formats[l.Encoding.Form()]
-	data, err := b.anonymous(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
-	if err != nil {
-		return nil, err
-	}
-	matrix, err := cpu.NewMatrix(format, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
-	if err != nil {
-		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
-	}
-	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
-		var buffer []byte
-		for panel := first; panel < end; panel++ {
-			matrix.PackPanel(panel, func(row int) []byte {
-				return l.Bytes(&buffer, l.Rows.From+row, l.Columns.From, l.Columns.To)
-			})
-		}
-	})
-	return matrix, nil
-}
-
-// packCodes is pack for a matrix of codes.
-func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
-	data, err := b.anonymous(cpu.CodedBytes(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size()))
-	if err != nil {
-		return nil, err
-	}
-	matrix, err := cpu.NewCoded(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
-	if err != nil {
-		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
-	}
-	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
-		var spread codes.Row
-		for panel := first; panel < end; panel++ {
-			matrix.PackCoded(panel, func(row int) *codes.Row {
-				l.Codes(&spread, l.Rows.From+row, l.Columns.From, l.Columns.To)
-				return &spread
-			})
-		}
-	})
-	return matrix, nil
 }
 
 // anonymous returns zeroed memory outside the Go heap, aligned to a page, that Close gives back.

@@ -10,8 +10,8 @@ import (
 	"lockstep/shard/model/modeltest"
 )
 
-// Windows by layer, norms of heads, latents and narrow caches hold to law 3 too: a prompt in pieces of 7 tokens beside another one gets the logits
-// that it gets whole and alone.
+// Windows by layer, norms of heads, latents and narrow caches hold to law 3 too: a prompt in pieces of 7 tokens beside another one
+// gets the logits that it gets whole and alone.
 func TestPieces(t *testing.T) {
 	for i, name := range []string{"internlm2", "qwen2_untied_sliding", "qwen3_5q1kv", "gemma3", "deepseek_v2_mla"} {
 		cache := cpu.CacheType(i % 3)

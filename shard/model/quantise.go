@@ -47,8 +47,7 @@ func QuantiseNames() (names []string) {
 func (m *Model) Quantise(name string) (note string, err error) {
 	if methods, ok := quantiseStored[name]; ok {
 		if !slices.Contains(methods, m.Files.QuantMethod) {
-			return "", fmt.Errorf("the model's files are not in the format %q: %s; serve it without --quantize, or with int8 or int4, "+
-				"which are made of plain weights while they are loaded", name, orPlain(m.Files.QuantMethod))
+			return "", fmt.Errorf("the model's files are not in the format %q: %s", name, instead(m.Files.QuantMethod))
 		}
 		return "", nil // they say the same
 	}
@@ -67,11 +66,14 @@ func (m *Model) Quantise(name string) (note string, err error) {
 	return note, nil
 }
 
-func orPlain(method string) string {
+// instead says what a model is in, and what that leaves to do.
+func instead(method string) string {
 	if method == "" {
-		return "nothing in them says that they are quantised"
+		return "nothing in them says that they are quantised; give --quantize int8 or int4, which are made of plain weights while they " +
+			"are " +
+			"loaded, or nothing"
 	}
-	return "they are in " + method
+	return fmt.Sprintf("they are in %s; serve it without --quantize", method)
 }
 
 // weight is matrix for one of a layer's projections.

@@ -14,8 +14,8 @@ import (
 // modelFiles are all files of a directory that are read.
 var modelFiles = map[string]string{
 	"config.json": weightstest.Config, "tokenizer.json": "{}", "tokenizer_config.json": "{}", "generation_config.json": "{}",
-	"special_tokens_map.json": "{}",
-	"chat_template.json":      "{}", "chat_template.jinja": "{{ x }}",
+	"special_tokens_map.json": "{}", "quantize_config.json": `{"quant_method":"mxfp4"}`,
+	"chat_template.json": "{}", "chat_template.jinja": "{{ x }}",
 	"model.safetensors.index.json": `{"weight_map":{"a":"one.safetensors"}}`,
 	"one.safetensors":              string(weightstest.OneTensor("a")),
 }

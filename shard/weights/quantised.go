@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"lockstep/shard/codes"
+	"lockstep/shard/half"
 )
 
 // stored is a tensor as it lies in a safetensors file: all its dimensions but the last as rows.
@@ -279,7 +280,27 @@ func (q *quantised) matrix(rows, columns int) (Tensor, error) {
 	if q.scheme.Scale.Kind == codes.F32 && q.scheme.Offset != nil {
 		return Tensor{}, errors.New("scales in F32 beside zero points are not served; those in F16 and BF16 are")
 	}
+	q.halveScales(rows, columns)
 	return Tensor{Encoding: Quantised, Rows: rows, Columns: columns, quantised: q}, nil
+}
+
+// halveScales brings scales in BF16 of symmetric codes into half precision, if all of them are exact there, since backends have
+// more for that.
+func (q *quantised) halveScales(rows, columns int) {
+	if q.scheme.Scale.Kind != codes.BF16 || q.scheme.Bias == 0 {
+		return
+	}
+	_, groups := q.scheme.Span(0, columns)
+	for row := range rows {
+		for group := range groups {
+			if v := codes.BF16.Number(q.scale(row, group)); half.Float32(half.Bits(v)) != v {
+				return
+			}
+		}
+	}
+	scale := q.scale
+	q.scheme.Scale = halves
+	q.scale = func(row, group int) uint32 { return uint32(half.Bits(codes.BF16.Number(scale(row, group)))) }
 }
 
 // zeroPoints gives the scheme its zero points, one constant where all are equal.

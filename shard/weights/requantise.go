@@ -7,6 +7,10 @@ import (
 	"lockstep/shard/half"
 )
 
+// gridsTried are the grids in the search for a block of Q4_1, a quarter of a step apart in how far the numbers reach over the 16
+// codes.
+const gridsTried = 9
+
 // requantise holds blocks that are made of a tensor's numbers when they are asked for.
 type requantise struct {
 	source Tensor
@@ -61,65 +65,75 @@ func nearest(v, scale float32, low, high float64) int {
 	return int(max(low, min(n, high)))
 }
 
-// The search for a block of Q4_1: as many grids as this are tried, a quarter of a step apart in how far the numbers reach over the
-// 16 codes.
-const gridsTried = 9
-
-// quantise4 writes a block of Q4_1, of which the sum of squared errors is the least of a few: for grids that span the numbers a
-// little less or more, those scale and minimum are taken that fit the codes best, as llama.cpp does for its K quants.
+// quantise4 writes a block of Q4_1, of which the sum of squared errors is the least of a few: of grids that span the numbers a
+// little less or more, each with the scale and the minimum that fit its codes best, the best one is taken, as llama.cpp does for
+// its K quants, unless the plain grid from the least to the largest number is better.
 func quantise4(block []byte, values []float32) {
 	low, high := values[0], values[0]
+	var of moments
 	for _, v := range values {
 		low, high = min(low, v), max(high, v)
+		of.sum += float64(v)
+		of.squares += float64(float64(v) * float64(v))
 	}
-	best := math.Inf(1)
-	var codes [32]byte
-	try := func(scale, minimum float32) {
-		scaleBits, minimumBits := half.Bits(scale), half.Bits(minimum)
-		scale, minimum = half.Float32(scaleBits), half.Float32(minimumBits)
-		sum := 0.0
-		for i, v := range values {
-			code := nearest(v-minimum, scale, 0, 15)
-			codes[i] = byte(code)
-			off := float64(v) - float64(float32(scale*float32(code))+minimum)
-			sum += float64(off * off)
-		}
-		if !(sum < best) && best < math.Inf(1) {
-			return
-		}
-		best = sum
-		binary.LittleEndian.PutUint16(block, scaleBits)
-		binary.LittleEndian.PutUint16(block[2:], minimumBits)
-		for i := range 16 {
-			block[4+i] = codes[i] | codes[16+i]<<4
-		}
-	}
-	try((high-low)/15, low)
+	plain := block4{scale: half.Bits((high - low) / 15), minimum: half.Bits(low)}
+	best, bestError := plain, plain.fill(values)
+	least, fitted := math.Inf(1), plain
 	for grid := range gridsTried {
-		step := (float64(high) - float64(low)) / (15 + float64(grid-gridsTried/2)/4)
-		if scale, minimum, ok := fitted(values, float64(low), step); ok {
-			try(scale, minimum)
+		steps := (15 + float64(grid-gridsTried/2)/4) / (float64(high) - float64(low))
+		if scale, minimum, off := of.fit(values, float64(low), steps); off < least {
+			least, fitted.scale, fitted.minimum = off, half.Bits(scale), half.Bits(minimum)
 		}
+	}
+	if off := fitted.fill(values); off < bestError {
+		best = fitted
+	}
+	binary.LittleEndian.PutUint16(block, best.scale)
+	binary.LittleEndian.PutUint16(block[2:], best.minimum)
+	for i := range 16 {
+		block[4+i] = best.codes[i] | best.codes[16+i]<<4
 	}
 }
 
-// fitted returns the scale and the minimum that give the least squared error with the codes of a grid; ok is false where one
-// code stands for all. Conversions keep products from being fused with sums, so that all machines get the same.
-func fitted(values []float32, low, step float64) (scale, minimum float32, ok bool) {
-	var codes, squares, sum, products float64
+// block4 is a block of Q4_1; scale and minimum are in half precision.
+type block4 struct {
+	scale, minimum uint16
+	codes          [32]byte
+}
+
+// fill sets the codes to the nearest ones, and returns the sum of the squared errors.
+func (b *block4) fill(values []float32) (sum float64) {
+	scale, minimum := half.Float32(b.scale), half.Float32(b.minimum)
+	for i, v := range values {
+		code := nearest(v-minimum, scale, 0, 15)
+		b.codes[i] = byte(code)
+		off := float64(v) - float64(float32(scale*float32(code))+minimum)
+		sum += float64(off * off)
+	}
+	return sum
+}
+
+// moments are sums over the numbers of a block.
+type moments struct{ sum, squares float64 }
+
+// fit returns the scale and the minimum that give the least sum of squared errors with the codes of a grid of so many steps a
+// unit, and that sum; infinity where one code stands for all. Conversions keep products from being fused with sums, so that all
+// machines get the same.
+func (m moments) fit(values []float32, low, steps float64) (scale, minimum float32, off float64) {
+	var total, count int
+	var products float64
 	for _, v := range values {
-		code := max(0, min(15, math.RoundToEven((float64(v)-low)/step)))
-		codes += code
-		squares += float64(code * code)
-		sum += float64(v)
-		products += float64(code * float64(v))
+		code := max(0, min(15, int(float64((float64(v)-low)*steps)+0.5)))
+		total, count = total+code, count+code*code
+		products += float64(float64(code) * float64(v))
 	}
-	n := float64(len(values))
-	determinant := float64(n*squares) - float64(codes*codes)
+	sum, squares := m.sum, m.squares
+	n, codes, codeSquares := float64(len(values)), float64(total), float64(count)
+	determinant := float64(n*codeSquares) - float64(codes*codes)
 	if !(determinant > 0) {
-		return 0, 0, false
+		return 0, 0, math.Inf(1)
 	}
-	scale = float32((float64(n*products) - float64(sum*codes)) / determinant)
-	minimum = float32((float64(squares*sum) - float64(codes*products)) / determinant)
-	return scale, minimum, true
+	slope := (float64(n*products) - float64(sum*codes)) / determinant
+	start := (float64(codeSquares*sum) - float64(codes*products)) / determinant
+	return float32(slope), float32(start), squares - float64(slope*products) - float64(start*sum)
 }

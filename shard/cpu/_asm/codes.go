@@ -242,6 +242,15 @@ func (r *reader) block(run int, before, body func(column int), next func()) {
 	r.in("JNZ %s", loop)
 }
 
+// prefetchNext asks for lines behind the CX columns at SI: scales are widened a few at a time, and the next ones soon.
+func (g *generator) prefetchNext(columnBytes, lines int) {
+	g.in("MOVQ CX, AX")
+	g.in("IMULQ $%d, AX", columnBytes)
+	for i := range lines {
+		g.in("PREFETCHT0 %d(SI)(AX*1)", i*64)
+	}
+}
+
 // widenCodes emits a codesFunc.
 func (g *generator) widenCodes(v isa, c code, name string, run int) {
 	g.function(name+c.name+v.suffix, "is a codesFunc.",
@@ -249,6 +258,9 @@ func (g *generator) widenCodes(v isa, c code, name string, run int) {
 	g.load("dst", "DI", "w", "SI", "scales", "R9", "offsets", "R10", "index", "R8", "base", "AX", "k", "CX")
 	g.in("SUBQ AX, R9")
 	g.in("SUBQ AX, R10")
+	if c.unit() == 8 {
+		g.prefetchNext(c.bytes()/8, 4)
+	}
 	r := g.newReader(v, c, 1, 0)
 	r.block(run, func(int) {}, func(column int) {
 		for part, value := range r.value {

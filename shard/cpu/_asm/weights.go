@@ -315,6 +315,7 @@ func (g *generator) dequants(v isa) {
 		g.load("dst", "DI", "w", "SI", "k", "CX")
 	}
 	start("F16")
+	g.prefetchNext(32, 2)
 	g.unrolled(4, func(i int) {
 		for part := range v.parts {
 			w := v.r(i*v.parts + part)
@@ -328,6 +329,7 @@ func (g *generator) dequants(v isa) {
 	g.ret()
 
 	start("BF16")
+	g.prefetchNext(32, 2)
 	g.highHalf(v, v.r(0))
 	g.in("INCQ CX")
 	g.in("SHRQ $1, CX")

@@ -1,0 +1,112 @@
+package host
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"lockstep/shard/codes"
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+)
+
+// formats are the kernels' formats of the forms of rows.
+var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16,
+	weights.FormInt8: cpu.Q8_0, weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
+
+// pack lays this rank's part of a matrix out for the kernels; nil: it has none.
+func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
+	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
+		return nil, nil
+	}
+	if l.Scheme() == nil {
+		return b.packBytes(l, formats[l.Encoding.Form()], func(buffer *[]byte, row int) []byte {
+			return l.Bytes(buffer, row, l.Columns.From, l.Columns.To)
+		})
+	}
+	if format, ok := blocksOf(l); ok {
+		return b.packBytes(l, format, func(buffer *[]byte, row int) []byte { return codesAsBlocks(buffer, l, row) })
+	}
+	return b.packCodes(l)
+}
+
+// packBytes is pack for a matrix whose rows are of a format's bytes.
+func (b *Backend) packBytes(l *model.Linear, format cpu.Format, bytes func(buffer *[]byte, row int) []byte) (*cpu.Matrix, error) {
+	data, err := b.anonymous(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
+	if err != nil {
+		return nil, err
+	}
+	matrix, err := cpu.NewMatrix(format, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
+	}
+	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+		var buffer []byte
+		for panel := first; panel < end; panel++ {
+			matrix.PackPanel(panel, func(row int) []byte {
+				return bytes(&buffer, l.Rows.From+row)
+			})
+		}
+	})
+	return matrix, nil
+}
+
+// packCodes is pack for a matrix of codes.
+func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
+	data, err := b.anonymous(cpu.CodedBytes(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size()))
+	if err != nil {
+		return nil, err
+	}
+	matrix, err := cpu.NewCoded(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
+	}
+	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+		var spread codes.Row
+		for panel := first; panel < end; panel++ {
+			matrix.PackCoded(panel, func(row int) *codes.Row {
+				l.Codes(&spread, l.Rows.From+row, l.Columns.From, l.Columns.To)
+				return &spread
+			})
+		}
+	})
+	return matrix, nil
+}
+
+// blocksOf returns the format with kernels of its own into which codes can be brought exactly, in no more than 1.1 times their
+// bytes: of symmetric ones of four bits that is Q4_0, and of eight bits Q8_0.
+func blocksOf(l *model.Linear) (cpu.Format, bool) {
+	s := l.Scheme()
+	switch {
+	case s.Index != nil || s.Offset != nil || s.Scale.Kind != codes.F16 || s.Group%32 != 0 || l.Columns.Size()%32 != 0:
+	case s.Kind == codes.Bits4 && s.Bias == -8 && s.Group <= 128:
+		return cpu.Q4_0, true
+	case s.Kind == codes.Bits8 && s.Bias == -128:
+		return cpu.Q8_0, true
+	}
+	return 0, false
+}
+
+// codesAsBlocks returns a row of codes in the format of blocksOf.
+func codesAsBlocks(buffer *[]byte, l *model.Linear, row int) []byte {
+	var spread codes.Row
+	l.Codes(&spread, row, l.Columns.From, l.Columns.To)
+	first, _ := l.Scheme().Span(l.Columns.From, l.Columns.To)
+	out := (*buffer)[:0]
+	for at := 0; at < len(spread.Codes); at += 32 {
+		group := l.Scheme().GroupOf(l.Columns.From+at) - first
+		out = binary.LittleEndian.AppendUint16(out, uint16(spread.Scale.Numbers[group]))
+		block := spread.Codes[at:][:32]
+		if l.Scheme().Kind == codes.Bits4 {
+			for i, low := range block[:16] {
+				out = append(out, low|block[16+i]<<4)
+			}
+			continue
+		}
+		for _, code := range block {
+			out = append(out, code^0x80)
+		}
+	}
+	*buffer = out
+	return out
+}
