@@ -1,23 +1,29 @@
 // Command speed measures the engine beside the machine's own limits, in one run: the read bandwidth and the peak of the
 // vector unit, then for each model the decode of one and of sixteen sequences and the prefill of 512 tokens, as shares of
-// what those limits allow; and two shards of one thread against one shard of two threads.
+// what those limits allow; and two shards of one thread against one shard of two threads. With a text it also gives the
+// perplexity of its first 1,024 tokens, and of a model with adapters the decode of sixteen sequences with ten of them.
 //
-//	go run ./scripts/speed [-rounds 3] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
+//	go run ./scripts/speed [-rounds 3] [-text FILE] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
 //
-// smollm2-q4_1 is the file that scripts/get-model brings; the others have random weights in the shape of their name.
+// smollm2-q4_1 and qwen2.5-coder-q4_k_m are the files that scripts/get-model brings; the others have random weights in the shape
+// of their name. Behind a name, +widened brings a fetched model into bf16, +int8 and +int4 quantise at load as --quantize does,
+// and +adapters adds ten random ones of rank 16.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"log"
+	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"lockstep/protocol/text"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/host"
@@ -41,6 +47,7 @@ const (
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median of each figure is printed")
 	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
+	textFile := flag.String("text", "", "a text, of which the perplexity is told; models of random weights have none")
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
 	flag.Parse()
 	runtime.GOMAXPROCS(4*threads + 2) // both groups live at once; in the server each rank has a process of its own
@@ -53,7 +60,7 @@ func main() {
 	}
 	fmt.Printf("%s, %s kernels, %d threads, %s\n", processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
 	for _, name := range strings.Split(*names, ",") {
-		if err := measure(name, kernels, *rounds); err != nil {
+		if err := measure(name, kernels, *rounds, *textFile); err != nil {
 			log.Fatalf("%s: %v", name, err)
 		}
 	}
@@ -63,15 +70,17 @@ func main() {
 type figures struct {
 	bandwidth, peak                  float64 // bytes/s, FLOP/s
 	decode1, decode16, prefillTokens float64
+	adapted16                        float64 // ten adapters and the base
 	shards1, shardsPrefill           float64 // two shards of one thread
 }
 
-func measure(name string, kernels *cpu.Kernels, rounds int) error {
-	source, cleanup, err := openModel(name)
+func measure(name string, kernels *cpu.Kernels, rounds int, textFile string) error {
+	source, err := openModel(name)
 	if err != nil {
 		return err
 	}
-	defer cleanup()
+	defer source.cleanup()
+	defer source.Close()
 	one, err := newGroup(source, 1, threads, kernels)
 	if err != nil {
 		return err
@@ -86,15 +95,25 @@ func measure(name string, kernels *cpu.Kernels, rounds int) error {
 	for range rounds {
 		var f figures
 		f.bandwidth, f.peak = limits(kernels)
-		f.decode1, f.decode16, f.prefillTokens = one.decode(1), one.decode(batch), one.prefill()
-		f.shards1, f.shardsPrefill = two.decode(1), two.prefill()
+		f.decode1, f.decode16, f.prefillTokens = one.decode(1, 0), one.decode(batch, 0), one.prefill()
+		f.shards1, f.shardsPrefill = two.decode(1, 0), two.prefill()
+		if len(source.adapters) > 0 {
+			f.adapted16 = one.decode(batch, len(source.adapters))
+		}
 		all = append(all, f)
 	}
 	report(name, source, all)
-	return nil
+	if textFile == "" || source.Files.GGUF == nil {
+		return nil
+	}
+	perplexity, tokens, err := one.perplexity(source, textFile)
+	if err == nil {
+		fmt.Printf("  perplexity of %d tokens of %s  %.3f\n", tokens, filepath.Base(textFile), perplexity)
+	}
+	return err
 }
 
-func report(name string, source *model.Model, all []figures) {
+func report(name string, source *opened, all []figures) {
 	median := func(value func(f figures) float64) float64 {
 		var values []float64
 		for _, f := range all {
@@ -114,6 +133,10 @@ func report(name string, source *model.Model, all []figures) {
 		median(func(f figures) float64 { return f.decode1 * bytes / f.bandwidth }))
 	line("decode, batch 16", median(func(f figures) float64 { return f.decode16 }), "tokens/s", "of batch 1",
 		median(func(f figures) float64 { return f.decode16 / f.decode1 }))
+	if len(source.adapters) > 0 {
+		line("decode, batch 16, ten adapters", median(func(f figures) float64 { return f.adapted16 }), "tokens/s", "of the base alone",
+			median(func(f figures) float64 { return f.adapted16 / f.decode16 }))
+	}
 	line("prefill of 512", median(func(f figures) float64 { return f.prefillTokens }), "tokens/s", "of the vector peak",
 		median(func(f figures) float64 { return f.prefillTokens * flops / f.peak }))
 	line("2 shards of 1 thread, batch 1", median(func(f figures) float64 { return f.shards1 }), "tokens/s", "of 1 shard of 2 threads",
@@ -123,15 +146,38 @@ func report(name string, source *model.Model, all []figures) {
 }
 
 // perToken is what a token costs at least: the weights' bytes, and two operations for each weight of a layer (the head is
-// left out: a prefill computes it once).
-func perToken(source *model.Model) (bytes, flops float64) {
-	c := source.Config
-	layer := c.Hidden*c.HeadDim*2*(c.Heads+c.KVHeads) + 3*c.Hidden*c.Intermediate
-	bytes = float64(source.Files.WeightBytes)
-	if source.Files.Has("lm_head.weight") { // then the embedding is looked up only
-		bytes -= float64(source.Files.Encoding(c.Embedding).RowBytes(c.Hidden) * c.Vocabulary)
+// left out: a prefill computes it once). Of experts, two count.
+func perToken(source *opened) (bytes, flops float64) {
+	part, err := source.Part(0, 1)
+	if err != nil {
+		log.Fatal(err)
 	}
-	return bytes, 2 * float64(layer) * float64(c.Layers)
+	linear := func(share float64, linears ...*model.Linear) {
+		for _, l := range linears {
+			flops += 2 * share * float64(l.Rows.Size()*l.Columns.Size())
+			bytes += share * float64(l.Rows.Size()*l.Encoding.RowBytes(l.Columns.Size()))
+		}
+	}
+	for _, stage := range part.Stages {
+		switch s := stage.(type) {
+		case *model.Project:
+			linear(1, &s.Query, &s.Key, &s.Value)
+		case *model.Join:
+			linear(1, &s.Weight)
+		case *model.Gate:
+			linear(1, s.Gate, &s.Up)
+		case *model.Experts:
+			for i := range s.Experts {
+				e := &s.Experts[i]
+				linear(float64(s.Routing.Chosen)/float64(len(s.Experts)), &e.Gate, &e.Up, &e.Down)
+			}
+		case *model.Head:
+			layers := flops
+			linear(1, &s.Weight)
+			flops = layers
+		}
+	}
+	return bytes, flops
 }
 
 // limits measures the read bandwidth and the vector peak of all threads together.
@@ -195,14 +241,15 @@ type group struct {
 	vocab    int32
 	finished sync.WaitGroup
 	memory   *os.File
+	consume  func(model.Scores)
 }
 
-func newGroup(source *model.Model, ranks, threads int, kernels *cpu.Kernels) (*group, error) {
+func newGroup(source *opened, ranks, threads int, kernels *cpu.Kernels) (*group, error) {
 	memory, err := collective.NewMemory("speed")
 	if err != nil {
 		return nil, err
 	}
-	g := &group{done: make(chan error, ranks), vocab: int32(source.Config.Vocabulary), memory: memory}
+	g := &group{done: make(chan error, ranks), vocab: int32(source.Config.Vocabulary), memory: memory, consume: func(model.Scores) {}}
 	for rank := range ranks {
 		steps := make(chan []model.Chunk)
 		g.steps = append(g.steps, steps)
@@ -213,7 +260,7 @@ func newGroup(source *model.Model, ranks, threads int, kernels *cpu.Kernels) (*g
 			}
 			team := workers.New(threads, cpus)
 			defer team.Close()
-			part, err := source.Part(rank, ranks)
+			part, err := source.Part(rank, ranks, source.adapters...)
 			var b *host.Backend
 			if err == nil {
 				b, err = host.Load(part, team, kernels, cpu.CacheF32, func(float64) {})
@@ -230,7 +277,7 @@ func newGroup(source *model.Model, ranks, threads int, kernels *cpu.Kernels) (*g
 			}
 			g.done <- err
 			for chunks := range steps {
-				g.done <- b.Forward(chunks, func(model.Scores) {})
+				g.done <- b.Forward(chunks, g.consume)
 			}
 		})
 	}
@@ -295,12 +342,15 @@ func (g *group) prefill() float64 {
 	return prefill / best.Seconds()
 }
 
-// decode returns tokens per second of all sequences together.
-func (g *group) decode(sequences int) float64 {
+// decode returns tokens per second of all sequences together, of which the first use an adapter each.
+func (g *group) decode(sequences, adapters int) float64 {
 	chunks := make([]model.Chunk, sequences)
 	for i := range chunks {
 		chunks[i] = model.Chunk{PromptTokens: context, Tokens: g.tokens(context, i), Blocks: blocks(i, context+decodeSteps),
 			Logits: model.LogitsNone}
+		if i < adapters {
+			chunks[i].Adapter = i + 1
+		}
 		g.step(chunks[i : i+1])
 	}
 	var total time.Duration
@@ -311,4 +361,42 @@ func (g *group) decode(sequences int) float64 {
 		total += g.step(chunks)
 	}
 	return float64(sequences*decodeSteps) / total.Seconds()
+}
+
+// perplexity is that of the first tokens of a text, in one chunk after the other.
+func (g *group) perplexity(source *opened, file string) (value float64, tokens int, err error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return 0, 0, err
+	}
+	tokenizer, err := text.New(source.Files.Tokenizer)
+	if err != nil {
+		return 0, 0, err
+	}
+	ids, err := tokenizer.Encode(string(content), true)
+	if err != nil {
+		return 0, 0, err
+	}
+	ids = ids[:min(len(ids), 1024)]
+	sum, at := 0.0, 0
+	g.consume = func(scores model.Scores) {
+		for row := range scores.Rows() {
+			if at++; at == len(ids) {
+				return
+			}
+			logits := scores.Row(row)
+			largest, total := slices.Max(logits), 0.0
+			for _, v := range logits {
+				total += math.Exp(float64(v - largest))
+			}
+			sum += float64(logits[ids[at]]-largest) - math.Log(total)
+		}
+	}
+	defer func() { g.consume = func(model.Scores) {} }()
+	for from := 0; from < len(ids); from += prefill {
+		to := min(from+prefill, len(ids))
+		g.step([]model.Chunk{{Start: from, PromptTokens: len(ids), Tokens: ids[from:to],
+			Blocks: blocks(0, len(ids))[:(to+blockTokens-1)/blockTokens], Logits: model.LogitsAll}})
+	}
+	return math.Exp(-sum / float64(len(ids)-1)), len(ids), nil
 }

@@ -5,9 +5,12 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"lockstep/shard/model"
 )
@@ -26,42 +29,88 @@ type shape struct {
 	Positions    int     `json:"max_position_embeddings"`
 	Tied         bool    `json:"tie_word_embeddings"`
 	Theta        float64 `json:"rope_theta"`
+	Experts      int     `json:"num_local_experts,omitempty"` // of Mixtral, two of which are chosen
 }
 
 var shapes = map[string]shape{
-	"smollm2-bf16": {"llama", 576, 1536, 30, 9, 3, 64, 49152, 1e-5, 8192, true, 1e5},
-	"llama-1b":     {"llama", 2048, 8192, 16, 32, 8, 64, 128256, 1e-5, 8192, true, 5e5},
+	"smollm2-bf16": {ModelType: "llama", Hidden: 576, Intermediate: 1536, Layers: 30, Heads: 9, KVHeads: 3, HeadDim: 64,
+		Vocabulary: 49152, Tied: true},
+	"llama-1b": {ModelType: "llama", Hidden: 2048, Intermediate: 8192, Layers: 16, Heads: 32, KVHeads: 8, HeadDim: 64,
+		Vocabulary: 128256, Tied: true},
+	"llama-3b": {ModelType: "llama", Hidden: 3072, Intermediate: 8192, Layers: 28, Heads: 24, KVHeads: 8, HeadDim: 128,
+		Vocabulary: 128256, Tied: true},
+	"mixtral-small": {ModelType: "mixtral", Hidden: 1024, Intermediate: 1792, Layers: 24, Heads: 16, KVHeads: 4, HeadDim: 64,
+		Vocabulary: 32000, Experts: 8},
 }
 
-func openModel(name string) (source *model.Model, cleanup func(), err error) {
-	if name == "smollm2-q4_1" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return nil, nil, err
-		}
-		source, err = model.Open(filepath.Join(cache, "lockstep", "SmolLM2-135M-Instruct.Q4_1.gguf"))
-		return source, func() {}, err
-	}
-	s, ok := shapes[name]
-	if !ok {
-		return nil, nil, fmt.Errorf("no such model; there are smollm2-q4_1, smollm2-bf16 and llama-1b")
-	}
+// fetched are the files that scripts/get-model brings, by the names of their models.
+var fetched = map[string]string{"smollm2-q4_1": "SmolLM2-135M-Instruct.Q4_1.gguf",
+	"qwen2.5-coder-q4_k_m": "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"}
+
+// opened is an open model, with what was asked for behind its name.
+type opened struct {
+	*model.Model
+	name     string
+	adapters []*model.Adapter
+	cleanup  func()
+}
+
+// openModel opens NAME[+widened][+int8|+int4][+adapters]: +widened brings a fetched model into bf16 first, +int8 and +int4 do what
+// --quantize does, and +adapters adds ten random ones.
+func openModel(name string) (*opened, error) {
+	parts := strings.Split(name, "+")
 	dir, err := os.MkdirTemp("", "speed")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	cleanup = func() { os.RemoveAll(dir) }
-	if err = s.write(dir); err == nil {
-		source, err = model.Open(dir)
+	m := &opened{name: name, cleanup: func() { os.RemoveAll(dir) }}
+	if err := m.open(dir, parts[0], parts[1:]); err != nil {
+		m.cleanup()
+		return nil, err
 	}
-	if err != nil {
-		cleanup()
+	return m, nil
+}
+
+func (m *opened) open(dir, base string, options []string) (err error) {
+	path := dir
+	if file := fetched[base]; file != "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return err
+		}
+		path = filepath.Join(cache, "lockstep", file)
+	} else if s, ok := shapes[base]; !ok {
+		return fmt.Errorf("no such model; there are %s", strings.Join(slices.Sorted(maps.Keys(shapes)), ", ")+", "+
+			strings.Join(slices.Sorted(maps.Keys(fetched)), ", "))
+	} else if err := s.write(dir); err != nil {
+		return err
 	}
-	return source, cleanup, err
+	if len(options) > 0 && options[0] == "widened" {
+		wide := filepath.Join(dir, "widened.gguf")
+		if err := widen(path, wide); err != nil {
+			return err
+		}
+		path, options = wide, options[1:]
+	}
+	if m.Model, err = model.Open(path); err != nil {
+		return err
+	}
+	for _, option := range options {
+		if option == "adapters" {
+			m.adapters, err = randomAdapters(dir, m.Model)
+		} else {
+			_, err = m.Quantise(option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write makes a model of random bf16 weights.
 func (s shape) write(dir string) error {
+	s.Epsilon, s.Positions, s.Theta = 1e-5, 8192, 1e5
 	config, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -88,6 +137,9 @@ func (s shape) write(dir string) error {
 	}
 	add("model.embed_tokens.weight", s.Vocabulary, s.Hidden)
 	add("model.norm.weight", s.Hidden)
+	if !s.Tied {
+		add("lm_head.weight", s.Vocabulary, s.Hidden)
+	}
 	for i := range s.Layers {
 		layer := fmt.Sprintf("model.layers.%d.", i)
 		add(layer+"input_layernorm.weight", s.Hidden)
@@ -96,9 +148,20 @@ func (s shape) write(dir string) error {
 		add(layer+"self_attn.k_proj.weight", s.KVHeads*s.HeadDim, s.Hidden)
 		add(layer+"self_attn.v_proj.weight", s.KVHeads*s.HeadDim, s.Hidden)
 		add(layer+"self_attn.o_proj.weight", s.Hidden, s.Heads*s.HeadDim)
-		add(layer+"mlp.gate_proj.weight", s.Intermediate, s.Hidden)
-		add(layer+"mlp.up_proj.weight", s.Intermediate, s.Hidden)
-		add(layer+"mlp.down_proj.weight", s.Hidden, s.Intermediate)
+		mlp := func(gate, up, down string) {
+			add(layer+gate+".weight", s.Intermediate, s.Hidden)
+			add(layer+up+".weight", s.Intermediate, s.Hidden)
+			add(layer+down+".weight", s.Hidden, s.Intermediate)
+		}
+		if s.Experts == 0 {
+			mlp("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+			continue
+		}
+		add(layer+"block_sparse_moe.gate.weight", s.Experts, s.Hidden)
+		for e := range s.Experts {
+			expert := fmt.Sprintf("block_sparse_moe.experts.%d.", e)
+			mlp(expert+"w1", expert+"w3", expert+"w2")
+		}
 	}
 	text, err := json.Marshal(header)
 	if err != nil {
