@@ -108,24 +108,15 @@ func (m *opened) open(dir, base string, options []string) (err error) {
 	return nil
 }
 
-// write makes a model of random bf16 weights.
-func (s shape) write(dir string) error {
-	s.Epsilon, s.Positions, s.Theta = 1e-5, 8192, 1e5
-	config, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte("{}"), 0o644); err != nil {
-		return err
-	}
-	type entry struct {
-		Type    string `json:"dtype"`
-		Shape   []int  `json:"shape"`
-		Offsets [2]int `json:"data_offsets"`
-	}
+// entry describes a tensor of a safetensors file.
+type entry struct {
+	Type    string `json:"dtype"`
+	Shape   []int  `json:"shape"`
+	Offsets [2]int `json:"data_offsets"`
+}
+
+// tensors are those of the model, and their bytes.
+func (s shape) tensors() (map[string]entry, int) {
 	header, size := map[string]entry{}, 0
 	add := func(name string, shape ...int) {
 		count := 2
@@ -163,6 +154,23 @@ func (s shape) write(dir string) error {
 			mlp(expert+"w1", expert+"w3", expert+"w2")
 		}
 	}
+	return header, size
+}
+
+// write makes a model of random bf16 weights.
+func (s shape) write(dir string) error {
+	s.Epsilon, s.Positions, s.Theta = 1e-5, 8192, 1e5
+	config, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte("{}"), 0o644); err != nil {
+		return err
+	}
+	header, size := s.tensors()
 	text, err := json.Marshal(header)
 	if err != nil {
 		return err

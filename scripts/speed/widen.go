@@ -25,33 +25,9 @@ func widen(from, to string) error {
 	little := binary.LittleEndian
 	tensors, pairs := little.Uint64(data[8:]), little.Uint64(data[16:])
 	metadata := skip(data, 24, pairs)
-	header := append([]byte(nil), data[:metadata]...)
-	type tensor struct {
-		name          string
-		rows, columns int
-	}
-	var all []tensor
-	offset := uint64(0)
-	for at := metadata; len(all) < int(tensors); {
-		size := int(little.Uint64(data[at:]))
-		t := tensor{name: string(data[at+8:][:size]), rows: 1}
-		dimensions := int(little.Uint32(data[at+8+size:]))
-		shape := data[at+12+size:][:8*dimensions]
-		t.columns = int(little.Uint64(shape))
-		if dimensions == 2 {
-			t.rows = int(little.Uint64(shape[8:]))
-		} else if dimensions > 2 {
-			return fmt.Errorf("tensor %s has %d dimensions", t.name, dimensions)
-		}
-		header = append(header, data[at:at+12+size+8*dimensions]...)
-		kind, each := uint32(30), 2
-		if dimensions == 1 {
-			kind, each = 0, 4
-		}
-		header = little.AppendUint64(little.AppendUint32(header, kind), offset)
-		offset += uint64(t.rows*t.columns*each+31) / 32 * 32
-		all = append(all, t)
-		at += 12 + size + 8*dimensions + 12
+	header, all, err := widened(data, append([]byte(nil), data[:metadata]...), metadata, int(tensors))
+	if err != nil {
+		return err
 	}
 	file, err := os.Create(to)
 	if err != nil {
@@ -82,6 +58,40 @@ func widen(from, to string) error {
 		out.Write(make([]byte, -written&31))
 	}
 	return out.Flush()
+}
+
+// tensor is one of the file.
+type tensor struct {
+	name          string
+	rows, columns int
+}
+
+// widened appends the descriptions of tensors, which begin at a place of the data, to the header as they are written.
+func widened(data, header []byte, at, tensors int) ([]byte, []tensor, error) {
+	var all []tensor
+	little, offset := binary.LittleEndian, uint64(0)
+	for len(all) < tensors {
+		size := int(little.Uint64(data[at:]))
+		t := tensor{name: string(data[at+8:][:size]), rows: 1}
+		dimensions := int(little.Uint32(data[at+8+size:]))
+		shape := data[at+12+size:][:8*dimensions]
+		t.columns = int(little.Uint64(shape))
+		if dimensions == 2 {
+			t.rows = int(little.Uint64(shape[8:]))
+		} else if dimensions > 2 {
+			return nil, nil, fmt.Errorf("tensor %s has %d dimensions", t.name, dimensions)
+		}
+		header = append(header, data[at:at+12+size+8*dimensions]...)
+		kind, each := uint32(30), 2
+		if dimensions == 1 {
+			kind, each = 0, 4
+		}
+		header = little.AppendUint64(little.AppendUint32(header, kind), offset)
+		offset += uint64(t.rows*t.columns*each+31) / 32 * 32
+		all = append(all, t)
+		at += 12 + size + 8*dimensions + 12
+	}
+	return header, all, nil
 }
 
 // skip returns where the metadata end.
