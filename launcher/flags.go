@@ -27,6 +27,7 @@ import (
 type modelFlags struct {
 	ModelID              string   `env:"MODEL_ID" placeholder:"PATH" help:"Directory in Hugging Face format or .gguf file. Default: the embedded demo model."`
 	ChatTemplate         string   `env:"LOCKSTEP_CHAT_TEMPLATE" placeholder:"FILE|TEXT" help:"Jinja file, or its text, in place of the model's chat template."`
+	GenerationConfig     string   `env:"LOCKSTEP_GENERATION_CONFIG" enum:"auto,none,vllm" default:"auto" placeholder:"auto|none" help:"auto: where requests in OpenAI's interface do not say, they have the sampling parameters that the model's files recommend (generation_config.json). none, or vllm: they have the interface's own."`
 	LoraAdapters         []string `env:"LORA_ADAPTERS" placeholder:"NAME=PATH" help:"LoRA adapters that requests may name: directories in PEFT's format; without NAME= an adapter is called by its path. Repeatable."`
 	NumShard             int      `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
 	Sharded              string   `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`

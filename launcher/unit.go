@@ -124,6 +124,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		Kernels: l.Kernels, Quantize: l.Quantize,
 		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served,
 		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate, Adapters: l.adapters,
+		NoModelDefaults: l.GenerationConfig != "auto",
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID

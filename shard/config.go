@@ -24,6 +24,8 @@ type Config struct {
 	ModelID string `json:"model_id"`
 	// ChatTemplate is the Jinja text of the chat template, in place of the model's own; empty: that.
 	ChatTemplate string `json:"chat_template,omitempty"`
+	// NoModelDefaults leaves the sampling parameters that the model's files recommend out of the model card.
+	NoModelDefaults bool `json:"no_model_defaults,omitempty"`
 	// Adapters are those that requests may name. model.Chunk.Adapter counts them from 1.
 	Adapters []Adapter `json:"adapters,omitempty"`
 	// NATSURLs are the servers that rank 0 connects to; other ranks need none.

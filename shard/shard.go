@@ -283,10 +283,17 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	if r.config.ChatTemplate != "" {
 		chat.Template = r.config.ChatTemplate
 	}
+	defaults := files.Defaults
+	if r.config.NoModelDefaults {
+		defaults = protocol.SamplingDefaults{}
+	} else if defaults != (protocol.SamplingDefaults{}) {
+		r.log.Info().Interface("recommended", defaults).
+			Msg("requests in OpenAI's interface that do not say have the sampling parameters that the model's files recommend")
+	}
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
 		VocabularySize: c.Vocabulary,
 		MaxPositions:   c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
-		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters})
+		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters, Defaults: defaults})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}

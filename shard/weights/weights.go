@@ -32,6 +32,8 @@ type Files struct {
 	GGUF      *Metadata
 	Tokenizer protocol.TokenizerSource
 	Chat      protocol.ChatSource
+	// Defaults are the sampling parameters that the files recommend.
+	Defaults protocol.SamplingDefaults
 	// Doubts are sentences on what the files say and is not taken as they say it, for the log.
 	Doubts []string
 	// QuantMethod is the format of quantised weights in a directory, as its configuration calls it; "": they are not said to be.

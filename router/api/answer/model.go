@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -26,6 +27,8 @@ type Model struct {
 	MaxBatchTotalTokens int
 	// Adapters are those that requests may name, the card's own first.
 	Adapters []Adapter
+	// Defaults are the card's as JSON, for those who ask; empty: there are none.
+	Defaults []byte
 }
 
 // Adapter is a LoRA adapter of a model.
@@ -43,6 +46,11 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 		return nil, err
 	}
 	model := &Model{Digest: digest, Card: card, Kind: card.Kind(), Tokenizer: tokenizer}
+	if card.Defaults != (protocol.SamplingDefaults{}) {
+		if model.Defaults, err = json.Marshal(card.Defaults); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range card.Adapters {
 		model.Adapters = append(model.Adapters, Adapter{Name: a.Name, CardDigest: digest})
 	}

@@ -233,6 +233,9 @@ func (d *Dialect) info(w http.ResponseWriter, r *http.Request) {
 	text("version", d.version.number, false)
 	text("sha", "", true)
 	text("docker_label", "", true)
+	if len(model.Defaults) > 0 { // ours: of OpenAI's routes
+		b = append(append(append(b, `"default_sampling_params":`...), model.Defaults...), ',')
+	}
 	b[len(b)-1] = '}'
 	wire.Respond(w, http.StatusOK, wire.JSONType, b)
 }
