@@ -40,6 +40,8 @@ type BackendTraits struct {
 	Kernels   bool // it takes Config.Kernels
 	StepModel bool // it takes Config.Sim's
 	Adapters  bool // it computes Config.Adapters
+	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
+	SharedMemory bool
 }
 
 // backends are what Config.Backend may name. load loads a rank's part of the model; fingerprint tells models apart as far as the
@@ -48,7 +50,7 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true}, loadHost},
+	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true, SharedMemory: true}, loadHost},
 	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 

@@ -3,6 +3,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -33,6 +34,8 @@ type rank struct {
 	team    *workers.Team
 	backend backend
 	device  model.Device
+	// asked are the limits as they were asked for; those of config are what came of them.
+	asked Limits
 	// adapters are config's, as the card says them.
 	adapters []protocol.Adapter
 	group    *collective.Group
@@ -81,9 +84,10 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if r.adapters, err = describeAdapters(*c); err != nil {
 		return err
 	}
-	if c.MaxSequenceTokens == 0 || c.MaxSequenceTokens > r.model.Config.MaxPositions {
-		c.MaxSequenceTokens = r.model.Config.MaxPositions
+	if err := c.checkPositions(r.model.Config); err != nil {
+		return err
 	}
+	r.asked, c.MaxSequenceTokens = c.Limits, cmp.Or(c.MaxSequenceTokens, r.model.Config.MaxPositions)
 	r.team = workers.New(c.Threads, c.CPUs)
 	if r.backend, r.fingerprint, err = loadBackend(r); err != nil {
 		return fmt.Errorf("load the model %s: %w", c.ModelID, err)
@@ -161,7 +165,10 @@ func (r *rank) follow() error {
 
 // lead brings the group up and serves until ctx ends and all requests are done.
 func (r *rank) lead(ctx context.Context) error {
-	blocks, why, err := cacheBlocks(r.config, r.backend)
+	blocks, reason, err := cacheBlocks(r.config, r.backend)
+	if err == nil && !r.config.Restarted { // else it serves on with the memory that there is now
+		err = r.asked.checkCapacity(blocks*r.device.BlockTokens, reason)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,10 +185,10 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes",
-		int64(blocks)*int64(r.device.BlockBytes)).Str("because", why).
+		int64(blocks)*int64(r.device.BlockBytes)).Str("because", reason).
 		Str("device", r.device.Name).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
 	r.logEnds()
-	leader, err := newLeader(r.config, e, card, digest, blocks, r.log)
+	leader, err := newLeader(r.config, e, card, digest, capacity{blocks, reason}, r.log)
 	if err != nil {
 		return err
 	}

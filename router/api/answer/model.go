@@ -25,6 +25,8 @@ type Model struct {
 	MaxInputLength      int
 	MaxTotalTokens      int
 	MaxBatchTotalTokens int
+	// MaxBatchTotalReason says for people what bounds MaxBatchTotalTokens; empty: not known.
+	MaxBatchTotalReason string
 	// Adapters are those that requests may name, the card's own first.
 	Adapters []Adapter
 	// Defaults are the card's as JSON, for those who ask; empty: there are none.
@@ -69,7 +71,8 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 // Equal reports whether two models of cards that are known are served alike.
 func (m *Model) Equal(other *Model) bool {
 	return m.Card == other.Card && m.MaxInputLength == other.MaxInputLength && m.MaxTotalTokens == other.MaxTotalTokens &&
-		m.MaxBatchTotalTokens == other.MaxBatchTotalTokens && slices.Equal(m.Adapters, other.Adapters)
+		m.MaxBatchTotalTokens == other.MaxBatchTotalTokens && m.MaxBatchTotalReason == other.MaxBatchTotalReason &&
+		slices.Equal(m.Adapters, other.Adapters)
 }
 
 // Has reports whether requests may name an adapter.
