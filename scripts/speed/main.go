@@ -3,7 +3,9 @@
 // what those limits allow; and two shards of one thread against one shard of two threads.
 //
 //	go run ./scripts/speed [-rounds 3] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
+//	go run ./scripts/speed -loading 1 -models llama-1b
 //
+// The second measures the memory and time that loading takes, for one model, since a process has one peak.
 // smollm2-q4_1 is the file that scripts/get-model brings; the others have random weights in the shape of their name.
 package main
 
@@ -42,6 +44,7 @@ func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median of each figure is printed")
 	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
+	loading := flag.Int("loading", 0, "measure how one rank of so many loads each model in place of all else; 0: do not")
 	flag.Parse()
 	runtime.GOMAXPROCS(4*threads + 2) // both groups live at once; in the server each rank has a process of its own
 	kernels := cpu.Best()
@@ -53,7 +56,13 @@ func main() {
 	}
 	fmt.Printf("%s, %s kernels, %d threads, %s\n", processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
 	for _, name := range strings.Split(*names, ",") {
-		if err := measure(name, kernels, *rounds); err != nil {
+		var err error
+		if *loading > 0 {
+			err = measureLoading(name, *loading, kernels)
+		} else {
+			err = measure(name, kernels, *rounds)
+		}
+		if err != nil {
 			log.Fatalf("%s: %v", name, err)
 		}
 	}
