@@ -365,6 +365,7 @@ func (f *Files) Fingerprint(description []byte) string {
 				hash.Write(data[at:min(at+64, len(data))])
 			}
 		}
+		t.Release() // the kernel maps many times as much around each place
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:16])
 }
