@@ -102,7 +102,7 @@ func loadHost(r *rank) (backend, string, error) {
 		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
 			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
 	}
-	b, err := host.Load(part, r.team, kernels, func(done float64) { r.status(Status{Progress: done}) })
+	b, err := host.Load(part, r.team, kernels, r.advance)
 	if err != nil {
 		return nil, "", err
 	}

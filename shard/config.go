@@ -83,7 +83,8 @@ func (c Config) Validate() error {
 
 // Status is what a rank tells its launcher, one JSON object a line, over its status pipe.
 type Status struct {
-	// Progress is the share of the weights that is loaded, 0 to 1.
+	// Phase is what a start is at, and Progress the share of it that is done, 0 to 1, as far as that is known.
+	Phase    string  `json:"phase,omitempty"`
 	Progress float64 `json:"progress,omitempty"`
 	// Ready says that the rank computes: for rank 0 also that the group serves. Text describes the group for people.
 	Ready bool   `json:"ready,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -41,6 +42,9 @@ type rank struct {
 	group    *collective.Group
 	// fingerprint tells models apart; on rank 0.
 	fingerprint string
+	// phase is what the start is at, since entered; empty: it is through.
+	phase   string
+	entered time.Time
 }
 
 // Run is the life of one rank. It returns when ctx ends (rank 0 finishes what it has first; the others end with it) or
@@ -69,6 +73,7 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if err != nil {
 		return err
 	}
+	r.enter(PhaseReading)
 	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)
 	}
@@ -89,9 +94,11 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	}
 	r.asked, c.MaxSequenceTokens = c.Limits, cmp.Or(c.MaxSequenceTokens, r.model.Config.MaxPositions)
 	r.team = workers.New(c.Threads, c.CPUs)
+	r.enter(PhasePacking)
 	if r.backend, r.fingerprint, err = loadBackend(r); err != nil {
 		return fmt.Errorf("load the model %s: %w", c.ModelID, err)
 	}
+	r.enter(PhaseMemory)
 	r.device = r.backend.Describe()
 	reduce, gather := r.backend.ExchangeFloats(c.rows())
 	r.group, err = collective.Open(memory, c.Rank, collective.Sizes{Ranks: c.Shards, ReduceFloats: reduce, GatherFloats: gather,
@@ -177,9 +184,11 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	defer e.pace.beatAtRest(r.group)()
-	if err := warmUp(e, r.config); err != nil {
+	r.enter(PhaseWarmUp)
+	if err := warmUp(e, r.config, func() { r.advance(0) }); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
+	r.enter("")
 	card, digest, err := r.card()
 	if err != nil {
 		return err
@@ -246,8 +255,8 @@ func (r *rank) sendControl(kind, value int) error {
 
 // warmUp computes the largest steps that can come, through all ranks: a canary, and the proof that their memory is there.
 // First every sequence that may run at once, then as long a prompt beside them as one step takes. After a restart, which
-// streams wait for, the canary alone.
-func warmUp(e *engine, config Config) error {
+// streams wait for, the canary alone. computed is called behind each step.
+func warmUp(e *engine, config Config, computed func()) error {
 	newTokens := min(3, e.maxTokens-1)
 	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-newTokens)
 	if newTokens < 1 {
@@ -274,6 +283,7 @@ func warmUp(e *engine, config Config) error {
 		if _, err := e.step(); err != nil {
 			return err
 		}
+		computed()
 	}
 	delete(e.accounts, "")
 	return nil
