@@ -6,8 +6,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
+
+	"lockstep/shard"
 )
 
 func TestProgressStaysBelowTheLog(t *testing.T) {
@@ -43,5 +46,26 @@ func TestForwardLog(t *testing.T) {
 	}
 	if len(tail) != 4 || tail[0] != "panic: oh" || len(tail[2]) != maxLogLine || tail[3] != "cut" {
 		t.Errorf("got %d lines of tail", len(tail))
+	}
+}
+
+// The line of a start fits a terminal, and has a bar while weights are packed.
+func TestProgressLine(t *testing.T) {
+	u := newUnit("shards", 2, 0)
+	for _, c := range []struct {
+		phases [2]string
+		share  float64
+		want   string
+	}{
+		{[2]string{shard.PhaseReading, shard.PhasePacking}, 0.25, "a-model-of-some-kin…: reading the files"},
+		{[2]string{shard.PhaseMemory, shard.PhasePacking}, 0.756, "a-model-of-some-kin…: packing the weights [###############-----]  76%"},
+		{[2]string{shard.PhasePacking, shard.PhasePacking}, 1, "a-model-of-some-kin…: packing the weights [####################] 100%"},
+		{[2]string{shard.PhaseWarmUp, shard.PhaseMemory}, 1, "a-model-of-some-kin…: computing the largest steps"},
+	} {
+		u.phases = c.phases[:]
+		got := progressLine("a-model-of-some-kind-Instruct", u.phase(), c.share)
+		if got != c.want || utf8.RuneCountInString(got) >= 80 {
+			t.Errorf("%v: got %q, want %q", c.phases, got, c.want)
+		}
 	}
 }

@@ -27,6 +27,7 @@ import (
 type modelFlags struct {
 	ModelID              string   `env:"MODEL_ID" placeholder:"PATH" help:"Directory in Hugging Face format or .gguf file. Default: the embedded demo model."`
 	ChatTemplate         string   `env:"LOCKSTEP_CHAT_TEMPLATE" placeholder:"FILE|TEXT" help:"Jinja file, or its text, in place of the model's chat template."`
+	GenerationConfig     string   `env:"LOCKSTEP_GENERATION_CONFIG" enum:"auto,none,vllm" default:"auto" placeholder:"auto|none" help:"auto: where requests in OpenAI's interface do not say, they have the sampling parameters that the model's files recommend (generation_config.json). none, or vllm: they have the interface's own."`
 	LoraAdapters         []string `env:"LORA_ADAPTERS" placeholder:"NAME=PATH" help:"LoRA adapters that requests may name: directories in PEFT's format; without NAME= an adapter is called by its path. Repeatable."`
 	NumShard             int      `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
 	Sharded              string   `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`
@@ -34,10 +35,10 @@ type modelFlags struct {
 	MaxInputTokens       int      `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
 	MaxTotalTokens       int      `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
 	MaxBatchPrefillToken int      `name:"max-batch-prefill-tokens" positive:"" env:"MAX_BATCH_PREFILL_TOKENS" default:"${max_batch_prefill_tokens}" help:"Token budget of a step."`
-	MaxBatchTotalTokens  int      `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: what fits the memory."`
+	MaxBatchTotalTokens  int      `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: as --cpu-memory-fraction says."`
 	MaxBatchSize         int      `positive:"" env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
 	DisablePrefixCache   bool     `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
-	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" default:"${cpu_memory_fraction}" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start."`
+	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" placeholder:"SHARE" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start. Default: what --max-batch-size sequences of a usual length need, and ${memory_fraction} at most."`
 	Threads              int      `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Backend              string   `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
@@ -189,7 +190,7 @@ func flagVars() kong.Vars {
 		"default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
 		"max_batch_size": strconv.Itoa(group.MaxSequences), "max_batch_prefill_tokens": strconv.Itoa(group.PrefillTokens),
-		"cpu_memory_fraction": fmt.Sprint(group.CacheMemoryFraction), "max_queue_size": strconv.Itoa(r.MaxQueueSize),
+		"memory_fraction": fmt.Sprint(shard.DefaultMemoryFraction), "max_queue_size": strconv.Itoa(r.MaxQueueSize),
 		"max_connections": strconv.Itoa(r.MaxConnections), "max_waiting_tokens": strconv.Itoa(r.MaxWaitingTokens),
 		"waiting_served_ratio": fmt.Sprint(r.WaitingServedRatio), "graceful": fmt.Sprint(r.GracefulTerminationTimeout),
 		"admission_policies": strings.Join(router.AdmissionPolicies, ","), "admission": r.Admission, "overload": r.Overload,

@@ -105,7 +105,8 @@ func checkGiven(parsed *kong.Context) error {
 		switch _, known := logLevel(flag.Target.String()); {
 		case slices.ContainsFunc(texts, blank):
 			return fmt.Errorf("%s has an empty value among others: give it one, or leave it out", name)
-		case flag.Target.Kind() == reflect.Int && (!flag.HasDefault || flag.Tag.Has("positive")) && flag.Target.Int() == 0:
+		case flag.Target.Kind() == reflect.Int && (!flag.HasDefault || flag.Tag.Has("positive")) && flag.Target.Int() == 0,
+			flag.Target.Kind() == reflect.Float64 && !flag.HasDefault && flag.Target.Float() == 0:
 			return fmt.Errorf("%s must be > 0; leave it out for the default", name)
 		case flag.Target.Kind() == reflect.Int && flag.Target.Int() > maxNumber:
 			return fmt.Errorf("%s must be at most %d, got %d", name, maxNumber, flag.Target.Int())

@@ -223,7 +223,9 @@ func (l *launcher) handle(e event) {
 		u.progress[e.rank] = 1
 		l.apply(u, u.Ready(e.rank))
 	} else {
-		u.progress[e.rank] = e.status.Progress
+		if u.phases[e.rank] = e.status.Phase; e.status.Phase == shard.PhasePacking {
+			u.progress[e.rank] = e.status.Progress
+		}
 	}
 	l.showProgress()
 }
@@ -276,7 +278,7 @@ func (l *launcher) stop(s os.Signal) {
 		}
 	} else {
 		timeout := time.Duration(l.Graceful) * time.Second
-		l.log.Info().Stringer("signal", s).Dur("timeout", timeout).Msg("draining; a second signal stops at once")
+		l.log.Info().Stringer("signal", s).Dur("timeout_ms", timeout).Msg("draining; a second signal stops at once")
 		l.stopping, l.asked, l.deadline = true, time.Now(), time.Now().Add(timeout)
 		l.sayDraining()
 	}

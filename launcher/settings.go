@@ -142,7 +142,7 @@ func (c *command) readAdapters() error {
 func (c *command) groupLimits() shard.Limits {
 	limits := shard.DefaultLimits()
 	limits.MaxSequences, limits.PrefillTokens, limits.CacheTokens = c.MaxBatchSize, c.MaxBatchPrefillToken, c.MaxBatchTotalTokens
-	limits.CacheMemoryFraction, limits.MaxSequenceTokens = c.CPUMemoryFraction, c.MaxTotalTokens
+	limits.CacheMemoryFraction, limits.MaxSequenceTokens, limits.MaxPromptTokens = c.CPUMemoryFraction, c.MaxTotalTokens, c.MaxInputLength
 	return limits
 }
 

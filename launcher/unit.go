@@ -6,7 +6,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"lockstep/launcher/demo"
@@ -28,7 +30,9 @@ type unit struct {
 	began       time.Time // of this incarnation
 	processes   []*process
 	memory      *os.File // of this incarnation, with its beats
+	phases      []string // of the start, by rank
 	progress    []float64
+	shown       time.Time     // when the log told of progress last
 	text        string        // what the unit says of itself when ready
 	served      bool          // an incarnation was ready
 	loadTime    time.Duration // from the start of the last incarnation that was ready until then
@@ -50,7 +54,7 @@ func (u *unit) ref(node string) protocol.GroupRef {
 const routerStall = 10 * time.Second
 
 func newUnit(name string, size int, leastStall time.Duration) *unit {
-	return &unit{Unit: supervise.NewUnit(size), name: name, size: size, progress: make([]float64, size),
+	return &unit{Unit: supervise.NewUnit(size), name: name, size: size, phases: make([]string, size), progress: make([]float64, size),
 		pulse: supervise.NewPulse(size, leastStall), beats: make([]uint32, size)}
 }
 
@@ -93,6 +97,8 @@ func (l *launcher) spawn(u *unit) {
 	u.began = time.Now()
 	u.moved, u.loaded, u.warned = u.began, false, 0
 	u.incarnation = uint64(u.began.UnixNano())
+	u.shown = u.began
+	clear(u.phases)
 	clear(u.progress)
 	u.pulse.Restart()
 	var err error
@@ -124,6 +130,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		Kernels: l.Kernels, Quantize: l.Quantize, KVCache: l.kvCache(),
 		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served,
 		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate, Adapters: l.adapters,
+		NoModelDefaults: l.GenerationConfig != "auto",
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID
@@ -190,7 +197,7 @@ func (l *launcher) routerConfig() router.Config {
 // abort frees the ranks that wait for a dead one and tells routers that this incarnation is gone.
 func (l *launcher) abort(u *unit, reason string) {
 	if u.HasServed() && l.failure == nil {
-		l.log.Error().Str("unit", u.name).Dur("lived", time.Since(u.began)).Msg(reason)
+		l.log.Error().Str("unit", u.name).Dur("lived_ms", time.Since(u.began)).Msg(reason)
 	}
 	if u != l.shards || u.memory == nil {
 		return
@@ -228,7 +235,10 @@ func (l *launcher) publishDown(down protocol.Down) {
 func (l *launcher) serving(u *unit) {
 	u.served, u.loaded, u.loadTime = true, true, time.Since(u.began)
 	u.pulse.Serving()
-	l.log.Info().Str("unit", u.name).Dur("after", u.loadTime).Msg("ready: " + u.text)
+	if u == l.shards {
+		l.console.Progress("")
+	}
+	l.log.Info().Str("unit", u.name).Dur("after_ms", u.loadTime).Msg("ready: " + u.text)
 	if l.stopping {
 		return
 	}
@@ -275,16 +285,50 @@ func (l *launcher) modelName() string {
 	return l.ModelID
 }
 
-// showProgress shows how much of the weights is loaded, until the first start is through.
+// logInterval lies between two lines of the log on how far the first start is, where there is no terminal.
+const logInterval = 10 * time.Second
+
+// showProgress shows how far the first start is, until it is through.
 func (l *launcher) showProgress() {
-	if l.announced || l.shards == nil || l.stopping {
+	if l.announced || l.shards == nil || l.stopping || l.shards.loaded {
 		return
 	}
-	sum := 0.0
-	for _, progress := range l.shards.progress {
+	u, sum := l.shards, 0.0
+	for _, progress := range u.progress {
 		sum += progress
 	}
-	name := filepath.Base(l.modelName())
-	name = name[:min(len(name), 40)] // one line of the terminal has to hold it
-	l.console.Progress(fmt.Sprintf("loading %s: %3.0f%%", name, 100*sum/float64(l.shards.size)))
+	share := sum / float64(u.size)
+	l.console.Progress(progressLine(filepath.Base(l.modelName()), u.phase(), share))
+	if now := time.Now(); !l.console.terminal && !u.served && now.Sub(u.shown) >= logInterval {
+		u.shown = now
+		line := l.log.Info().Str("phase", u.phase()).Dur("after_ms", now.Sub(u.began))
+		if u.phase() == shard.PhasePacking {
+			line = line.Int("percent", int(100*share))
+		}
+		line.Msg("loading")
+	}
+}
+
+// phase is what the start of all ranks is at: the leader waits for those that still load.
+func (u *unit) phase() string {
+	for _, phase := range []string{shard.PhaseReading, shard.PhasePacking} {
+		if slices.Contains(u.phases, phase) {
+			return phase
+		}
+	}
+	return u.phases[0]
+}
+
+// progressLine fits into a line of a terminal, 80 columns.
+func progressLine(name, phase string, share float64) string {
+	const longest, width = 20, 20
+	if runes := []rune(name); len(runes) > longest {
+		name = string(runes[:longest-1]) + "…"
+	}
+	line := name + ": " + phase
+	if phase != shard.PhasePacking {
+		return line
+	}
+	filled := min(max(int(width*share), 0), width)
+	return fmt.Sprintf("%s [%s%s] %3.0f%%", line, strings.Repeat("#", filled), strings.Repeat("-", width-filled), 100*share)
 }

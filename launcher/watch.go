@@ -59,7 +59,7 @@ func (l *launcher) lookForHang(u *unit, now time.Time) {
 		l.tellLoss(u)
 	case u.Starts() && quiet > warnInterval*time.Duration(u.warned+1):
 		u.warned++
-		l.log.Warn().Dur("no_progress_for", quiet).Msgf("%s is not ready yet", u.late())
+		l.log.Warn().Dur("no_progress_for_ms", quiet).Msgf("%s is not ready yet", u.late())
 	}
 }
 

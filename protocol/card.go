@@ -40,6 +40,9 @@ type ModelCard struct {
 	Chat ChatSource `json:"chat"`
 	// Adapters are those that the group can add to the model's weights, by Request.Adapter.
 	Adapters []Adapter `json:"adapters,omitempty"`
+	// Defaults are what dialects take that have no defaults of their own where a request does not say. They decide nothing else:
+	// requests carry what they were resolved to.
+	Defaults SamplingDefaults `json:"default_sampling_params,omitzero"`
 }
 
 // Adapter is a change of a model's weights of low rank (LoRA) that a request may ask for by name.
@@ -69,7 +72,7 @@ func (c *ModelCard) Kinds() map[string]string {
 	return kinds
 }
 
-// Validate checks what others build on: few adapters, each with a name of its own.
+// Validate checks what others build on: few adapters, each with a name of its own, and defaults that requests may have.
 func (c *ModelCard) Validate() error {
 	if len(c.Adapters) > MaxAdapters {
 		return fmt.Errorf("%d adapters, at most %d", len(c.Adapters), MaxAdapters)
@@ -81,7 +84,7 @@ func (c *ModelCard) Validate() error {
 		}
 		names[a.Name] = true
 	}
-	return nil
+	return c.Defaults.Validate()
 }
 
 // Kind names all that decides which tokens a request of ids has: numerics, tokenizer, ends of sequences, vocabulary, and

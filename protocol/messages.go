@@ -21,6 +21,8 @@ type Limits struct {
 	MaxSequenceTokens int `json:"max_sequence_tokens"`
 	// CapacityTokens is the size of the KV cache.
 	CapacityTokens int `json:"capacity_tokens"`
+	// CapacityReason says for people what bounds it; empty: not known.
+	CapacityReason string `json:"capacity_reason,omitempty"`
 	// BlockTokens is the size of a KV block: a request holds whole blocks.
 	BlockTokens int `json:"block_tokens"`
 	// MaxRequests bounds the requests that the group holds at once, running and waiting.
@@ -91,7 +93,8 @@ func between(low, value, high int) bool { return low <= value && value <= high }
 func (l *Limits) Validate() error {
 	if !between(1, l.MaxSequenceTokens, MaxGroupTokens) || !between(1, l.CapacityTokens, MaxGroupTokens) ||
 		!between(1, l.BlockTokens, MaxBlockTokens) || !between(0, l.MaxRequests, MaxGroupRequests) ||
-		!between(0, l.MaxSequences, MaxGroupRequests) || !between(0, l.PrefillTokens, MaxPrefillTokens) {
+		!between(0, l.MaxSequences, MaxGroupRequests) || !between(0, l.PrefillTokens, MaxPrefillTokens) ||
+		len(l.CapacityReason) > MaxNameBytes {
 		return fmt.Errorf("limits out of range: %+v", *l)
 	}
 	return nil

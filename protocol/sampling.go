@@ -71,6 +71,35 @@ type TokenBias struct {
 	Bias float32 `json:"bias"`
 }
 
+// SamplingDefaults are what a model's makers recommend, under the names of OpenAI's interface; nil, or 0: nothing.
+type SamplingDefaults struct {
+	Temperature       *float32 `json:"temperature,omitempty"`
+	TopP              *float32 `json:"top_p,omitempty"`
+	TopK              *int     `json:"top_k,omitempty"` // 0: off
+	MinP              *float32 `json:"min_p,omitempty"`
+	RepetitionPenalty *float32 `json:"repetition_penalty,omitempty"`
+	// MaxTokens is how many new tokens an answer has at most.
+	MaxTokens int `json:"max_tokens,omitempty"`
+}
+
+// Validate checks ranges, which are those of Sampling.
+func (d *SamplingDefaults) Validate() error {
+	s := Sampling{Temperature: valueOf(d.Temperature), TopP: valueOf(d.TopP), TopK: valueOf(d.TopK), MinP: valueOf(d.MinP),
+		RepetitionPenalty: valueOf(d.RepetitionPenalty)}
+	if s.Validate(1) != nil || d.MaxTokens < 0 || d.RepetitionPenalty != nil && s.RepetitionPenalty == 0 {
+		return errors.New("a default of the sampling parameters is out of range")
+	}
+	return nil
+}
+
+// valueOf is what a pointer points to, 0 without one.
+func valueOf[T any](pointer *T) (value T) {
+	if pointer != nil {
+		value = *pointer
+	}
+	return value
+}
+
 func finite(values ...float32) bool {
 	for _, v := range values {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {

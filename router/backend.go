@@ -93,11 +93,12 @@ func (b *backend) onSnapshot(snapshot *core.Snapshot) {
 		was = current.Digest
 	}
 	digest := served(snapshot.Groups, was)
-	total, capacity := 0, 0
+	total, capacity, reason := 0, 0, ""
 	for _, g := range snapshot.Groups {
 		if g.CardDigest == digest {
 			total = max(total, min(g.Limits.MaxSequenceTokens, g.Limits.CapacityTokens))
 			capacity += g.Limits.CapacityTokens
+			reason = cmp.Or(reason, g.Limits.CapacityReason)
 		}
 	}
 	b.mu.Lock()
@@ -110,7 +111,10 @@ func (b *backend) onSnapshot(snapshot *core.Snapshot) {
 	model.Adapters = b.adapters(snapshot.Groups, base)
 	model.MaxTotalTokens = min(orElse(b.config.MaxTotalTokens, total), total)
 	model.MaxInputLength = min(orElse(b.config.MaxInputLength, model.MaxTotalTokens-1), model.MaxTotalTokens-1)
-	model.MaxBatchTotalTokens = orElse(b.config.MaxBatchTotalTokens, capacity)
+	model.MaxBatchTotalTokens, model.MaxBatchTotalReason = capacity, reason
+	if b.config.MaxBatchTotalTokens > 0 {
+		model.MaxBatchTotalTokens, model.MaxBatchTotalReason = b.config.MaxBatchTotalTokens, "as configured"
+	}
 	if current == nil || !current.Equal(&model) {
 		b.model.Store(&model)
 	}

@@ -41,6 +41,8 @@ type BackendTraits struct {
 	Kernels   bool // it takes Config.Kernels
 	StepModel bool // it takes Config.Sim's
 	Adapters  bool // it computes Config.Adapters
+	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
+	SharedMemory bool
 }
 
 // backends are what Config.Backend may name. load loads a rank's part of the model; fingerprint tells models apart as far as the
@@ -49,7 +51,7 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true}, loadHost},
+	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true, SharedMemory: true}, loadHost},
 	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 
@@ -102,7 +104,7 @@ func loadHost(r *rank) (backend, string, error) {
 			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
 	}
 	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
-	b, err := host.Load(part, r.team, kernels, cache, func(done float64) { r.status(Status{Progress: done}) })
+	b, err := host.Load(part, r.team, kernels, cache, r.advance)
 	if err != nil {
 		return nil, "", err
 	}

@@ -28,6 +28,8 @@ type Config struct {
 	ModelID string `json:"model_id"`
 	// ChatTemplate is the Jinja text of the chat template, in place of the model's own; empty: that.
 	ChatTemplate string `json:"chat_template,omitempty"`
+	// NoModelDefaults leaves the sampling parameters that the model's files recommend out of the model card.
+	NoModelDefaults bool `json:"no_model_defaults,omitempty"`
 	// Adapters are those that requests may name. model.Chunk.Adapter counts them from 1.
 	Adapters []Adapter `json:"adapters,omitempty"`
 	// NATSURLs are the servers that rank 0 connects to; other ranks need none.
@@ -90,7 +92,8 @@ func (c Config) Validate() error {
 
 // Status is what a rank tells its launcher, one JSON object a line, over its status pipe.
 type Status struct {
-	// Progress is the share of the weights that is loaded, 0 to 1.
+	// Phase is what a start is at, and Progress the share of it that is done, 0 to 1, as far as that is known.
+	Phase    string  `json:"phase,omitempty"`
 	Progress float64 `json:"progress,omitempty"`
 	// Ready says that the rank computes: for rank 0 also that the group serves. Text describes the group for people.
 	Ready bool   `json:"ready,omitempty"`

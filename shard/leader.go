@@ -53,14 +53,20 @@ type leader struct {
 	stop      chan struct{}
 }
 
-func newLeader(config Config, e *engine, card []byte, digest string, blocks int, log zerolog.Logger) (*leader, error) {
+// capacity is the size of the KV cache, and what bounds it.
+type capacity struct {
+	blocks int
+	reason string
+}
+
+func newLeader(config Config, e *engine, card []byte, digest string, size capacity, log zerolog.Logger) (*leader, error) {
 	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group),
 		shape: e.shape, announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: digest, CardBytes: len(card), Shards: config.Shards,
 			Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
-				CapacityTokens: blocks * e.blockTokens, BlockTokens: e.blockTokens, MaxRequests: config.MaxRequests,
-				MaxSequences: config.MaxSequences, PrefillTokens: config.PrefillTokens}}}
+				CapacityTokens: size.blocks * e.blockTokens, CapacityReason: size.reason, BlockTokens: e.blockTokens,
+				MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences, PrefillTokens: config.PrefillTokens}}}
 	var err error
 	if l.steps, err = openStepLog(config.StepLog, log); err != nil && !config.Restarted {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"lockstep/protocol"
+	"lockstep/shard/model"
 )
 
 // Limits bound what a group takes and computes at once. Each setting is defined here alone: the launcher's flags have their
@@ -16,19 +17,26 @@ type Limits struct {
 	// PrefillTokens is how many tokens of prompts a step computes at most, beside one token of each other sequence: large
 	// values favour throughput, small ones the time between tokens.
 	PrefillTokens int `json:"max_batch_prefill_tokens"`
-	// CacheTokens is the size of the KV cache in tokens; 0: as many as CacheMemoryFraction allows.
+	// CacheTokens is the size of the KV cache in tokens, rounded up to whole blocks; 0: as many as CacheMemoryFraction allows.
 	CacheTokens int `json:"max_batch_total_tokens"`
 	// CacheMemoryFraction is the share of the memory that is free once the weights are there that the KV caches of all
-	// ranks take together, at once. It is the sibling of --cuda-memory-fraction.
+	// ranks take together, at once. It is the sibling of --cuda-memory-fraction. 0: what MaxSequences of a usual length need, and
+	// DefaultMemoryFraction at most.
 	CacheMemoryFraction float64 `json:"cpu_memory_fraction"`
-	// MaxSequenceTokens bounds prompt and output together; 0: what the model's positions allow.
+	// MaxSequenceTokens bounds prompt and output together; 0: what the model's positions and the cache allow.
 	MaxSequenceTokens int `json:"max_total_tokens"`
+	// MaxPromptTokens is the longest prompt that routers are to take; 0: one token less than MaxSequenceTokens. A group only finds
+	// out that it can be.
+	MaxPromptTokens int `json:"max_input_length,omitempty"`
 }
 
 // DefaultLimits are those of a group unless it is told otherwise.
 func DefaultLimits() Limits {
-	return Limits{MaxSequences: 128, MaxRequests: 1024, PrefillTokens: protocol.DefaultPrefillTokens, CacheMemoryFraction: 0.25}
+	return Limits{MaxSequences: 128, MaxRequests: 1024, PrefillTokens: protocol.DefaultPrefillTokens}
 }
+
+// DefaultMemoryFraction bounds the share of the free memory that a KV cache takes which nobody has asked for.
+const DefaultMemoryFraction = 0.25
 
 // MinCacheTokens is the smallest KV cache that every backend can have: no backend's block is larger.
 const MinCacheTokens = 16
@@ -53,6 +61,7 @@ func (l *Limits) Validate() error {
 		{"max_requests", l.MaxRequests, 1, 1 << 20, false, ""},
 		{"max_batch_prefill_tokens", l.PrefillTokens, 1, protocol.MaxPrefillTokens, false, ""},
 		{"max_batch_total_tokens", l.CacheTokens, MinCacheTokens, 1<<31 - 1, true, ", a block of the KV cache"},
+		{"max_input_length", l.MaxPromptTokens, 1, 1<<31 - 1, true, ""},
 		{"max_total_tokens", l.MaxSequenceTokens, 2, 1<<31 - 1, true, ", a token of the prompt and one of the answer"},
 	} {
 		if limit.zero && limit.value == 0 {
@@ -70,11 +79,42 @@ func (l *Limits) Validate() error {
 		}
 	}
 	switch {
-	case !(l.CacheMemoryFraction > 0 && l.CacheMemoryFraction <= 1):
+	case !(l.CacheMemoryFraction >= 0 && l.CacheMemoryFraction <= 1):
 		return &LimitError{"cpu_memory_fraction", fmt.Sprintf("must be above 0 and at most 1, got %v", l.CacheMemoryFraction)}
 	case l.CacheTokens != 0 && l.MaxSequenceTokens > l.CacheTokens:
 		return &LimitError{"max_total_tokens",
 			fmt.Sprintf("(%d) must be <= --max-batch-total-tokens (%d)", l.MaxSequenceTokens, l.CacheTokens)}
+	}
+	return nil
+}
+
+// checkPositions refuses limits that a model of this shape cannot keep.
+func (l *Limits) checkPositions(shape model.Config) error {
+	positions := fmt.Sprintf("the model has %d positions", shape.MaxPositions)
+	switch rope := shape.Rope; rope.Type {
+	case "linear", "dynamic", "yarn":
+		positions += fmt.Sprintf(", those that its rope scaling (%s, factor %v) adds among them", rope.Type, rope.Factor)
+	}
+	switch {
+	case l.MaxSequenceTokens > shape.MaxPositions:
+		return fmt.Errorf("--max-total-tokens %d: %s: give %d or less, or leave it out", l.MaxSequenceTokens, positions, shape.MaxPositions)
+	case l.MaxPromptTokens >= shape.MaxPositions:
+		return fmt.Errorf("--max-input-length %d: %s, and a prompt needs one of them for its answer: give %d or less, or leave it out",
+			l.MaxPromptTokens, positions, shape.MaxPositions-1)
+	}
+	return nil
+}
+
+// checkCapacity refuses limits that a KV cache of so many tokens, which is so large for a reason, cannot keep.
+func (l *Limits) checkCapacity(tokens int, reason string) error {
+	for _, asked := range []struct {
+		flag            string
+		value, sequence int
+	}{{"--max-total-tokens", l.MaxSequenceTokens, l.MaxSequenceTokens}, {"--max-input-length", l.MaxPromptTokens, l.MaxPromptTokens + 1}} {
+		if asked.value > 0 && asked.sequence > tokens {
+			return fmt.Errorf("%s %d: the KV cache has room for %d tokens (%s): lower it, or give the cache more with "+
+				"--max-batch-total-tokens, --cpu-memory-fraction or free memory", asked.flag, asked.value, tokens, reason)
+		}
 	}
 	return nil
 }

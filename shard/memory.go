@@ -1,28 +1,50 @@
 package shard
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
-// cacheBlocks chooses the size of the KV cache: what was asked for, or a share of the free memory, but no more than the
-// sequences that may run at once can use.
-func cacheBlocks(c Config, b backend) (blocks int, explanation string, err error) {
+const (
+	// usualTokens is how long a sequence is, prompt and answer together, for which a KV cache that nobody has sized has room: of
+	// chats, few are longer. Of those that run at once most are not yet so long.
+	usualTokens = 512
+	// longestSequences is for how many of the longest sequences it has room in any case.
+	longestSequences = 2
+)
+
+// cacheBlocks chooses the size of the KV cache, and says what bounds it: what was asked for, in tokens or as a share of the
+// free memory; else what as many sequences as may run at once need when they are of a usual length, but no more than a share
+// of the free memory. A device that serves nothing else gives that share whole.
+func cacheBlocks(c Config, b backend) (blocks int, reason string, err error) {
 	device := b.Describe()
+	inBlocks := func(tokens int) int { return (tokens + device.BlockTokens - 1) / device.BlockTokens }
 	if c.CacheTokens > 0 {
-		blocks = c.CacheTokens / device.BlockTokens
-		explanation = "as configured"
-	} else {
-		free, of, err := b.FreeBytes()
-		if err != nil {
-			return 0, "", err
-		}
-		blocks = int(float64(free) * c.CacheMemoryFraction / float64(device.BlockBytes))
-		explanation = fmt.Sprintf("%.0f%% of %.1f GiB free memory of %s", 100*c.CacheMemoryFraction, float64(free)/(1<<30), of)
-		if usable := c.MaxSequences * ((c.MaxSequenceTokens + device.BlockTokens - 1) / device.BlockTokens); usable < blocks {
-			blocks, explanation = usable, "all that the sequences that may run at once can use"
-		}
+		return inBlocks(c.CacheTokens), "as configured", nil
 	}
+	free, of, err := b.FreeBytes()
+	if err != nil {
+		return 0, "", err
+	}
+	fraction := cmp.Or(c.CacheMemoryFraction, DefaultMemoryFraction)
+	blocks = int(float64(free) * fraction / float64(device.BlockBytes))
+	reason = fmt.Sprintf("%.0f%% of %.1f GiB free memory of %s", 100*fraction, float64(free)/(1<<30), of)
 	if blocks < 1 {
 		return 0, "", fmt.Errorf("no memory for a KV block of %d bytes (%s): free some, or raise the limit or --cpu-memory-fraction",
-			device.BlockBytes, explanation)
+			device.BlockBytes, reason)
 	}
-	return blocks, explanation, nil
+	if usable := c.MaxSequences * inBlocks(c.MaxSequenceTokens); usable < blocks {
+		blocks, reason = usable, "all that the sequences that may run at once can use"
+	}
+	if c.CacheMemoryFraction > 0 || !TraitsOf(c.Backend).SharedMemory {
+		return blocks, reason, nil
+	}
+	usual, longest := c.MaxSequences*inBlocks(usualTokens), longestSequences*inBlocks(c.MaxSequenceTokens)
+	if usual = max(usual, longest); usual < blocks {
+		blocks, reason = usual, fmt.Sprintf("%d sequences of %d tokens", c.MaxSequences, usualTokens)
+		if usual == longest {
+			reason = fmt.Sprintf("%d of the longest sequences", longestSequences)
+		}
+	}
+	return blocks, reason, nil
 }

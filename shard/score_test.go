@@ -218,7 +218,7 @@ func TestScoreHeadDecides(t *testing.T) {
 	} {
 		config := Config{Shards: 2, Threads: 1, Limits: Limits{PrefillTokens: 64, MaxSequences: 8}}
 		g := startGroup(t, config, c.files, 100)
-		if err := warmUp(g.engine, g.leader.config); err != nil {
+		if err := warmUp(g.engine, g.leader.config, func() {}); err != nil {
 			t.Fatal(err)
 		}
 		if err := check(&c.taken, &g.shape); err != nil {
@@ -244,7 +244,7 @@ func TestShortestSequences(t *testing.T) {
 	for tokens, want := range map[int]string{1: "--max-total-tokens", 2: "", 3: "", 4: ""} {
 		g := startGroup(t, Config{Shards: 2, Threads: 1, Limits: Limits{PrefillTokens: 64, MaxSequences: 4, MaxSequenceTokens: tokens}},
 			os.DirFS("../launcher/demo/model"), 100)
-		err := warmUp(g.engine, g.leader.config)
+		err := warmUp(g.engine, g.leader.config, func() {})
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%d tokens: got error %v, want %q", tokens, err, want)
 		}

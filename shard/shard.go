@@ -3,6 +3,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -33,11 +35,16 @@ type rank struct {
 	team    *workers.Team
 	backend backend
 	device  model.Device
+	// asked are the limits as they were asked for; those of config are what came of them.
+	asked Limits
 	// adapters are config's, as the card says them.
 	adapters []protocol.Adapter
 	group    *collective.Group
 	// fingerprint tells models apart; on rank 0.
 	fingerprint string
+	// phase is what the start is at, since entered; empty: it is through.
+	phase   string
+	entered time.Time
 }
 
 // Run is the life of one rank. It returns when ctx ends (rank 0 finishes what it has first; the others end with it) or
@@ -66,6 +73,7 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if err != nil {
 		return err
 	}
+	r.enter(PhaseReading)
 	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)
 	}
@@ -81,13 +89,16 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if r.adapters, err = describeAdapters(*c); err != nil {
 		return err
 	}
-	if c.MaxSequenceTokens == 0 || c.MaxSequenceTokens > r.model.Config.MaxPositions {
-		c.MaxSequenceTokens = r.model.Config.MaxPositions
+	if err := c.checkPositions(r.model.Config); err != nil {
+		return err
 	}
+	r.asked, c.MaxSequenceTokens = c.Limits, cmp.Or(c.MaxSequenceTokens, r.model.Config.MaxPositions)
 	r.team = workers.New(c.Threads, c.CPUs)
+	r.enter(PhasePacking)
 	if r.backend, r.fingerprint, err = loadBackend(r); err != nil {
 		return fmt.Errorf("load the model %s: %w", c.ModelID, err)
 	}
+	r.enter(PhaseMemory)
 	r.device = r.backend.Describe()
 	reduce, gather := r.backend.ExchangeFloats(c.rows())
 	r.group, err = collective.Open(memory, c.Rank, collective.Sizes{Ranks: c.Shards, ReduceFloats: reduce, GatherFloats: gather,
@@ -161,7 +172,10 @@ func (r *rank) follow() error {
 
 // lead brings the group up and serves until ctx ends and all requests are done.
 func (r *rank) lead(ctx context.Context) error {
-	blocks, why, err := cacheBlocks(r.config, r.backend)
+	blocks, reason, err := cacheBlocks(r.config, r.backend)
+	if err == nil && !r.config.Restarted { // else it serves on with the memory that there is now
+		err = r.asked.checkCapacity(blocks*r.device.BlockTokens, reason)
+	}
 	if err != nil {
 		return err
 	}
@@ -170,18 +184,20 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	defer e.pace.beatAtRest(r.group)()
-	if err := warmUp(e, r.config); err != nil {
+	r.enter(PhaseWarmUp)
+	if err := warmUp(e, r.config, func() { r.advance(0) }); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
+	r.enter("")
 	card, digest, err := r.card()
 	if err != nil {
 		return err
 	}
 	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes",
-		int64(blocks)*int64(r.device.BlockBytes)).Str("because", why).
+		int64(blocks)*int64(r.device.BlockBytes)).Str("because", reason).
 		Str("device", r.device.Name).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
 	r.logEnds()
-	leader, err := newLeader(r.config, e, card, digest, blocks, r.log)
+	leader, err := newLeader(r.config, e, card, digest, capacity{blocks, reason}, r.log)
 	if err != nil {
 		return err
 	}
@@ -239,8 +255,8 @@ func (r *rank) sendControl(kind, value int) error {
 
 // warmUp computes the largest steps that can come, through all ranks: a canary, and the proof that their memory is there.
 // First every sequence that may run at once, then as long a prompt beside them as one step takes. After a restart, which
-// streams wait for, the canary alone.
-func warmUp(e *engine, config Config) error {
+// streams wait for, the canary alone. computed is called behind each step.
+func warmUp(e *engine, config Config, computed func()) error {
 	newTokens := min(3, e.maxTokens-1)
 	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-newTokens)
 	if newTokens < 1 {
@@ -267,6 +283,7 @@ func warmUp(e *engine, config Config) error {
 		if _, err := e.step(); err != nil {
 			return err
 		}
+		computed()
 	}
 	delete(e.accounts, "")
 	return nil
@@ -283,10 +300,17 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	if r.config.ChatTemplate != "" {
 		chat.Template = r.config.ChatTemplate
 	}
+	defaults := files.Defaults
+	if r.config.NoModelDefaults {
+		defaults = protocol.SamplingDefaults{}
+	} else if defaults != (protocol.SamplingDefaults{}) {
+		r.log.Info().Interface("recommended", defaults).
+			Msg("requests in OpenAI's interface that do not say have the sampling parameters that the model's files recommend")
+	}
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
 		VocabularySize: c.Vocabulary,
 		MaxPositions:   c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
-		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters})
+		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters, Defaults: defaults})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}

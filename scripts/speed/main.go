@@ -4,7 +4,9 @@
 // perplexity of its first 1,024 tokens, and of a model with adapters the decode of sixteen sequences with ten of them.
 //
 //	go run ./scripts/speed [-rounds 3] [-text FILE] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
+//	go run ./scripts/speed -loading 1 -models llama-1b
 //
+// The second measures the memory and time that loading takes, for one model, since a process has one peak.
 // smollm2-q4_1 and qwen2.5-coder-q4_k_m are the files that scripts/get-model brings; the others have random weights in the shape
 // of their name. Behind a name, +widened brings a fetched model into bf16, +int8 and +int4 quantise at load as --quantize does,
 // and +adapters adds ten random ones of rank 16.
@@ -49,6 +51,7 @@ func main() {
 	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
 	textFile := flag.String("text", "", "a text, of which the perplexity is told; models of random weights have none")
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
+	loading := flag.Int("loading", 0, "measure how one rank of so many loads each model in place of all else; 0: do not")
 	flag.Parse()
 	runtime.GOMAXPROCS(4*threads + 2) // both groups live at once; in the server each rank has a process of its own
 	kernels := cpu.Best()
@@ -60,7 +63,13 @@ func main() {
 	}
 	fmt.Printf("%s, %s kernels, %d threads, %s\n", processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
 	for _, name := range strings.Split(*names, ",") {
-		if err := measure(name, kernels, *rounds, *textFile); err != nil {
+		var err error
+		if *loading > 0 {
+			err = measureLoading(name, *loading, kernels)
+		} else {
+			err = measure(name, kernels, *rounds, *textFile)
+		}
+		if err != nil {
 			log.Fatalf("%s: %v", name, err)
 		}
 	}

@@ -40,7 +40,7 @@ func (b *Backend) packBytes(l *model.Linear, format cpu.Format, bytes func(buffe
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
 	}
-	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+	b.packPanels(l, matrix, len(data), func(first, end int) {
 		var buffer []byte
 		for panel := first; panel < end; panel++ {
 			matrix.PackPanel(panel, func(row int) []byte {
@@ -49,6 +49,19 @@ func (b *Backend) packBytes(l *model.Linear, format cpu.Format, bytes func(buffe
 		}
 	})
 	return matrix, nil
+}
+
+// packPieceBytes is how much is packed between two times that what was read for it is given back.
+const packPieceBytes = 32 << 20
+
+// packPanels has the team pack a matrix of so many bytes, piece by piece: beside what is packed, the memory holds no more of the
+// files than makes a piece.
+func (b *Backend) packPanels(l *model.Linear, matrix *cpu.Matrix, bytes int, pack func(first, end int)) {
+	piece := max(1, matrix.Panels()*packPieceBytes/max(bytes, packPieceBytes))
+	for from := 0; from < matrix.Panels(); from += piece {
+		b.team.Share(min(piece, matrix.Panels()-from), 8, func(_, first, end int) { pack(from+first, from+end) })
+		l.Release()
+	}
 }
 
 // packCodes is pack for a matrix of codes.
@@ -61,7 +74,7 @@ func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
 	}
-	b.team.Share(matrix.Panels(), 8, func(_, first, end int) {
+	b.packPanels(l, matrix, len(data), func(first, end int) {
 		var spread codes.Row
 		for panel := first; panel < end; panel++ {
 			matrix.PackCoded(panel, func(row int) *codes.Row {

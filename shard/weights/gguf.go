@@ -202,6 +202,7 @@ func (f *Files) fromGGUF(parts []*ggufFile) error {
 	}
 	f.Tokenizer.GGUF, f.Chat = ggufTokenizer(meta), chatOfGGUF(meta)
 	f.ends = endsOfGGUF(meta)
+	f.defaultsOfGGUF(meta)
 	markControl(f.Tokenizer.GGUF, endsSpelled(f.ends.tokens.all))
 	f.DataType("") // what is wrong with its key is told here
 	return meta.err

@@ -39,6 +39,9 @@ func (f *Files) openDirectory(dir fs.FS, tensors bool, open func(name string) ([
 	if f.ends, err = endsOfDirectory(dir, f.Tokenizer.HuggingFace, eos, f.Chat.SpecialTokens); err != nil {
 		return err
 	}
+	if err := f.defaultsOfDirectory(dir); err != nil {
+		return err
+	}
 	if !tensors {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,8 @@ type Files struct {
 	GGUF      *Metadata
 	Tokenizer protocol.TokenizerSource
 	Chat      protocol.ChatSource
+	// Defaults are the sampling parameters that the files recommend.
+	Defaults protocol.SamplingDefaults
 	// Doubts are sentences on what the files say and is not taken as they say it, for the log.
 	Doubts []string
 	// QuantMethod is the format of quantised weights in a directory, as its configuration calls it; "": they are not said to be.
@@ -59,6 +62,7 @@ type Tensor struct {
 	transposed    bool        // stored as [Columns][Rows]
 	quantised     *quantised  // of Quantised
 	made          *requantise // of As
+	pages         [][]byte    // of mapped files that hold the tensor; nil where it is in memory of another kind
 }
 
 // stacked is the number of rows of a tensor whose dimensions but the columns these are; 0: there is none, or too many.
@@ -131,6 +135,18 @@ func (t Tensor) Decode(values []float32, row int) {
 	var spread codes.Row
 	t.Codes(&spread, row, 0, t.Columns)
 	t.Scheme().Values(values, &spread, 0)
+}
+
+// Release gives the memory back in which the tensor's rows were read, for those who have read what they need. It can be read
+// again: the kernel then maps its pages anew. Rows that were given out stay valid. Others may read it, or what lies beside it,
+// at the same time.
+func (t Tensor) Release() {
+	if t.made != nil {
+		t.made.source.Release()
+	}
+	for _, pages := range t.pages {
+		unix.Madvise(pages, unix.MADV_DONTNEED) // pages of a file that is mapped to be shared and read: nothing is lost
+	}
 }
 
 // parts are the bytes of the files that make the tensor.
@@ -309,9 +325,28 @@ func (f *Files) add(name string, t Tensor, unusable error) error {
 		f.unusable[name] = unusable
 		return nil
 	}
-	f.tensors[name] = t
 	for _, part := range t.parts() {
 		f.WeightBytes += int64(len(part))
+		if pages := f.pagesOf(part); pages != nil {
+			t.pages = append(t.pages, pages)
+		}
+	}
+	f.tensors[name] = t
+	return nil
+}
+
+// pagesOf returns the part of a mapped file that data lies in, from the beginning of a page on; nil: it lies in none.
+func (f *Files) pagesOf(data []byte) []byte {
+	if len(data) == 0 {
+		return nil
+	}
+	at := uintptr(unsafe.Pointer(&data[0]))
+	for _, mapped := range f.mapped {
+		start := uintptr(unsafe.Pointer(&mapped[0]))
+		if at >= start && at < start+uintptr(len(mapped)) {
+			from := int(at - start)
+			return mapped[from/os.Getpagesize()*os.Getpagesize() : from+len(data)]
+		}
 	}
 	return nil
 }
@@ -330,6 +365,7 @@ func (f *Files) Fingerprint(description []byte) string {
 				hash.Write(data[at:min(at+64, len(data))])
 			}
 		}
+		t.Release() // the kernel maps many times as much around each place
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:16])
 }

@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -24,8 +25,12 @@ type Model struct {
 	MaxInputLength      int
 	MaxTotalTokens      int
 	MaxBatchTotalTokens int
+	// MaxBatchTotalReason says for people what bounds MaxBatchTotalTokens; empty: not known.
+	MaxBatchTotalReason string
 	// Adapters are those that requests may name, the card's own first.
 	Adapters []Adapter
+	// Defaults are the card's as JSON, for those who ask; empty: there are none.
+	Defaults []byte
 }
 
 // Adapter is a LoRA adapter of a model.
@@ -43,6 +48,11 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 		return nil, err
 	}
 	model := &Model{Digest: digest, Card: card, Kind: card.Kind(), Tokenizer: tokenizer}
+	if card.Defaults != (protocol.SamplingDefaults{}) {
+		if model.Defaults, err = json.Marshal(card.Defaults); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range card.Adapters {
 		model.Adapters = append(model.Adapters, Adapter{Name: a.Name, CardDigest: digest})
 	}
@@ -61,7 +71,8 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 // Equal reports whether two models of cards that are known are served alike.
 func (m *Model) Equal(other *Model) bool {
 	return m.Card == other.Card && m.MaxInputLength == other.MaxInputLength && m.MaxTotalTokens == other.MaxTotalTokens &&
-		m.MaxBatchTotalTokens == other.MaxBatchTotalTokens && slices.Equal(m.Adapters, other.Adapters)
+		m.MaxBatchTotalTokens == other.MaxBatchTotalTokens && m.MaxBatchTotalReason == other.MaxBatchTotalReason &&
+		slices.Equal(m.Adapters, other.Adapters)
 }
 
 // Has reports whether requests may name an adapter.

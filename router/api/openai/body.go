@@ -82,15 +82,16 @@ type generateBody struct {
 	// maxCompletionTokens is max_tokens by its newer name, which goes before it; 0: not given.
 	maxCompletionTokens int
 	n, bestOf           int // bestOf 0: n
-	temperature         float32
-	topPZero            bool // only the likeliest token is left
 	seed                *uint64
-	sampling            protocol.Sampling // without what temperature and seed decide
-	stops               []string
-	stopTokens          [][]int32
-	showStop            bool
-	showSpecial         bool
-	cacheSalt           string
+	// chosen are the parameters for which models have defaults, but for MaxTokens; sampling has the others, without what
+	// temperature and seed decide.
+	chosen      protocol.SamplingDefaults
+	sampling    protocol.Sampling
+	stops       []string
+	stopTokens  [][]int32
+	showStop    bool
+	showSpecial bool
+	cacheSalt   string
 
 	echo           bool
 	logprobs       bool
@@ -124,8 +125,8 @@ var commonFields = map[string]fieldReader{
 	"model":       stringField(func(b *generateBody, v string) { b.model = v }),
 	"max_tokens":  wholeField(0, math.MaxInt32, func(b *generateBody, v int64) { b.maxTokens = new(int(v)) }),
 	"n":           wholeField(1, maxChoices, func(b *generateBody, v int64) { b.n = int(v) }),
-	"temperature": realField(0, maxTemperature, func(b *generateBody, v float32) { b.temperature = v }),
-	"top_p":       realField(0, 1, func(b *generateBody, v float32) { b.sampling.TopP, b.topPZero = v, v == 0 }),
+	"temperature": realField(0, maxTemperature, func(b *generateBody, v float32) { b.chosen.Temperature = &v }),
+	"top_p":       realField(0, 1, func(b *generateBody, v float32) { b.chosen.TopP = &v }),
 	"frequency_penalty": realField(-maxPenalty, maxPenalty,
 		func(b *generateBody, v float32) { b.sampling.FrequencyPenalty = v }),
 	"presence_penalty": realField(-maxPenalty, maxPenalty,
@@ -136,10 +137,10 @@ var commonFields = map[string]fieldReader{
 	"stream":                        flagField(func(b *generateBody, v bool) { b.stream = v }),
 	"stream_options":                (*generateBody).readStreamOptions,
 	"user":                          stringField(func(*generateBody, string) {}),
-	"top_k":                         wholeField(-1, math.MaxInt32, func(b *generateBody, v int64) { b.sampling.TopK = max(int(v), 0) }),
-	"min_p":                         realField(0, 1, func(b *generateBody, v float32) { b.sampling.MinP = v }),
+	"top_k":                         wholeField(-1, math.MaxInt32, func(b *generateBody, v int64) { b.chosen.TopK = new(max(int(v), 0)) }),
+	"min_p":                         realField(0, 1, func(b *generateBody, v float32) { b.chosen.MinP = &v }),
 	"typical_p":                     realField(0, 1, func(b *generateBody, v float32) { b.sampling.TypicalP = v }),
-	"repetition_penalty":            positiveField(func(b *generateBody, v float32) { b.sampling.RepetitionPenalty = v }),
+	"repetition_penalty":            positiveField(func(b *generateBody, v float32) { b.chosen.RepetitionPenalty = &v }),
 	"ignore_eos":                    flagField(func(b *generateBody, v bool) { b.sampling.IgnoreEOS = v }),
 	"min_tokens":                    wholeField(0, math.MaxInt32, func(b *generateBody, v int64) { b.sampling.MinNewTokens = int(v) }),
 	"stop_token_ids":                (*generateBody).readStopTokens,
@@ -199,7 +200,7 @@ var chatFields = map[string]fieldReader{
 
 // readBody reads and checks a body's members; more are fields that the route has beside those of its kind.
 func readBody(top []ordered.Member, chat bool, more map[string]fieldReader) (*generateBody, *request.Refusal) {
-	b := &generateBody{chat: chat, n: 1, temperature: 1}
+	b := &generateBody{chat: chat, n: 1}
 	own, need := completionFields, "prompt"
 	if chat {
 		own, need = chatFields, "messages"

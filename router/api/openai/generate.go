@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -122,9 +123,13 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 	if err := d.makePrompts(ctx, job); err != nil {
 		return err
 	}
+	var defaults protocol.SamplingDefaults
+	if d.form.modelDefaults {
+		defaults = model.Card.Defaults
+	}
 	var resolved []*request.Request
 	for i := range job.prompts {
-		r, err := job.resolve(&job.prompts[i], d.form.cutsMaxTokens)
+		r, err := job.resolve(&job.prompts[i], &defaults, d.form.cutsMaxTokens)
 		if err != nil {
 			return err
 		}
@@ -134,7 +139,7 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 	for _, r := range resolved {
 		for i := range job.body.copies() {
 			copied := *r
-			copied.Sampling = job.body.resolveSampling(i, r.MaxNewTokens)
+			copied.Sampling = job.body.resolveSampling(i, r.MaxNewTokens, &defaults)
 			if err := copied.Sampling.Validate(model.Card.VocabularySize); err != nil {
 				return request.Invalid("%v", err)
 			}
@@ -232,9 +237,10 @@ func (d *Dialect) writeChat(ctx context.Context, model *answer.Model, b *generat
 	return written, nil
 }
 
-// resolve checks a prompt and makes its request, but for how tokens are chosen. Where clamp is set, as with TGI 3, more
-// tokens than there is room for are no error.
-func (job *work) resolve(p *promptText, clamp bool) (*request.Request, *request.Refusal) {
+// resolve checks a prompt and makes its request, but for how tokens are chosen. Chats that do not say how long their answer may be
+// have the model's default: it bounds no request that says more, as in vLLM. Where clamp is set, as with TGI 3, more tokens than
+// there is room for are no error.
+func (job *work) resolve(p *promptText, defaults *protocol.SamplingDefaults, clamp bool) (*request.Request, *request.Refusal) {
 	b, model, param := job.body, job.model, "prompt"
 	if b.chat {
 		param = "messages"
@@ -266,6 +272,8 @@ func (job *work) resolve(p *promptText, clamp bool) (*request.Request, *request.
 		newTokens = max(*b.maxTokens, 1)
 	case !b.chat:
 		newTokens = min(completionTokens, room)
+	case defaults.MaxTokens > 0:
+		newTokens = min(defaults.MaxTokens, room)
 	}
 	switch {
 	case len(p.ids) == 0:
@@ -318,12 +326,16 @@ func checkTokens(param string, ids []int32, model *answer.Model) *request.Refusa
 }
 
 // resolveSampling says how the copy-th answer of a prompt is chosen: with a seed, as a request of its own with that seed
-// plus copy would be.
-func (b *generateBody) resolveSampling(copy, maxNewTokens int) protocol.Sampling {
-	s := b.sampling
+// plus copy would be. What the request does not say is the model's default, or else off.
+func (b *generateBody) resolveSampling(copy, maxNewTokens int, defaults *protocol.SamplingDefaults) protocol.Sampling {
+	s, one := b.sampling, new(float32(1))
 	s.MinNewTokens = min(s.MinNewTokens, maxNewTokens)
-	s.Temperature = b.temperature
-	s.Sample = s.Temperature >= greedyBelow && s.TopK != 1 && !b.topPZero
+	s.Temperature = *cmp.Or(b.chosen.Temperature, defaults.Temperature, one)
+	s.TopP = *cmp.Or(b.chosen.TopP, defaults.TopP, one)
+	s.TopK = *cmp.Or(b.chosen.TopK, defaults.TopK, new(0))
+	s.MinP = *cmp.Or(b.chosen.MinP, defaults.MinP, new(float32(0)))
+	s.RepetitionPenalty = *cmp.Or(b.chosen.RepetitionPenalty, defaults.RepetitionPenalty, new(float32(0)))
+	s.Sample = s.Temperature >= greedyBelow && s.TopK != 1 && s.TopP > 0
 	if !s.Sample {
 		s.Temperature, s.TopP, s.TopK, s.MinP, s.TypicalP = 0, 0, 0, 0, 0
 		return s

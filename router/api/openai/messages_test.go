@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/protocol"
 	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
@@ -67,11 +68,12 @@ func FuzzBody(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if b.n < 1 || b.copies() > maxChoices || b.temperature < 0 || (b.messages == nil) == (b.prompts == nil) ||
+			if b.n < 1 || b.copies() > maxChoices ||
+				b.chosen.Temperature != nil && *b.chosen.Temperature < 0 || (b.messages == nil) == (b.prompts == nil) ||
 				!json.Valid(b.conversation(false, chat)) {
 				t.Fatalf("got %+v of %q", b, data)
 			}
-			b.resolveSampling(0, 1)
+			b.resolveSampling(0, 1, &protocol.SamplingDefaults{})
 		}
 	})
 }

@@ -86,5 +86,8 @@ func (d *Dialect) appendModel(b []byte, model *answer.Model, adapter string) []b
 		b = wire.AppendText(append(b, `,"parent":`...), model.Card.ModelID)
 	}
 	b = strconv.AppendInt(append(b, `,"max_model_len":`...), int64(model.MaxTotalTokens), 10)
+	if len(model.Defaults) > 0 {
+		b = append(append(b, `,"default_sampling_params":`...), model.Defaults...)
+	}
 	return append(b, '}')
 }

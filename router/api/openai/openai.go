@@ -58,10 +58,12 @@ type form struct {
 	cutsMaxTokens bool
 	// continues the last message if it is the assistant's, unless the request says otherwise.
 	continues bool
+	// modelDefaults has requests that do not say take the model's defaults.
+	modelDefaults bool
 }
 
 var (
-	plainForm = form{eventsType: wire.EventsTypeUTF8}
+	plainForm = form{eventsType: wire.EventsTypeUTF8, modelDefaults: true}
 	formOfTGI = form{bareModels: true, timings: true, eventsType: wire.EventsType, cutsMaxTokens: true, continues: true}
 )
 

@@ -448,3 +448,37 @@ func TestOpenAIAsTGI3(t *testing.T) {
 		}
 	}
 }
+
+// A model's default length bounds chats that do not say theirs, and nothing else; clients can ask for all defaults.
+func TestDefaultMaxTokens(t *testing.T) {
+	t.Parallel()
+	card, _, tokens := answertest.DemoCard(t)
+	card.Defaults = protocol.SamplingDefaults{Temperature: new(float32(0.5)), MaxTokens: 7}
+	url := answertest.Serve(t, answertest.Options{Card: card, Tokens: tokens})
+	asTGI := answertest.Serve(t, answertest.Options{Card: card, Tokens: tokens, MaxInputLength: 50, MaxTotalTokens: 60},
+		func(c *api.Config) { c.TGIVersion = "3" })
+	const chat, prompt = `{"messages":[{"role":"user","content":"Once"}]}`, `{"prompt":"Once"}`
+	for _, c := range []struct {
+		url, body, fields string
+		want              int // 0: all that fits
+	}{
+		{url + chats, chat, ``, 7}, {url + chats, chat, `"max_tokens":9`, 9}, {url + chats, chat, `"max_completion_tokens":3`, 3},
+		{url + completions, prompt, ``, 16}, {url + completions, prompt, `"max_tokens":9`, 9},
+		{asTGI + chats, chat, ``, 0},
+	} {
+		_, answers := askOpenAI(t, c.url, with(c.body, c.fields))
+		_, usage := together(t, answers)
+		if got := usage.Completion; got != c.want && (c.want != 0 || usage.Total != 60) {
+			t.Errorf("%s %s: got %d tokens, want %d", c.body, c.fields, got, c.want)
+		}
+	}
+	const told = `"default_sampling_params":{"temperature":0.5,"max_tokens":7}`
+	for path, want := range map[string]bool{"/v1/models": true, "/v1/models/demo": true, "/info": true} {
+		if _, answer := answertest.Get(t, url+path); strings.Contains(answer, told) != want || !json.Valid([]byte(answer)) {
+			t.Errorf("%s: got %s", path, answer)
+		}
+	}
+	if _, answer := answertest.Get(t, asTGI+"/v1/models"); strings.Contains(answer, told) {
+		t.Errorf("as TGI 3: got %s", answer)
+	}
+}

@@ -233,6 +233,12 @@ func (d *Dialect) info(w http.ResponseWriter, r *http.Request) {
 	text("version", d.version.number, false)
 	text("sha", "", true)
 	text("docker_label", "", true)
+	if model.MaxBatchTotalReason != "" && d.version.batchInfo { // ours, as what follows
+		text("max_batch_total_tokens_reason", model.MaxBatchTotalReason, false)
+	}
+	if len(model.Defaults) > 0 { // of OpenAI's routes
+		b = append(append(append(b, `"default_sampling_params":`...), model.Defaults...), ',')
+	}
 	b[len(b)-1] = '}'
 	wire.Respond(w, http.StatusOK, wire.JSONType, b)
 }
