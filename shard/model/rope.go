@@ -52,9 +52,9 @@ func (r *Rotation) longScale(maxPositions int) float64 {
 	if r.AttentionFactor != 0 {
 		return r.AttentionFactor
 	}
-	factor := r.Factor
-	if factor == 0 {
-		factor = float64(maxPositions) / float64(r.OriginalMaxPositions)
+	factor := float64(maxPositions) / float64(r.OriginalMaxPositions)
+	if maxPositions == r.OriginalMaxPositions {
+		factor = r.Factor
 	}
 	if factor <= 1 {
 		return 1

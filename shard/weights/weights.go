@@ -335,7 +335,11 @@ func (f *Files) add(name string, t Tensor, unusable error) error {
 	return nil
 }
 
-// pagesOf returns the part of a mapped file that data lies in, from the beginning of a page on; nil: it lies in none.
+// hugePageBytes is the largest page in which a kernel maps files.
+const hugePageBytes = 2 << 20
+
+// pagesOf returns the part of a mapped file that data lies in, in whole huge pages: a kernel that maps those maps what lies beside
+// the data with it. nil: it lies in no mapped file.
 func (f *Files) pagesOf(data []byte) []byte {
 	if len(data) == 0 {
 		return nil
@@ -345,7 +349,8 @@ func (f *Files) pagesOf(data []byte) []byte {
 		start := uintptr(unsafe.Pointer(&mapped[0]))
 		if at >= start && at < start+uintptr(len(mapped)) {
 			from := int(at - start)
-			return mapped[from/os.Getpagesize()*os.Getpagesize() : from+len(data)]
+			to := (from + len(data) + hugePageBytes - 1) / hugePageBytes * hugePageBytes
+			return mapped[from/hugePageBytes*hugePageBytes : min(to, len(mapped))]
 		}
 	}
 	return nil
