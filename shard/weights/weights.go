@@ -335,7 +335,11 @@ func (f *Files) add(name string, t Tensor, unusable error) error {
 	return nil
 }
 
-// pagesOf returns the part of a mapped file that data lies in, from the beginning of a page on; nil: it lies in none.
+// mappedAround is how much the kernel may map around what is read, in bytes: large pages at most.
+const mappedAround = 2 << 20
+
+// pagesOf returns the part of a mapped file that data lies in, with what the kernel maps around it when it is read; nil: it lies in
+// none.
 func (f *Files) pagesOf(data []byte) []byte {
 	if len(data) == 0 {
 		return nil
@@ -344,8 +348,8 @@ func (f *Files) pagesOf(data []byte) []byte {
 	for _, mapped := range f.mapped {
 		start := uintptr(unsafe.Pointer(&mapped[0]))
 		if at >= start && at < start+uintptr(len(mapped)) {
-			from := int(at - start)
-			return mapped[from/os.Getpagesize()*os.Getpagesize() : from+len(data)]
+			from, end := int(at-start), int(at-start)+len(data)
+			return mapped[max(0, from-mappedAround)/mappedAround*mappedAround : min(len(mapped), end+mappedAround)]
 		}
 	}
 	return nil
