@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -33,7 +34,8 @@ func TestLimitsAreTold(t *testing.T) {
 	info := s.info()
 	defaults, _ := json.Marshal(info["default_sampling_params"])
 	if string(defaults) != `{"max_tokens":512,"temperature":0.8,"top_p":0.95}` || info["max_total_tokens"] != 2048.0 ||
-		info["max_input_length"] != 2047.0 || info["max_batch_total_tokens_reason"] != "as configured" {
+		info["max_input_length"] != 2047.0 || info["max_batch_total_tokens"] != 8192.0 || info["sliding_window"] != nil ||
+		info["max_batch_total_tokens_reason"] != "as configured" {
 		t.Errorf("got %v", info)
 	}
 	if !strings.Contains(s.logged(), `recommended={"max_tokens":512,"temperature":0.8,`) {
@@ -47,4 +49,36 @@ func TestLimitsAreTold(t *testing.T) {
 	fails(t, 1, "--max-total-tokens 4096: the model has 2048 positions: give 2048 or less", "--max-total-tokens", "4096")
 	fails(t, 1, "--max-input-length 100: the KV cache has room for 96 tokens (as configured)", "--max-input-length", "100",
 		"--max-batch-total-tokens", "90")
+}
+
+// The positions that a rotation's scaling adds are served and told, as is a window, and the cache that nobody has sized is.
+func TestLimitsOfScaledPositions(t *testing.T) {
+	t.Parallel()
+	dir := demoDirectory(t, map[string]func([]byte) []byte{
+		"config.json":            with(t, `"max_position_embeddings"`, `"rope_scaling":{"rope_type":"dynamic","factor":2.0},"max_position_embeddings"`),
+		"generation_config.json": with(t, `"temperature": 0.8`, `"temperature": -0.8`)})
+	s := serve(t, "serve", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)), "--model-id", dir, "--num-shard", "1",
+		"--max-batch-size", "3")
+	info := s.info()
+	if info["max_total_tokens"] != 4096.0 || info["max_input_length"] != 4095.0 || info["max_batch_total_tokens"] != 2*4096.0 ||
+		info["max_batch_total_tokens_reason"] != "2 of the longest sequences" {
+		t.Errorf("got %v", info)
+	}
+	if defaults, _ := json.Marshal(info["default_sampling_params"]); string(defaults) != `{"max_tokens":512,"top_p":0.95}` ||
+		!strings.Contains(s.logged(), "generation_config.json: temperature is -0.8, and a number that is not negative is wanted") {
+		t.Errorf("got the defaults %s and the log\n%s", defaults, s.logged())
+	}
+	if text := s.mustGenerate("Once upon a time", 2100); text == "" {
+		t.Error("nothing was generated")
+	}
+	response, err := http.Get(s.url + "/v1/models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if models, _ := io.ReadAll(response.Body); !strings.Contains(string(models), `"max_model_len":4096,`) {
+		t.Errorf("got %s", models)
+	}
+	fails(t, 1, "--max-total-tokens 5000: the model has 4096 positions, those that its rope scaling (dynamic, factor 2) adds among them",
+		"serve", "--hostname", "127.0.0.1", "--port", "0", "--model-id", dir, "--num-shard", "1", "--max-total-tokens", "5000")
 }

@@ -112,9 +112,6 @@ func (l *launcher) spawn(u *unit) {
 	}
 }
 
-// demoCacheTokens is the demo model's KV cache unless another size is asked for: it is tried on machines that do other work.
-const demoCacheTokens = 32768
-
 func (l *launcher) spawnShards(u *unit) (err error) {
 	if u.memory, err = collective.NewMemory("lockstep group"); err != nil {
 		return err
@@ -134,9 +131,6 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID
-		if config.CacheTokens == 0 {
-			config.CacheTokens = demoCacheTokens
-		}
 	}
 	l.log.Debug().Stringer("group", config.Group).Int("threads", threads).Bool("pinned", pins != nil).Msg("starting shards")
 	for rank := range u.size {

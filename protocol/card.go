@@ -28,6 +28,9 @@ type ModelCard struct {
 	VocabularySize int `json:"vocabulary_size"`
 	// MaxPositions is the longest sequence, in tokens, that the model's positions allow.
 	MaxPositions int `json:"max_positions"`
+	// SlidingWindow is how many positions a token sees, itself among them, in those layers that do not see all; 0: all layers do, or
+	// nobody has looked.
+	SlidingWindow int `json:"sliding_window,omitempty"`
 	// EOSTokenIDs end a generation.
 	EOSTokenIDs []int32 `json:"eos_token_ids"`
 	// Reward says that the model has a score head: it answers requests with Score and no others.
@@ -83,6 +86,9 @@ func (c *ModelCard) Validate() error {
 			return fmt.Errorf("the name %.40q is none for an adapter, or that of two", a.Name)
 		}
 		names[a.Name] = true
+	}
+	if c.SlidingWindow < 0 {
+		return fmt.Errorf("a sliding window of %d positions", c.SlidingWindow)
 	}
 	return c.Defaults.Validate()
 }

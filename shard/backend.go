@@ -103,6 +103,11 @@ func loadHost(r *rank) (backend, string, error) {
 		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
 			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
 	}
+	for _, stage := range part.Stages {
+		if attend, ok := stage.(*model.Attend); ok {
+			r.window = max(r.window, attend.Window)
+		}
+	}
 	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
 	b, err := host.Load(part, r.team, kernels, cache, r.advance)
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// usualTokens is how long a sequence is, prompt and answer together, for which a KV cache that nobody has sized has room: of
-	// chats, few are longer. Of those that run at once most are not yet so long.
-	usualTokens = 512
+	// usualTokens is what a sequence holds, of prompt and answer together, for which a KV cache that nobody has sized has room.
+	// Chats hold some 300 in the mean, and where all that run at once do, more of them would hardly be computed faster.
+	usualTokens = 256
 	// longestSequences is for how many of the longest sequences it has room in any case.
 	longestSequences = 2
 )

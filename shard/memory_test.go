@@ -28,7 +28,7 @@ func TestCacheBlocks(t *testing.T) {
 		blocks  int
 		reason  string
 	}{
-		{Limits{MaxSequences: 128, MaxSequenceTokens: 8192}, "cpu", gibi, 4096, "128 sequences of 512 tokens"},
+		{Limits{MaxSequences: 128, MaxSequenceTokens: 8192}, "cpu", gibi, 2048, "128 sequences of 256 tokens"},
 		{Limits{MaxSequences: 128, MaxSequenceTokens: 100}, "cpu", gibi, 128 * 7, "all that the sequences that may run at once can use"},
 		{Limits{MaxSequences: 1, MaxSequenceTokens: 8192}, "cpu", gibi, 512, "all that the sequences that may run at once can use"},
 		{Limits{MaxSequences: 128, MaxSequenceTokens: 131072}, "cpu", gibi, 16384, "2 of the longest sequences"},

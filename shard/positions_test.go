@@ -1,10 +1,12 @@
 package shard
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/fstest"
 
 	"lockstep/protocol"
 	"lockstep/shard/model/modeltest"
@@ -62,6 +64,27 @@ func TestBeyondTrainedPositions(t *testing.T) {
 		request.Generated = whole[:cut]
 		if got := reference.run(t, []protocol.Request{request}, 1, nil, random)[request.ID].tokens; !slices.Equal(got, whole[cut:]) {
 			t.Errorf("a prompt of %d tokens, resumed behind %d: got %v, want %v", len(request.Prompt), cut, got, whole[cut:])
+		}
+	}
+}
+
+// The card tells the window of layers that do not see all positions, and the defaults that the model's files recommend unless they
+// are not wanted.
+func TestCardTellsTheModel(t *testing.T) {
+	for name, want := range map[string]int{"mistral_sliding24": 24, "llama_rope_linear": 0} {
+		files := modeltest.Files(t, name)
+		files["generation_config.json"] = &fstest.MapFile{Data: []byte(`{"top_k":5}`)}
+		for _, without := range []bool{false, true} {
+			g := startGroup(t, Config{Shards: 1, NoModelDefaults: without}, files, 40)
+			data, digest, err := g.leader.card()
+			var card protocol.ModelCard
+			if err == nil {
+				err = json.Unmarshal(data, &card)
+			}
+			if err != nil || len(digest) == 0 || card.Validate() != nil || card.SlidingWindow != want ||
+				(card.Defaults == protocol.SamplingDefaults{}) != without || !without && *card.Defaults.TopK != 5 {
+				t.Errorf("%s: got %s, %v", name, data, err)
+			}
 		}
 	}
 }

@@ -42,6 +42,8 @@ type rank struct {
 	group    *collective.Group
 	// fingerprint tells models apart; on rank 0.
 	fingerprint string
+	// window is the model's sliding window, 0 if it has none.
+	window int
 	// phase is what the start is at, since entered; empty: it is through.
 	phase   string
 	entered time.Time
@@ -309,7 +311,7 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	}
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
 		VocabularySize: c.Vocabulary,
-		MaxPositions:   c.MaxPositions, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
+		MaxPositions:   c.MaxPositions, SlidingWindow: r.window, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
 		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters, Defaults: defaults})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)

@@ -335,11 +335,11 @@ func (f *Files) add(name string, t Tensor, unusable error) error {
 	return nil
 }
 
-// hugePageBytes is the largest page in which a kernel maps files.
-const hugePageBytes = 2 << 20
+// mappedAround is how much the kernel may map around what is read, in bytes: large pages at most.
+const mappedAround = 2 << 20
 
-// pagesOf returns the part of a mapped file that data lies in, in whole huge pages: a kernel that maps those maps what lies beside
-// the data with it. nil: it lies in no mapped file.
+// pagesOf returns the part of a mapped file that data lies in, with what the kernel maps around it when it is read; nil: it lies in
+// none.
 func (f *Files) pagesOf(data []byte) []byte {
 	if len(data) == 0 {
 		return nil
@@ -348,9 +348,8 @@ func (f *Files) pagesOf(data []byte) []byte {
 	for _, mapped := range f.mapped {
 		start := uintptr(unsafe.Pointer(&mapped[0]))
 		if at >= start && at < start+uintptr(len(mapped)) {
-			from := int(at - start)
-			to := (from + len(data) + hugePageBytes - 1) / hugePageBytes * hugePageBytes
-			return mapped[from/hugePageBytes*hugePageBytes : min(to, len(mapped))]
+			from, end := int(at-start), int(at-start)+len(data)
+			return mapped[max(0, from-mappedAround)/mappedAround*mappedAround : min(len(mapped), end+mappedAround)]
 		}
 	}
 	return nil

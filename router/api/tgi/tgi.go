@@ -236,6 +236,9 @@ func (d *Dialect) info(w http.ResponseWriter, r *http.Request) {
 	if model.MaxBatchTotalReason != "" && d.version.batchInfo { // ours, as what follows
 		text("max_batch_total_tokens_reason", model.MaxBatchTotalReason, false)
 	}
+	if window := model.Card.SlidingWindow; window > 0 {
+		count("sliding_window", window)
+	}
 	if len(model.Defaults) > 0 { // of OpenAI's routes
 		b = append(append(append(b, `"default_sampling_params":`...), model.Defaults...), ',')
 	}
