@@ -29,6 +29,7 @@ const (
 		`"long_factor": [3, 4, 5, 6]}, "max_position_embeddings": 512`
 	yarn = `"rope_scaling": {"type": "yarn", "rope_type": "yarn", "factor": 4, "mscale": 0.7, "mscale_all_dim": 0.7, ` +
 		`"original_max_position_embeddings": 128}`
+	patternKey = "gemma3.attention.sliding_window_pattern"
 )
 
 var conversions = []conversion{
@@ -38,6 +39,14 @@ var conversions = []conversion{
 		replaced: []string{`"rope_scaling": null`, yarn}},
 	{model: "gemma2", replaced: []string{`"query_pre_attn_scalar": 17`, `"query_pre_attn_scalar": 12`}},
 	{model: "gemma3", replaced: []string{`"query_pre_attn_scalar": 23`, `"query_pre_attn_scalar": 20`}},
+	{model: "gemma3", replaced: []string{`"query_pre_attn_scalar": 23`, `"query_pre_attn_scalar": 20`, `"sliding_window_pattern": 6`,
+		`"sliding_window_pattern": 3`}, how: modeltest.Conversion{More: weightstest.Metadata{patternKey: uint32(3)}}},
+	{model: "gemma3", replaced: []string{`"query_pre_attn_scalar": 23`, `"query_pre_attn_scalar": 20`, `"sliding_window_pattern": 6`,
+		`"sliding_window_pattern": 3`}, how: modeltest.Conversion{More: weightstest.Metadata{patternKey: []bool{true, true, false, true,
+		true, false, true}}}},
+	{model: "gemma3", replaced: []string{`"query_pre_attn_scalar": 23`, `"query_pre_attn_scalar": 20`, `"sliding_window": 20`,
+		`"sliding_window": null`, `"rope_local_base_freq": 10000.0`, `"rope_local_base_freq": 1000000.0`,
+		`"final_logit_softcapping": null`, `"final_logit_softcapping": 4.0`}},
 	{model: "gpt2"},
 	{model: "gpt_neox"},
 	{model: "internlm2"},
@@ -60,8 +69,12 @@ var conversions = []conversion{
 	{model: "qwen2_tied_7q1kv"},
 	{model: "qwen2_untied_sliding", how: modeltest.Conversion{FuseQKV: true},
 		replaced: []string{`"use_sliding_window": true`, `"use_sliding_window": false`}},
+	{model: "qwen2_tied_7q1kv", how: modeltest.Conversion{Architecture: "qwen2vl"}},
 	{model: "qwen3_5q1kv"},
+	{model: "qwen3_5q1kv", how: modeltest.Conversion{Architecture: "qwen3vl"}},
 	{model: "qwen3_moe"},
+	{model: "qwen3_moe", how: modeltest.Conversion{Architecture: "qwen3vlmoe", FuseQKV: true}},
+	{model: "llama_gqa_9q3kv", how: modeltest.Conversion{Architecture: "mistral3"}},
 	{model: "starcoder2_sliding40", replaced: []string{`"sliding_window": 40`, `"sliding_window": null`}},
 }
 

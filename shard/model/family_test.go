@@ -162,6 +162,28 @@ func partOf(t *testing.T, data []byte) *model.Part {
 	return part
 }
 
+// A file with tensors that its architecture does not have is another model than its metadata say, and so is one whose attention
+// grows sharper with the position.
+func TestForeignGGUF(t *testing.T) {
+	names := []string{"token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight",
+		"blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"}
+	for _, foreign := range []string{"blk.0.attn_q_norm.weight", "blk.1.attn_q.weight", "blk.0.ffn_gate_inp.weight", "v.patch_embd.weight",
+		"blk.0.post_attention_norm.weight"} {
+		m, err := openGGUF(t, ggufWithNorms(append(slices.Clone(names), foreign)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "tensor " + foreign + " (one of 1 such) is in the file, and architecture"
+		if _, err = m.Part(0, 1); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %q", err, want)
+		}
+	}
+	_, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"llama.attention.temperature_scale": float32(0.1)}, "token_embd.weight"))
+	if err == nil || !strings.Contains(err.Error(), "temperature follows the position is not served") {
+		t.Errorf("got error %v", err)
+	}
+}
+
 // llama.cpp stores the rows of queries and keys as rotation pairs; the model computes with Hugging Face's order.
 func TestGGUFRowOrder(t *testing.T) {
 	part := partOf(t, ggufWithNorms("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight",

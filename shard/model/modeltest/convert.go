@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -19,6 +20,8 @@ type Conversion struct {
 	LatentWhole  bool // DeepSeek's keys and values in one tensor, as until April 2025
 	FuseQKV      bool // --fuse-qkv
 	FuseExperts  bool // --fuse-gate-up-exps
+	// Architecture is another one than is usual: of a model that sees, of which this is the text part.
+	Architecture string
 	// More are further metadata; a nil value takes a key away.
 	More weightstest.Metadata
 }
@@ -36,7 +39,7 @@ func Convert(t testing.TB, dir fstest.MapFS, how Conversion) []byte {
 	if !ok {
 		t.Fatalf("no rules for %q", c.text("model_type"))
 	}
-	c.architecture, c.names = rules.architecture, rules.names
+	c.architecture, c.names = cmp.Or(how.Architecture, rules.architecture), rules.names
 	c.common()
 	rules.convert(c)
 	c.fuse()
