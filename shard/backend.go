@@ -101,7 +101,11 @@ func loadHost(r *rank) (backend, string, error) {
 		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
 			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
 	}
-	b, err := host.Load(part, r.team, kernels, host.CacheTypes[cmp.Or(c.KVCache, "f32")], func(done float64) { r.status(Status{Progress: done}) })
+	if part.OtherParts > 0 && c.Rank == 0 {
+		r.log.Info().Int("tensors", part.OtherParts).Msg("the model reads more than text, and its text part alone is served")
+	}
+	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
+	b, err := host.Load(part, r.team, kernels, cache, func(done float64) { r.status(Status{Progress: done}) })
 	if err != nil {
 		return nil, "", err
 	}

@@ -162,25 +162,26 @@ func partOf(t *testing.T, data []byte) *model.Part {
 	return part
 }
 
-// A file with tensors that its architecture does not have is another model than its metadata say, and so is one whose attention
-// grows sharper with the position.
-func TestForeignGGUF(t *testing.T) {
-	names := []string{"token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight",
-		"blk.0.ffn_gate.weight", "blk.0.ffn_up.weight", "blk.0.ffn_down.weight"}
-	for _, foreign := range []string{"blk.0.attn_q_norm.weight", "blk.1.attn_q.weight", "blk.0.ffn_gate_inp.weight", "v.patch_embd.weight",
-		"blk.0.post_attention_norm.weight"} {
-		m, err := openGGUF(t, ggufWithNorms(append(slices.Clone(names), foreign)...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := "tensor " + foreign + " (one of 1 such) is in the file, and architecture"
-		if _, err = m.Part(0, 1); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got error %v, want %q", err, want)
-		}
-	}
-	_, err := openGGUF(t, weightstest.TinyGGUF(weightstest.Metadata{"llama.attention.temperature_scale": float32(0.1)}, "token_embd.weight"))
+// A model whose attention grows sharper with the position is not computed as one whose does not.
+func TestGGUFTemperature(t *testing.T) {
+	meta := weightstest.Metadata{"llama.attention.temperature_scale": float32(0.1)}
+	_, err := openGGUF(t, weightstest.TinyGGUF(meta, "token_embd.weight"))
 	if err == nil || !strings.Contains(err.Error(), "temperature follows the position is not served") {
 		t.Errorf("got error %v", err)
+	}
+}
+
+// What the published files of Gemma 3 leave out is as in transformers; its positions are those of the scaled rotation already.
+func TestGemma3LeavesOut(t *testing.T) {
+	config := `{"architectures":["Gemma3ForConditionalGeneration"],"model_type":"gemma3","vision_config":{"hidden_size":1152},"text_config":
+		{"hidden_size":2560,"intermediate_size":10240,"model_type":"gemma3_text","num_hidden_layers":34,
+		"rope_scaling":{"factor":8.0,"rope_type":"linear"},"sliding_window":1024}}`
+	files := map[string][]byte{"model.safetensors": weightstest.OneTensor("a")}
+	c := modeltest.OpenFS(t, weightstest.Directory(config, files)).Config
+	got := []int{c.Hidden, c.Intermediate, c.Layers, c.Heads, c.KVHeads, c.HeadDim, c.Vocabulary, c.MaxPositions, int(c.Rope.Theta),
+		int(c.Rope.Factor)}
+	if want := []int{2560, 10240, 34, 8, 4, 256, 262208, 131072, 1000000, 8}; !slices.Equal(got, want) || c.NormEpsilon != 1e-6 {
+		t.Errorf("got %v, want %v, and epsilon %v", got, want, c.NormEpsilon)
 	}
 }
 

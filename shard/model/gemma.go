@@ -73,6 +73,7 @@ func readGemma3(files *weights.Files) (Config, writer, error) {
 		return c, nil, err
 	}
 	d.headNorms = true
+	c.MaxPositions = hf.MaxPositions // already those of the scaled rotation, as vLLM has it too
 	d.attentionCap, d.headCap = own.attentionCap(0), own.headCap(0)
 	slides := everyBut(pattern)
 	switch {

@@ -161,7 +161,8 @@ func TestTransposedParts(t *testing.T) {
 	}
 	shape := []int{rows, columns, parts}
 	file, err := weights.Open(weightstest.Write(t, weightstest.GGUF(weightstest.Metadata{"general.architecture": "llama"},
-		[]weightstest.GGUFTensor{{Name: "plain", Dimensions: shape, Data: plain}, {Name: "blocks", Kind: 8, Dimensions: shape, Data: blocks}})))
+		[]weightstest.GGUFTensor{{Name: "plain", Dimensions: shape, Data: plain},
+			{Name: "blocks", Kind: 8, Dimensions: shape, Data: blocks}})))
 	if err != nil {
 		t.Fatal(err)
 	}
