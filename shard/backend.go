@@ -103,6 +103,9 @@ func loadHost(r *rank) (backend, string, error) {
 		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
 			Msg("the model's files have tensors that are not computed with: config.json does not tell of them")
 	}
+	if part.OtherParts > 0 && c.Rank == 0 {
+		r.log.Info().Int("tensors", part.OtherParts).Msg("the model reads more than text, and its text part alone is served")
+	}
 	for _, stage := range part.Stages {
 		if attend, ok := stage.(*model.Attend); ok {
 			r.window = max(r.window, attend.Window)

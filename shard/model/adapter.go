@@ -264,7 +264,7 @@ func (a *Adapter) lowRank(m *adapted, l *Linear, outputs, inputs int) (*LowRank,
 		return nil, err
 	}
 	order := l.Order
-	order.Transposed = false
+	order.Transposed, order.TransposedParts = false, 0
 	return &LowRank{Scale: m.scale,
 		A: Linear{Matrix: Matrix{Tensor: down, Name: m.a}, Rows: Span{0, m.rank}, Columns: l.Columns, Chunks: 1},
 		B: Linear{Matrix: Matrix{Tensor: up, Name: m.b, Order: order}, Rows: l.Rows, Columns: Span{0, m.rank}, Chunks: 1}}, nil

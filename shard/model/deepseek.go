@@ -1,7 +1,6 @@
 package model
 
 import (
-	"errors"
 	"fmt"
 
 	"lockstep/shard/weights"
@@ -150,9 +149,11 @@ func readDeepSeekGGUF(files *weights.Files) (Config, writer, error) {
 	c.Rope.Dims = rotated
 	d.latent = &latent{rank: rank, rotated: rotated, paired: true, queryLatent: "attn_q_a", queryLatentNorm: "attn_q_a_norm",
 		latent: "attn_kv_a_mqa", latentNorm: "attn_kv_a_norm", expand: "attn_kv_b"}
-	if !files.Has("blk.0.attn_kv_b.weight") && files.Has("blk.0.attn_k_b.weight") {
-		return c, nil, errors.New("the latent's keys and values are in tensors of their own (attn_k_b, attn_v_b), which is not served " +
-			"yet: give the model's directory in Hugging Face format")
+	if meta.Count(key("attention.key_length_mla")) > 0 { // as llama.cpp tells the files whose keys and values are taken apart
+		d.latent.expand, d.latent.key, d.latent.value = "", "attn_k_b", "attn_v_b"
+	}
+	if err := ggufNoTemperature(files); err != nil {
+		return c, nil, err
 	}
 	if n := meta.Count(key("attention.q_lora_rank")); n > 0 {
 		d.latent.queryRank, d.names.query = n, "attn_q_b"

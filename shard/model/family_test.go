@@ -162,6 +162,29 @@ func partOf(t *testing.T, data []byte) *model.Part {
 	return part
 }
 
+// A model whose attention grows sharper with the position is not computed as one whose does not.
+func TestGGUFTemperature(t *testing.T) {
+	meta := weightstest.Metadata{"llama.attention.temperature_scale": float32(0.1)}
+	_, err := openGGUF(t, weightstest.TinyGGUF(meta, "token_embd.weight"))
+	if err == nil || !strings.Contains(err.Error(), "temperature follows the position is not served") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// What the published files of Gemma 3 leave out is as in transformers; its positions are those of the scaled rotation already.
+func TestGemma3LeavesOut(t *testing.T) {
+	config := `{"architectures":["Gemma3ForConditionalGeneration"],"model_type":"gemma3","vision_config":{"hidden_size":1152},"text_config":
+		{"hidden_size":2560,"intermediate_size":10240,"model_type":"gemma3_text","num_hidden_layers":34,
+		"rope_scaling":{"factor":8.0,"rope_type":"linear"},"sliding_window":1024}}`
+	files := map[string][]byte{"model.safetensors": weightstest.OneTensor("a")}
+	c := modeltest.OpenFS(t, weightstest.Directory(config, files)).Config
+	got := []int{c.Hidden, c.Intermediate, c.Layers, c.Heads, c.KVHeads, c.HeadDim, c.Vocabulary, c.MaxPositions, int(c.Rope.Theta),
+		int(c.Rope.Factor)}
+	if want := []int{2560, 10240, 34, 8, 4, 256, 262208, 131072, 1000000, 8}; !slices.Equal(got, want) || c.NormEpsilon != 1e-6 {
+		t.Errorf("got %v, want %v, and epsilon %v", got, want, c.NormEpsilon)
+	}
+}
+
 // llama.cpp stores the rows of queries and keys as rotation pairs; the model computes with Hugging Face's order.
 func TestGGUFRowOrder(t *testing.T) {
 	part := partOf(t, ggufWithNorms("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight",

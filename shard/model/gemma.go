@@ -20,7 +20,9 @@ func readGemma2(files *weights.Files) (Config, writer, error) {
 		meta := files.GGUF
 		d.attentionCap = float32(meta.Number("gemma2.attn_logit_softcapping", 50))
 		d.headCap = float32(meta.Number("gemma2.final_logit_softcapping", 30))
-		d.windows = ggufWindows(files, c.Layers, 4096, alternate)
+		if d.windows, err = ggufWindows(files, c.Layers, 4096, alternate); err != nil {
+			return c, nil, err
+		}
 		if c.Layers == 46 { // the 27B's query_pre_attn_scalar, which the file does not say
 			d.attentionScale = scaleOf(float64(c.Hidden) / float64(c.Heads))
 		}
@@ -53,9 +55,14 @@ func readGemma3(files *weights.Files) (Config, writer, error) {
 			return c, nil, err
 		}
 		d.headNorms = true
-		d.windows = ggufWindows(files, c.Layers, 1024, everyBut(pattern))
-		local := Rope{Type: "default", Theta: files.GGUF.Number("gemma3.rope.freq_base_swa", 10000)}
-		d.twoRotations(c.Rope, local, everyBut(pattern))
+		d.headCap = float32(files.GGUF.Number("gemma3.final_logit_softcapping", 0))
+		if d.windows, err = ggufWindows(files, c.Layers, 0, everyBut(pattern)); err != nil {
+			return c, nil, err
+		}
+		if d.windows != nil { // else all layers are of one kind
+			local := Rope{Type: "default", Theta: files.GGUF.Number("gemma3.rope.freq_base_swa", 10000)}
+			d.twoRotations(c.Rope, local, func(layer int) bool { return d.windows[layer] > 0 })
+		}
 		if c.Layers == 62 { // the 27B's query_pre_attn_scalar, which the file does not say
 			d.attentionScale = scaleOf(float64(c.Hidden) / float64(c.Heads))
 		}
@@ -66,6 +73,7 @@ func readGemma3(files *weights.Files) (Config, writer, error) {
 		return c, nil, err
 	}
 	d.headNorms = true
+	c.MaxPositions = hf.MaxPositions // already those of the scaled rotation, as vLLM has it too
 	d.attentionCap, d.headCap = own.attentionCap(0), own.headCap(0)
 	slides := everyBut(pattern)
 	switch {

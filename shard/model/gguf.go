@@ -1,7 +1,9 @@
 package model
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"lockstep/shard/weights"
 )
@@ -16,7 +18,10 @@ var ggufNames = tensorNames{
 // gguf reads what the metadata of all architectures have in common
 // (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The decoder is not nil.
 func gguf(files *weights.Files) (Config, *decoder, error) {
-	d := &decoder{names: ggufNames, allBiases: true, tied: !files.Has(ggufNames.head)} // this is how a GGUF model says it
+	d := &decoder{names: ggufNames, allBiases: true, tied: !files.Has(ggufNames.head)}
+	if files.Has("blk.0.attn_qkv.weight") { // --fuse-qkv of the converter, for any architecture
+		d.names.query, d.names.key, d.names.value = "attn_qkv", "attn_qkv", "attn_qkv"
+	}
 	meta, architecture := files.GGUF, files.Architecture
 	key := func(name string) string { return architecture + "." + name }
 	c := Config{Architecture: architecture, Hidden: meta.Count(key("embedding_length")),
@@ -52,6 +57,9 @@ func gguf(files *weights.Files) (Config, *decoder, error) {
 	if dims < 2 || dims > c.HeadDim && architecture != "deepseek2" {
 		return c, d, fmt.Errorf("rotation of %d of %d dimensions", dims, c.HeadDim)
 	}
+	if d.names.query == d.names.key {
+		d.fuseAttention(&c)
+	}
 	var err error
 	if files.Has(ropeDivisors) {
 		c.Rope.Divisors, err = files.Vector(ropeDivisors, dims/2)
@@ -73,18 +81,27 @@ func ggufRope(files *weights.Files, c *Config) error {
 	if n := meta.Count(key("scaling.original_context_length")); n > 0 {
 		r.OriginalMaxPositions = n
 	}
+	// A factor without a type is a linear one, under its old name too; 0 is none.
+	factor := meta.Number(key("scaling.factor"), meta.Number(key("scale_linear"), 0))
+	if factor == 0 {
+		factor = 1
+	}
+	r.AttentionFactor = meta.Number(key("scaling.attn_factor"), 0)
 	switch scaling := meta.Text(key("scaling.type")); scaling {
-	case "", "none", "longrope": // whose factors are tensors
-		r.AttentionFactor = meta.Number(key("scaling.attn_factor"), 0)
-	case "linear", "yarn":
-		r.Type, r.Factor = scaling, meta.Number(key("scaling.factor"), 1)
-		if r.Factor <= 0 {
-			return fmt.Errorf("rope scaling %q has factor %v", scaling, r.Factor)
+	case "none", "longrope": // whose factors are tensors
+		return nil
+	case "", "linear":
+		if factor != 1 || scaling != "" {
+			r.Type, r.Factor = "linear", factor
 		}
+	case "yarn":
+		r.Type, r.Factor = scaling, factor
+		r.BetaFast, r.BetaSlow = meta.Number(key("scaling.yarn_beta_fast"), 0), meta.Number(key("scaling.yarn_beta_slow"), 0)
+		r.AttentionFactor = meta.Number(key("scaling.yarn_attn_factor"), r.AttentionFactor*yarnScale(factor, 1))
 	default:
 		return fmt.Errorf("rope scaling %q is not served from GGUF; linear, yarn and longrope are", scaling)
 	}
-	return nil
+	return r.check(c.HeadDim)
 }
 
 // The tensors that llama.cpp's converter makes of Llama 3.1's and of Phi-3's rope scaling.
@@ -94,14 +111,26 @@ const (
 	ropeLongDivisors  = "rope_factors_long.weight"
 )
 
-// ggufWindows gives the layers that slide the window that the file says, or else the usual one; 0: none.
-func ggufWindows(files *weights.Files, layers, usual int, slides func(layer int) bool) []int {
-	window := usual
-	if n := files.GGUF.Count(files.Architecture + ".attention.sliding_window"); n > 0 {
+// ggufWindows gives the layers that slide the window that the file says, or else the usual one; 0: none. Which layers do the
+// file may say too, by a list or by the number of layers of which the last does not; else they are the usual ones.
+func ggufWindows(files *weights.Files, layers, usual int, usually func(layer int) bool) ([]int, error) {
+	meta, key := files.GGUF, func(name string) string { return files.Architecture + ".attention." + name }
+	window, slides := usual, usually
+	if n := meta.Count(key("sliding_window")); n > 0 {
 		window = n
 	}
 	if window == 0 {
-		return nil
+		return nil, nil
+	}
+	switch pattern := key("sliding_window_pattern"); {
+	case meta.IsList(pattern):
+		list := meta.Numbers(pattern)
+		if len(list) < layers {
+			return nil, fmt.Errorf("%s has %d entries for %d layers", pattern, len(list), layers)
+		}
+		slides = func(layer int) bool { return list[layer] != 0 }
+	case meta.Count(pattern) > 0:
+		slides = everyBut(meta.Count(pattern))
 	}
 	windows := make([]int, layers)
 	for layer := range windows {
@@ -109,7 +138,7 @@ func ggufWindows(files *weights.Files, layers, usual int, slides func(layer int)
 			windows[layer] = window
 		}
 	}
-	return windows
+	return windows, nil
 }
 
 // plainMLP says that the MLP has no gate, and norms subtract the mean.
@@ -124,20 +153,40 @@ func (d *decoder) ggufExperts(files *weights.Files, routing Routing) {
 	if count == 0 {
 		return
 	}
+	layers := min(meta.Count(key("block_count")), weights.MaxDimension)
+	inSome := func(name string) bool { // the first layers may be without
+		return slices.ContainsFunc(d.projections(layers, name), files.Has)
+	}
 	routing.Chosen = meta.Count(key("expert_used_count"))
 	d.experts = &experts{of: everyLayer, count: count, routing: routing, router: "ffn_gate_inp", stacked: true,
 		gate: "ffn_gate_exps", up: "ffn_up_exps", down: "ffn_down_exps", intermediate: meta.Count(key("feed_forward_length"))}
+	e := d.experts
 	if n := meta.Count(key("expert_feed_forward_length")); n > 0 {
-		d.experts.intermediate = n
+		e.intermediate = n
 	}
-	if files.Has("blk.0.ffn_gate.0.weight") { // older files
-		d.experts.stacked = false
-		d.experts.gate, d.experts.up, d.experts.down = "ffn_gate.%d", "ffn_up.%d", "ffn_down.%d"
+	switch {
+	case inSome("ffn_gate_up_exps"): // the converter joins them with --fuse-gate-up-exps
+		e.gate, e.up = "ffn_gate_up_exps", "ffn_gate_up_exps"
+		e.gateOrder = Order{Group: e.intermediate, Stride: 2 * e.intermediate}
+		e.upOrder = Order{Group: e.intermediate, Stride: 2 * e.intermediate, Offset: e.intermediate}
+	case inSome("ffn_gate.0"): // older files
+		e.stacked, e.gate, e.up, e.down = false, "ffn_gate.%d", "ffn_up.%d", "ffn_down.%d"
 	}
-	for layer := range min(meta.Count(key("block_count")), weights.MaxDimension) {
-		if files.Has(fmt.Sprintf("blk.%d.exp_probs_b.bias", layer)) {
-			d.experts.correction = "exp_probs_b.bias"
+	for layer := range layers {
+		if files.Has(d.tensor(layer, "exp_probs_b.bias")) {
+			e.correction = "exp_probs_b.bias"
 			return
 		}
 	}
 }
+
+// ggufNoTemperature refuses models whose queries grow with their position.
+func ggufNoTemperature(files *weights.Files) error {
+	if key := files.Architecture + ".attention.temperature_scale"; files.GGUF.Number(key, 0) != 0 {
+		return fmt.Errorf("%s: attention whose temperature follows the position is not served", key)
+	}
+	return nil
+}
+
+// errNoExperts refuses files of architectures that are experts in each layer.
+var errNoExperts = errors.New("its metadata tell of no experts (expert_count): fetch it anew")

@@ -19,8 +19,6 @@ func readGPT2(files *weights.Files) (Config, writer, error) {
 		c.Rope = Rope{}
 		d.plainMLP(GELU)
 		d.names.positions = "position_embd.weight"
-		d.names.query, d.names.key, d.names.value = "attn_qkv", "attn_qkv", "attn_qkv"
-		d.fuseAttention(&c)
 		return c, d.write, nil
 	}
 	hf, c, err := huggingFace(files)
@@ -83,8 +81,6 @@ func readGPTNeoX(files *weights.Files) (Config, writer, error) {
 		}
 		d.plainMLP(GELUErf)
 		d.parallel = files.GGUF.Flag("gptneox.use_parallel_residual")
-		d.names.query, d.names.key, d.names.value = "attn_qkv", "attn_qkv", "attn_qkv"
-		d.fuseAttention(&c) // the converter takes the heads apart
 		return c, d.write, nil
 	}
 	hf, c, err := huggingFace(files)

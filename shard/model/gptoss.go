@@ -52,9 +52,11 @@ func readGPTOSSGGUF(files *weights.Files) (Config, writer, error) {
 	}
 	c.Rope.Fractional = true
 	d.activation, d.names.sinks, d.names.mlpNorm = ClampedSwiGLU, "attn_sinks.weight", "post_attention_norm"
-	d.windows = ggufWindows(files, c.Layers, 128, alternate)
+	if d.windows, err = ggufWindows(files, c.Layers, 128, alternate); err != nil {
+		return c, nil, err
+	}
 	if d.ggufExperts(files, Routing{Normalised: true}); d.experts == nil {
-		return c, nil, fmt.Errorf("its metadata tell of no experts (gpt-oss.expert_count): fetch it anew")
+		return c, nil, errNoExperts
 	}
 	d.experts.routerBias, d.experts.bias = true, true
 	return c, d.write, d.experts.check()

@@ -37,7 +37,8 @@ type hfConfig struct {
 	RopeParameters   *hfRope  `json:"rope_parameters"`
 	OriginalMax      int      `json:"original_max_position_embeddings"`
 	// Text is the configuration of the text part of a model that reads more than text.
-	Text json.RawMessage `json:"text_config"`
+	Text   json.RawMessage `json:"text_config"`
+	Vision json.RawMessage `json:"vision_config"`
 }
 
 type hfRope struct {
@@ -64,7 +65,7 @@ type hfRope struct {
 
 // huggingFace reads what families share of config.json.
 func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
-	hf := &hfConfig{}
+	hf := usualConfig(files.Architecture)
 	if err := files.Config(hf); err != nil {
 		return nil, Config{}, err
 	}
@@ -84,6 +85,18 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	return hf, c, err
 }
 
+// usualConfig is what keys say that are missing. Published files of most families say all; those of Gemma 3 that see leave out
+// what is as in transformers' Gemma3TextConfig.
+func usualConfig(modelType string) *hfConfig {
+	hf := &hfConfig{}
+	if modelType == "gemma3" || modelType == "gemma3_text" {
+		window := 4096
+		hf.Hidden, hf.Intermediate, hf.Layers, hf.Heads, hf.KVHeads, hf.HeadDim = 2304, 9216, 26, 8, 4, 256
+		hf.Vocabulary, hf.MaxPositions, hf.RopeTheta, hf.SlidingWindow = 262208, 131072, 1e6, &window
+	}
+	return hf
+}
+
 // textPart reads the configuration of the text part, where there is one, over the rest.
 func (hf *hfConfig) textPart(files *weights.Files, into any) error {
 	if len(hf.Text) == 0 || string(hf.Text) == "null" {
@@ -91,6 +104,9 @@ func (hf *hfConfig) textPart(files *weights.Files, into any) error {
 	}
 	return files.ConfigPart("text_config", hf.Text, into)
 }
+
+// sees reports whether the model reads more than text: its text part has a configuration of its own, or another part has.
+func (hf *hfConfig) sees() bool { return len(hf.Text) > 0 || len(hf.Vision) > 0 }
 
 // ownKeys reads a family's own keys, also of the text part.
 func (hf *hfConfig) ownKeys(files *weights.Files, into any) error {
@@ -156,7 +172,7 @@ func (n tensorNames) behind(files *weights.Files) tensorNames {
 // family has no reward models.
 func (hf *hfConfig) rewardHead(family bool) (bool, error) {
 	if len(hf.Architectures) == 0 || strings.HasSuffix(hf.Architectures[0], "ForCausalLM") ||
-		len(hf.Text) > 0 && strings.HasSuffix(hf.Architectures[0], "ForConditionalGeneration") {
+		hf.sees() && strings.HasSuffix(hf.Architectures[0], "ForConditionalGeneration") {
 		return false, nil
 	}
 	name := hf.Architectures[0]

@@ -9,8 +9,8 @@ type latent struct {
 
 	queryLatent, queryLatentNorm string
 	latent, latentNorm           string
-	// expand is the tensor of a head's key and then its value, one head behind the other; "": key and value have tensors of their
-	// own.
+	// expand is the tensor of a head's key and then its value, one head behind the other; "": key and value are tensors of their
+	// own, and a head's key is stored as [inputs][outputs].
 	expand, key, value string
 }
 
@@ -37,8 +37,13 @@ func (d *decoder) projectLatent(r *recipe, layer int) *ProjectLatent {
 	p.Latent = r.outputs(projection, d.hasBias(r, projection, l.latent), rows, c.Hidden, Span{0, rows}, latentOrder)
 	p.LatentNorm = d.norm(r, d.tensor(layer, l.latentNorm)+".weight", l.rank)
 	stride := plain + c.ValueDims()
-	p.Key = r.outputs(d.tensor(layer, l.expand), false, c.Heads*plain, l.rank, r.Heads.times(plain), Order{Group: plain, Stride: stride})
-	p.Value = r.outputs(d.tensor(layer, l.expand), false, c.Heads*c.ValueDims(), l.rank, r.Heads.times(c.ValueDims()),
-		Order{Group: c.ValueDims(), Stride: stride, Offset: plain})
+	key, value := l.expand, l.expand
+	keyOrder := Order{Group: plain, Stride: stride}
+	valueOrder := Order{Group: c.ValueDims(), Stride: stride, Offset: plain}
+	if l.expand == "" {
+		key, value, keyOrder, valueOrder = l.key, l.value, Order{Transposed: true, TransposedParts: c.Heads}, Order{}
+	}
+	p.Key = r.outputs(d.tensor(layer, key), false, c.Heads*plain, l.rank, r.Heads.times(plain), keyOrder)
+	p.Value = r.outputs(d.tensor(layer, value), false, c.Heads*c.ValueDims(), l.rank, r.Heads.times(c.ValueDims()), valueOrder)
 	return p
 }

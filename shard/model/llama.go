@@ -3,8 +3,8 @@ package model
 import "lockstep/shard/weights"
 
 // llama is Meta's Llama, 1 to 3.x, and in GGUF whatever llama.cpp's converter files under that name, Mistral and Mixtral among
-// them.
-var llama = family{modelTypes: []string{"llama"}, architectures: []string{"llama"}, read: readLlamaFamily}
+// them, whose windows it leaves out, as llama.cpp does.
+var llama = family{modelTypes: []string{"llama"}, architectures: []string{"llama", "mistral3"}, read: readLlamaFamily}
 
 func readLlamaFamily(files *weights.Files) (Config, writer, error) {
 	if files.GGUF != nil {
@@ -47,8 +47,12 @@ func readLlamaGGUF(files *weights.Files) (Config, writer, error) {
 	if err != nil {
 		return c, nil, err
 	}
-	d.queryOrder = Order{PairedHead: c.HeadDim}
-	d.keyOrder = d.queryOrder
-	d.ggufExperts(files, Routing{Normalised: true})
-	return c, d.write, nil
+	d.queryOrder.PairedHead, d.keyOrder.PairedHead = c.HeadDim, c.HeadDim
+	if err := ggufNoTemperature(files); err != nil {
+		return c, nil, err
+	}
+	if d.ggufExperts(files, Routing{Normalised: true}); d.experts != nil {
+		err = d.experts.check()
+	}
+	return c, d.write, err
 }

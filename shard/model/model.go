@@ -105,8 +105,9 @@ type Part struct {
 	// docs/architecture.md).
 	Uneven bool
 	// Unused lists the tensors of the model's files that no rank computes with, in order, but those that follow from others or
-	// from the configuration.
-	Unused []string
+	// from the configuration, and those of parts that read other than text, of which there are OtherParts.
+	Unused     []string
+	OtherParts int
 }
 
 // Part returns a rank's part of the model and of adapters, whose tensors belong to their files.
@@ -133,7 +134,22 @@ func (m *Model) Part(rank, ranks int, adapters ...*Adapter) (*Part, error) {
 			"it is another model than its metadata say; convert it anew",
 			r.Unused[0], len(r.Unused), m.Files.Architecture, m.Config.Layers)
 	}
+	if m.Files.GGUF == nil {
+		all := len(r.Unused)
+		r.Unused = slices.DeleteFunc(r.Unused, readsOther)
+		r.OtherParts = all - len(r.Unused)
+	}
 	return r.Part, nil
+}
+
+// readsOther reports whether a tensor belongs to a part of a model that reads images or sounds.
+func readsOther(name string) bool {
+	part, rest, _ := strings.Cut(name, ".")
+	if part == "model" {
+		part, _, _ = strings.Cut(rest, ".")
+	}
+	return slices.Contains([]string{"visual", "vision_tower", "vision_model", "vision_encoder", "vision_adapter", "multi_modal_projector",
+		"audio_tower", "embed_vision", "embed_audio", "patch_merger"}, part)
 }
 
 // follows reports whether a tensor says nothing that others or the configuration do not say.

@@ -12,11 +12,10 @@ func readPhi3(files *weights.Files) (Config, writer, error) {
 		if err != nil {
 			return c, nil, err
 		}
-		d.names.query, d.names.key, d.names.value = "attn_qkv", "attn_qkv", "attn_qkv"
 		d.names.gate = d.names.up
-		d.fuse(&c)
-		d.windows = ggufWindows(files, c.Layers, 0, everyLayer)
-		return c, d.write, nil
+		d.fuseMLP(&c)
+		d.windows, err = ggufWindows(files, c.Layers, 0, everyLayer)
+		return c, d.write, err
 	}
 	hf, c, d, err := readLlama(files)
 	if err != nil {
@@ -25,18 +24,19 @@ func readPhi3(files *weights.Files) (Config, writer, error) {
 	n := &d.names
 	n.query, n.key, n.value = "self_attn.qkv_proj", "self_attn.qkv_proj", "self_attn.qkv_proj"
 	n.gate, n.up = "mlp.gate_up_proj", "mlp.gate_up_proj"
-	d.fuse(&c)
+	d.fuseAttention(&c)
+	d.fuseMLP(&c)
 	d.windows = hf.windowsWhere(everyLayer)
 	return c, d.write, nil
 }
 
-// fuse says that queries, keys and values, and gate and up, lie one behind the other in one tensor.
-func (d *decoder) fuse(c *Config) {
-	d.fuseAttention(c)
+// fuseMLP says that gate and up lie one behind the other in one tensor.
+func (d *decoder) fuseMLP(c *Config) {
 	d.gateOrder = Order{Group: c.Intermediate, Stride: 2 * c.Intermediate}
 	d.upOrder = Order{Group: c.Intermediate, Stride: 2 * c.Intermediate, Offset: c.Intermediate}
 }
 
+// fuseAttention says that queries, keys and values lie one behind the other in one tensor.
 func (d *decoder) fuseAttention(c *Config) {
 	queries, keys := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	all := queries + 2*keys

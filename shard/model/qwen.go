@@ -10,7 +10,7 @@ import (
 // qwen2 is Qwen 1.5 to 2.5: a Llama with biases of queries, keys and values, whose later layers may see a window only
 // (https://arxiv.org/abs/2407.10671). Its reward models have a score head of two layers. Of models that see, the text part is
 // served.
-var qwen2 = family{modelTypes: []string{"qwen2", "qwen2_vl", "qwen2_5_vl"}, architectures: []string{"qwen2"},
+var qwen2 = family{modelTypes: []string{"qwen2", "qwen2_vl", "qwen2_5_vl"}, architectures: []string{"qwen2", "qwen2vl"},
 	read: func(files *weights.Files) (Config, writer, error) {
 		if files.GGUF != nil {
 			c, d, err := gguf(files)
@@ -34,7 +34,7 @@ var qwen2 = family{modelTypes: []string{"qwen2", "qwen2_vl", "qwen2_5_vl"}, arch
 	}}
 
 // qwen3 norms each head's queries and keys, and has no biases unless it says so (https://arxiv.org/abs/2505.09388).
-var qwen3 = family{modelTypes: []string{"qwen3", "qwen3_vl"}, architectures: []string{"qwen3"},
+var qwen3 = family{modelTypes: []string{"qwen3", "qwen3_vl"}, architectures: []string{"qwen3", "qwen3vl"},
 	read: func(files *weights.Files) (Config, writer, error) {
 		if files.GGUF != nil {
 			c, d, err := gguf(files)
@@ -50,13 +50,21 @@ var qwen3 = family{modelTypes: []string{"qwen3", "qwen3_vl"}, architectures: []s
 	}}
 
 // qwen3MoE is a Qwen3 with experts.
-var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string{"qwen3moe"},
+var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string{"qwen3moe", "qwen3vlmoe"},
 	read: func(files *weights.Files) (Config, writer, error) {
 		if files.GGUF != nil {
 			c, d, err := gguf(files)
+			if err != nil {
+				return c, nil, err
+			}
 			d.headNorms = true
-			d.ggufExperts(files, Routing{Normalised: true})
-			return c, d.write, err
+			if d.ggufExperts(files, Routing{Normalised: true}); d.experts == nil {
+				return c, nil, errNoExperts
+			}
+			if files.GGUF.Count(files.Architecture+".expert_feed_forward_length") == 0 {
+				d.experts.intermediate /= max(d.experts.routing.Chosen, 1) // the MLP's width, by the first converters
+			}
+			return c, d.write, d.experts.check()
 		}
 		hf, c, d, err := readQwen3(files)
 		if err != nil {

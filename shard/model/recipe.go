@@ -71,7 +71,9 @@ func (r *recipe) columns(intermediate int, down string) Span {
 
 // rotations sets the kinds of rotations.
 func (r *recipe) rotations(ropes []Rope) {
-	r.used[ropeDivisors] = true
+	for _, name := range []string{ropeDivisors, ropeShortDivisors, ropeLongDivisors} {
+		r.used[name] = true
+	}
 	for _, rope := range ropes {
 		r.Rotations = append(r.Rotations, NewRotation(rope, r.Config.HeadDim, r.Config.MaxPositions))
 	}
@@ -119,11 +121,13 @@ func (r *recipe) matrix(name string, rows, columns int, order Order) Matrix {
 	if r.err != nil {
 		return Matrix{}
 	}
-	find := r.files.Tensor
+	var tensor weights.Tensor
+	var err error
 	if order.Transposed {
-		find = r.files.Transposed
+		tensor, err = r.files.Transposed(name, max(order.TransposedParts, 1), order.all(rows), columns)
+	} else {
+		tensor, err = r.files.Tensor(name, order.all(rows), columns)
 	}
-	tensor, err := find(name, order.all(rows), columns)
 	if err != nil {
 		r.fail(err)
 	}

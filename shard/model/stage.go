@@ -211,8 +211,10 @@ type Order struct {
 	Group, Stride, Offset int `json:",omitempty"`
 	// Stacked is how many times the tensor holds that; 0: once.
 	Stacked int `json:",omitempty"`
-	// Transposed: the tensor is stored as [inputs][outputs].
-	Transposed bool `json:",omitempty"`
+	// Transposed: the tensor is stored as [inputs][outputs], or, where TransposedParts says so, each of so many equal parts of its
+	// outputs is.
+	Transposed      bool `json:",omitempty"`
+	TransposedParts int  `json:",omitempty"`
 }
 
 // all returns how many rows a tensor has that holds so many of this matrix.

@@ -108,6 +108,9 @@ func (r *ggufReader) array(kind uint32, count uint64) any {
 			values = append(values, v)
 		case bool:
 			values = append(values, 0)
+			if v {
+				values[len(values)-1] = 1
+			}
 		default:
 			r.fail("an array of type %d is not understood", kind)
 		}

@@ -85,3 +85,6 @@ func (m *Metadata) Numbers(key string) []float64 {
 
 // Err returns the error of the first key that was asked for as what it is not.
 func (m *Metadata) Err() error { return m.err }
+
+// IsList reports whether there is a list of numbers of this name.
+func (m *Metadata) IsList(key string) bool { _, is := m.values[key].([]float64); return is }

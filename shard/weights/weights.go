@@ -7,6 +7,7 @@ package weights
 import (
 	"cmp"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io/fs"
@@ -59,7 +60,7 @@ type Tensor struct {
 	Encoding      Encoding
 	Rows, Columns int
 	data          []byte
-	transposed    bool        // stored as [Columns][Rows]
+	transposed    *transposed // of Transposed
 	quantised     *quantised  // of Quantised
 	made          *requantise // of As
 	pages         [][]byte    // of mapped files that hold the tensor; nil where it is in memory of another kind
@@ -80,13 +81,8 @@ func stacked(sizes []int) int {
 // Row returns the bytes of a row; they belong to the mapped file, but for a transposed tensor, whose rows are gathered. Tensors of
 // As have none.
 func (t Tensor) Row(row int) []byte {
-	if t.transposed {
-		size := t.Encoding.RowBytes(1)
-		gathered := make([]byte, t.Columns*size)
-		for i := range t.Columns {
-			copy(gathered[i*size:][:size], t.data[(i*t.Rows+row)*size:])
-		}
-		return gathered
+	if t.transposed != nil {
+		return t.transposed.row(t, row)
 	}
 	size := t.Encoding.RowBytes(t.Columns)
 	return t.data[row*size : (row+1)*size]
@@ -262,17 +258,46 @@ func (f *Files) Tensor(name string, rows, columns int) (Tensor, error) {
 	return t, nil
 }
 
-// Transposed returns a matrix of so many rows that is stored as [columns][rows], as Tensor does.
-func (f *Files) Transposed(name string, rows, columns int) (Tensor, error) {
-	t, err := f.Tensor(name, columns, rows)
+// Transposed returns a matrix of so many rows, of which each of so many equal parts is stored as [columns][rows of the part], as
+// Tensor does. Of one in blocks, which cannot be transposed, the numbers are those that it stands for, in F32.
+func (f *Files) Transposed(name string, parts, rows, columns int) (Tensor, error) {
+	t, err := f.Tensor(name, parts*columns, rows/parts)
 	if err != nil {
 		return t, err
 	}
-	if t.Encoding.BlockColumns() > 1 {
+	if t.quantised != nil {
 		return t, fmt.Errorf("tensor %s: a transposed matrix in %v is not served", name, t.Encoding)
 	}
-	t.Rows, t.Columns, t.transposed = rows, columns, true
+	source := t
+	if t.Encoding.BlockColumns() > 1 {
+		t.Encoding = F32
+	}
+	t.Rows, t.Columns, t.transposed = rows, columns, &transposed{source, parts}
 	return t, nil
+}
+
+// transposed says how a matrix is stored.
+type transposed struct {
+	source Tensor // of rows of columns
+	parts  int
+}
+
+// row gathers a row of t.
+func (s *transposed) row(t Tensor, row int) []byte {
+	size, blockColumns := t.Encoding.RowBytes(1), s.source.Encoding.BlockColumns()
+	part, at := row/s.source.Columns, row%s.source.Columns
+	block, gathered := at/blockColumns*blockColumns, make([]byte, t.Columns*size)
+	values := make([]float32, blockColumns)
+	for i := range t.Columns {
+		stored := s.source.Row(part*t.Columns + i)
+		if blockColumns == 1 {
+			copy(gathered[i*size:][:size], stored[at*size:])
+			continue
+		}
+		s.source.Encoding.Decode(values, stored[s.source.Encoding.RowBytes(block):s.source.Encoding.RowBytes(block+blockColumns)])
+		binary.LittleEndian.PutUint32(gathered[i*size:], math.Float32bits(values[at-block]))
+	}
+	return gathered
 }
 
 // Config parses config.json into a struct; keys that it does not have are passed over. Its errors name the key, not the

@@ -143,3 +143,47 @@ func ExampleFiles_Tensor() {
 	fmt.Println(vector, err)
 	// Output: [0 0 0] <nil>
 }
+
+// A matrix of parts that are stored as [columns][rows] has the numbers of the transposed parts, also where it is in blocks.
+func TestTransposedParts(t *testing.T) {
+	const parts, rows, columns = 2, 32, 3 // of a part
+	var plain, blocks []byte
+	value := func(part, row, column int) int { return 100*part + 3*row - 7*column }
+	for part := range parts {
+		for column := range columns {
+			blocks = append(blocks, 0, 0x3c) // a scale of 1
+			for row := range rows {
+				v := value(part, row, column)
+				plain = binary.LittleEndian.AppendUint32(plain, math.Float32bits(float32(v)))
+				blocks = append(blocks, byte(int8(v%100)))
+			}
+		}
+	}
+	shape := []int{rows, columns, parts}
+	file, err := weights.Open(weightstest.Write(t, weightstest.GGUF(weightstest.Metadata{"general.architecture": "llama"},
+		[]weightstest.GGUFTensor{{Name: "plain", Dimensions: shape, Data: plain},
+			{Name: "blocks", Kind: 8, Dimensions: shape, Data: blocks}})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, of := range map[string]int{"plain": math.MaxInt, "blocks": 100} {
+		m, err := file.Transposed(name, parts, parts*rows, columns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Encoding != weights.F32 || m.Rows != parts*rows || m.Columns != columns {
+			t.Errorf("%s: got %d x %d in %v", name, m.Rows, m.Columns, m.Encoding)
+		}
+		for row := range m.Rows {
+			for column, got := range m.Floats(row, nil) {
+				if want := value(row/rows, row%rows, column) % of; got != float32(want) {
+					t.Fatalf("%s: row %d, column %d is %v, want %d", name, row, column, got, want)
+				}
+			}
+		}
+		if _, err := file.Transposed(name, parts, parts*rows+parts, columns); err == nil || !strings.Contains(err.Error(), "wants 6 x 33") {
+			t.Errorf("%s: got error %v", name, err)
+		}
+	}
+}

@@ -44,7 +44,8 @@ func Directory(config string, files map[string][]byte) fstest.MapFS {
 	return dir
 }
 
-// Metadata are a GGUF file's: string, uint32, uint64, int32, float32, bool, []string or []int32.
+// Metadata are a GGUF file's: string, uint32, uint64, int32, float32, bool, []string, []int32, []float32
+// or []bool.
 type Metadata map[string]any
 
 // GGUFTensor is a tensor of a GGUF file.
@@ -82,6 +83,10 @@ func GGUF(meta Metadata, tensors []GGUFTensor) []byte {
 			put(v)
 		case []float32:
 			put([2]uint32{9, 6})
+			put(uint64(len(v)))
+			put(v)
+		case []bool:
+			put([2]uint32{9, 7})
 			put(uint64(len(v)))
 			put(v)
 		case uint32:
