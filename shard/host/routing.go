@@ -73,7 +73,8 @@ func (w *router) score(sigmoid bool, logits []float32) {
 	}
 }
 
-// limit takes the groups that are not chosen out of the choice.
+// limit gives the experts of groups that are not chosen rank 0, as the reference does: where correction makes all others negative,
+// they are chosen.
 func (w *router) limit(r *model.Routing) {
 	size := len(w.ranks) / r.Groups
 	w.groups = w.groups[:0]
@@ -101,7 +102,7 @@ func (w *router) limit(r *model.Routing) {
 		}
 		w.groups[worst] = float32(math.Inf(1))
 		for i := range size {
-			w.ranks[worst*size+i] = float32(math.Inf(-1))
+			w.ranks[worst*size+i] = 0
 		}
 	}
 }
