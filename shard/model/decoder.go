@@ -20,7 +20,7 @@ type decoder struct {
 	normPlusOne, normCentred bool
 	// parallel: the MLP reads the stream that attention reads, through a norm of its own.
 	parallel   bool
-	activation Activation // ""; SiLU
+	activation Activation // "": SiLU
 	// transposed: matrices of layers are stored as [inputs][outputs].
 	transposed bool
 	// embeddingScale multiplies the embeddings; attentionScale queries' products with keys. 0: 1, and 1/sqrt(head dimension).
@@ -31,10 +31,9 @@ type decoder struct {
 	ropeOf func(layer int) int
 	// These say where the rows lie in their tensors.
 	queryOrder, keyOrder, valueOrder, gateOrder, upOrder Order
-	latent                                               *latent  // nil: keys and values are projected from the norm
-	experts                                              *experts // nil: all layers have an MLP
-	score                                                func(r *recipe)
-	// score writes a score head in place of the head; nil: there is none
+	latent                                               *latent         // nil: keys and values are projected from the norm
+	experts                                              *experts        // nil: all layers have an MLP
+	score                                                func(r *recipe) // writes a score head in place of the head; nil: there is none
 }
 
 // tensorNames are the names of a family's tensors: whole ones without a layer's, and those of a layer behind layer, which is

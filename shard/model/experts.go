@@ -13,17 +13,15 @@ type experts struct {
 	routing             Routing
 	// Names behind a layer's, without .weight and .bias. gate, up and down are formatted with the expert's number, or, where
 	// stacked, they hold all experts, one behind the other.
-	router           string
-	gate, up, down   string
-	stacked          bool
-	correction       string // whole, of Routing.Correction; "": none
-	sharedColumns    int    // intermediate size of the shared expert; 0: there is none
-	sharedGate       string
-	sharedUp         string
-	sharedDown       string
-	gateOrder        Order // of gate and up in one tensor; else zero
-	upOrder          Order
-	routerBias, bias bool
+	router             string
+	gate, up, down     string
+	stacked            bool
+	gateOrder, upOrder Order // where a tensor holds both; else zero
+	routerBias, bias   bool
+	correction         string // whole, of Routing.Correction; "": none
+	// The shared expert has an intermediate size of sharedColumns; 0: there is none.
+	sharedColumns                    int
+	sharedGate, sharedUp, sharedDown string
 }
 
 // check refuses what cannot be.
