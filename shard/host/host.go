@@ -32,6 +32,7 @@ type Backend struct {
 	memory  [][]byte // of weights, cache and buffers
 	need    need
 	kind    cpu.CacheType // of the KV cache
+	unseen  int           // bytes that were packed since the last look at the memory
 
 	run
 }

@@ -40,7 +40,7 @@ func (b *Backend) packBytes(l *model.Linear, format cpu.Format, bytes func(buffe
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
 	}
-	b.packPanels(l, matrix, len(data), func(first, end int) {
+	return matrix, b.packPanels(l, matrix, len(data), func(first, end int) {
 		var buffer []byte
 		for panel := first; panel < end; panel++ {
 			matrix.PackPanel(panel, func(row int) []byte {
@@ -48,20 +48,41 @@ func (b *Backend) packBytes(l *model.Linear, format cpu.Format, bytes func(buffe
 			})
 		}
 	})
-	return matrix, nil
 }
 
-// packPieceBytes is how much is packed between two times that what was read for it is given back.
+// packPieceBytes is how much is packed between two times that what was read for it is given back, and between two looks at what is
+// left of the memory.
 const packPieceBytes = 32 << 20
 
 // packPanels has the team pack a matrix of so many bytes, piece by piece: beside what is packed, the memory holds no more of the
 // files than makes a piece.
-func (b *Backend) packPanels(l *model.Linear, matrix *cpu.Matrix, bytes int, pack func(first, end int)) {
-	piece := max(1, matrix.Panels()*packPieceBytes/max(bytes, packPieceBytes))
+func (b *Backend) packPanels(l *model.Linear, matrix *cpu.Matrix, bytes int, pack func(first, end int)) error {
+	pieces := (bytes + packPieceBytes - 1) / packPieceBytes
+	piece := (matrix.Panels() + pieces - 1) / pieces
 	for from := 0; from < matrix.Panels(); from += piece {
+		if b.unseen += min(bytes, packPieceBytes); b.unseen >= packPieceBytes {
+			free, of, err := b.FreeBytes()
+			if err == nil {
+				err = roomToPack(free, of, b.part.Ranks)
+			}
+			if err != nil {
+				return err
+			}
+			b.unseen = 0
+		}
 		b.team.Share(min(piece, matrix.Panels()-from), 8, func(_, first, end int) { pack(from+first, from+end) })
 		l.Release()
 	}
+	return nil
+}
+
+// roomToPack refuses to go on where the kernel would soon kill for want of memory: so many ranks may take a piece each.
+func roomToPack(free int64, of string, ranks int) error {
+	if free < 2*packPieceBytes*int64(ranks) {
+		return fmt.Errorf("the model's weights do not fit: only %d MiB of memory of %s are left, and they are not all packed: free some, "+
+			"give more, or serve a smaller or quantised model", free>>20, of)
+	}
+	return nil
 }
 
 // packCodes is pack for a matrix of codes.
@@ -74,7 +95,7 @@ func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
 	}
-	b.packPanels(l, matrix, len(data), func(first, end int) {
+	return matrix, b.packPanels(l, matrix, len(data), func(first, end int) {
 		var spread codes.Row
 		for panel := first; panel < end; panel++ {
 			matrix.PackCoded(panel, func(row int) *codes.Row {
@@ -83,7 +104,6 @@ func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
 			})
 		}
 	})
-	return matrix, nil
 }
 
 // blocksOf returns the format with kernels of its own into which codes can be brought exactly, in no more than 1.1 times their
