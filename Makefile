@@ -39,7 +39,7 @@ fuzz: ## every fuzz target for FUZZTIME; that its time is up is no failure, thou
 	@for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
-			output=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package 2>&1) || case $$output in \
+			output=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$package 2>&1) || case $$output in \
 				*"Failing input"*) echo "$$output"; exit 1;; \
 				*"context deadline exceeded"*) ;; \
 				*) echo "$$output"; exit 1;; \

@@ -86,12 +86,27 @@ func (c *Config) extendPositions() {
 	c.MaxPositions = min(c.MaxPositions, weights.MaxDimension)
 }
 
+// maxLayers and maxHeadDim bound what is believed where recipes and rotations are as long as that.
+const (
+	maxLayers  = 4096
+	maxHeadDim = 1 << 16
+)
+
 func (c *Config) validate() error {
+	most := func(name string) int {
+		switch name {
+		case "layer count":
+			return maxLayers
+		case "head dimension":
+			return maxHeadDim
+		}
+		return weights.MaxDimension
+	}
 	for name, value := range map[string]int{"hidden size": c.Hidden, "intermediate size": c.Intermediate, "layer count": c.Layers,
 		"head count": c.Heads, "KV head count": c.KVHeads, "head dimension": c.HeadDim, "vocabulary size": c.Vocabulary,
 		"maximum position": c.MaxPositions} {
-		if value < 1 || value > weights.MaxDimension {
-			return fmt.Errorf("%s is %d, want 1 to %d", name, value, weights.MaxDimension)
+		if value < 1 || value > most(name) {
+			return fmt.Errorf("%s is %d, want 1 to %d", name, value, most(name))
 		}
 	}
 	switch {
@@ -99,6 +114,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%d query heads do not share %d KV heads evenly", c.Heads, c.KVHeads)
 	case c.HeadDim%2 != 0:
 		return fmt.Errorf("head dimension %d is odd", c.HeadDim)
+	case c.Rope.Dims < 0 || c.Rope.Dims > c.HeadDim || c.Rope.Dims%2 != 0:
+		return fmt.Errorf("%d of %d dimensions cannot be rotated", c.Rope.Dims, c.HeadDim)
 	case !(c.NormEpsilon > 0) || c.Rope.Type != "" && !(c.Rope.Theta > 0):
 		return errors.New("norm epsilon and rope theta must be positive")
 	}

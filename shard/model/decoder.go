@@ -71,6 +71,10 @@ func (d decoder) write(r *recipe) {
 	if d.ropeOf == nil {
 		d.ropeOf = func(int) int { return len(d.ropes) - 1 } // none: -1
 	}
+	if d.attentionScale == 0 {
+		d.attentionScale = float32(1 / math.Sqrt(float64(c.HeadDim)))
+	}
+	r.checkNumbers(&d)
 	r.split(d.projections(c.Layers, n.output))
 	if r.err != nil {
 		return
@@ -89,6 +93,9 @@ func (d decoder) write(r *recipe) {
 			d.mixture(r, i)
 		} else {
 			d.mlp(r, i)
+		}
+		if r.err != nil {
+			return
 		}
 	}
 	d.head(r)
@@ -164,9 +171,6 @@ func (d *decoder) attention(r *recipe, layer int) {
 		project = p
 	}
 	attend := &Attend{Layer: layer, Scale: d.attentionScale, Cap: d.attentionCap}
-	if attend.Scale == 0 {
-		attend.Scale = float32(1 / math.Sqrt(float64(c.HeadDim)))
-	}
 	if d.windows != nil {
 		attend.Window = d.windows[layer]
 	}

@@ -61,6 +61,9 @@ func (d *decoder) mixture(r *recipe, layer int) {
 	}
 	columns := r.columns(e.intermediate, d.tensor(layer, e.named(e.down, 0))+".weight")
 	for i := range e.count {
+		if r.err != nil {
+			return
+		}
 		projection := func(name string) string { return d.tensor(layer, e.named(name, i)) }
 		s.Experts = append(s.Experts, Expert{
 			Gate: r.outputs(projection(e.gate), e.bias, e.intermediate, c.Hidden, columns, e.order(e.gateOrder, i, e.intermediate)),

@@ -105,7 +105,9 @@ func readGPTNeoX(files *weights.Files) (Config, writer, error) {
 		c.Rope.Theta = own.Theta
 	}
 	if c.Rope.Dims == 0 {
-		c.Rope.Dims = int(own.Share * float64(c.HeadDim))
+		if err := c.Rope.rotate(own.Share, c.HeadDim); err != nil {
+			return c, nil, err
+		}
 	}
 	d := &decoder{normCentred: true, parallel: own.Parallel, tied: hf.tied(false)}
 	if d.activation, err = activation(hf.Activation); err != nil {

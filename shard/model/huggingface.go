@@ -218,11 +218,20 @@ func (hf *hfConfig) rope(headDim int) (Rope, error) {
 		r.Theta = 10000
 	}
 	if share != 0 {
-		if r.Dims = int(share * float64(headDim)); r.Dims < 2 || r.Dims > headDim {
-			return r, fmt.Errorf("partial_rotary_factor %v of %d dimensions is none", share, headDim)
+		if err := r.rotate(share, headDim); err != nil {
+			return r, err
 		}
 	}
 	return r, r.check(headDim)
+}
+
+// rotate sets how many dimensions of a head are rotated.
+func (r *Rope) rotate(share float64, headDim int) error {
+	if !(share > 0 && share <= 1) || int(share*float64(headDim)) < 2 {
+		return fmt.Errorf("a share of %v of %d dimensions (partial_rotary_factor, rotary_pct) cannot be rotated", share, headDim)
+	}
+	r.Dims = int(share * float64(headDim))
+	return nil
 }
 
 // set sets what a scaling says.
@@ -258,7 +267,7 @@ func narrowed(values []float64) (out []float32) {
 
 // windowsWhere gives the layers that slide the window of sliding_window; nil: there is none.
 func (hf *hfConfig) windowsWhere(slides func(layer int) bool) []int {
-	if hf.SlidingWindow == nil || *hf.SlidingWindow < 1 || hf.Layers < 0 || hf.Layers > weights.MaxDimension {
+	if hf.SlidingWindow == nil || *hf.SlidingWindow < 1 || hf.Layers < 0 || hf.Layers > maxLayers {
 		return nil
 	}
 	windows := make([]int, hf.Layers)

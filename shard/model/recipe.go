@@ -27,6 +27,38 @@ func (r *recipe) fail(err error) {
 	}
 }
 
+// checkNumbers refuses what no number can be computed with.
+func (r *recipe) checkNumbers(d *decoder) {
+	numbers := map[string]float64{"scale of attention": float64(d.attentionScale), "cap of attention": float64(d.attentionCap),
+		"cap of logits": float64(d.headCap), "norm epsilon": float64(r.Config.NormEpsilon)}
+	if d.experts != nil {
+		numbers["scale of experts"] = float64(d.experts.routing.Scale)
+	}
+	for i := range d.ropes {
+		rope := &d.ropes[i]
+		for _, value := range append([]float64{rope.Theta, rope.Factor, rope.LowFreqFactor, rope.HighFreqFactor, rope.AttentionFactor,
+			rope.BetaFast, rope.BetaSlow, rope.MScale, rope.MScaleAllDim}, widened64(rope.Divisors, rope.LongDivisors)...) {
+			if value-value != 0 {
+				numbers["number of the rotation"] = value
+			}
+		}
+	}
+	for name, value := range numbers {
+		if value-value != 0 {
+			r.fail(fmt.Errorf("a %s is %v: see whether all files are of one model, or fetch it anew", name, value))
+		}
+	}
+}
+
+func widened64(lists ...[]float32) (all []float64) {
+	for _, list := range lists {
+		for _, v := range list {
+			all = append(all, float64(v))
+		}
+	}
+	return all
+}
+
 func (r *recipe) add(stages ...Stage) { r.Stages = append(r.Stages, stages...) }
 
 // split shares the model over the ranks. outputs are the attentions' output matrices, of all layers: the blocks of each stay

@@ -37,13 +37,16 @@ func (m *Metadata) refuse(key string, value any, wanted string) {
 	m.err = fmt.Errorf("its metadata say that %s is %s, and %s is wanted: fetch it anew, or convert the model anew", key, kind, wanted)
 }
 
-// Number returns a number, missing if there is none of this name.
+// Number returns a finite number, missing if there is none of this name.
 func (m *Metadata) Number(key string, missing float64) float64 {
 	switch v := m.values[key].(type) {
 	case int64:
 		return float64(v)
 	case float64:
-		return v
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return v
+		}
+		m.refuse(key, v, "a finite number")
 	case nil:
 	default:
 		m.refuse(key, v, "a number")
