@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -168,6 +169,52 @@ func TestGGUFTemperature(t *testing.T) {
 	_, err := openGGUF(t, weightstest.TinyGGUF(meta, "token_embd.weight"))
 	if err == nil || !strings.Contains(err.Error(), "temperature follows the position is not served") {
 		t.Errorf("got error %v", err)
+	}
+}
+
+// YaRN reaches as far as in Hugging Face's format. A factor without a type is a linear one, under its old name too; a number that
+// is none is refused.
+func TestGGUFScaling(t *testing.T) {
+	for name, c := range map[string]struct {
+		meta      weightstest.Metadata
+		positions int
+		rope      model.Rope
+		err       string
+	}{
+		"yarn": {weightstest.Metadata{"scaling.type": "yarn", "scaling.factor": float32(4), "scaling.yarn_beta_fast": float32(16),
+			"scaling.yarn_beta_slow": float32(2), "scaling.attn_factor": float32(0.5)}, 64,
+			model.Rope{Type: "yarn", Factor: 4, BetaFast: 16, BetaSlow: 2, AttentionFactor: 0.5 * (0.1*math.Log(4) + 1)}, ""},
+		"yarn with its own factor": {weightstest.Metadata{"scaling.type": "yarn", "scaling.factor": float32(2),
+			"scaling.yarn_attn_factor": float32(1.5), "scaling.original_context_length": uint32(4)}, 16,
+			model.Rope{Type: "yarn", Factor: 2, AttentionFactor: 1.5}, ""},
+		"old name": {weightstest.Metadata{"scale_linear": float32(2)}, 16, model.Rope{Type: "linear", Factor: 2}, ""},
+		"no type":  {weightstest.Metadata{"scaling.factor": float32(8)}, 16, model.Rope{Type: "linear", Factor: 8}, ""},
+		"none":     {weightstest.Metadata{"scaling.type": "none", "scaling.factor": float32(8)}, 16, model.Rope{Type: "default"}, ""},
+		"zero":     {weightstest.Metadata{"scaling.factor": float32(0)}, 16, model.Rope{Type: "default"}, ""},
+		"no number": {weightstest.Metadata{"scaling.factor": float32(math.Inf(1))}, 0, model.Rope{},
+			"scaling.factor is +Inf, and a finite number"},
+		"less":  {weightstest.Metadata{"scaling.type": "yarn", "scaling.factor": float32(0.5)}, 0, model.Rope{}, "has factor 0.5"},
+		"other": {weightstest.Metadata{"scaling.type": "ntk"}, 0, model.Rope{}, `rope scaling "ntk" is not served from GGUF`},
+	} {
+		meta := weightstest.Metadata{}
+		for key, value := range c.meta {
+			meta["llama.rope."+key] = value
+		}
+		m, err := openGGUF(t, weightstest.TinyGGUF(meta, "token_embd.weight"))
+		if err != nil {
+			if c.err == "" || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: got error %v, want %q", name, err, c.err)
+			}
+			continue
+		}
+		got, want := m.Config.Rope, c.rope
+		if math.Abs(got.AttentionFactor-want.AttentionFactor) < 1e-6 {
+			got.AttentionFactor = want.AttentionFactor
+		}
+		want.Theta, want.OriginalMaxPositions = got.Theta, got.OriginalMaxPositions
+		if c.err != "" || !reflect.DeepEqual(got, want) || m.Config.MaxPositions != c.positions {
+			t.Errorf("%s: got %+v and %d positions, want %+v and %d", name, got, m.Config.MaxPositions, want, c.positions)
+		}
 	}
 }
 

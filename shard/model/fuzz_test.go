@@ -83,11 +83,19 @@ func FuzzMetadata(f *testing.F) {
 	architectures := map[string]string{"deepseek_v2_mla": "deepseek2", "gemma2": "gemma2", "gemma3": "gemma3", "gpt2": "gpt2",
 		"gpt_neox": "gptneox", "internlm2": "internlm2", "llama_headdim_bias_sharded": "llama", "mixtral": "llama", "phi3": "phi3",
 		"qwen2_tied_7q1kv": "qwen2", "qwen3_moe": "qwen3moe", "starcoder2_sliding40": "starcoder2"}
-	var models []fstest.MapFS
-	var of []string
-	for _, name := range modeltest.Names(f) {
-		if architectures[name] != "" {
-			models, of = append(models, modeltest.Files(f, name)), append(of, architectures[name])
+	type converted struct {
+		architecture string
+		meta         weightstest.Metadata
+		tensors      []weightstest.GGUFTensor
+	}
+	var models []converted
+	for _, name := range slices.Sorted(maps.Keys(architectures)) {
+		for _, whole := range []bool{false, true} {
+			if whole && architectures[name] != "deepseek2" {
+				continue
+			}
+			meta, tensors := modeltest.Converted(f, modeltest.Files(f, name), modeltest.Conversion{LatentWhole: whole})
+			models = append(models, converted{architectures[name], meta, tensors})
 		}
 	}
 	for i, key := range []string{"block_count", "attention.head_count", "attention.key_length", "rope.dimension_count", "expert_count",
@@ -97,12 +105,12 @@ func FuzzMetadata(f *testing.F) {
 	}
 	path := filepath.Join(f.TempDir(), "m.gguf")
 	f.Fuzz(func(t *testing.T, number uint8, key string, n int64, x float64, other string, m int64, y float64, kinds uint8) {
-		i := int(number) % len(models)
+		of := models[int(number)%len(models)]
 		values := []any{uint32(n), int32(n), uint64(n), float32(x), n%2 == 0, []int32{int32(n), int32(m)}, "linear", "yarn"}
 		others := []any{uint32(m), float32(y), "yarn", []bool{true, false}}
-		data := modeltest.Convert(t, models[i], modeltest.Conversion{LatentWhole: n%3 == 0, More: weightstest.Metadata{
-			of[i] + "." + key: values[kinds%8], of[i] + "." + other: others[kinds/8%4]}})
-		if err := os.WriteFile(path, data, 0o600); err != nil {
+		meta := maps.Clone(of.meta)
+		meta[of.architecture+"."+key], meta[of.architecture+"."+other] = values[kinds%8], others[kinds/8%4]
+		if err := os.WriteFile(path, weightstest.GGUF(meta, of.tensors), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		written(t, func() (*model.Model, error) { return model.Open(path) })

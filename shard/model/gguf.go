@@ -41,6 +41,9 @@ func gguf(files *weights.Files) (Config, *decoder, error) {
 	if err := ggufRope(files, &c); err != nil {
 		return c, d, err
 	}
+	if c.Rope.Type == "yarn" {
+		c.extendPositions()
+	}
 	if n := meta.Count(key("expert_feed_forward_length")); c.Intermediate == 0 {
 		c.Intermediate = n // no layer has an MLP
 	}

@@ -31,6 +31,12 @@ type Conversion struct {
 // Matrices keep their encoding, and vectors become F32. The tokenizer is left out but for its number of tokens.
 func Convert(t testing.TB, dir fstest.MapFS, how Conversion) []byte {
 	t.Helper()
+	return weightstest.GGUF(Converted(t, dir, how))
+}
+
+// Converted is what Convert writes.
+func Converted(t testing.TB, dir fstest.MapFS, how Conversion) (weightstest.Metadata, []weightstest.GGUFTensor) {
+	t.Helper()
 	c := &converter{t: t, how: how, in: tensorsOf(t, dir), out: map[string]tensor{}, meta: weightstest.Metadata{}}
 	if err := json.Unmarshal(dir["config.json"].Data, &c.config); err != nil {
 		t.Fatal(err)
@@ -43,7 +49,7 @@ func Convert(t testing.TB, dir fstest.MapFS, how Conversion) []byte {
 	c.common()
 	rules.convert(c)
 	c.fuse()
-	return c.file()
+	return c.meta, c.tensors()
 }
 
 // conversions are the rules by model type: the architecture, the names of tensors as pairs, and the rest.
@@ -309,15 +315,15 @@ func (c *converter) cut(name string) tensor {
 	return x
 }
 
-func (c *converter) file() []byte {
+// tensors are what the file holds; meta is complete with that.
+func (c *converter) tensors() (tensors []weightstest.GGUFTensor) {
 	for key, value := range c.how.More {
 		if c.meta[key] = value; value == nil {
 			delete(c.meta, key)
 		}
 	}
-	var tensors []weightstest.GGUFTensor
 	for _, name := range slices.Sorted(maps.Keys(c.out)) {
 		tensors = append(tensors, c.out[name].gguf(name))
 	}
-	return weightstest.GGUF(c.meta, tensors)
+	return tensors
 }
