@@ -218,6 +218,9 @@ func (l *launcher) handle(e event) {
 	u.moved = time.Now()
 	if e.status.Text != "" {
 		u.text = e.status.Text
+		if u.cacheTokens == 0 {
+			u.cacheTokens = e.status.CacheTokens
+		}
 	}
 	if e.status.Ready {
 		u.progress[e.rank] = 1

@@ -35,6 +35,7 @@ type unit struct {
 	shown       time.Time     // when the log told of progress last
 	text        string        // what the unit says of itself when ready
 	served      bool          // an incarnation was ready
+	cacheTokens int           // the KV cache of the first that was
 	loadTime    time.Duration // from the start of the last incarnation that was ready until then
 	loaded      bool          // this incarnation has become ready
 	moved       time.Time     // when it last told of progress
@@ -125,7 +126,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		Group: u.ref(l.NodeName), Node: l.NodeName, Shards: u.size, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleGroup),
 		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads, Backend: l.Backend, Sim: sim.Config{StepModel: stepModel},
 		Kernels: l.Kernels, Quantize: l.Quantize, KVCache: l.kvCache(),
-		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served,
+		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served, PriorCacheTokens: u.cacheTokens,
 		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate, Adapters: l.adapters,
 		NoModelDefaults: l.GenerationConfig != "auto",
 	}

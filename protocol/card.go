@@ -82,8 +82,14 @@ func (c *ModelCard) Validate() error {
 	}
 	names := map[string]bool{}
 	for _, a := range c.Adapters {
-		if !ValidAdapter(a.Name) || names[a.Name] {
-			return fmt.Errorf("the name %.40q is none for an adapter, or that of two", a.Name)
+		switch {
+		case !ValidAdapter(a.Name):
+			return fmt.Errorf("an adapter cannot be called %.40q: want 1 to %d bytes without control characters, and not None", a.Name,
+				MaxAdapterNameBytes)
+		case names[a.Name]:
+			return fmt.Errorf("two adapters are called %.40q", a.Name)
+		case a.Name == c.ModelID:
+			return fmt.Errorf("an adapter is called as the model is, %.200q", a.Name)
 		}
 		names[a.Name] = true
 	}

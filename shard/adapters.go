@@ -3,8 +3,10 @@ package shard
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -33,10 +35,7 @@ func CheckAdapters(adapters []Adapter, backend string) error {
 	for _, a := range adapters {
 		card.Adapters = append(card.Adapters, protocol.Adapter{Name: a.Name})
 	}
-	if err := card.Validate(); err != nil {
-		return fmt.Errorf("adapters: %w", err)
-	}
-	return nil
+	return card.Validate()
 }
 
 // describeAdapters says what the adapters are to whoever asks for them: their names and a digest of each one's files. Where the
@@ -59,7 +58,9 @@ func describeAdapters(config Config) ([]protocol.Adapter, error) {
 func hashAdapter(out io.Writer, folder string) error {
 	for _, name := range adapterFiles {
 		file, err := os.Open(filepath.Join(folder, name))
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s has no %s: an adapter is a directory in PEFT's format (save_pretrained writes it)", folder, name)
+		} else if err != nil {
 			return err
 		}
 		defer file.Close()

@@ -26,7 +26,7 @@ func TestCheckAdapters(t *testing.T) {
 		want     string // empty: taken
 	}{
 		{"sim", named("a", "b"), ""}, {"cpu", nil, ""}, {"cpu", named("a"), ""},
-		{"sim", named("a", "a"), "that of two"}, {"sim", named(""), "none for an adapter"},
+		{"sim", named("a", "a"), "two adapters are called"}, {"sim", named(""), "cannot be called"},
 	} {
 		err := CheckAdapters(c.adapters, c.backend)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

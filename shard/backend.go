@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
+
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/host"
@@ -111,6 +113,10 @@ func loadHost(r *rank) (backend, string, error) {
 			r.window = max(r.window, attend.Window)
 		}
 	}
+	if c.Rank == 0 {
+		r.log.Info().Str("architecture", r.model.Config.Architecture).Str("weights", r.model.DataType).Str("quantize", c.Quantize).
+			Str("kv_cache", cmp.Or(c.KVCache, "f32")).Array("adapters", told(adapters)).Msg("computing with")
+	}
 	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
 	b, err := host.Load(part, r.team, kernels, cache, r.advance)
 	if err != nil {
@@ -133,4 +139,13 @@ func loadSim(r *rank) (backend, string, error) {
 		digests[i] = a.Digest
 	}
 	return sim.New(r.model.Config, r.config.Rank, r.config.Sim, digests), fingerprint, err
+}
+
+// told are adapters as the log names them.
+type told []*model.Adapter
+
+func (adapters told) MarshalZerologArray(array *zerolog.Array) {
+	for _, a := range adapters {
+		array.Str(a.String())
+	}
 }

@@ -54,6 +54,8 @@ type Config struct {
 	DisablePrefixCache bool `json:"disable_prefix_cache,omitempty"`
 	// Restarted says that an earlier incarnation has computed the largest steps here, so that a short canary will do.
 	Restarted bool `json:"restarted,omitempty"`
+	// PriorCacheTokens is the size of the KV cache with which that incarnation served: sequences that it held must find room again.
+	PriorCacheTokens int `json:"prior_cache_tokens,omitempty"`
 	// StepLog is a file to which rank 0 appends a line of JSON for each step (StepRecord); empty: none.
 	StepLog string `json:"step_log,omitempty"`
 }
@@ -87,6 +89,11 @@ func (c Config) Validate() error {
 	if c.KVCache != "" && !slices.Contains(KVCaches(), c.KVCache) {
 		return fmt.Errorf("KV cache of %q: want one of %s", c.KVCache, strings.Join(KVCaches(), ", "))
 	}
+	for _, a := range c.Adapters {
+		if a.Name == c.ModelID {
+			return fmt.Errorf("an adapter is called as the model is, %.200q: give it a name of its own (--lora-adapters NAME=PATH)", a.Name)
+		}
+	}
 	return CheckAdapters(c.Adapters, c.Backend)
 }
 
@@ -98,6 +105,8 @@ type Status struct {
 	// Ready says that the rank computes: for rank 0 also that the group serves. Text describes the group for people.
 	Ready bool   `json:"ready,omitempty"`
 	Text  string `json:"text,omitempty"`
+	// CacheTokens is the size of the KV cache of a group that serves.
+	CacheTokens int `json:"cache_tokens,omitempty"`
 	// Error is why the rank ends.
 	Error string `json:"error,omitempty"`
 }

@@ -15,7 +15,8 @@ const (
 
 // cacheBlocks chooses the size of the KV cache, and says what bounds it: what was asked for, in tokens or as a share of the
 // free memory; else what as many sequences as may run at once need when they are of a usual length, but no more than a share
-// of the free memory. A device that serves nothing else gives that share whole.
+// of the free memory. A device that serves nothing else gives that share whole. After a restart it is what it was, so that the
+// streams of before find room, as long as so much is free at all.
 func cacheBlocks(c Config, b backend) (blocks int, reason string, err error) {
 	device := b.Describe()
 	inBlocks := func(tokens int) int { return (tokens + device.BlockTokens - 1) / device.BlockTokens }
@@ -25,6 +26,9 @@ func cacheBlocks(c Config, b backend) (blocks int, reason string, err error) {
 	free, of, err := b.FreeBytes()
 	if err != nil {
 		return 0, "", err
+	}
+	if blocks := inBlocks(c.PriorCacheTokens); blocks > 0 && int64(blocks)*int64(device.BlockBytes) < free {
+		return blocks, "as before the restart", nil
 	}
 	fraction := cmp.Or(c.CacheMemoryFraction, DefaultMemoryFraction)
 	blocks = int(float64(free) * fraction / float64(device.BlockBytes))

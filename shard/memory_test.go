@@ -43,6 +43,12 @@ func TestCacheBlocks(t *testing.T) {
 			t.Errorf("%+v: got %d blocks, %q, %v, want %d, %q", c.limits, blocks, reason, err, c.blocks, c.reason)
 		}
 	}
+	restarted := Config{Backend: "cpu", Limits: Limits{MaxSequences: 128, MaxSequenceTokens: 8192}, Restarted: true, PriorCacheTokens: 1600}
+	for free, want := range map[int64]int{200 << 10: 100, 100 << 10: 25} { // what there was, or where it has no room a share
+		if blocks, reason, err := cacheBlocks(restarted, deviceOf{free: free}); err != nil || blocks != want {
+			t.Errorf("after a restart with %d bytes: got %d blocks, %q, %v; want %d", free, blocks, reason, err, want)
+		}
+	}
 	if _, _, err := cacheBlocks(Config{Backend: "cpu", Limits: DefaultLimits()}, deviceOf{free: 4095}); err == nil {
 		t.Error("a block was found where there is no memory for one")
 	}

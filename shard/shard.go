@@ -208,8 +208,13 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	defer leader.close()
-	r.status(Status{Ready: true, Text: fmt.Sprintf("%s, %d shards, %s, %d tokens of KV cache",
-		r.config.ModelID, r.config.Shards, r.device.Name, blocks*r.device.BlockTokens)})
+	tokens := blocks * r.device.BlockTokens
+	if prior := r.config.PriorCacheTokens; tokens < prior {
+		r.log.Warn().Int("tokens", tokens).Int("before", prior).
+			Msg("the KV cache is smaller than before the restart, since less memory is free: streams longer than it are lost")
+	}
+	r.status(Status{Ready: true, CacheTokens: tokens, Text: fmt.Sprintf("%s, %d shards, %s, %d tokens of KV cache",
+		r.config.ModelID, r.config.Shards, r.device.Name, tokens)})
 	if err := leader.serve(ctx); err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"math"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"lockstep/shard/weights"
@@ -58,6 +60,15 @@ func understandAdapter(name string, files *weights.Files, err error) (*Adapter, 
 // Close closes the adapter's files.
 func (a *Adapter) Close() { a.files.Close() }
 
+// String says what the adapter is, for the log.
+func (a *Adapter) String() string {
+	rank := 0
+	for _, m := range a.modules {
+		rank = max(rank, m.rank)
+	}
+	return fmt.Sprintf("%s (rank %d, %d matrices)", a.Name, rank, len(a.modules))
+}
+
 // adapterConfig are the keys of adapter_config.json that change what is computed.
 type adapterConfig struct {
 	Type         string             `json:"peft_type"`
@@ -79,11 +90,24 @@ type adapterConfig struct {
 	MonteClora   json.RawMessage    `json:"monteclora_config"`
 	Velora       json.RawMessage    `json:"velora_config"`
 	TokenIndices json.RawMessage    `json:"trainable_token_indices"`
+	Initial      json.RawMessage    `json:"init_lora_weights"`
+	Targets      json.RawMessage    `json:"target_modules"`
+	Excluded     json.RawMessage    `json:"exclude_modules"`
+	Layers       json.RawMessage    `json:"layers_to_transform"`
 }
+
+// given reports whether a key says anything.
+func given(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
 
 // refusal says what of the configuration is not computed; "": nothing.
 func (c *adapterConfig) refusal() string {
-	given := func(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
+	var initial string
+	json.Unmarshal(c.Initial, &initial) // most are true or false
+	for _, kind := range []string{"pissa", "olora", "corda", "loftq"} {
+		if strings.HasPrefix(initial, kind) {
+			return fmt.Sprintf("init_lora_weights %q, which changes the model's own weights,", initial)
+		}
+	}
 	switch {
 	case c.Type != "LORA":
 		return fmt.Sprintf("peft_type %q", c.Type)
@@ -134,6 +158,12 @@ func (a *Adapter) read() error {
 		if !ok {
 			return fmt.Errorf("%s: tensor %s is not served; those of lora_A and lora_B are", weights.AdapterWeightsName, name)
 		}
+		if why, err := c.contradicts(projection); err != nil {
+			return err
+		} else if why != "" {
+			return fmt.Errorf("%s says with %s that %s has no adapter, and %s has one: fetch both anew", weights.AdapterConfigName, why,
+				projection, weights.AdapterWeightsName)
+		}
 		m := a.modules[projection]
 		if half == "A" {
 			m.a = name
@@ -158,6 +188,59 @@ func (a *Adapter) read() error {
 		}
 	}
 	return nil
+}
+
+// contradicts names the key after which a module has no adapter; "": it may have one. Lists name modules by their ends, a text is an
+// expression for the whole name (https://huggingface.co/docs/peft/package_reference/lora).
+func (c *adapterConfig) contradicts(module string) (key string, err error) {
+	if given(c.Targets) {
+		if named, err := namesModule("target_modules", c.Targets, module); err != nil || !named {
+			return "target_modules", err
+		}
+	}
+	if given(c.Excluded) {
+		if named, err := namesModule("exclude_modules", c.Excluded, module); err != nil || named {
+			return "exclude_modules", err
+		}
+	}
+	if !given(c.Layers) {
+		return "", nil
+	}
+	var layers []int
+	if json.Unmarshal(c.Layers, &layers) != nil {
+		layers = []int{0}
+		if err := json.Unmarshal(c.Layers, &layers[0]); err != nil {
+			return "", fmt.Errorf("%s: layers_to_transform is neither a number nor a list of numbers", weights.AdapterConfigName)
+		}
+	}
+	match := layerNumber.FindStringSubmatch(module)
+	if len(layers) == 0 || match != nil && slices.ContainsFunc(layers, func(layer int) bool { return strconv.Itoa(layer) == match[1] }) {
+		return "", nil
+	}
+	return "layers_to_transform", nil
+}
+
+// layerNumber is the number of a module's layer.
+var layerNumber = regexp.MustCompile(`\.(\d+)\.`)
+
+// namesModule reports whether a key's value, a list of ends or an expression, names a module.
+func namesModule(key string, value json.RawMessage, module string) (bool, error) {
+	var ends []string
+	if json.Unmarshal(value, &ends) == nil {
+		return slices.ContainsFunc(ends, func(end string) bool { return module == end || strings.HasSuffix(module, "."+end) }), nil
+	}
+	var pattern string
+	if json.Unmarshal(value, &pattern) != nil {
+		return false, fmt.Errorf("%s: %s is neither a text nor a list of texts", weights.AdapterConfigName, key)
+	}
+	if pattern == "all-linear" {
+		return true, nil
+	}
+	expression, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	if err != nil {
+		return false, fmt.Errorf("%s: %s %.100q is not understood: %w", weights.AdapterConfigName, key, pattern, err)
+	}
+	return expression.MatchString(module), nil
 }
 
 // check refuses halves that do not fit.
@@ -255,6 +338,12 @@ func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int)
 
 // lowRank finds the halves of what the adapter has for a projection.
 func (a *Adapter) lowRank(m *adapted, l *Linear, outputs, inputs int) (*LowRank, error) {
+	rows, _ := a.files.Size(m.b)
+	_, columns := a.files.Size(m.a)
+	if all := l.Order.all(outputs); rows != 0 && columns != 0 && (rows != all || columns != inputs) {
+		return nil, fmt.Errorf("%s is for a matrix of %d x %d, and this model's has %d x %d: it was made for another model",
+			strings.TrimSuffix(m.a, ".lora_A.weight"), rows, columns, all, inputs)
+	}
 	down, err := a.files.Tensor(m.a, m.rank, inputs)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ var quantiseAliases = map[string]string{"bitsandbytes": "int8", "eetq": "int8", 
 
 // quantiseStored are TGI's names of formats that a checkpoint is in or is not, with the quant_methods that they stand for.
 var quantiseStored = map[string][]string{"gptq": {"gptq"}, "awq": {"awq"}, "marlin": {"gptq", "awq"}, "fp8": {"fp8", "fbgemm_fp8"},
-	"compressed-tensors": {"compressed-tensors"}, "exl2": {"exl2"}}
+	"compressed-tensors": {"compressed-tensors"}}
 
 // QuantiseNames are what Quantise takes.
 func QuantiseNames() (names []string) {
@@ -52,10 +53,9 @@ func (m *Model) Quantise(name string) (note string, err error) {
 		return "", nil // they say the same
 	}
 	if alias := quantiseAliases[name]; alias != "" {
-		note = fmt.Sprintf("--quantize %s is computed as %s, which is near: see what --help says of it", name, alias)
-		name = alias
+		note = fmt.Sprintf("--quantize %s is computed as %s, which is near: docs/models.md says of what", name, alias)
 	}
-	q, ok := quantisers[name]
+	q, ok := quantisers[cmp.Or(quantiseAliases[name], name)]
 	if !ok {
 		return "", fmt.Errorf("no weights can be brought into %q: want one of %s", name, strings.Join(QuantiseNames(), ", "))
 	}

@@ -96,7 +96,7 @@ func TestQuantiseErrors(t *testing.T) {
 			t.Errorf("%s of %q: got %v, want %q", c.name, c.method, err, c.want)
 		}
 	}
-	if names := model.QuantiseNames(); !slices.IsSorted(names) || len(names) != 12 {
+	if names := model.QuantiseNames(); !slices.IsSorted(names) || len(names) != 11 {
 		t.Errorf("got names %v", names)
 	}
 }
