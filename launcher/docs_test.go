@@ -36,14 +36,16 @@ var (
 	serverCommand = regexp.MustCompile(`(?m)^(?:bin/)?lockstep +(.*?)(?: +#.*| > .*)?$`)
 	longFlag      = regexp.MustCompile(`[ \x60(]--([a-z][a-z0-9-]*[a-z0-9])(?:[^a-z0-9-]|$)`)
 	makeTargets   = regexp.MustCompile(`\bmake ([a-z-]+(?: [a-z-]+)*)\x60|\bmake ([a-z-]+(?: [a-z-]+)*) &&|(?m)^make ([a-z-]+)`)
+	adapterPath   = regexp.MustCompile(`=[^,]+`)
 	scriptPath    = regexp.MustCompile(`\bscripts/[a-z_./-]+[a-z]`)
 )
 
 // Every command of ours that a document shows is understood: its flags exist and go together.
 func TestDocumentedCommandsAreUnderstood(t *testing.T) {
 	withoutEnvironment(t)
-	model, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")
-	for path, content := range map[string]string{filepath.Join(model, "config.json"): "{}", secret: "sixteen characters\n"} {
+	model, adapter, secret := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "secret")
+	for path, content := range map[string]string{filepath.Join(model, "config.json"): "{}",
+		filepath.Join(adapter, "adapter_config.json"): "{}", secret: "sixteen characters\n"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -56,6 +58,8 @@ func TestDocumentedCommandsAreUnderstood(t *testing.T) {
 				switch {
 				case i > 0 && arguments[i-1] == "--model-id":
 					arguments[i] = model
+				case i > 0 && arguments[i-1] == "--lora-adapters":
+					arguments[i] = adapterPath.ReplaceAllString(argument, "="+adapter)
 				case strings.HasPrefix(argument, "@"):
 					arguments[i] = "@" + secret
 				}
