@@ -83,7 +83,9 @@ func (c *Config) extendPositions() {
 	case "yarn":
 		c.MaxPositions = max(trained, int(float64(r.OriginalMaxPositions)*r.Factor))
 	}
-	c.MaxPositions = min(c.MaxPositions, weights.MaxDimension)
+	if trained <= weights.MaxDimension { // else it is told
+		c.MaxPositions = min(c.MaxPositions, weights.MaxDimension)
+	}
 }
 
 // maxLayers and maxHeadDim bound what is believed where recipes and rotations are as long as that.
@@ -116,8 +118,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("head dimension %d is odd", c.HeadDim)
 	case c.Rope.Dims < 0 || c.Rope.Dims > c.HeadDim || c.Rope.Dims%2 != 0:
 		return fmt.Errorf("%d of %d dimensions cannot be rotated", c.Rope.Dims, c.HeadDim)
-	case !(c.NormEpsilon > 0) || c.Rope.Type != "" && !(c.Rope.Theta > 0):
-		return errors.New("norm epsilon and rope theta must be positive")
+	case !(c.NormEpsilon > 0):
+		return fmt.Errorf("norm epsilon is %v, and must be positive", c.NormEpsilon)
+	case c.Rope.Type != "" && !(c.Rope.Theta > 0):
+		return fmt.Errorf("rope theta is %v, and must be positive", c.Rope.Theta)
 	}
 	return nil
 }
