@@ -57,9 +57,9 @@ type Adapter struct {
 }
 
 // ValidAdapter reports whether a name can be that of an adapter: 1 to MaxAdapterNameBytes bytes of UTF-8 without control
-// characters, and not "None", which stands for no adapter where clients must say something.
+// characters, and neither "None" nor "tgi", which stand for no adapter where clients must say something.
 func ValidAdapter(name string) bool {
-	return between(1, len(name), MaxAdapterNameBytes) && name != "None" && utf8.ValidString(name) &&
+	return between(1, len(name), MaxAdapterNameBytes) && name != "None" && name != "tgi" && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, unicode.IsControl)
 }
 
@@ -84,8 +84,8 @@ func (c *ModelCard) Validate() error {
 	for _, a := range c.Adapters {
 		switch {
 		case !ValidAdapter(a.Name):
-			return fmt.Errorf("an adapter cannot be called %.40q: want 1 to %d bytes without control characters, and not None", a.Name,
-				MaxAdapterNameBytes)
+			return fmt.Errorf("an adapter cannot be called %.40q: want 1 to %d bytes without control characters, and neither None nor tgi",
+				a.Name, MaxAdapterNameBytes)
 		case names[a.Name]:
 			return fmt.Errorf("two adapters are called %.40q", a.Name)
 		case a.Name == c.ModelID:

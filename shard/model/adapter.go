@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,29 +72,29 @@ func (a *Adapter) String() string {
 
 // adapterConfig are the keys of adapter_config.json that change what is computed.
 type adapterConfig struct {
-	Type         string             `json:"peft_type"`
-	Rank         int                `json:"r"`
-	Alpha        float64            `json:"lora_alpha"`
-	RankScaled   bool               `json:"use_rslora"`
-	Ranks        map[string]int     `json:"rank_pattern"`
-	Alphas       map[string]float64 `json:"alpha_pattern"`
-	Bias         string             `json:"bias"`
-	Dora         bool               `json:"use_dora"`
-	Qalora       bool               `json:"use_qalora"`
-	BlockDiag    bool               `json:"use_bdlora"`
-	OwnBias      bool               `json:"lora_bias"`
-	Saved        []string           `json:"modules_to_save"`
-	Parameters   []string           `json:"target_parameters"`
-	Invocation   json.RawMessage    `json:"alora_invocation_tokens"`
-	Replication  json.RawMessage    `json:"layer_replication"`
-	Arrow        json.RawMessage    `json:"arrow_config"`
-	MonteClora   json.RawMessage    `json:"monteclora_config"`
-	Velora       json.RawMessage    `json:"velora_config"`
-	TokenIndices json.RawMessage    `json:"trainable_token_indices"`
-	Initial      json.RawMessage    `json:"init_lora_weights"`
-	Targets      json.RawMessage    `json:"target_modules"`
-	Excluded     json.RawMessage    `json:"exclude_modules"`
-	Layers       json.RawMessage    `json:"layers_to_transform"`
+	Type         string            `json:"peft_type"`
+	Rank         int               `json:"r"`
+	Alpha        float64           `json:"lora_alpha"`
+	RankScaled   bool              `json:"use_rslora"`
+	Ranks        patterns[int]     `json:"rank_pattern"`
+	Alphas       patterns[float64] `json:"alpha_pattern"`
+	Bias         string            `json:"bias"`
+	Dora         bool              `json:"use_dora"`
+	Qalora       bool              `json:"use_qalora"`
+	BlockDiag    bool              `json:"use_bdlora"`
+	OwnBias      bool              `json:"lora_bias"`
+	Saved        []string          `json:"modules_to_save"`
+	Parameters   []string          `json:"target_parameters"`
+	Invocation   json.RawMessage   `json:"alora_invocation_tokens"`
+	Replication  json.RawMessage   `json:"layer_replication"`
+	Arrow        json.RawMessage   `json:"arrow_config"`
+	MonteClora   json.RawMessage   `json:"monteclora_config"`
+	Velora       json.RawMessage   `json:"velora_config"`
+	TokenIndices json.RawMessage   `json:"trainable_token_indices"`
+	Initial      json.RawMessage   `json:"init_lora_weights"`
+	Targets      json.RawMessage   `json:"target_modules"`
+	Excluded     json.RawMessage   `json:"exclude_modules"`
+	Layers       json.RawMessage   `json:"layers_to_transform"`
 }
 
 // given reports whether a key says anything.
@@ -145,14 +146,6 @@ func (a *Adapter) read() error {
 		return fmt.Errorf("%s: %s is not served: merge the adapter into its model (peft's merge_and_unload)",
 			weights.AdapterConfigName, what)
 	}
-	ranks, err := compiled(c.Ranks)
-	if err != nil {
-		return err
-	}
-	alphas, err := compiled(c.Alphas)
-	if err != nil {
-		return err
-	}
 	for _, name := range a.files.Names() {
 		projection, half, ok := adapterTensor(name)
 		if !ok {
@@ -170,8 +163,8 @@ func (a *Adapter) read() error {
 		} else {
 			m.b = name
 		}
-		m.rank = ofModule(ranks, c.Ranks, projection, c.Rank)
-		alpha := ofModule(alphas, c.Alphas, projection, c.Alpha)
+		m.rank = c.Ranks.of(projection, c.Rank)
+		alpha := c.Alphas.of(projection, c.Alpha)
 		scale := alpha / float64(m.rank)
 		if c.RankScaled { // rsLoRA, https://arxiv.org/abs/2312.03732
 			scale = alpha / math.Sqrt(float64(m.rank))
@@ -277,30 +270,44 @@ func adapterTensor(name string) (projection, half string, ok bool) {
 	return "", "", false
 }
 
-// compiled are the patterns of modules, which PEFT matches from the start or behind a dot, to the end.
-func compiled[V any](patterns map[string]V) (map[string]*regexp.Regexp, error) {
-	out := map[string]*regexp.Regexp{}
-	for pattern := range patterns {
-		expression, err := regexp.Compile(`^(?:.*\.)?(?:` + pattern + `)$`)
-		if err != nil {
-			return nil, fmt.Errorf("%s: rank_pattern or alpha_pattern %.100q is not understood: %w", weights.AdapterConfigName,
-				pattern, err)
-		}
-		out[pattern] = expression
-	}
-	return out, nil
+// patterns say something of modules, in the order of the file.
+type patterns[V any] []struct {
+	*regexp.Regexp
+	value V
 }
 
-// ofModule is what patterns say of a module: the longest that fits, so that it does not depend on their order.
-func ofModule[V any](expressions map[string]*regexp.Regexp, values map[string]V, module string, usual V) V {
-	best, found := "", false
-	for pattern, expression := range expressions {
-		if expression.MatchString(module) && (!found || len(pattern) > len(best) || len(pattern) == len(best) && pattern < best) {
-			best, found = pattern, true
-		}
+// UnmarshalJSON reads an object whose keys are expressions, which PEFT matches from the start or behind a dot, to the end.
+func (p *patterns[V]) UnmarshalJSON(data []byte) error {
+	var values map[string]V
+	if err := json.Unmarshal(data, &values); err != nil || values == nil {
+		return err
 	}
-	if found {
-		return values[best]
+	keys := json.NewDecoder(bytes.NewReader(data))
+	keys.Token() // the brace
+	for keys.More() {
+		key, _ := keys.Token()
+		var value json.RawMessage
+		if err := keys.Decode(&value); err != nil {
+			return err
+		}
+		expression, err := regexp.Compile(`^(?:.*\.)?(?:` + key.(string) + `)$`)
+		if err != nil {
+			return fmt.Errorf("rank_pattern or alpha_pattern %.100q is not understood: %w", key, err)
+		}
+		*p = append(*p, struct {
+			*regexp.Regexp
+			value V
+		}{expression, values[key.(string)]})
+	}
+	return nil
+}
+
+// of is what the first pattern that fits a module says.
+func (p patterns[V]) of(module string, usual V) V {
+	for _, pattern := range p {
+		if pattern.MatchString(module) {
+			return pattern.value
+		}
 	}
 	return usual
 }

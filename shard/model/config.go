@@ -47,12 +47,8 @@ type Rope struct {
 	LongDivisors []float32 `json:",omitempty"`
 }
 
-// check refuses what cannot be, for heads of headDim dimensions.
-func (r *Rope) check(headDim int) error {
-	dims := r.Dims
-	if dims == 0 {
-		dims = headDim
-	}
+// check refuses what cannot be.
+func (r *Rope) check() error {
 	switch r.Type {
 	case "default":
 		return nil
@@ -65,9 +61,8 @@ func (r *Rope) check(headDim int) error {
 		}
 		return nil
 	case "longrope":
-		if len(r.Divisors) != dims/2 || len(r.LongDivisors) != dims/2 {
-			return fmt.Errorf("rope type longrope has %d short and %d long factors for %d rotated dimensions: it wants %d of each",
-				len(r.Divisors), len(r.LongDivisors), dims, dims/2)
+		if len(r.Divisors) == 0 || len(r.Divisors) != len(r.LongDivisors) {
+			return fmt.Errorf("rope type longrope has %d short and %d long factors", len(r.Divisors), len(r.LongDivisors))
 		}
 		return nil
 	}

@@ -77,8 +77,11 @@ func (own *deepSeekConfig) experts(third bool) (*experts, error) {
 	if own.Step < 1 {
 		return nil, fmt.Errorf("moe_layer_freq is %d, want 1 or more", own.Step)
 	}
-	if own.Shared != nil {
-		e.sharedColumns = min(*own.Shared*own.Intermediate, weights.MaxDimension)
+	if n := own.Shared; n != nil && *n != 0 {
+		if *n < 0 || own.Intermediate < 1 || *n > weights.MaxDimension/own.Intermediate {
+			return nil, fmt.Errorf("n_shared_experts is %d beside a moe_intermediate_size of %d", *n, own.Intermediate)
+		}
+		e.sharedColumns = *n * own.Intermediate
 	}
 	// transformers normalises the third generation's weights alone.
 	e.routing = Routing{Chosen: own.Chosen, Normalised: third && (own.Normalised == nil || *own.Normalised)}

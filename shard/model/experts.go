@@ -44,14 +44,22 @@ func (e *experts) check() error {
 	return nil
 }
 
-// maxExperts bounds what a router's configuration may ask for.
-const maxExperts = 4096
+// maxExperts bounds what a router's configuration may ask for, and maxAllExperts what all together may: each takes some kilobytes,
+// however small it is.
+const (
+	maxExperts    = 4096
+	maxAllExperts = 1 << 16
+)
 
 func everyLayer(int) bool { return true }
 
 // mixture writes a layer's experts.
 func (d *decoder) mixture(r *recipe, layer int) {
 	c, e := &r.Config, d.experts
+	if r.experts += e.count; r.experts > maxAllExperts {
+		r.fail(fmt.Errorf("%d layers with %d experts each are more than %d experts", c.Layers, e.count, maxAllExperts))
+		return
+	}
 	s := &Experts{Routing: e.routing, Activation: d.activation, PartNorm: d.layerNorm(r, layer, d.names.mlpPartNorm),
 		Norm: d.next(r, layer)}
 	s.Router = r.whole(d.tensor(layer, e.router), e.routerBias, e.count, c.Hidden)

@@ -91,8 +91,11 @@ func readGemma3(files *weights.Files) (Config, writer, error) {
 	}
 	if hf.RopeParameters != nil && hf.RopeParameters.Sliding != nil {
 		hf.RopeParameters.Sliding.set(&local)
-		if err := local.check(c.HeadDim); err != nil {
+		if err := local.check(); err != nil {
 			return c, nil, err
+		}
+		if local.dependsOnLength() { // Config.KeysDependOnPrompt knows of one rotation
+			return c, nil, fmt.Errorf("rope type %q of layers with a window is not served", local.Type)
 		}
 	}
 	d.twoRotations(c.Rope, local, slides)

@@ -104,7 +104,7 @@ func ggufRope(files *weights.Files, c *Config) error {
 	default:
 		return fmt.Errorf("rope scaling %q is not served from GGUF; linear, yarn and longrope are", scaling)
 	}
-	return r.check(c.HeadDim)
+	return r.check()
 }
 
 // The tensors that llama.cpp's converter makes of Llama 3.1's and of Phi-3's rope scaling.

@@ -222,7 +222,7 @@ func (hf *hfConfig) rope(headDim int) (Rope, error) {
 			return r, err
 		}
 	}
-	return r, r.check(headDim)
+	return r, r.check()
 }
 
 // rotate sets how many dimensions of a head are rotated.
@@ -252,7 +252,9 @@ func (scaling *hfRope) set(r *Rope) {
 	r.AttentionFactor, r.BetaFast, r.BetaSlow = scaling.AttentionFactor, scaling.BetaFast, scaling.BetaSlow
 	r.MScale, r.MScaleAllDim = scaling.MScale, scaling.MScaleAllDim
 	r.Fractional = scaling.Truncate != nil && !*scaling.Truncate
-	r.Divisors, r.LongDivisors = narrowed(scaling.ShortFactor), narrowed(scaling.LongFactor)
+	if r.Divisors, r.LongDivisors = nil, nil; r.Type == "longrope" {
+		r.Divisors, r.LongDivisors = narrowed(scaling.ShortFactor), narrowed(scaling.LongFactor)
+	}
 	if scaling.OriginalMax != 0 {
 		r.OriginalMaxPositions = scaling.OriginalMax
 	}

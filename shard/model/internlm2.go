@@ -32,7 +32,7 @@ func readInternLM2(files *weights.Files) (Config, writer, error) {
 	d.keyOrder = Order{Group: c.HeadDim, Stride: stride, Offset: group * c.HeadDim}
 	d.valueOrder = Order{Group: c.HeadDim, Stride: stride, Offset: (group + 1) * c.HeadDim}
 	if c.Reward {
-		d.score = func(r *recipe) { r.score(&Score{Outer: r.whole("v_head", false, 1, c.Hidden)}) }
+		d.score = func(r *recipe) { r.score(&Score{Outer: r.unadapted("v_head", false, 1, c.Hidden)}) }
 	}
 	return c, d.write, nil
 }

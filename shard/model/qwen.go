@@ -26,8 +26,8 @@ var qwen2 = family{modelTypes: []string{"qwen2", "qwen2_vl", "qwen2_5_vl"}, arch
 		d.biased = []string{d.names.query, d.names.key, d.names.value}
 		if c.Reward {
 			d.score = func(r *recipe) {
-				inner := r.whole("score.0", true, c.Hidden, c.Hidden)
-				r.score(&Score{Inner: &inner, Outer: r.whole("score.2", true, 1, c.Hidden)})
+				inner := r.unadapted("score.0", true, c.Hidden, c.Hidden)
+				r.score(&Score{Inner: &inner, Outer: r.unadapted("score.2", true, 1, c.Hidden)})
 			}
 		}
 		return c, d.write, nil

@@ -17,6 +17,7 @@ type recipe struct {
 	quantiser *quantiser
 	err       error
 
+	experts  int // of the layers so far
 	adapters []*Adapter
 	adapted  []map[string]bool // by adapter: the projections that it was asked for
 }
@@ -107,7 +108,22 @@ func (r *recipe) rotations(ropes []Rope) {
 		r.used[name] = true
 	}
 	for _, rope := range ropes {
-		r.Rotations = append(r.Rotations, NewRotation(rope, r.Config.HeadDim, r.Config.MaxPositions))
+		dims := rope.Dims
+		if dims == 0 {
+			dims = r.Config.HeadDim
+		}
+		for _, divisors := range [][]float32{rope.Divisors, rope.LongDivisors} {
+			if len(divisors) != 0 && len(divisors) != dims/2 {
+				r.fail(fmt.Errorf("the rotation has %d factors for %d dimensions, and wants %d", len(divisors), dims, dims/2))
+				return
+			}
+		}
+		rotation := NewRotation(rope, r.Config.HeadDim, r.Config.MaxPositions)
+		if !rotation.finite() {
+			r.fail(fmt.Errorf("rope type %q turns by what is no number: see whether its factors and lengths are the model's", rope.Type))
+			return
+		}
+		r.Rotations = append(r.Rotations, rotation)
 	}
 }
 
@@ -229,6 +245,14 @@ func (r *recipe) whole(projection string, biased bool, outputs, inputs int) Line
 	r.quantiser = nil
 	defer func() { r.quantiser = quantiser }()
 	return r.outputs(projection, biased, outputs, inputs, Span{0, outputs}, Order{})
+}
+
+// unadapted is whole for what no adapter changes.
+func (r *recipe) unadapted(projection string, biased bool, outputs, inputs int) Linear {
+	adapters := r.adapters
+	r.adapters = nil
+	defer func() { r.adapters = adapters }()
+	return r.whole(projection, biased, outputs, inputs)
 }
 
 // score writes a score head, which rank 0 alone has.

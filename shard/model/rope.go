@@ -39,6 +39,27 @@ func NewRotation(rope Rope, headDim, maxPositions int) *Rotation {
 // Half is half of how many dimensions of a head are rotated: the length of Fill's cos and sin.
 func (r *Rotation) Half() int { return r.dims / 2 }
 
+// finite reports whether positions turn by numbers, also the last one and in the longest sequence.
+func (r *Rotation) finite() bool {
+	for _, frequencies := range [][]float32{r.frequencies, r.long} {
+		for _, f := range frequencies {
+			if f-f != 0 {
+				return false
+			}
+		}
+	}
+	cos, sin := make([]float32, r.Half()), make([]float32, r.Half())
+	for _, tokens := range []int{1, 1 << 20} {
+		r.Fill(cos, sin, tokens-1, tokens)
+		for i := range cos {
+			if cos[i]-cos[i] != 0 || sin[i]-sin[i] != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // divided divides frequencies, where there are divisors.
 func divided(frequencies, divisors []float32) []float32 {
 	for i, divisor := range divisors {

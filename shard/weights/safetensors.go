@@ -2,6 +2,7 @@ package weights
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -50,7 +51,7 @@ func (f *Files) openDirectory(dir fs.FS, tensors bool, open func(name string) ([
 		return err
 	}
 	if quantisation != nil {
-		f.QuantMethod = quantisation.Method
+		f.QuantMethod, f.quantisation = quantisation.Method, quantisation
 	}
 	files, err := safetensorsFiles(dir)
 	if err != nil {
@@ -195,6 +196,7 @@ func (f *Files) addSafetensors(data []byte, promised []string, all map[string]*s
 		return err
 	}
 	payload := data[8+length:]
+	places := map[string][2]uint64{}
 	for name, raw := range header {
 		if name == "__metadata__" {
 			continue
@@ -210,17 +212,34 @@ func (f *Files) addSafetensors(data []byte, promised []string, all map[string]*s
 			return fmt.Errorf("tensor %s ends at byte %d of the data, of which there are %d: the file was cut off; fetch it anew", name,
 				entry.Offsets[1], len(payload))
 		}
+		places[name] = [2]uint64(entry.Offsets)
 		tensor, err := entry.tensor(payload[entry.Offsets[0]:entry.Offsets[1]])
 		all[name] = entry.stored(payload[entry.Offsets[0]:entry.Offsets[1]])
 		if err := f.add(name, tensor, err); err != nil {
 			return err
 		}
 	}
+	if err := apart(places); err != nil {
+		return err
+	}
 	for _, name := range promised {
 		if _, ok := header[name]; !ok {
 			return fmt.Errorf("tensor %s is missing, which %s promises in this file: fetch both anew; or, if the file is whole without "+
 				"it, take the index away",
 				name, indexName)
+		}
+	}
+	return nil
+}
+
+// apart refuses tensors that share bytes.
+func apart(places map[string][2]uint64) error {
+	names := slices.SortedFunc(maps.Keys(places), func(a, b string) int {
+		return cmp.Or(cmp.Compare(places[a][0], places[b][0]), cmp.Compare(places[a][1], places[b][1]), cmp.Compare(a, b))
+	})
+	for i, name := range names[min(1, len(names)):] {
+		if before := names[i]; places[name][0] < places[before][1] {
+			return fmt.Errorf("tensors %s and %s lie in the same bytes: fetch the file anew", before, name)
 		}
 	}
 	return nil

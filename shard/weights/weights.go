@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -40,6 +41,8 @@ type Files struct {
 	Doubts []string
 	// QuantMethod is the format of quantised weights in a directory, as its configuration calls it; "": they are not said to be.
 	QuantMethod string
+
+	quantisation *quantisation // what QuantMethod is a part of
 	// WeightBytes is the size of all tensors.
 	WeightBytes int64
 
@@ -385,6 +388,13 @@ func (f *Files) pagesOf(data []byte) []byte {
 func (f *Files) Fingerprint(description []byte) string {
 	hash := sha256.New()
 	hash.Write(description)
+	if f.quantisation != nil { // the same bytes are other numbers under another one
+		says, err := json.Marshal(f.quantisation)
+		if err != nil {
+			panic(err) // it was read as JSON
+		}
+		hash.Write(says)
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.tensors)) {
 		t := f.tensors[name]
 		fmt.Fprintf(hash, "%s %v %d %d\n", name, t.Encoding, t.Rows, t.Columns)
