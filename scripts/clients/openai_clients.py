@@ -87,11 +87,12 @@ def openai_leaves(url):
     import openai
 
     client = openai.OpenAI(base_url=url + "/v1", max_retries=0)
-    with client.chat.completions.create(model="x", messages=MESSAGES, stream=True, extra_body={"ignore_eos": True}) as stream:
+    long = {"model": "x", "messages": MESSAGES, "max_tokens": 1900, "extra_body": {"ignore_eos": True}}
+    with client.chat.completions.create(stream=True, **long) as stream:
         next(iter(stream))
     wait_idle(url)
     try:
-        client.with_options(timeout=0.2).chat.completions.create(model="x", messages=MESSAGES, extra_body={"ignore_eos": True})
+        client.with_options(timeout=0.2).chat.completions.create(**long)
         raise AssertionError("a whole context was computed within 0.2 s")
     except openai.APITimeoutError:
         wait_idle(url)
