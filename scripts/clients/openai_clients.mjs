@@ -51,7 +51,7 @@ async function openai(url) {
   }
   await assert.rejects(client.models.retrieve('none'), OpenAI.NotFoundError)
 
-  const endless = { model, messages, stream: true, ignore_eos: true }
+  const endless = { model, messages, stream: true, max_tokens: 1900, ignore_eos: true }
   for await (const chunk of await client.chat.completions.create(endless)) {
     assert.ok(chunk)
     break // leaves

@@ -102,7 +102,8 @@ def openai_retries(url):
     import openai
 
     client = openai.OpenAI(base_url=url + "/v1", max_retries=0)
-    streams = [client.chat.completions.create(model="x", messages=MESSAGES, stream=True, extra_body={"ignore_eos": True}) for _ in range(2)]
+    long = {"model": "x", "messages": MESSAGES, "max_tokens": 1900, "stream": True, "extra_body": {"ignore_eos": True}}
+    streams = [client.chat.completions.create(**long) for _ in range(2)]
     for stream in streams:
         next(iter(stream))
     try:
@@ -130,7 +131,8 @@ async def openai_async(url):
         assert streamed == whole.choices[0].message.content and text.usage.completion_tokens == 5
 
         async def endless():
-            async for _ in await client.chat.completions.create(model="x", messages=MESSAGES, stream=True, extra_body={"ignore_eos": True}):
+            async for _ in await client.chat.completions.create(model="x", messages=MESSAGES, max_tokens=1900, stream=True,
+                                                                extra_body={"ignore_eos": True}):
                 started.set()
 
         started = asyncio.Event()
