@@ -12,18 +12,11 @@ import (
 // in the lowest, scales [rows][groups], where they are not symmetric zero points [rows/codes a word][groups], and with actorder
 // the group of every column. Codes and zero points are stored with half their range added.
 func (q *quantisation) packed(part func(suffix string) (*stored, error)) (Tensor, error) {
-	words, err := part(".weight_packed")
+	found, err := parts(part, ".weight_packed", ".weight_scale", ".weight_shape")
 	if err != nil {
 		return Tensor{}, err
 	}
-	scales, err := part(".weight_scale")
-	if err != nil {
-		return Tensor{}, err
-	}
-	shape, err := part(".weight_shape")
-	if err != nil {
-		return Tensor{}, err
-	}
+	words, scales, shape := found[0], found[1], found[2]
 	zeros, _ := part("?.weight_zero_point")
 	order, _ := part("?.weight_g_idx")
 	if !shape.has(1, 2, "I64") {
@@ -151,14 +144,11 @@ func (q *quantisation) scaled(part func(suffix string) (*stored, error)) (Tensor
 // microscaled makes a matrix of gpt_oss's experts: blocks of 32 codes of 4 bits, [rows][blocks][16 bytes] and the even column in
 // the low half, and their exponents [rows][blocks].
 func (q *quantisation) microscaled(part func(suffix string) (*stored, error)) (Tensor, error) {
-	blocks, err := part("_blocks")
+	found, err := parts(part, "_blocks", "_scales")
 	if err != nil {
 		return Tensor{}, err
 	}
-	exponents, err := part("_scales")
-	if err != nil {
-		return Tensor{}, err
-	}
+	blocks, exponents := found[0], found[1]
 	rows, each := exponents.rows, exponents.columns
 	if !blocks.has(rows*each, 16, "U8") || !exponents.has(rows, each, "U8") {
 		return Tensor{}, errors.New("blocks and scales do not fit each other: fetch the model anew")

@@ -11,18 +11,11 @@ import (
 // [columns/codes a word][rows] and [groups][rows/codes a word], scales [groups][rows], and the group of every column, which
 // desc_act has put in any order. Zero points are stored less one but in checkpoint_format gptq_v2.
 func (q *quantisation) gptq(part func(suffix string) (*stored, error)) (Tensor, error) {
-	words, err := part(".qweight")
+	found, err := parts(part, ".qweight", ".qzeros", ".scales")
 	if err != nil {
 		return Tensor{}, err
 	}
-	zeros, err := part(".qzeros")
-	if err != nil {
-		return Tensor{}, err
-	}
-	scales, err := part(".scales")
-	if err != nil {
-		return Tensor{}, err
-	}
+	words, zeros, scales := found[0], found[1], found[2]
 	order, _ := part("?.g_idx")
 	each, groups := 32/q.Bits, scales.rows
 	rows, columns := words.columns, words.rows*each
@@ -112,18 +105,11 @@ var awqNibble = [8]int{0, 4, 1, 5, 2, 6, 3, 7}
 // awq makes a matrix of AutoAWQ's tensors: codes [columns][rows/8] and zero points [groups][rows/8], eight in a word, scales
 // [groups][rows].
 func (q *quantisation) awq(part func(suffix string) (*stored, error)) (Tensor, error) {
-	words, err := part(".qweight")
+	found, err := parts(part, ".qweight", ".qzeros", ".scales")
 	if err != nil {
 		return Tensor{}, err
 	}
-	zeros, err := part(".qzeros")
-	if err != nil {
-		return Tensor{}, err
-	}
-	scales, err := part(".scales")
-	if err != nil {
-		return Tensor{}, err
-	}
+	words, zeros, scales := found[0], found[1], found[2]
 	columns, rows, groups := words.rows, words.columns*8, scales.rows
 	if !words.has(columns, rows/8, "I32") || !scales.has(groups, rows, "F16", "BF16", "F32") || !zeros.has(groups, rows/8, "I32") {
 		return Tensor{}, errors.New("qweight, qzeros and scales do not fit each other: fetch the model anew")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -194,18 +193,17 @@ func (q *quantisation) blocks() (rows, columns int) {
 	return 0, 0
 }
 
-// makers put matrices together, by what the name of the tensor with the codes ends in, in place of which the matrix's name has
-// the second.
+// makers put matrices together, by what the name of the tensor with the codes ends in.
 var makers = []struct {
-	suffix, matrix string
-	methods        []string
-	make           func(q *quantisation, part func(suffix string) (*stored, error)) (Tensor, error)
+	suffix  string
+	methods []string
+	make    func(q *quantisation, part func(suffix string) (*stored, error)) (Tensor, error)
 }{
-	{".qweight", ".weight", []string{"gptq"}, (*quantisation).gptq},
-	{".qweight", ".weight", []string{"awq"}, (*quantisation).awq},
-	{".weight_packed", ".weight", []string{"compressed-tensors"}, (*quantisation).packed},
-	{".weight", ".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8"}, (*quantisation).scaled},
-	{"_blocks", ".weight", []string{"mxfp4"}, (*quantisation).microscaled},
+	{".qweight", []string{"gptq"}, (*quantisation).gptq},
+	{".qweight", []string{"awq"}, (*quantisation).awq},
+	{".weight_packed", []string{"compressed-tensors"}, (*quantisation).packed},
+	{".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8"}, (*quantisation).scaled},
+	{"_blocks", []string{"mxfp4"}, (*quantisation).microscaled},
 }
 
 // assemble makes one tensor, X.weight, of those that a quantised matrix X lies in, which are no longer listed. Of one that cannot
@@ -229,7 +227,7 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 			}
 			made, err := m.make(q, func(suffix string) (*stored, error) { return find(tensors, stem, suffix) })
 			f.remove(stem)
-			if err := f.add(stem+m.matrix, made, err); err != nil {
+			if err := f.add(stem+".weight", made, err); err != nil {
 				return err
 			}
 			if bias, ok := f.tensors[stem+".bias"]; ok && !slices.ContainsFunc(bias.data, func(b byte) bool { return b&0x7f != 0 }) {
@@ -247,6 +245,18 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 
 // cacheScales are the ends of names of scales with which others store keys and values in eight bits.
 var cacheScales = []string{".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale"}
+
+// parts are several, all of which must be there.
+func parts(part func(suffix string) (*stored, error), suffixes ...string) (all []*stored, err error) {
+	for _, suffix := range suffixes {
+		found, err := part(suffix)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found)
+	}
+	return all, nil
+}
 
 // find returns a part of a quantised matrix, of which some may be missing: those whose suffix begins with "?".
 func find(tensors map[string]*stored, stem, suffix string) (*stored, error) {
@@ -316,14 +326,5 @@ func (q *quantised) zeroPoints(rows, groups int, zero func(row, group int) int) 
 		return
 	}
 	q.scheme.Offset, q.scheme.Zero = halves, true
-	q.zero = func(row, group int) uint32 { return halfInteger(zero(row, group)) }
-}
-
-// halfInteger is an integer of -1024 to 1024 in half precision, exactly.
-func halfInteger(n int) uint32 {
-	bits := math.Float32bits(float32(n))
-	if n == 0 {
-		return 0
-	}
-	return bits>>16&0x8000 | (bits>>23&0xff-112)<<10 | bits>>13&0x3ff
+	q.zero = func(row, group int) uint32 { return uint32(half.Bits(float32(zero(row, group)))) }
 }
