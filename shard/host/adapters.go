@@ -21,8 +21,10 @@ type addition struct {
 	reduced []float32 // [row][rank]: a x
 	raised  []float32 // [row][outputs]: b of that
 	rows    int
-	dst     []float32 // where it is added, if it is at once
-	stride  int       // of dst; else the row that it begins at in what the ranks exchange
+	// Of a column-parallel product it is added to dst at once; of a row-parallel one it belongs to the rows from row on of what the
+	// ranks exchange.
+	dst         []float32
+	stride, row int
 }
 
 // lowWork is the working memory of adapters. Steps without one leave it empty.
@@ -50,11 +52,13 @@ func (w *lowWork) take(floats int) []float32 {
 	return w.memory[w.used-floats : w.used : w.used]
 }
 
-// add notes what an adapter will add to a run.
-func (w *lowWork) add(low *lowRank, run adapterRun, dst []float32, stride int) {
+// add notes that an adapter will add to a run; where to is for the caller to say, before the next one.
+func (w *lowWork) add(low *lowRank, run adapterRun) *addition {
 	rows := run.to - run.from
-	w.additions = append(w.additions, addition{low, w.take(rows * low.rank), w.take(rows * low.outputs), rows, dst, stride})
+	w.additions = append(w.additions, addition{lowRank: low, rows: rows, reduced: w.take(rows * low.rank),
+		raised: w.take(rows * low.outputs)})
 	w.rows += rows
+	return &w.additions[len(w.additions)-1]
 }
 
 // largestRank is the largest of the adapters' ranks of a linear operation.

@@ -99,21 +99,17 @@ func (b *Backend) ofStep(m matrix, x cpu.Rows, dst []float32, stride int) linear
 func (b *Backend) linear(linears ...linear) {
 	w := &b.low
 	w.begin()
-	for i := range linears {
+	for i := range linears { // in one piece: products of the same rows lay them out once
 		l := &linears[i]
 		w.products = append(w.products, product{l.weight, l.x, l.dst, l.stride})
-		for _, run := range l.runs {
-			if low := l.of(run.adapter); low != nil {
-				w.add(low, run, l.dst[run.from*l.stride:], l.stride)
-			}
-		}
 	}
-	for i, at := 0, 0; i < len(linears); i++ {
+	for i := range linears {
 		l := &linears[i]
 		for _, run := range l.runs {
 			if low := l.of(run.adapter); low != nil {
-				w.products = append(w.products, product{low.a, l.rows(run), w.additions[at].reduced, low.rank})
-				at++
+				a := w.add(low, run)
+				a.dst, a.stride = l.dst[run.from*l.stride:], l.stride
+				w.products = append(w.products, product{low.a, l.rows(run), a.reduced, low.rank})
 			}
 		}
 	}
@@ -158,7 +154,7 @@ func (b *Backend) exchange(rows int, linears ...linear) (parts [][]float32, err 
 				clear(partial[at:][:size])
 			}
 			w.products = append(w.products, product{low.a, l.rows(run), partial[at:], low.rank})
-			w.add(low, run, nil, l.row+run.from)
+			w.add(low, run).row = l.row + run.from
 			at += size
 		}
 	}
@@ -175,7 +171,7 @@ func (b *Backend) exchange(rows int, linears ...linear) (parts [][]float32, err 
 	w.added = append(w.added[:0], make([][]float32, rows)...)
 	for _, a := range w.additions {
 		for row := range a.rows {
-			w.added[a.stride+row] = a.raised[row*a.outputs:][:a.outputs]
+			w.added[a.row+row] = a.raised[row*a.outputs:][:a.outputs]
 		}
 	}
 	return parts, nil
