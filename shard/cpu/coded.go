@@ -276,7 +276,7 @@ func (c *coded) span(column, count int) (first, n int) {
 	return first, roundUp(end-first, c.scaleUnit)
 }
 
-// ones is what biases are multiplied by.
+// ones are what biases, and activations without a gate, are multiplied by; they are never changed.
 var ones = slices.Repeat([]float32{1}, 64*lanes)
 
 // widen writes count columns of a panel as [count][16] floats, and those that fill the last unit. column is a multiple of the

@@ -106,10 +106,6 @@ func (k *Kernels) GELU(x []float32) { withoutGate(x, k.GELUMul) }
 
 // withoutGate lets all through.
 func withoutGate(x []float32, activation func(dst, gate, up []float32)) {
-	var ones [64 * lanes]float32
-	for i := range ones {
-		ones[i] = 1
-	}
 	for ; len(x) > 0; x = x[min(len(x), len(ones)):] {
 		part := x[:min(len(x), len(ones))]
 		activation(part, part, ones[:len(part)])
