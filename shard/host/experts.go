@@ -14,9 +14,16 @@ type choices struct {
 	numbers []int32   // [row][chosen]: of the choices
 	starts  []int32   // [expert + 1]: its first choice
 	work    []linear
-	// Where adapters are in use, adapters has them by choice, and runs those of the choices of one expert, behind each other.
+	// Where adapters are in use, adapters has them by choice, and runs [expert] those of its choices.
 	adapters []int
-	runs     []adapterRun
+	runs     [][]adapterRun
+	workers  []expertWorker
+}
+
+// expertWorker is one thread's working memory.
+type expertWorker struct {
+	router router
+	one    []float32 // [hidden]: what one expert gives
 }
 
 // compute computes each expert for the rows that chose it.
@@ -33,8 +40,8 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 	if err != nil {
 		return err
 	}
-	b.team.Share(len(b.rows), 1, func(_, from, to int) {
-		one := make([]float32, b.config.Hidden)
+	b.team.Share(len(b.rows), 1, func(worker, from, to int) {
+		one := b.choices.workers[worker].one
 		for r := from; r < to; r++ {
 			b.join(r, s.sum(b, r, parts, one), &s.PartNorm, &s.Norm, &model.Norm{})
 		}
@@ -42,13 +49,19 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 	return nil
 }
 
-// gather copies the norm's rows to their choices.
+// gather copies the norm's rows to their choices, and finds the choices' adapters.
 func (s *experts) gather(b *Backend) {
-	hidden, chosen := b.config.Hidden, s.Routing.Chosen
-	if c := &b.choices; len(b.low.runs) > 0 {
+	hidden, chosen, c := b.config.Hidden, s.Routing.Chosen, &b.choices
+	c.runs = sized(c.runs, len(s.experts))
+	if len(b.low.runs) > 0 {
 		c.adapters = sized(c.adapters, len(c.numbers))
 		for i, number := range c.numbers {
 			c.adapters[number] = b.rows[i/chosen].adapter
+		}
+	}
+	for expert := range c.runs {
+		if c.runs[expert] = c.runs[expert][:0]; len(b.low.runs) > 0 {
+			c.runs[expert] = appendRuns(c.runs[expert], c.adapters[c.starts[expert]:c.starts[expert+1]])
 		}
 	}
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
@@ -72,10 +85,9 @@ func (s *experts) sharedRows(b *Backend) (gate, up []float32, columns int) {
 // raise multiplies with all gates and ups.
 func (s *experts) raise(b *Backend) {
 	columns, work := s.columns(), b.choices.work[:0]
-	b.choices.runs = b.choices.runs[:0]
 	for i, e := range s.experts {
 		if from, x := s.rows(b, i, b.gathered, b.config.Hidden); x.N > 0 {
-			runs := s.runs(b, i)
+			runs := b.choices.runs[i]
 			work = append(work, linear{matrix: e.gate, x: x, dst: b.gate[from*columns:], stride: columns, runs: runs},
 				linear{matrix: e.up, x: x, dst: b.up[from*columns:], stride: columns, runs: runs})
 		}
@@ -119,10 +131,9 @@ func (s *experts) activateAll(b *Backend) {
 // lower multiplies with all downs, and gives what all ranks have of that.
 func (s *experts) lower(b *Backend) (parts [][]float32, err error) {
 	work, rows := b.choices.work[:0], len(b.choices.numbers)
-	b.choices.runs = b.choices.runs[:0]
 	for i, e := range s.experts {
 		if from, x := s.rows(b, i, b.gate, s.columns()); x.N > 0 {
-			work = append(work, linear{matrix: e.down, x: x, runs: s.runs(b, i), row: from})
+			work = append(work, linear{matrix: e.down, x: x, runs: b.choices.runs[i], row: from})
 		}
 	}
 	if s.shared != nil {
@@ -135,24 +146,18 @@ func (s *experts) lower(b *Backend) (parts [][]float32, err error) {
 	return b.exchange(rows, work...)
 }
 
-// runs are those of an expert's rows.
-func (s *experts) runs(b *Backend, expert int) []adapterRun {
-	c := &b.choices
-	if len(b.low.runs) == 0 {
-		return nil
-	}
-	first := len(c.runs)
-	adapters := c.adapters[c.starts[expert]:c.starts[expert+1]]
+// appendRuns appends the runs of rows with these adapters.
+func appendRuns(runs []adapterRun, adapters []int) []adapterRun {
 	for at := 0; at < len(adapters); {
 		from := at
 		for at < len(adapters) && adapters[at] == adapters[from] {
 			at++
 		}
 		if adapters[from] > 0 {
-			c.runs = append(c.runs, adapterRun{adapters[from] - 1, from, at})
+			runs = append(runs, adapterRun{adapters[from] - 1, from, at})
 		}
 	}
-	return c.runs[first:]
+	return runs
 }
 
 // sum leaves in the norm's row what all experts give for it; one is working memory of a row.
@@ -187,13 +192,17 @@ func (s *experts) choose(b *Backend) {
 	c.router = sized(c.router, n*count)
 	c.experts, c.numbers, c.starts = sized(c.experts, n*chosen), sized(c.numbers, n*chosen), sized(c.starts, count+1)
 	c.weights = sized(c.weights, n*chosen)
+	if c.workers == nil {
+		for range b.team.Size() {
+			c.workers = append(c.workers, expertWorker{router{kernels: b.kernels}, make([]float32, b.config.Hidden)})
+		}
+	}
 	b.linear(b.ofStep(s.router, b.hiddenRows(b.normed), c.router, count))
-	b.team.Share(n, 4, func(_, from, to int) {
-		scratch := newRouter(b.kernels, count)
+	b.team.Share(n, 4, func(worker, from, to int) {
 		for r := from; r < to; r++ {
 			logits := c.router[r*count:][:count]
 			b.add(logits, s.Router.Bias)
-			scratch.choose(&s.Routing, logits, c.experts[r*chosen:][:chosen], c.weights[r*chosen:][:chosen])
+			c.workers[worker].router.choose(&s.Routing, logits, c.experts[r*chosen:][:chosen], c.weights[r*chosen:][:chosen])
 		}
 	})
 	clear(c.starts)

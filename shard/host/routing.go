@@ -14,13 +14,10 @@ type router struct {
 	groups        []float32
 }
 
-func newRouter(kernels *cpu.Kernels, experts int) *router {
-	return &router{kernels, make([]float32, experts), make([]float32, experts), make([]float32, 0, experts)}
-}
-
 // choose writes a row's experts, the best first, the lowest number of equal ones, and their weights. All arithmetic is in
 // float32, every operation rounded, in the order of the experts.
 func (w *router) choose(r *model.Routing, logits []float32, experts []int32, weights []float32) {
+	w.scores, w.ranks = sized(w.scores, len(logits)), sized(w.ranks, len(logits))
 	w.score(r.Sigmoid, logits)
 	copy(w.ranks, w.scores)
 	if r.Correction != nil {

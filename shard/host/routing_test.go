@@ -85,7 +85,7 @@ func TestRouting(t *testing.T) {
 			GroupPairs: true},
 		"all": {Chosen: 24, Sigmoid: true},
 	} {
-		w := newRouter(cpu.Best(), 24)
+		w := &router{kernels: cpu.Best()}
 		for range 200 {
 			logits := make([]float32, 24)
 			for i := range logits {
@@ -103,12 +103,12 @@ func TestRouting(t *testing.T) {
 	}
 	// Of equal scores the first are chosen, and what is no number does no harm.
 	experts, weights := make([]int32, 3), make([]float32, 3)
-	newRouter(cpu.Best(), 24).choose(&model.Routing{Chosen: 3}, make([]float32, 24), experts, weights)
+	(&router{kernels: cpu.Best()}).choose(&model.Routing{Chosen: 3}, make([]float32, 24), experts, weights)
 	if !slices.Equal(experts, []int32{0, 1, 2}) {
 		t.Errorf("of equal experts %v are chosen", experts)
 	}
 	nan := slices.Repeat([]float32{float32(math.NaN())}, 24)
-	newRouter(cpu.Best(), 24).choose(&model.Routing{Chosen: 3, Groups: 4, GroupsChosen: 1}, nan, experts, weights)
+	(&router{kernels: cpu.Best()}).choose(&model.Routing{Chosen: 3, Groups: 4, GroupsChosen: 1}, nan, experts, weights)
 	for _, expert := range experts {
 		if expert < 0 || expert > 23 {
 			t.Errorf("got expert %d", expert)
