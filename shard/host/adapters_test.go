@@ -14,9 +14,9 @@ import (
 
 	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
-	"lockstep/shard/half"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
+	"lockstep/shard/weights"
 )
 
 // goldenAdapters opens a model's reference adapters and their cases.
@@ -200,41 +200,21 @@ type floatTensor struct {
 	values []float32
 }
 
-// floatTensors widens the tensors of a fixture's safetensors files.
-func floatTensors(t *testing.T, dir fstest.MapFS) map[string]floatTensor {
+// floatTensors widens tensors. Vectors have one row.
+func floatTensors(t *testing.T, files *weights.Files) map[string]floatTensor {
 	t.Helper()
 	all := map[string]floatTensor{}
-	for name, file := range dir {
-		if !strings.HasSuffix(name, ".safetensors") {
-			continue
-		}
-		size := binary.LittleEndian.Uint64(file.Data)
-		var header map[string]struct {
-			DataType string `json:"dtype"`
-			Shape    []int
-			Offsets  []uint64 `json:"data_offsets"`
-		}
-		if err := json.Unmarshal(file.Data[8:8+size], &header); err != nil {
+	for _, name := range files.Names() {
+		rows, columns := files.Size(name)
+		tensor, err := files.Tensor(name, rows, columns)
+		if err != nil {
 			t.Fatal(err)
 		}
-		delete(header, "__metadata__")
-		for name, h := range header {
-			tensor, data := floatTensor{shape: h.Shape}, file.Data[8+size:][h.Offsets[0]:h.Offsets[1]]
-			for len(data) > 0 {
-				switch h.DataType {
-				case "BF16":
-					tensor.values = append(tensor.values, math.Float32frombits(uint32(binary.LittleEndian.Uint16(data))<<16))
-				case "F16":
-					tensor.values = append(tensor.values, half.Float32(binary.LittleEndian.Uint16(data)))
-				case "F32":
-					tensor.values = append(tensor.values, math.Float32frombits(binary.LittleEndian.Uint32(data)))
-				default:
-					t.Fatalf("%s is %s", name, h.DataType)
-				}
-				data = data[map[bool]int{true: 4, false: 2}[h.DataType == "F32"]:]
-			}
-			all[name] = tensor
+		wide := floatTensor{shape: []int{rows, columns}}
+		for row := range rows {
+			wide.values = append(wide.values, tensor.Floats(row, nil)...)
 		}
+		all[name] = wide
 	}
 	return all
 }
@@ -260,7 +240,7 @@ func safetensors(t *testing.T, tensors map[string]floatTensor) []byte {
 // adaptable reports whether a tensor is a projection of a layer.
 func adaptable(name string, tensor floatTensor) bool {
 	layer := strings.Contains(name, "layers.") || strings.Contains(name, ".h.")
-	return layer && len(tensor.shape) == 2 && strings.HasSuffix(name, ".weight")
+	return layer && tensor.shape[0] > 1 && strings.HasSuffix(name, ".weight")
 }
 
 const (
@@ -271,7 +251,7 @@ const (
 // randomAdapter makes an adapter for all projections of a model whose names hold a text.
 func randomAdapter(t *testing.T, dir fstest.MapFS, rank int, only string, random *rand.Rand) fstest.MapFS {
 	t.Helper()
-	tensors, adapter := floatTensors(t, dir), map[string]floatTensor{}
+	tensors, adapter := floatTensors(t, modeltest.OpenFS(t, dir).Files), map[string]floatTensor{}
 	matrix := func(rows, columns int) floatTensor {
 		tensor := floatTensor{shape: []int{rows, columns}}
 		for range rows * columns {
@@ -304,7 +284,12 @@ func transposed(name string) bool { return strings.HasPrefix(name, "transformer.
 // merge adds an adapter to a model's weights.
 func merge(t *testing.T, dir, adapter fstest.MapFS) fstest.MapFS {
 	t.Helper()
-	tensors, low := floatTensors(t, dir), floatTensors(t, adapter)
+	opened, err := weights.OpenAdapterFS(adapter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	tensors, low := floatTensors(t, modeltest.OpenFS(t, dir).Files), floatTensors(t, opened)
 	for name, a := range low {
 		projection, found := strings.CutSuffix(strings.TrimPrefix(name, "base_model.model."), ".lora_A.weight")
 		if !found {
