@@ -312,6 +312,9 @@ func TestKilledRankUnderAStream(t *testing.T) {
 		t.Errorf("after the kill the stream went on differently:\ngot  %q\nwant %q", got, want)
 	}
 	s.mustGenerate("Once upon a time", 5)
+	if !strings.Contains(s.logged(), "as before the restart") {
+		t.Error("the restarted group does not take the KV cache that it had")
+	}
 	after := s.children()
 	if before["lockstep router"] != after["lockstep router"] {
 		t.Error("the router was touched")
