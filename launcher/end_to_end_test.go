@@ -296,7 +296,7 @@ func TestKilledLauncherLeavesNothing(t *testing.T) {
 }
 
 func TestKilledRankUnderAStream(t *testing.T) {
-	s := serveDemo(t)
+	s := serve(t, "serve", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)))
 	want := s.mustGenerate("Once upon a time", 200)
 	before := s.children()
 	next := s.stream("Once upon a time", 200)
