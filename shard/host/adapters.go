@@ -1,9 +1,6 @@
 package host
 
-import (
-	"lockstep/shard/cpu"
-	"lockstep/shard/model"
-)
+import "lockstep/shard/cpu"
 
 // lowRank is what an adapter adds to a product: scale x b (a x).
 type lowRank struct {
@@ -34,7 +31,7 @@ type lowWork struct {
 	additions []addition
 	rows      int         // of all additions
 	added     [][]float32 // to a row that the ranks have exchanged; nil: nothing
-	memory    []float32   // of additions
+	memory    []float32   // of additions: need.low for each row of the largest step
 	used      int
 }
 
@@ -45,9 +42,6 @@ func (w *lowWork) begin() {
 
 // take returns memory until begin.
 func (w *lowWork) take(floats int) []float32 {
-	if w.used+floats > len(w.memory) { // those that hold the old one keep it
-		w.memory, w.used = make([]float32, max(2*len(w.memory), floats, 1<<14)), 0
-	}
 	w.used += floats
 	return w.memory[w.used-floats : w.used : w.used]
 }
@@ -59,16 +53,6 @@ func (w *lowWork) add(low *lowRank, run adapterRun) *addition {
 		raised: w.take(rows * low.outputs)})
 	w.rows += rows
 	return &w.additions[len(w.additions)-1]
-}
-
-// largestRank is the largest of the adapters' ranks of a linear operation.
-func largestRank(l *model.Linear) (rank int) {
-	for _, low := range l.Low {
-		if low != nil {
-			rank = max(rank, low.A.Rows.Size())
-		}
-	}
-	return rank
 }
 
 // of is an adapter's part in a matrix, nil if it has none.

@@ -37,15 +37,6 @@ type Backend struct {
 	run
 }
 
-// need is what stages need of the working memory, in floats for each row of a step.
-type need struct {
-	gate, latent int
-	aside        bool
-	choices      int // of experts; 0: there are none
-	parts        int // of a row that the ranks exchange, each [hidden]
-	reduced      int // floats of a row that the ranks exchange for adapters
-}
-
 // CacheTypes are the types of numbers that a KV cache may hold, by their names.
 var CacheTypes = map[string]cpu.CacheType{"f32": cpu.CacheF32, "f16": cpu.CacheF16, "bf16": cpu.CacheBF16}
 
@@ -61,6 +52,7 @@ func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, cache cpu.
 			return nil, err
 		}
 		b.stages = append(b.stages, s)
+		b.need.grow(planned)
 		progress(float64(i+1) / float64(len(part.Stages)))
 	}
 	return b, nil
@@ -121,6 +113,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.cos, len(b.part.Rotations) * maxRows * c.HeadDim / 2},
 		{&b.sin, len(b.part.Rotations) * maxRows * c.HeadDim / 2},
 		{&b.scored, maxRows},
+		{&b.low.memory, maxRows * b.need.low},
 	} {
 		var err error
 		if *buffer.floats, err = b.anonymousFloats(buffer.count); err != nil {

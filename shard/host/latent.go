@@ -5,22 +5,12 @@ import (
 	"lockstep/shard/model"
 )
 
-// columns is how many floats of Backend.latent a row takes: its latent with the rotated part of its key, the queries' latent,
-// and the parts of this rank's keys that are not rotated.
-func (s *projectLatent) columns() int {
-	columns := s.Latent.Rows.Size() + s.Key.Rows.Size()
-	if s.QueryLatent != nil {
-		columns += s.QueryLatent.Rows.Size()
-	}
-	return columns
-}
-
 // compute leaves rotated queries in qkv and stores keys and values in the cache.
 func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 	n, dim, stride := len(b.rows), b.config.HeadDim, b.qkvColumns()
 	heads, kvHeads := b.part.Heads.Size(), b.part.KVHeads.Size()
 	queries, keys := heads*dim, kvHeads*dim
-	rank, columns := len(s.LatentNorm.Weight), s.columns()
+	rank, columns := len(s.LatentNorm.Weight), latentColumns(s.ProjectLatent)
 	wide := s.Latent.Rows.Size()
 	plain := b.latent[wide:] // of the first row; likewise the queries' latent
 	queryLatent := b.latent[wide+s.Key.Rows.Size():]

@@ -168,7 +168,8 @@ func (b *Backend) exchange(rows int, linears ...linear) (parts [][]float32, err 
 		at += len(a.reduced)
 	}
 	b.raise()
-	w.added = append(w.added[:0], make([][]float32, rows)...)
+	w.added = sized(w.added, rows)
+	clear(w.added)
 	for _, a := range w.additions {
 		for row := range a.rows {
 			w.added[a.row+row] = a.raised[row*a.outputs:][:a.outputs]

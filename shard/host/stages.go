@@ -60,7 +60,6 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 	packWhole := func(l *model.Linear) *cpu.Matrix { return pack(l).weight } // heads, which no adapter changes
 	switch p := planned.(type) {
 	case *model.Embed:
-		b.need.aside = b.need.aside || p.AsideNorm.Weight != nil
 		s = &embed{p}
 	case *model.Project:
 		s = &project{p, pack(&p.Query), pack(&p.Key), pack(&p.Value)}
@@ -69,12 +68,10 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 		if p.QueryLatent != nil {
 			packed.queryLatent = pack(p.QueryLatent)
 		}
-		b.need.latent = max(b.need.latent, packed.columns())
 		s = packed
 	case *model.Attend:
 		s = &attend{p}
 	case *model.Gate:
-		b.need.gate = max(b.need.gate, p.Up.Rows.Size())
 		packed := &gate{Gate: p, up: pack(&p.Up)}
 		if p.Gate != nil {
 			packed.gate = pack(p.Gate)
@@ -86,24 +83,13 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 		for i := range p.Experts {
 			packed.experts = append(packed.experts, mlp(&p.Experts[i]))
 		}
-		chosen, ranks := p.Routing.Chosen, 0
-		for i := range p.Experts {
-			ranks = max(ranks, p.Routing.Chosen*largestRank(&p.Experts[i].Down))
-		}
-		columns, parts := chosen*p.Experts[0].Up.Rows.Size(), chosen
 		if p.Shared != nil {
 			shared := mlp(p.Shared)
-			packed.shared, columns, parts = &shared, columns+p.Shared.Up.Rows.Size(), parts+1
-			ranks += largestRank(&p.Shared.Down)
+			packed.shared = &shared
 		}
-		b.need.reduced = max(b.need.reduced, ranks)
-		b.need.gate, b.need.parts = max(b.need.gate, columns), max(b.need.parts, parts)
-		b.need.choices = max(b.need.choices, chosen)
 		s = packed
 	case *model.Join:
 		_, behind := b.stages[len(b.stages)-1].(*gate)
-		b.need.aside = b.need.aside || p.AsideNorm.Weight != nil
-		b.need.reduced = max(b.need.reduced, largestRank(&p.Weight))
 		s = &join{p, pack(&p.Weight), behind}
 	case *model.Head:
 		s = &head{p, packWhole(&p.Weight)}
