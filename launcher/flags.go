@@ -276,5 +276,9 @@ func parseOrHelp(parser *kong.Kong, arguments []string) (parsed *kong.Context, e
 			panic(cause)
 		}
 	}()
-	return parser.Parse(arguments)
+	parsed, err = parser.Parse(arguments)
+	if err != nil { // the empty value of a list of values stands for leaving the flag out
+		err = errors.New(strings.Replace(err.Error(), `must be one of "",`, "must be one of ", 1))
+	}
+	return parsed, err
 }

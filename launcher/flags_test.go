@@ -74,7 +74,7 @@ var refusals = []struct{ arguments, want string }{
 	{"--max-queue-size 0", "--max-queue-size must be > 0, got 0"},
 	{"--queue-timeout=-1", "--queue-timeout must lie between 0 and 86400 seconds, got -1"},
 	{"--port 70000", "--port must lie between 0 and 65535, got 70000"},
-	{"--quantize int3", "--quantize must be one of"},
+	{"--quantize int3", "--quantize must be one of \"awq\","},
 	{"--quantize int8 --backend sim", "--quantize is of weights"},
 	{"--speculate 2", "--speculate"},
 	{"--revision main", "--revision (REVISION) cannot be honoured"},

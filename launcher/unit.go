@@ -259,7 +259,7 @@ func (l *launcher) announce() {
 	}
 	what := "what its nodes have"
 	if l.shards != nil {
-		what = fmt.Sprintf("%s on %d shards", l.modelName(), l.shards.size)
+		what = fmt.Sprintf("%s on %s", l.modelName(), shard.Count(l.shards.size))
 		if !shard.TraitsOf(l.Backend).Weights {
 			what = "made-up answers in place of " + what
 		}

@@ -213,12 +213,20 @@ func (r *rank) lead(ctx context.Context) error {
 		r.log.Warn().Int("tokens", tokens).Int("before", prior).
 			Msg("the KV cache is smaller than before the restart, since less memory is free: streams longer than it are lost")
 	}
-	r.status(Status{Ready: true, CacheTokens: tokens, Text: fmt.Sprintf("%s, %d shards, %s, %d tokens of KV cache",
-		r.config.ModelID, r.config.Shards, r.device.Name, tokens)})
+	r.status(Status{Ready: true, CacheTokens: tokens, Text: fmt.Sprintf("%s, %s, %s, %d tokens of KV cache",
+		r.config.ModelID, Count(r.config.Shards), r.device.Name, tokens)})
 	if err := leader.serve(ctx); err != nil {
 		return err
 	}
 	return r.sendControl(planStop, 0)
+}
+
+// Count says for people how many shards.
+func Count(shards int) string {
+	if shards == 1 {
+		return "1 shard"
+	}
+	return fmt.Sprintf("%d shards", shards)
 }
 
 // logEnds says which tokens end a sequence, and what of the model's files is in doubt.
