@@ -13,6 +13,7 @@ import (
 	"testing/fstest"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -20,7 +21,7 @@ import (
 )
 
 // goldenAdapters opens a model's reference adapters and their cases.
-func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases [][]golden) {
+func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases [][]backendtest.Golden) {
 	t.Helper()
 	for _, adapter := range []string{"attn_r4", "all_r8_rs", "mlp_pattern"} {
 		files := modeltest.Unpacked(t, filepath.Join("testdata", "lora", name, adapter))
@@ -30,7 +31,7 @@ func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases
 		}
 		t.Cleanup(opened.Close)
 		adapters = append(adapters, opened)
-		cases = append(cases, modeltest.Cases[golden](t, files["golden.jsonl"].Data))
+		cases = append(cases, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))
 	}
 	return adapters, cases
 }
@@ -45,10 +46,10 @@ func TestGoldenAdapters(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%d", name, kernels.Name(), ranks), func(t *testing.T) {
 					g := newGroup(t, source, ranks, 1, kernels, adapters...)
 					for i := range cases {
-						g.adapter = i + 1
+						g.Adapter = i + 1
 						worst := 0.0
 						for _, c := range cases[i] {
-							worst = max(worst, check(t, g, c))
+							worst = max(worst, backendtest.Check(t, g, c, backendtest.Exact))
 						}
 						t.Logf("%s: largest error of a logit: %.1e standard deviations", adapters[i].Name, worst)
 					}
@@ -100,12 +101,12 @@ func TestAdaptersTogether(t *testing.T) {
 				want := make([][][]float32, len(prompts))
 				for i, prompt := range prompts {
 					if i == 0 {
-						want[i] = newGroup(t, source, ranks, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+						want[i] = newGroup(t, source, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 						continue
 					}
 					g := newGroup(t, source, ranks, 1, cpu.Best(), adapters[i-1])
-					g.adapter = 1
-					want[i] = g.sequence(len(prompt)).compute(prompt, model.LogitsAll)
+					g.Adapter = 1
+					want[i] = g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 				}
 				got := inPieces(newGroup(t, source, ranks, 1, cpu.Best(), adapters...), prompts)
 				for i := range want {
@@ -119,25 +120,25 @@ func TestAdaptersTogether(t *testing.T) {
 }
 
 // inPieces computes prompts beside each other in pieces of 7 tokens, the i-th with the i-th adapter.
-func inPieces(g *group, prompts [][]int32) [][][]float32 {
+func inPieces(g *backendtest.Group, prompts [][]int32) [][][]float32 {
 	got := make([][][]float32, len(prompts))
-	sequences := make([]*sequence, len(prompts))
+	sequences := make([]*backendtest.Sequence, len(prompts))
 	for i, prompt := range prompts {
-		g.adapter = i
-		sequences[i] = g.sequence(len(prompt))
+		g.Adapter = i
+		sequences[i] = g.Sequence(len(prompt))
 	}
 	for at := 0; ; at += 7 {
 		var chunks []model.Chunk
 		var owners []int
 		for i, prompt := range prompts {
 			if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
-				chunks, owners = append(chunks, sequences[i].chunk(part, model.LogitsAll)), append(owners, i)
+				chunks, owners = append(chunks, sequences[i].Chunk(part, model.LogitsAll)), append(owners, i)
 			}
 		}
 		if len(chunks) == 0 {
 			return got
 		}
-		rows := g.step(chunks)
+		rows := g.Step(chunks)
 		for i, owner := range owners {
 			count := len(chunks[i].Tokens)
 			got[owner] = append(got[owner], rows[:count]...)
@@ -160,12 +161,12 @@ func TestAdaptersAreWhatIsMerged(t *testing.T) {
 			defer adapter.Close()
 			merged := modeltest.OpenFS(t, merge(t, dir, files))
 			prompt := []int32{1, 20, 300, 4, 55, 66, 77, 88, 99, 100, 101, 102}
-			want := newGroup(t, merged, 1, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
-			base := newGroup(t, source, 1, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+			want := newGroup(t, merged, 1, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+			base := newGroup(t, source, 1, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 			for _, ranks := range []int{1, 3} {
 				g := newGroup(t, source, ranks, 1, cpu.Best(), adapter)
-				g.adapter = 1
-				got := g.sequence(len(prompt)).compute(prompt, model.LogitsAll)
+				g.Adapter = 1
+				got := g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 				if d := distance(got, want); !(d < 1e-3) {
 					t.Errorf("%d shards: the logits are %.2g standard deviations off", ranks, d)
 				}

@@ -93,7 +93,7 @@ func openGGUF(t *testing.T, data []byte) *model.Model {
 func logits(t *testing.T, source *model.Model) [][]float32 {
 	t.Helper()
 	g := newGroup(t, source, 2, 1, cpu.Best())
-	return g.sequence(12).compute([]int32{1, 20, 300, 4, 55, 66, 77, 88, 99, 100, 101, 102}, model.LogitsAll)
+	return g.Sequence(12).Compute([]int32{1, 20, 300, 4, 55, 66, 77, 88, 99, 100, 101, 102}, model.LogitsAll)
 }
 
 // Each matrix has a bias or none, whatever others have. In GGUF what is there counts: a model with some biases computes what

@@ -115,7 +115,7 @@ func TestCodes(t *testing.T) {
 func equalLogits(t *testing.T, got, want *model.Model) {
 	t.Helper()
 	prompt := []int32{3, 1, 4, 15, 9, 26, 5, 35, 8, 9, 7, 9, 3, 2, 38, 4, 6}
-	rows := newGroup(t, want, 1, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+	rows := newGroup(t, want, 1, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 	if v := rows[0][0]; v != v || v-v != 0 {
 		t.Fatalf("got a logit of %v", v)
 	}
@@ -123,9 +123,9 @@ func equalLogits(t *testing.T, got, want *model.Model) {
 		if ranks == 4 && !outside.All() {
 			continue
 		}
-		s := newGroup(t, got, ranks, 1, cpu.Best()).sequence(len(prompt))
-		pieces := append(s.compute(prompt[:5], model.LogitsAll), s.compute(prompt[5:6], model.LogitsAll)...)
-		pieces = append(pieces, s.compute(prompt[6:], model.LogitsAll)...)
+		s := newGroup(t, got, ranks, 1, cpu.Best()).Sequence(len(prompt))
+		pieces := append(s.Compute(prompt[:5], model.LogitsAll), s.Compute(prompt[5:6], model.LogitsAll)...)
+		pieces = append(pieces, s.Compute(prompt[6:], model.LogitsAll)...)
 		if row := firstDifference(pieces, rows); row >= 0 {
 			t.Errorf("%d shards: other logits behind token %d", ranks, row)
 		}

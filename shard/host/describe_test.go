@@ -14,10 +14,14 @@ func TestCacheTypesAreDescribed(t *testing.T) {
 	source, _ := modeltest.Open(t, "llama_gqa_9q3kv")
 	team := workers.New(1, nil)
 	defer team.Close()
+	part, err := source.Part(0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen, wide := map[string]bool{}, 0
 	for _, name := range []string{"f32", "f16", "bf16"} {
 		kind := host.CacheTypes[name]
-		b, err := load(source, 0, 1, team, cpu.Best(), kind, nil)
+		b, err := host.Load(part, team, cpu.Best(), kind, func(float64) {})
 		if err != nil {
 			t.Fatal(err)
 		}

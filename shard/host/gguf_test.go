@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -111,7 +112,7 @@ func replaceConfig(t *testing.T, dir fstest.MapFS, pairs []string) {
 // compareConverted compares the logits of a prompt on one and two shards.
 func compareConverted(t *testing.T, dir fstest.MapFS, c conversion) {
 	t.Helper()
-	cases := modeltest.Cases[golden](t, dir["golden.jsonl"].Data)
+	cases := modeltest.Cases[backendtest.Golden](t, dir["golden.jsonl"].Data)
 	prompt := cases[len(cases)-1].Prompt
 	if len(prompt) < 70 {
 		t.Fatalf("%d tokens are within all windows", len(prompt))
@@ -124,8 +125,8 @@ func compareConverted(t *testing.T, dir fstest.MapFS, c conversion) {
 	t.Cleanup(converted.Close)
 	source := modeltest.OpenFS(t, dir)
 	for _, ranks := range []int{1, 2} {
-		want := newGroup(t, source, ranks, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
-		got := newGroup(t, converted, ranks, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+		want := newGroup(t, source, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+		got := newGroup(t, converted, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 		worst := 0.0
 		for i := range want {
 			worst = max(worst, logitsOff(got[i], want[i]))

@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -17,7 +18,7 @@ func TestPieces(t *testing.T) {
 		cache := cpu.CacheType(i % 3)
 		source, files := modeltest.Open(t, name)
 		var prompts [][]int32
-		for _, c := range modeltest.Cases[golden](t, files["golden.jsonl"].Data) {
+		for _, c := range modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data) {
 			if len(c.Prompt) > 60 && len(prompts) < 2 {
 				prompts = append(prompts, c.Prompt[:60+len(prompts)])
 			}
@@ -29,19 +30,19 @@ func TestPieces(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
 				g := newGroupCaching(t, cache, source, ranks, 1, cpu.Best())
 				var want, got [2][][]float32
-				var pieces [2]*sequence
+				var pieces [2]*backendtest.Sequence
 				for i, prompt := range prompts {
-					want[i] = g.sequence(len(prompt)).compute(prompt, model.LogitsAll)
-					pieces[i] = g.sequence(len(prompt))
+					want[i] = g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+					pieces[i] = g.Sequence(len(prompt))
 				}
 				for at := 0; at < len(prompts[1]); at += 7 {
 					var chunks []model.Chunk
 					for i, prompt := range prompts {
 						if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
-							chunks = append(chunks, pieces[i].chunk(part, model.LogitsAll))
+							chunks = append(chunks, pieces[i].Chunk(part, model.LogitsAll))
 						}
 					}
-					rows := g.step(chunks)
+					rows := g.Step(chunks)
 					for i := range chunks {
 						count := len(chunks[i].Tokens)
 						got[i] = append(got[i], rows[:count]...)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -43,7 +44,7 @@ func TestGoldenQuantised(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all := modeltest.Cases[golden](t, data)
+			all := modeltest.Cases[backendtest.Golden](t, data)
 			for _, kernels := range cpu.Available() {
 				for ranks := 1; ranks <= 2; ranks++ {
 					if ranks > 1 && kernels != cpu.Best() || kernels.Name() == "go" && !outside.All() {
@@ -52,7 +53,7 @@ func TestGoldenQuantised(t *testing.T) {
 					g := newGroup(t, source, ranks, 1, kernels)
 					worst := 0.0
 					for _, c := range all {
-						worst = max(worst, check(t, g, c))
+						worst = max(worst, backendtest.Check(t, g, c, backendtest.Exact))
 					}
 					t.Logf("%s, %d shards: largest error of a logit: %.1e standard deviations", kernels.Name(), ranks, worst)
 				}

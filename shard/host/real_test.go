@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -67,7 +68,7 @@ func goldenOfReal(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := modeltest.Cases[golden](t, data)
+	all := modeltest.Cases[backendtest.Golden](t, data)
 	for _, ranks := range []int{1, 2, 3, 4} {
 		if ranks > 2 && !outside.All() {
 			continue
@@ -75,8 +76,8 @@ func goldenOfReal(t *testing.T, name string) {
 		t.Run(fmt.Sprint(ranks), func(t *testing.T) {
 			g := newGroup(t, source, ranks, 1, cpu.Best())
 			for _, c := range all {
-				if len(c.Prompt) <= testMaxRows {
-					check(t, g, c)
+				if len(c.Prompt) <= backendtest.MaxRows {
+					backendtest.Check(t, g, c, backendtest.Exact)
 				}
 			}
 		})
@@ -113,13 +114,13 @@ func perplexityOfReal(t *testing.T, name string) {
 			continue
 		}
 		g := newGroupCaching(t, cache.kind, source, 1, 2, cpu.Best())
-		s := g.sequence(len(c.IDs))
+		s := g.Sequence(len(c.IDs))
 		sum, scored := 0.0, 0
-		for at := 0; at < len(c.IDs); at += testMaxRows {
-			chunk := c.IDs[at:min(at+testMaxRows, len(c.IDs))]
-			for i, logits := range s.compute(chunk, model.LogitsAll) {
+		for at := 0; at < len(c.IDs); at += backendtest.MaxRows {
+			chunk := c.IDs[at:min(at+backendtest.MaxRows, len(c.IDs))]
+			for i, logits := range s.Compute(chunk, model.LogitsAll) {
 				if next := at + i + 1; next < len(c.IDs) {
-					sum += float64(logits[c.IDs[next]]) - logSumExp(logits)
+					sum += float64(logits[c.IDs[next]]) - backendtest.LogSumExp(logits)
 					scored++
 				}
 			}

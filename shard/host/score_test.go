@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -36,9 +37,9 @@ func TestGoldenScores(t *testing.T) {
 					g := newGroup(t, source, ranks, 1, kernels)
 					worst, alone := 0.0, map[string]float32{}
 					for _, c := range all {
-						s := g.sequence(len(c.Prompt))
-						rows := s.compute(c.Prompt, model.LogitsLast)
-						s.release()
+						s := g.Sequence(len(c.Prompt))
+						rows := s.Compute(c.Prompt, model.LogitsLast)
+						s.Release()
 						if len(rows) != 1 || len(rows[0]) != 1 {
 							t.Fatalf("%s: got %d rows, want one of one score", c.ID, len(rows))
 						}
@@ -49,7 +50,7 @@ func TestGoldenScores(t *testing.T) {
 						}
 					}
 					t.Logf("largest error of a score: %.1e (1 + |score|)", worst)
-					for id, got := range g.scoreTogether(all) {
+					for id, got := range scoreTogether(g, all) {
 						if want := alone[id]; math.Float32bits(got) != math.Float32bits(want) {
 							t.Errorf("%s in pieces and in company: got %v, want %v", id, got, want)
 						}
@@ -61,16 +62,16 @@ func TestGoldenScores(t *testing.T) {
 }
 
 // scoreTogether computes 21 tokens of each case in each step until all have their scores.
-func (g *group) scoreTogether(all []rewardCase) map[string]float32 {
-	sequences, scores := make([]*sequence, len(all)), map[string]float32{}
+func scoreTogether(g *backendtest.Group, all []rewardCase) map[string]float32 {
+	sequences, scores := make([]*backendtest.Sequence, len(all)), map[string]float32{}
 	for i, c := range all {
-		sequences[i] = g.sequence(len(c.Prompt))
+		sequences[i] = g.Sequence(len(c.Prompt))
 	}
 	for len(scores) < len(all) {
 		var chunks []model.Chunk
 		var ends []string
 		for i, c := range all {
-			rest := c.Prompt[len(sequences[i].tokens):]
+			rest := c.Prompt[len(sequences[i].Tokens):]
 			if len(rest) == 0 {
 				continue
 			}
@@ -79,14 +80,14 @@ func (g *group) scoreTogether(all []rewardCase) map[string]float32 {
 				logits = model.LogitsLast
 				ends = append(ends, c.ID)
 			}
-			chunks = append(chunks, sequences[i].chunk(rest[:min(21, len(rest))], logits))
+			chunks = append(chunks, sequences[i].Chunk(rest[:min(21, len(rest))], logits))
 		}
-		for i, row := range g.step(chunks) {
+		for i, row := range g.Step(chunks) {
 			scores[ends[i]] = row[0]
 		}
 	}
 	for _, s := range sequences {
-		s.release()
+		s.Release()
 	}
 	return scores
 }

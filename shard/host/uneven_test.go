@@ -15,7 +15,7 @@ func TestUneven(t *testing.T) {
 	even := 0
 	for _, name := range []string{"llama_rope_llama3_f16", "mixtral", "deepseek_v2_mla", "gemma2", "qwen2_tied_7q1kv"} {
 		source, _ := modeltest.Open(t, name)
-		want := newGroup(t, source, 1, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+		want := newGroup(t, source, 1, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 		for _, ranks := range []int{1, 2, 3, 4} {
 			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
 				part, err := source.Part(0, ranks)
@@ -26,7 +26,7 @@ func TestUneven(t *testing.T) {
 					return
 				}
 				even++
-				got := newGroup(t, source, ranks, 1, cpu.Best()).sequence(len(prompt)).compute(prompt, model.LogitsAll)
+				got := newGroup(t, source, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 				if row := firstDifference(got, want); row >= 0 {
 					t.Errorf("other logits behind token %d", row)
 				}
