@@ -1,0 +1,101 @@
+// Command kernels compiles shard/gpu/kernels through NVRTC, which it opens at run time: neither cgo, a toolkit nor a card is needed.
+//
+//	go run ./scripts/kernels -nvrtc DIRECTORY/libnvrtc.so.12
+//
+// The library is that of the Python wheel nvidia-cuda-nvrtc-cu12 of the version in package kernels' Manifest (make kernels fetches
+// it); libnvrtc-builtins must lie beside it. What it writes is the same byte for byte from run to run.
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"lockstep/shard/gpu/kernels"
+)
+
+// targets are what each source is compiled for: cubins of the cards that there are, and PTX, from which a driver makes code for
+// others, and which package ptx runs.
+var targets = []string{"compute_80", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"}
+
+func main() {
+	library := flag.String("nvrtc", "libnvrtc.so.12", "path of the NVRTC library")
+	dir := flag.String("dir", "shard/gpu/kernels", "folder of the kernels")
+	flag.Parse()
+	if err := run(*library, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "kernels:", err)
+		os.Exit(1)
+	}
+}
+
+func run(library, dir string) error {
+	compiler, err := open(library)
+	if err != nil {
+		return err
+	}
+	version := compiler.versionText()
+	if version != kernels.Compiler {
+		return fmt.Errorf("%s is NVRTC %s, and the kernels are compiled by %s: another writes PTX that older drivers refuse", library,
+			version, kernels.Compiler)
+	}
+	common, err := os.ReadFile(filepath.Join(dir, kernels.Header))
+	if err != nil {
+		return err
+	}
+	built := filepath.Join(dir, "built")
+	if err := os.RemoveAll(built); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(built, 0o755); err != nil {
+		return err
+	}
+	sources, err := filepath.Glob(filepath.Join(dir, "*.cu"))
+	if err != nil {
+		return err
+	}
+	manifest := kernels.Manifest{Compiler: version, Sources: map[string]string{kernels.Header: kernels.Hash(common)}, Targets: targets}
+	for _, path := range sources {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name := filepath.Base(path)
+		manifest.Sources[name] = kernels.Hash(source)
+		for _, target := range targets {
+			code, err := compiler.compile(string(source), name, string(common), target)
+			if err != nil {
+				return fmt.Errorf("%s for %s: %w", name, target, err)
+			}
+			to := filepath.Join(built, strings.TrimSuffix(name, ".cu")+"."+target+".gz")
+			if err := os.WriteFile(to, compressed(code), 0o644); err != nil {
+				return err
+			}
+			fmt.Printf("%s, %s: %d bytes\n", name, target, len(code))
+		}
+	}
+	text, err := json.MarshalIndent(manifest, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(built, kernels.ManifestName), append(text, '\n'), 0o644)
+}
+
+func compressed(data []byte) []byte {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		panic(err) // of a buffer
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,235 @@
+package gpu
+
+import (
+	"fmt"
+	"unsafe"
+
+	"lockstep/shard/model"
+)
+
+type (
+	project struct {
+		*model.Project
+		query, key, value  matrix
+		queryNorm, keyNorm norm
+		settings           turnSettings
+		told               Address // settings
+	}
+	attend struct {
+		*model.Attend
+		sinks Address // 0: none
+		to    input
+		told  Address // attendSettings
+	}
+)
+
+// turnSettings are struct Turn of kernels/attention.cu.
+type turnSettings struct {
+	query, key, value                                      Address
+	queryBias, keyBias, valueBias                          Address
+	queryNorm, keyNorm                                     Address
+	cos, sin                                               Address
+	common                                                 Address
+	queryStride, keyStride, valueStride, commonStride      int32
+	heads, kvHeads, keyDims, valueDims, plain, half, terms int32
+	epsilon                                                float32
+}
+
+// attendSettings are struct Attend.
+type attendSettings struct {
+	heads, kvHeads, keyDims, valueDims, terms, window int32
+	scale, limit                                      float32
+}
+
+// attendItem is struct Item.
+type attendItem struct{ kv, head, heads, row, pair, pairs, part, table int32 }
+
+func bytesOfStruct[T any](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+func (l *loader) project(p *model.Project) *project {
+	s := &project{Project: p, query: l.linear(&p.Query), key: l.linear(&p.Key), value: l.linear(&p.Value),
+		queryNorm: l.norm(&p.QueryNorm), keyNorm: l.norm(&p.KeyNorm)}
+	if l.err == nil && (p.QueryNorm.Centred || p.KeyNorm.Centred) {
+		l.err = fmt.Errorf("%s: centred norms of heads are not computed on cards", p.QueryNorm.Tensor)
+	}
+	l.products(s.query, s.key, s.value)
+	return s
+}
+
+func (l *loader) attend(p *model.Attend) *attend {
+	s := &attend{Attend: p}
+	if l.err == nil {
+		s.sinks, l.err = l.vector(p.Sinks)
+	}
+	return s
+}
+
+// settle uploads what kernels are told of each layer, which stands once all memory is taken.
+func (b *Backend) settle() (err error) {
+	for _, planned := range b.stages {
+		switch s := planned.(type) {
+		case *project:
+			s.settle(b)
+			s.told, err = b.tell(bytesOfStruct(&s.settings))
+		case *attend:
+			settings := attendSettings{heads: int32(b.part.Heads.Size()), kvHeads: int32(b.part.KVHeads.Size()),
+				keyDims: int32(b.config.HeadDim), valueDims: int32(b.config.ValueDims()), terms: int32(b.terms), window: int32(s.Window),
+				scale: s.Scale, limit: s.Cap}
+			s.told, err = b.tell(bytesOfStruct(&settings))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell uploads what stands until Close.
+func (b *Backend) tell(data []byte) (Address, error) {
+	at, err := b.alloc(len(data))
+	if err != nil {
+		return 0, err
+	}
+	return at, b.device.Upload(at, data)
+}
+
+func (s *project) settle(b *Backend) {
+	query := b.products
+	key := query + Address(4*b.maxRows*s.query.outputs())
+	value := key + Address(4*b.maxRows*s.key.outputs())
+	s.settings = turnSettings{query: query, key: key, value: value, queryBias: s.query.bias, keyBias: s.key.bias, valueBias: s.value.bias,
+		queryNorm: s.queryNorm.weight, keyNorm: s.keyNorm.weight, queryStride: int32(s.query.outputs()), keyStride: int32(s.key.outputs()),
+		valueStride: int32(s.value.outputs()), epsilon: s.QueryNorm.Epsilon}
+	b.settleHeads(&s.settings, s.Rotation)
+}
+
+// settleHeads says what is the same for all layers of a rotation.
+func (b *Backend) settleHeads(settings *turnSettings, rotation int) {
+	settings.heads, settings.kvHeads = int32(b.part.Heads.Size()), int32(b.part.KVHeads.Size())
+	settings.keyDims, settings.valueDims, settings.terms = int32(b.config.HeadDim), int32(b.config.ValueDims()), int32(b.terms)
+	if rotation >= 0 {
+		settings.cos, settings.sin = b.turnsOf(rotation)
+		settings.half = int32(b.part.Rotations[rotation].Half())
+	}
+}
+
+// compute leaves rotated queries in queries and stores keys and values in the cache.
+func (s *project) compute(b *Backend, _ func(model.Scores)) error {
+	for _, p := range []struct {
+		y Address
+		m *matrix
+	}{{s.settings.query, &s.query}, {s.settings.key, &s.key}, {s.settings.value, &s.value}} {
+		if err := b.multiply(p.y, p.m, b.normed, len(b.rows)); err != nil {
+			return err
+		}
+	}
+	return b.turn(&s.settings, s.told, s.Layer)
+}
+
+// turn puts queries into queries and keys and values into the cache.
+func (b *Backend) turn(settings *turnSettings, told Address, layer int) error {
+	if settings.heads+settings.kvHeads == 0 {
+		return nil
+	}
+	return b.launch("turn", [3]int{len(b.rows), 1, 1}, 128, 0, b.queries, b.layerCache(layer), told, b.rowBlocks, b.positions)
+}
+
+// resultBytes is what results of attention of so many rows take at most.
+func (b *Backend) resultBytes(rows int) int {
+	parts := (b.config.MaxPositions + partTokens - 1) / partTokens
+	return rows * b.part.Heads.Size() * parts * b.resultFloats() * 4
+}
+
+// resultFloats is the size of a result of a part: values, the largest score and the sum of weights.
+func (b *Backend) resultFloats() int { return steps(b.config.ValueDims())*step + 2 }
+
+// maxResultBytes bounds the results of attention that are kept at once, but for those of one row.
+const maxResultBytes = 256 << 20
+
+// resultRows is how many rows' attention is computed at once.
+func (b *Backend) resultRows() int {
+	return min(max(maxResultBytes/max(b.resultBytes(1), 1), 1), b.maxRows)
+}
+
+// compute leaves the heads' values in inner.
+func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
+	if s.to.columns == 0 {
+		return nil
+	}
+	for from := 0; from < len(b.rows); from += b.resultRows() {
+		if err := s.computeRows(b, from, min(from+b.resultRows(), len(b.rows))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *attend) computeRows(b *Backend, from, to int) error {
+	pairs, kernel := 8, "attend_8"
+	for _, c := range b.chunks {
+		if c.rows > 1 {
+			pairs, kernel = 32, "attend_32"
+		}
+	}
+	items, parts := s.items(b, from, to, pairs)
+	if len(items) > 0 {
+		size := int(unsafe.Sizeof(items[0]))
+		if err := b.grow(&b.items, len(items)*size); err != nil {
+			return err
+		}
+		if err := b.device.Upload(b.items.at, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*size)); err != nil {
+			return err
+		}
+	}
+	// Kernels count results by rows of the step.
+	results := b.results - Address(4*from*b.part.Heads.Size()*parts*b.resultFloats())
+	if len(items) > 0 {
+		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), results, b.queries, b.layerCache(s.Layer),
+			b.items.at, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts)); err != nil {
+			return err
+		}
+	}
+	pad := b.part.Heads.From*b.config.ValueDims() - b.part.AttentionColumns.From
+	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, results, b.positions, s.sinks, s.told, int32(parts), int32(pad),
+		int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(len(b.rows)))
+}
+
+// attendShared is the dynamic shared memory of attend for so many pairs.
+func (b *Backend) attendShared(pairs int) int {
+	scores, shares := 4*pairs*(partTokens+4), 2*b.terms*pairs*(partTokens+16)
+	return scores + 8*pairs + shares + 2*b.terms*pairs*(steps(b.config.HeadDim)*step+8)
+}
+
+// items cuts the attention of rows into pieces of at most so many pairs, and tells how many parts the longest row has.
+func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem, parts int) {
+	group := b.config.Heads / b.config.KVHeads
+	for _, c := range b.chunks {
+		first, end := max(c.first, from), min(c.first+c.rows, to)
+		if first >= end {
+			continue
+		}
+		begin, last := 0, b.rows[end-1].position/partTokens
+		if s.Window > 0 {
+			begin = max(b.rows[first].position+1-s.Window, 0) / partTokens
+		}
+		parts = max(parts, last+1)
+		for kv := range b.part.KVHeads.Size() {
+			global := b.part.KVHeads.From + kv
+			head := max(global*group, b.part.Heads.From)
+			heads := min((global+1)*group, b.part.Heads.To) - head
+			item := attendItem{kv: int32(kv), head: int32(head - b.part.Heads.From), heads: int32(heads), row: int32(first),
+				table: int32(c.table)}
+			for pair := 0; pair < (end-first)*heads; pair += pairs {
+				item.pair, item.pairs = int32(pair), int32(min(pairs, (end-first)*heads-pair))
+				deepest := b.rows[first+(pair+int(item.pairs)-1)/heads].position / partTokens
+				for part := begin; part <= min(last, deepest); part++ {
+					item.part = int32(part)
+					items = append(items, item)
+				}
+			}
+		}
+	}
+	return items, parts
+}

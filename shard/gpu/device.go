@@ -1,0 +1,48 @@
+package gpu
+
+import "unsafe"
+
+// Address is memory of a device.
+type Address uint64
+
+// Device is a card, or what computes in place of one. One goroutine owns it. What is launched runs in order.
+type Device interface {
+	Describe() Description
+	// Alloc takes memory, which is not cleared.
+	Alloc(bytes int) (Address, error)
+	Free(address Address)
+	// FreeBytes is the memory that Alloc can still take.
+	FreeBytes() (int64, error)
+	// Upload copies to the device behind what was launched; data may be changed when it returns.
+	Upload(to Address, data []byte) error
+	// Download waits for all that was launched and copies from the device.
+	Download(data []byte, from Address) error
+	Launch(l *Launch) error
+	Close() error
+}
+
+// Description says what a device is.
+type Description struct {
+	Name  string // for people: "NVIDIA H100 80GB HBM3"
+	Type  string // as clients know it: "cuda"
+	Class string // of its tensor cores' sums: "h" or "a", see ptx.Core
+	// Processors is how many multiprocessors it has, Shared how many bytes of shared memory a block can have.
+	Processors, Shared int
+}
+
+// Launch says how a kernel is run. Arguments are Address, int32, uint64 and float32, as its source declares them.
+type Launch struct {
+	Kernel        string
+	Grid, Threads [3]int
+	Shared        int // bytes of dynamic shared memory
+	Args          []any
+}
+
+// bytesOf are the bytes of numbers.
+func bytesOf[T int32 | float32 | uint16 | uint32](numbers []T) []byte {
+	if len(numbers) == 0 {
+		return nil
+	}
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(&numbers[0])), len(numbers)*int(unsafe.Sizeof(one)))
+}

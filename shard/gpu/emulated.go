@@ -1,0 +1,88 @@
+package gpu
+
+import (
+	"fmt"
+
+	"lockstep/shard/gpu/kernels"
+	"lockstep/shard/gpu/ptx"
+)
+
+// emulated computes with the kernels' PTX on the CPU, by package ptx. It is exact and slow: for tests, and for trying what cards
+// compute where there is none.
+type emulated struct {
+	modules map[string]*ptx.Module // by kernel
+	memory  ptx.Memory
+	workers int
+	bytes   int64 // that may be taken
+	sizes   map[Address]int64
+}
+
+// NewEmulated returns a device that runs the blocks of a kernel on so many goroutines, with so much memory.
+func NewEmulated(workers int, bytes int64) (Device, error) {
+	e := &emulated{modules: map[string]*ptx.Module{}, workers: workers, bytes: bytes, sizes: map[Address]int64{}}
+	for _, name := range kernels.Names {
+		code, err := kernels.Module(name, "compute_80")
+		if err != nil {
+			return nil, err
+		}
+		module, err := ptx.Parse(string(code))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for kernel := range module.Kernels() {
+			e.modules[kernel] = module
+		}
+	}
+	return e, nil
+}
+
+func (e *emulated) Describe() Description {
+	return Description{Name: "emulated card (PTX)", Type: "ptx", Class: "h", Processors: 1, Shared: 227 << 10}
+}
+
+func (e *emulated) Alloc(bytes int) (Address, error) {
+	if int64(bytes) > e.bytes {
+		return 0, fmt.Errorf("take %d MiB of the emulated card: it has %d left", bytes>>20, e.bytes>>20)
+	}
+	at := Address(e.memory.Alloc(bytes))
+	e.bytes -= int64(bytes)
+	e.sizes[at] = int64(bytes)
+	return at, nil
+}
+
+func (e *emulated) Free(address Address) {
+	e.memory.Free(uint64(address))
+	e.bytes += e.sizes[address]
+	delete(e.sizes, address)
+}
+
+func (e *emulated) FreeBytes() (int64, error) { return e.bytes, nil }
+
+func (e *emulated) Upload(to Address, data []byte) error {
+	copy(e.memory.Bytes(uint64(to), len(data)), data)
+	return nil
+}
+
+func (e *emulated) Download(data []byte, from Address) error {
+	copy(data, e.memory.Bytes(uint64(from), len(data)))
+	return nil
+}
+
+func (e *emulated) Launch(l *Launch) error {
+	module := e.modules[l.Kernel]
+	if module == nil {
+		return fmt.Errorf("there is no kernel %s", l.Kernel)
+	}
+	args := make([]any, len(l.Args))
+	for i, arg := range l.Args {
+		if address, ok := arg.(Address); ok {
+			arg = uint64(address)
+		}
+		args[i] = arg
+	}
+	_, err := module.Run(&e.memory, ptx.Launch{Kernel: l.Kernel, Grid: l.Grid, Threads: l.Threads, Shared: l.Shared, Core: ptx.Hopper,
+		Workers: e.workers}, args...)
+	return err
+}
+
+func (e *emulated) Close() error { return nil }

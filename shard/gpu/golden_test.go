@@ -1,0 +1,52 @@
+package gpu_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
+	"lockstep/shard/gpu"
+	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
+)
+
+// plain is how far sums of bfloat16 inputs may be from the reference, whose are float32.
+var plain = backendtest.Tolerance{Logit: 0.1, Logprob: 0.1, Margin: 0.2}
+
+func newGroup(t testing.TB, source *model.Model, ranks int, numerics string) *backendtest.Group {
+	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
+		device, err := gpu.NewEmulated(runtime.GOMAXPROCS(0), 1<<30)
+		if err != nil {
+			return nil, err
+		}
+		return gpu.Load(part, device, numerics, func(float64) {})
+	})
+}
+
+// Every reference case of a model that writes, on the emulated card.
+func TestGoldenModels(t *testing.T) {
+	for _, name := range modeltest.Names(t) {
+		source, files := modeltest.Open(t, name)
+		if files["golden.jsonl"] == nil {
+			continue
+		}
+		all := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
+		for numerics, allowed := range map[string]backendtest.Tolerance{"bf16": plain, "two-term": backendtest.Exact} {
+			for _, ranks := range []int{1, 2} {
+				if ranks > 1 && !outside.All() {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%s/%d", name, numerics, ranks), func(t *testing.T) {
+					g := newGroup(t, source, ranks, numerics)
+					worst := 0.0
+					for _, c := range all {
+						worst = max(worst, backendtest.Check(t, g, c, allowed))
+					}
+					t.Logf("largest error of a logit: %.1e standard deviations", worst)
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Package gpu is the backend that computes on cards: kernels of our own (package kernels) for the stages of package model, on a Device.
+//
+// A row computes the same bits whatever else is in the step (law 3 in docs/architecture.md): tensor cores add 16 products at a time,
+// in the order of columns, for any number of rows; row-parallel products are cut into the model's chunks, which are added as a binary
+// tree that the sum over ranks continues; attention goes by parts of 256 positions. What differs between cards is how their cores cut
+// off the sums of 16 (Description.Class), which is part of the numerics id.
+package gpu
+
+import (
+	"fmt"
+
+	"lockstep/shard/collective"
+	"lockstep/shard/model"
+)
+
+// blockTokens is the number of positions in a KV block, partTokens that of a part of attention (kernels/common.cuh).
+const (
+	blockTokens = 16
+	partTokens  = 256
+)
+
+// Numerics are the arithmetics that Load takes, by their names, with the terms that inputs of products and the KV cache have: bfloat16
+// numbers whose sum they are.
+var Numerics = map[string]int{"bf16": 1, "two-term": 2}
+
+// Backend computes one rank's part of a model. One goroutine owns it.
+type Backend struct {
+	config model.Config
+	part   *model.Part
+	device Device
+	terms  int
+	need   need
+	stages []stage
+	run
+}
+
+// Load uploads this rank's part of the weights. The backend owns the device. progress gets the share that is done, from 0 to 1.
+func Load(part *model.Part, device Device, numerics string, progress func(done float64)) (*Backend, error) {
+	b := &Backend{config: part.Config, part: part, device: device, terms: Numerics[numerics]}
+	for i, planned := range part.Stages {
+		s, err := b.load(planned)
+		if err != nil {
+			b.Close()
+			return nil, err
+		}
+		b.stages = append(b.stages, s)
+		progress(float64(i+1) / float64(len(part.Stages)))
+	}
+	return b, nil
+}
+
+// Describe says what computes here.
+func (b *Backend) Describe() model.Device {
+	heads := 0
+	for rank := range b.part.Ranks {
+		if part, err := model.Split(&b.config, rank, b.part.Ranks); err == nil {
+			heads += part.KVHeads.Size()
+		}
+	}
+	d := b.device.Describe()
+	numerics := "bf16" + d.Class + ".1"
+	if b.terms > 1 {
+		numerics = "bf16x2" + d.Class + ".1"
+	}
+	return model.Device{Type: d.Type, Name: d.Name, Numerics: numerics, Uneven: b.part.Uneven, BlockTokens: blockTokens,
+		BlockBytes: heads * b.headBytes() * b.config.Layers}
+}
+
+// ExchangeFloats returns what the ranks exchange through the group's memory: sums of rows, and logits.
+func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
+	if !b.config.Reward {
+		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
+	}
+	if b.part.Ranks > 1 {
+		reduce = maxRows * b.config.Hidden
+	}
+	return reduce, gather
+}
+
+// FreeBytes is the memory that is left for a KV cache, of all ranks together.
+func (b *Backend) FreeBytes() (bytes int64, of string, err error) {
+	free, err := b.device.FreeBytes()
+	return free * int64(b.part.Ranks), "the card", err
+}
+
+// headBytes is the size of a KV head's part of a block.
+func (b *Backend) headBytes() int {
+	return (steps(b.config.HeadDim) + steps(b.config.ValueDims())) * b.terms * tileNumbers * 2
+}
+
+func (b *Backend) blockBytes() int { return b.part.KVHeads.Size() * b.headBytes() }
+
+// layerCache is where the cache of a layer begins.
+func (b *Backend) layerCache(layer int) Address {
+	return b.cache + Address(layer*b.blocks*b.blockBytes())
+}
+
+// Attach gives the backend its group, and takes the memory of a cache of so many blocks and of the buffers for steps of maxRows tokens.
+func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
+	b.group, b.blocks, b.maxRows = group, blocks, maxRows
+	tables := maxRows * (min(b.config.MaxPositions/blockTokens, blocks) + 1)
+	logitRows := min(model.LogitRows, maxRows)
+	hidden := inputOf(b.config.Hidden, 1)
+	for _, buffer := range []struct {
+		at    *Address
+		bytes int
+	}{
+		{&b.hidden, 4 * maxRows * b.config.Hidden},
+		{&b.normed, hidden.bytes(maxRows, b.terms)},
+		{&b.aside, b.need.aside * hidden.bytes(maxRows, b.terms)},
+		{&b.wantedRows, hidden.bytes(logitRows, b.terms)},
+		{&b.inner, b.need.inner * maxRows},
+		{&b.products, 4 * b.need.products * maxRows},
+		{&b.folded, 4 * min(b.part.Ranks-1, 1) * maxRows * b.config.Hidden},
+		{&b.queries, 2 * b.part.Heads.Size() * steps(b.config.HeadDim) * step * b.terms * maxRows},
+		{&b.logits, 4 * logitRows * max(b.part.Vocabulary.Size(), 1)},
+		{&b.positions, 4 * maxRows},
+		{&b.rowBlocks, 4 * maxRows},
+		{&b.wantedAt, 4 * maxRows},
+		{&b.fresh, 4 * blocks},
+		{&b.tables, 4 * tables},
+		{&b.turns, 4 * len(b.part.Rotations) * maxRows * b.config.HeadDim},
+		{&b.results, b.resultBytes(b.resultRows())},
+		{&b.cache, b.config.Layers * blocks * b.blockBytes()},
+	} {
+		var err error
+		if *buffer.at, err = b.alloc(buffer.bytes); err != nil {
+			return fmt.Errorf("a KV cache of %d blocks: %w: lower --max-batch-total-tokens", blocks, err)
+		}
+	}
+	return b.settle()
+}
+
+// alloc takes memory of the device until Close; none has no address.
+func (b *Backend) alloc(bytes int) (Address, error) {
+	if bytes == 0 {
+		return 0, nil
+	}
+	at, err := b.device.Alloc(bytes)
+	if err == nil {
+		b.memory = append(b.memory, at)
+	}
+	return at, err
+}
+
+// Close gives the device back with all that is on it. The backend must not be used afterwards.
+func (b *Backend) Close() {
+	for _, at := range b.memory {
+		b.device.Free(at)
+	}
+	b.memory = nil
+	b.device.Close() //nolint:errcheck // there is nobody to tell
+}

@@ -1,0 +1,174 @@
+#include "common.cuh"
+
+// Kernels that work on rows of float32. None is near a roof: their rows lie in the second cache.
+
+// Norm is RMSNorm's weight, or LayerNorm's with a bias; without a weight it norms nothing.
+struct Norm { const float *weight, *bias; };
+
+// Statistics are what a row is normed by.
+struct Statistics { float mean, inverse; };
+
+// statisticsOf a row of n that is in shared memory. A block calls it, behind a barrier; found is shared memory of 2 floats.
+static __device__ Statistics statisticsOf(const float *v, float *found, bool centred, int n, float epsilon) {
+	if (threadIdx.x < 32) {
+		float mean = centred ? lanesSum(n, [&](float s, int i) { return s + v[i]; }) / (float)n : 0;
+		float squares = lanesSum(n, [&](float s, int i) { float d = v[i] - mean; return fmaf(d, d, s); });
+		if (threadIdx.x == 0) found[0] = mean, found[1] = 1.0f / sqrtf(squares / (float)n + epsilon);
+	}
+	__syncthreads();
+	Statistics s = {found[0], found[1]};
+	__syncthreads(); // found may be written again
+	return s;
+}
+
+static __device__ float normed(float v, int i, Statistics s, Norm norm) {
+	float f = (v - s.mean) * s.inverse * norm.weight[i];
+	return norm.bias ? f + norm.bias[i] : f;
+}
+
+// putNormed writes the norm of a row as terms of x.
+static __device__ void putNormed(u16 *x, int steps, int terms, const float *v, float *found, Norm norm, int n, float epsilon) {
+	Statistics s = statisticsOf(v, found, norm.bias, n, epsilon);
+	size_t apart = (size_t)steps * gridDim.x * STEP;
+	for (int i = threadIdx.x; i < steps * STEP; i += blockDim.x)
+		putTerms(x + ((size_t)(i >> 4) * gridDim.x + blockIdx.x) * STEP + (i & 15), apart, terms, i < n ? normed(v[i], i, s, norm) : 0);
+}
+
+// tree adds up to 8 parts, which are so far apart, as a binary tree: the left half is the largest power of two below their number.
+static __device__ float tree(const float *p, size_t apart, int parts) {
+	float q[8];
+	#pragma unroll
+	for (int i = 0; i < 8; i++) q[i] = i < parts ? p[i * apart] : 0;
+	#pragma unroll
+	for (int width = 1; width < 8; width *= 2)
+		#pragma unroll
+		for (int i = 0; i + width < 8; i += 2 * width)
+			if (i + width < parts) q[i] += q[i + width];
+	return q[0];
+}
+
+// join: the sum of the parts of a row-parallel product, the bias and the part's norm are added to the residual stream h, [row][n],
+// which is normed for what comes next (x), and once more for later (aside). Weights that are null norm nothing. A block is a row;
+// parts 0: nothing is added. Shared memory: 2n floats.
+extern "C" __global__ void __launch_bounds__(256) join(float *h, const float *sums, u64 apart, int stride, int parts, const float *bias,
+	const float *partWeight, const float *partBias, u16 *x, const float *weight, const float *weightBias, u16 *aside, const float *asideWeight,
+	const float *asideBias, int n, int steps, int terms, float epsilon) {
+	__shared__ float found[2];
+	float *v = (float *)memory, *sum = v + n;
+	letNext();
+	wait();
+	int row = blockIdx.x;
+	if (parts > 0) {
+		for (int i = threadIdx.x; i < n; i += blockDim.x) {
+			float f = tree(sums + (size_t)row * stride + i, apart, parts);
+			sum[i] = bias ? f + bias[i] : f;
+		}
+		__syncthreads();
+		if (partWeight) {
+			Norm part = {partWeight, partBias};
+			Statistics s = statisticsOf(sum, found, partBias, n, epsilon);
+			for (int i = threadIdx.x; i < n; i += blockDim.x) sum[i] = normed(sum[i], i, s, part);
+		}
+	}
+	for (int i = threadIdx.x; i < n; i += blockDim.x) {
+		float f = h[(size_t)row * n + i];
+		if (parts > 0) h[(size_t)row * n + i] = f = f + sum[i];
+		v[i] = f;
+	}
+	__syncthreads();
+	if (weight) putNormed(x, steps, terms, v, found, {weight, weightBias}, n, epsilon);
+	if (asideWeight) putNormed(aside, steps, terms, v, found, {asideWeight, asideBias}, n, epsilon);
+}
+
+// fold adds the chunks of a row-parallel product, for the other ranks: y is [row][n].
+extern "C" __global__ void __launch_bounds__(256) fold(float *y, const float *sums, u64 apart, int stride, int parts, int n) {
+	letNext();
+	wait();
+	int row = blockIdx.x;
+	for (int i = threadIdx.x; i < n; i += blockDim.x) y[(size_t)row * n + i] = tree(sums + (size_t)row * stride + i, apart, parts);
+}
+
+#define SILU 0
+#define GELU 1
+#define GELU_ERF 2
+#define CLAMPED_SWIGLU 3
+
+static __device__ float activated(int activation, float v) {
+	switch (activation) {
+	case SILU: return v * sigmoid(v);
+	case GELU: return 0.5f * v * (1.0f + hyperbolicTangent(0.7978845608f * fmaf(0.044715f * v * v, v, v)));
+	}
+	return 0.5f * v * (1.0f + errorFunction(v * 0.7071067812f));
+}
+
+// activate: x = activation(gate) x up, or, where gate is null, activation(up). A block is a row; gate and up are [row][stride]. Of each
+// chunk of columns the steps' remaining ones are zero.
+extern "C" __global__ void __launch_bounds__(256) activate(u16 *x, const float *gate, const float *up, const float *gateBias, const float *upBias,
+	int activation, int stride, int columns, int chunks, int steps, int terms) {
+	letNext();
+	wait();
+	int row = blockIdx.x, chunkColumns = columns / chunks, padded = steps / chunks * STEP;
+	size_t apart = (size_t)steps * gridDim.x * STEP;
+	for (int i = threadIdx.x; i < steps * STEP; i += blockDim.x) {
+		float f = 0;
+		if (i % padded < chunkColumns) {
+			int at = i / padded * chunkColumns + i % padded;
+			float u = up[(size_t)row * stride + at];
+			if (upBias) u += upBias[at];
+			if (!gate) f = activated(activation, u);
+			else {
+				float v = gate[(size_t)row * stride + at];
+				if (gateBias) v += gateBias[at];
+				if (activation == CLAMPED_SWIGLU) {
+					v = fminf(v, 7.0f);
+					f = v * sigmoid(1.702f * v) * (fmaxf(fminf(u, 7.0f), -7.0f) + 1.0f);
+				} else f = activated(activation, v) * u;
+			}
+		}
+		putTerms(x + ((size_t)(i >> 4) * gridDim.x + row) * STEP + (i & 15), apart, terms, f);
+	}
+}
+
+// gather copies wanted rows of x to the rows of another, [term][step][row][16]. A block is a wanted row.
+extern "C" __global__ void __launch_bounds__(256) gather(u16 *to, const u16 *from, const int *wanted, int steps, int rows, int terms) {
+	letNext();
+	wait();
+	int row = wanted[blockIdx.x];
+	for (int i = threadIdx.x; i < terms * steps * STEP; i += blockDim.x)
+		to[((size_t)(i >> 4) * gridDim.x + blockIdx.x) * STEP + (i & 15)] = from[((size_t)(i >> 4) * rows + row) * STEP + (i & 15)];
+}
+
+// finish: logits, [row][n], from a product's [row][stride]; cap 0: they are not capped. The grid is [columns / 256][rows].
+extern "C" __global__ void __launch_bounds__(256) finish(float *logits, const float *y, const float *bias, int n, int stride, float cap) {
+	letNext();
+	wait();
+	int i = blockIdx.x * blockDim.x + threadIdx.x;
+	if (i >= n) return;
+	float f = y[(size_t)blockIdx.y * stride + i];
+	if (bias) f += bias[i];
+	logits[(size_t)blockIdx.y * n + i] = cap ? cap * hyperbolicTangent(f / cap) : f;
+}
+
+// rectify: x = relu(y + bias), for the inner product of a score head. A block is a row.
+extern "C" __global__ void __launch_bounds__(256) rectify(u16 *x, const float *y, const float *bias, int n, int stride, int steps, int terms) {
+	letNext();
+	wait();
+	size_t apart = (size_t)steps * gridDim.x * STEP;
+	for (int i = threadIdx.x; i < steps * STEP; i += blockDim.x) {
+		float f = 0;
+		if (i < n) {
+			f = y[(size_t)blockIdx.x * stride + i];
+			f = fmaxf(bias ? f + bias[i] : f, 0.0f);
+		}
+		putTerms(x + ((size_t)(i >> 4) * gridDim.x + blockIdx.x) * STEP + (i & 15), apart, terms, f);
+	}
+}
+
+// clear zeroes what a sequence takes of the cache, `words` of 16 bytes a block and layer, so that nothing of its former owner reaches
+// it. The grid is [blocks][layers].
+extern "C" __global__ void __launch_bounds__(256) clear(uint4 *cache, const int *fresh, u64 layerWords, int words) {
+	letNext();
+	wait();
+	uint4 *at = cache + blockIdx.y * layerWords + (size_t)fresh[blockIdx.x] * words;
+	for (int i = threadIdx.x; i < words; i += blockDim.x) at[i] = make_uint4(0, 0, 0, 0);
+}

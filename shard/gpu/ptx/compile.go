@@ -1,0 +1,188 @@
+package ptx
+
+import (
+	"fmt"
+	"strings"
+)
+
+// compile returns what an instruction does.
+func (k *kernel) compile(op string, args []string) (execute, error) {
+	family, _, _ := strings.Cut(op, ".")
+	switch family {
+	case "ld", "st":
+		return k.access(op, args)
+	case "mbarrier":
+		return k.mbarrier(op, args)
+	case "mma":
+		return k.product(op, args)
+	case "ldmatrix":
+		return k.loadMatrix(op, args)
+	case "cp":
+		return k.copy(op, args)
+	case "shfl":
+		return k.shuffle(op, args)
+	case "fence", "membar", "griddepcontrol", "prefetch": // of order between what happens in order here
+		return func(*warp, uint32) {}, nil
+	}
+	if op == "bar.warp.sync" { // lanes that lag run first
+		return func(*warp, uint32) {}, nil
+	}
+	r, err := k.sources(args)
+	if err != nil {
+		return nil, err
+	}
+	if f, ok := ofOne[op]; ok && len(r) == 2 {
+		return one(r, f), nil
+	}
+	if f, ok := ofTwo[op]; ok && len(r) == 3 {
+		return two(r, f), nil
+	}
+	if f, ok := ofThree[op]; ok && len(r) == 4 {
+		return three(r, f), nil
+	}
+	if op == "bfi.b32" && len(r) == 5 {
+		return insert(r), nil
+	}
+	return nil, unknown(op)
+}
+
+func unknown(op string) error {
+	if parts := strings.Split(op, "."); parts[len(parts)-1] == "f32" && len(parts) == 2 || strings.Contains(op, ".approx") {
+		return fmt.Errorf("%s may be contracted or approximated: compile with --fmad=false, and use operations that round", op)
+	}
+	return fmt.Errorf("instruction %s is not known", op)
+}
+
+// insert puts bits into a number: bfi d, a, b, position, length.
+func insert(r []int) execute {
+	return func(w *warp, lanes uint32) {
+		d, a, b, at, n := &w.registers[r[0]], &w.registers[r[1]], &w.registers[r[2]], &w.registers[r[3]], &w.registers[r[4]]
+		each(lanes, func(lane int) {
+			field := (uint64(1)<<n[lane] - 1) << at[lane] & (1<<32 - 1)
+			d[lane] = b[lane]&^field | a[lane]<<at[lane]&field
+		})
+	}
+}
+
+// access compiles loads and stores.
+func (k *kernel) access(op string, args []string) (execute, error) {
+	parts := strings.Split(op, ".")
+	isLoad, kind := parts[0] == "ld", parts[len(parts)-1]
+	bytes := typeBytes[kind]
+	if bytes == 0 || len(args) != 2 {
+		return nil, unknown(op)
+	}
+	what, where := args[0], args[1]
+	if !isLoad {
+		what, where = where, what
+	}
+	at, err := k.address(where)
+	if err != nil {
+		return nil, err
+	}
+	values, err := k.vector(what)
+	if err != nil {
+		return nil, err
+	}
+	total := bytes * len(values)
+	memory, err := space(op, parts, total)
+	if err != nil {
+		return nil, err
+	}
+	signed := kind[0] == 's'
+	return func(w *warp, lanes uint32) {
+		each(lanes, func(lane int) {
+			data := memory(w, lane, at.of(w, lane), !isLoad)
+			for i, r := range values {
+				if part := data[i*bytes:][:bytes]; isLoad {
+					w.registers[r][lane] = load(part, signed)
+				} else {
+					store(part, w.registers[r][lane])
+				}
+			}
+		})
+	}, nil
+}
+
+// space returns how an access reaches its address space.
+func space(op string, parts []string, bytes int) (func(w *warp, lane int, at uint64, write bool) []byte, error) {
+	for _, part := range append(parts, "generic") {
+		switch part {
+		case "param":
+			return func(w *warp, _ int, at uint64, _ bool) []byte { return w.params[at:][:bytes] }, nil
+		case "global":
+			return func(w *warp, _ int, at uint64, _ bool) []byte { return w.memory.at(at, bytes) }, nil
+		case "shared":
+			return func(w *warp, _ int, at uint64, write bool) []byte {
+				return w.touch(at&(1<<32-1), bytes, w.number, write)
+			}, nil
+		case "generic": // addresses of shared memory are small
+			return func(w *warp, _ int, at uint64, write bool) []byte {
+				if at >= 1<<addressBits {
+					return w.memory.at(at, bytes)
+				}
+				return w.touch(at, bytes, w.number, write)
+			}, nil
+		case "local":
+			return func(w *warp, lane int, at uint64, _ bool) []byte {
+				if at+uint64(bytes) > uint64(w.kernel.local) {
+					panic(faultf("local address %#x, %d bytes: outside", at, bytes))
+				}
+				return w.local[lane*w.kernel.local+int(at):][:bytes]
+			}, nil
+		}
+	}
+	return nil, unknown(op)
+}
+
+// shuffle compiles an exchange between the lanes of a warp.
+func (k *kernel) shuffle(op string, args []string) (execute, error) {
+	parts := strings.Split(op, ".")
+	from := map[string]func(lane, by int) int{
+		"bfly": func(lane, by int) int { return lane ^ by },
+		"idx":  func(_, by int) int { return by },
+		"down": func(lane, by int) int {
+			if lane+by > 31 {
+				return lane
+			}
+			return lane + by
+		},
+	}[parts[min(2, len(parts)-1)]]
+	if from == nil || len(args) != 5 {
+		return nil, unknown(op)
+	}
+	destination, _, _ := strings.Cut(args[0], "|")
+	r, err := k.sources(append([]string{destination}, args[1:]...))
+	return func(w *warp, lanes uint32) {
+		w.whole(lanes, "a shuffle")
+		a := w.registers[r[1]]
+		each(lanes, func(lane int) { w.registers[r[0]][lane] = a[from(lane, int(w.registers[r[2]][lane]))&31] })
+	}, err
+}
+
+// loadMatrix compiles ldmatrix: eight rows of 16 bytes for each of the result's registers, from addresses that eight lanes give.
+func (k *kernel) loadMatrix(op string, args []string) (execute, error) {
+	if !strings.HasPrefix(op, "ldmatrix.sync.aligned.m8n8.x") || !strings.HasSuffix(op, ".shared.b16") || strings.Contains(op, "trans") {
+		return nil, unknown(op)
+	}
+	destination, err := k.vector(args[0])
+	if err != nil {
+		return nil, err
+	}
+	at, err := k.address(args[1])
+	return func(w *warp, lanes uint32) {
+		w.whole(lanes, "ldmatrix")
+		var out [4]vector
+		for i := range destination {
+			for row := range 8 {
+				data := w.touch(at.of(w, i*8+row), 16, w.number, false)
+				for t := range 4 {
+					out[i][row*4+t] = load(data[t*4:][:4], false)
+				}
+			}
+		}
+		for i, r := range destination {
+			w.registers[r] = out[i]
+		}
+	}, err
+}

@@ -1,0 +1,185 @@
+package ptx
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+)
+
+// Launch says how a kernel is run.
+type Launch struct {
+	Kernel        string
+	Grid, Threads [3]int
+	Shared        int // bytes of dynamic shared memory
+	Core          Core
+	Workers       int // goroutines that run blocks; 0: one
+}
+
+// maxInstructions bounds what the warps of one block execute: more is a loop without an end.
+const maxInstructions = 1 << 34
+
+// Run runs a kernel. Arguments are uint64 (addresses), int32, uint32, uint16 and float32, as the kernel declares them. It returns the
+// number of instructions that warps have executed.
+func (m *Module) Run(memory *Memory, l Launch, args ...any) (instructions int64, err error) {
+	k := m.kernels[l.Kernel]
+	if k == nil {
+		return 0, fmt.Errorf("there is no kernel %s", l.Kernel)
+	}
+	params, err := k.arguments(args)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", l.Kernel, err)
+	}
+	size := k.shared
+	if l.Shared > 0 {
+		size = dynamicAt + l.Shared
+	}
+	var next, total atomic.Int64
+	var failed atomic.Pointer[error]
+	count := int64(l.Grid[0] * l.Grid[1] * l.Grid[2])
+	run := func() {
+		for i := next.Add(1) - 1; i < count && failed.Load() == nil; i = next.Add(1) - 1 {
+			at := [3]int{int(i) % l.Grid[0], int(i) / l.Grid[0] % l.Grid[1], int(i) / l.Grid[0] / l.Grid[1]}
+			b := &block{kernel: k, memory: memory, params: params, core: l.Core, shared: make([]byte, size),
+				shadow: make([]shadow, (size+1)/2), epoch: 1, bars: map[uint64]*mbarrier{}}
+			err := b.run(at, l.Grid, l.Threads)
+			if total.Add(b.instructions); err != nil {
+				err = fmt.Errorf("%s, block %v: %w", l.Kernel, at, err)
+				failed.CompareAndSwap(nil, &err)
+			}
+		}
+	}
+	var others sync.WaitGroup
+	for range min(max(l.Workers, 1), int(count)) - 1 {
+		others.Go(run)
+	}
+	run()
+	others.Wait()
+	if failure := failed.Load(); failure != nil {
+		err = *failure
+	}
+	return total.Load(), err
+}
+
+// arguments lays arguments out as the kernel reads them.
+func (k *kernel) arguments(args []any) ([]byte, error) {
+	if len(args) != len(k.params) {
+		return nil, fmt.Errorf("%d arguments, it has %d", len(args), len(k.params))
+	}
+	params := make([]byte, 4096)
+	for i, arg := range args {
+		var v uint64
+		bytes := 4
+		switch a := arg.(type) {
+		case uint64:
+			v, bytes = a, 8
+		case int32:
+			v = uint64(uint32(a))
+		case uint32:
+			v = uint64(a)
+		case uint16:
+			v, bytes = uint64(a), 2
+		case float32:
+			v = uint64(math.Float32bits(a))
+		default:
+			return nil, fmt.Errorf("argument %d is a %T", i, arg)
+		}
+		if p := k.params[i]; p.bytes != bytes {
+			return nil, fmt.Errorf("argument %d has %d bytes, and its parameter %d", i, bytes, p.bytes)
+		}
+		var all [8]byte
+		binary.LittleEndian.PutUint64(all[:], v)
+		copy(params[k.params[i].offset:], all[:bytes])
+	}
+	return params, nil
+}
+
+// block is a block of threads that runs.
+type block struct {
+	kernel *kernel
+	memory *Memory
+	params []byte
+	core   Core
+	shared []byte
+	shadow []shadow
+	epoch  int32 // barriers passed, and one
+	bars   map[uint64]*mbarrier
+	// events are what a warp could wait for: arrivals, and ends of warps.
+	events       int
+	instructions int64
+}
+
+// maxIdle is how many rounds over all warps may pass without an event: a warp that looks at a barrier over and over runs once in each.
+const maxIdle = 100
+
+func (b *block) run(at, grid, threads [3]int) error {
+	for i := range b.shared {
+		b.shared[i] = 0xff
+	}
+	warps := b.warps(at, grid, threads)
+	for idle := 0; ; idle++ {
+		live, waiting, before := 0, 0, b.events
+		for _, w := range warps {
+			if len(w.groups) > 0 && !w.waiting {
+				if err := w.step(); err != nil {
+					return err
+				}
+				if len(w.groups) == 0 || w.waiting {
+					b.events++
+				}
+			}
+			if len(w.groups) > 0 {
+				live++
+				if w.waiting {
+					waiting++
+				}
+			}
+		}
+		if live == 0 {
+			return nil
+		}
+		if live == waiting {
+			b.epoch++
+			for _, w := range warps {
+				w.waiting = false
+			}
+		}
+		if b.events != before {
+			idle = 0
+		}
+		if idle > maxIdle {
+			return fmt.Errorf("deadlock: %d of %d warps wait at a barrier, the others for an mbarrier", waiting, live)
+		}
+		if b.instructions > maxInstructions {
+			return errors.New("it does not end")
+		}
+	}
+}
+
+func (b *block) warps(at, grid, threads [3]int) []*warp {
+	total := threads[0] * threads[1] * threads[2]
+	warps := make([]*warp, (total+31)/32)
+	for n := range warps {
+		w := &warp{block: b, number: n, registers: make([]vector, len(b.kernel.registers)), local: make([]byte, 32*b.kernel.local),
+			copies: [][]asyncCopy{nil}}
+		for r, v := range b.kernel.constants {
+			for lane := range 32 {
+				w.registers[r][lane] = v
+			}
+		}
+		var lanes uint32
+		for lane := range min(32, total-n*32) {
+			lanes |= 1 << lane
+			t := n*32 + lane
+			for i, v := range []int{t % threads[0], t / threads[0] % threads[1], t / threads[0] / threads[1],
+				threads[0], threads[1], threads[2], at[0], at[1], at[2], grid[0], grid[1], grid[2], lane} {
+				w.registers[i][lane] = uint64(v)
+			}
+		}
+		w.groups = []group{{0, lanes}}
+		warps[n] = w
+	}
+	return warps
+}

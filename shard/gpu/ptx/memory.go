@@ -1,0 +1,126 @@
+package ptx
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Memory is the memory of a card. Each allocation is an address space of its own, so that no access reaches another.
+type Memory struct{ buffers [][]byte }
+
+// addressBits of an address are an offset into the allocation whose number, from 1 on, the others are.
+const addressBits = 40
+
+// Alloc takes bytes, filled with what no kernel should read.
+func (m *Memory) Alloc(bytes int) uint64 {
+	b := make([]byte, bytes)
+	for i := range b {
+		b[i] = 0xff
+	}
+	return m.Map(b)
+}
+
+// Map makes memory of the caller's an allocation, as that of the host which a card reaches.
+func (m *Memory) Map(data []byte) uint64 {
+	m.buffers = append(m.buffers, data)
+	return uint64(len(m.buffers)) << addressBits
+}
+
+// Free gives an allocation back. Its address is not used again.
+func (m *Memory) Free(address uint64) { m.buffers[address>>addressBits-1] = nil }
+
+// Bytes returns memory of an allocation, which must have so much from the address on.
+func (m *Memory) Bytes(address uint64, bytes int) []byte {
+	return m.buffers[address>>addressBits-1][address&(1<<addressBits-1):][:bytes:bytes]
+}
+
+// fault is what a kernel did wrong. It is thrown by instructions and caught by warp.step.
+type fault string
+
+func faultf(format string, values ...any) fault { return fault(fmt.Sprintf(format, values...)) }
+
+// at is Bytes for a kernel.
+func (m *Memory) at(address uint64, bytes int) []byte {
+	i, offset := int(address>>addressBits)-1, address&(1<<addressBits-1)
+	if i < 0 || i >= len(m.buffers) || offset+uint64(bytes) > uint64(len(m.buffers[i])) {
+		panic(faultf("global address %#x, %d bytes: outside every allocation", address, bytes))
+	}
+	if offset%uint64(bytes) != 0 {
+		panic(faultf("global address %#x: not aligned to %d bytes", address, bytes))
+	}
+	return m.buffers[i][offset:][:bytes]
+}
+
+// load reads a number; signed ones of 8 and 16 bits are widened.
+func load(data []byte, signed bool) uint64 {
+	switch len(data) {
+	case 1:
+		if signed {
+			return uint64(int8(data[0]))
+		}
+		return uint64(data[0])
+	case 2:
+		v := binary.LittleEndian.Uint16(data)
+		if signed {
+			return uint64(int16(v))
+		}
+		return uint64(v)
+	case 4:
+		return uint64(binary.LittleEndian.Uint32(data))
+	}
+	return binary.LittleEndian.Uint64(data)
+}
+
+func store(data []byte, v uint64) {
+	switch len(data) {
+	case 1:
+		data[0] = byte(v)
+	case 2:
+		binary.LittleEndian.PutUint16(data, uint16(v))
+	case 4:
+		binary.LittleEndian.PutUint32(data, uint32(v))
+	default:
+		binary.LittleEndian.PutUint64(data, v)
+	}
+}
+
+// shadow says who touched two bytes of shared memory last, and between which barriers.
+type shadow struct {
+	written, read  int32 // epochs
+	writer, reader int16 // warps; reader several: more than one
+}
+
+const several = -2
+
+// touch returns bytes of shared memory, and notes the access of a warp.
+func (b *block) touch(address uint64, bytes, warp int, write bool) []byte {
+	data := b.inside(address, bytes)
+	if address%uint64(bytes) != 0 {
+		panic(faultf("shared address %#x: not aligned to %d bytes", address, bytes))
+	}
+	for i := address / 2; i < (address+uint64(bytes)+1)/2; i++ {
+		s := &b.shadow[i]
+		if s.written == b.epoch && int(s.writer) != warp {
+			panic(faultf("race at shared address %#x: warp %d wrote it, and warp %d uses it before the next barrier", i*2, s.writer, warp))
+		}
+		switch {
+		case write && s.read == b.epoch && int(s.reader) != warp:
+			panic(faultf("race at shared address %#x: warp %d read it, and warp %d writes it before the next barrier", i*2, s.reader, warp))
+		case write:
+			s.written, s.writer = b.epoch, int16(warp)
+		case s.read != b.epoch:
+			s.read, s.reader = b.epoch, int16(warp)
+		case int(s.reader) != warp:
+			s.reader = several
+		}
+	}
+	return data
+}
+
+// inside returns bytes of shared memory without a look at races.
+func (b *block) inside(address uint64, bytes int) []byte {
+	if address+uint64(bytes) > uint64(len(b.shared)) {
+		panic(faultf("shared address %#x, %d bytes: outside", address, bytes))
+	}
+	return b.shared[address:][:bytes]
+}

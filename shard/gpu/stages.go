@@ -1,0 +1,307 @@
+package gpu
+
+import (
+	"fmt"
+
+	"lockstep/shard/model"
+)
+
+// stage is one of model's stages with its matrices on the device. compute reads and writes the backend's working memory.
+type stage interface {
+	compute(b *Backend, consume func(model.Scores)) error
+}
+
+// need is what stages need of the working memory.
+type need struct {
+	aside    int // 1: a norm is put aside
+	inner    int // bytes of a row of inputs of row-parallel products
+	products int // floats of a row of results
+}
+
+type (
+	embed struct {
+		*model.Embed
+		norm, asideNorm norm
+	}
+	gate struct {
+		*model.Gate
+		gate, up matrix
+		to       input // what the next product takes
+	}
+	join struct {
+		*model.Join
+		weight                    matrix
+		partNorm, norm, asideNorm norm
+	}
+	head struct {
+		*model.Head
+		weight matrix
+	}
+	score struct {
+		*model.Score
+		inner, outer matrix
+	}
+)
+
+// loader packs what stages have, up to the first error.
+type loader struct {
+	*Backend
+	err error
+}
+
+func (l *loader) linear(linear *model.Linear) (m matrix) {
+	if l.err == nil && linear != nil {
+		m, l.err = l.pack(linear)
+		l.need.inner = max(l.need.inner, m.bytes(1, l.terms))
+	}
+	return m
+}
+
+func (l *loader) norm(n *model.Norm) (packed norm) {
+	if l.err == nil {
+		packed, l.err = l.packNorm(n)
+	}
+	return packed
+}
+
+// products notes how many floats a row of results of these take at once.
+func (l *loader) products(matrices ...matrix) {
+	floats := 0
+	for _, m := range matrices {
+		floats += m.chunks * m.outputs()
+	}
+	l.need.products = max(l.need.products, floats)
+}
+
+// load packs a stage.
+func (b *Backend) load(planned model.Stage) (s stage, err error) {
+	l := &loader{Backend: b}
+	switch p := planned.(type) {
+	case *model.Embed:
+		s = &embed{p, l.norm(&p.Norm), l.norm(&p.AsideNorm)}
+		l.putsAside(&p.AsideNorm)
+	case *model.Project:
+		s = l.project(p)
+	case *model.Attend:
+		s = l.attend(p)
+	case *model.Gate:
+		packed := &gate{Gate: p, gate: l.linear(p.Gate), up: l.linear(&p.Up)}
+		l.products(packed.gate, packed.up)
+		s = packed
+	case *model.Join:
+		packed := &join{p, l.linear(&p.Weight), l.norm(&p.PartNorm), l.norm(&p.Norm), l.norm(&p.AsideNorm)}
+		l.products(packed.weight)
+		l.putsAside(&p.AsideNorm)
+		b.feeds(packed.weight.input)
+		s = packed
+	case *model.Head:
+		packed := &head{p, l.linear(&p.Weight)}
+		l.products(packed.weight)
+		s = packed
+	case *model.Score:
+		packed := &score{p, l.linear(p.Inner), l.linear(&p.Outer)}
+		l.products(packed.inner)
+		l.products(packed.outer)
+		s = packed
+	default:
+		return nil, fmt.Errorf("stage %T is not computed on cards yet", planned)
+	}
+	return s, l.err
+}
+
+func (l *loader) putsAside(n *model.Norm) {
+	if n.Weight != nil {
+		l.need.aside = 1
+	}
+}
+
+// feeds tells the stage before how the next product takes what it leaves.
+func (b *Backend) feeds(in input) {
+	switch s := b.stages[len(b.stages)-1].(type) {
+	case *gate:
+		s.to = in
+	case *attend:
+		s.to = in
+	}
+}
+
+// rowThreads is the number of threads of blocks that work on a row.
+const rowThreads = 256
+
+// compute looks the embeddings up, on the host, and norms them.
+func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
+	hidden := b.config.Hidden
+	stream, position := make([]float32, len(b.rows)*hidden), make([]float32, hidden)
+	for i, r := range b.rows {
+		x := stream[i*hidden:][:hidden]
+		s.Table.Decode(x, int(r.token))
+		if s.Scale != 0 {
+			for j := range x {
+				x[j] *= s.Scale
+			}
+		}
+		if s.Positions != nil {
+			s.Positions.Decode(position, r.position)
+			for j := range x {
+				x[j] += position[j]
+			}
+		}
+	}
+	if err := b.device.Upload(b.hidden, bytesOf(stream)); err != nil {
+		return err
+	}
+	return b.join(0, 0, 0, 0, 0, norm{}, s.norm, s.asideNorm)
+}
+
+// join adds parts of sums, which are so many floats apart, with rows of stride, to the residual stream, and norms it.
+func (b *Backend) join(sums Address, apart, stride, parts int, bias Address, part, next, aside norm) error {
+	n := b.config.Hidden
+	return b.launch("join", [3]int{len(b.rows), 1, 1}, rowThreads, 8*n, b.hidden, sums, uint64(apart), int32(stride), int32(parts), bias,
+		part.weight, part.bias, b.normed, next.weight, next.bias, b.aside, aside.weight, aside.bias, int32(n), int32(steps(n)),
+		int32(b.terms), b.config.NormEpsilon)
+}
+
+// multiply computes a product of rows into y, [chunk][row][outputs]. Without a matrix there is nothing.
+func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
+	if m.data == 0 || rows == 0 {
+		return nil
+	}
+	const warps = 4
+	kernel, piece := "linear_8", 8
+	for _, k := range []struct {
+		name string
+		rows int
+	}{{"linear_16", 16}, {"linear_32", 32}, {"linear_64", 64}} {
+		if rows > piece {
+			kernel, piece = k.name, k.rows
+		}
+	}
+	blocks := (m.tiles*m.chunks + warps - 1) / warps
+	return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.steps),
+		int32(m.chunks), int32(rows), int32(m.terms), int32(b.terms))
+}
+
+// activations are the kernels' numbers of activations.
+var activations = map[model.Activation]int32{model.SiLU: 0, model.GELU: 1, model.GELUErf: 2, model.ClampedSwiGLU: 3}
+
+// compute leaves activated columns in inner.
+func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
+	x, rows := b.normed, len(b.rows)
+	if s.Aside {
+		x = b.aside
+	}
+	up := b.products
+	gate := Address(0)
+	if err := b.multiply(up, &s.up, x, rows); err != nil {
+		return err
+	}
+	if s.gate.data != 0 {
+		gate = up + Address(4*b.maxRows*s.up.outputs())
+		if err := b.multiply(gate, &s.gate, x, rows); err != nil {
+			return err
+		}
+	}
+	return b.launch("activate", [3]int{rows, 1, 1}, rowThreads, 0, b.inner, gate, up, s.gate.bias, s.up.bias, activations[s.Activation],
+		int32(s.up.outputs()), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(b.terms))
+}
+
+// compute adds the sum of all ranks' parts to the residual stream, and norms it for what comes next.
+func (s *join) compute(b *Backend, _ func(model.Scores)) error {
+	m, rows := &s.weight, len(b.rows)
+	if err := b.multiply(b.products, m, b.inner, rows); err != nil {
+		return err
+	}
+	sums, apart, stride, parts := b.products, rows*m.outputs(), m.outputs(), m.chunks
+	if b.part.Ranks > 1 {
+		if err := b.exchange(m, rows); err != nil {
+			return err
+		}
+		apart, stride, parts = 0, b.config.Hidden, 1
+	}
+	return b.join(sums, apart, stride, parts, m.bias, s.partNorm, s.norm, s.asideNorm)
+}
+
+// compute computes the wanted rows of logits and hands them to rank 0.
+func (s *head) compute(b *Backend, consume func(model.Scores)) error {
+	vocabulary, own := b.config.Vocabulary, s.Weight.Rows
+	limit := min(model.LogitRows, b.maxRows)
+	for from := 0; from < len(b.wanted); from += limit {
+		count := min(limit, len(b.wanted)-from)
+		if err := b.gather(from, count); err != nil {
+			return err
+		}
+		part := make([]float32, count*own.Size())
+		if own.Size() > 0 {
+			if err := b.finish(&s.weight, count, own.Size(), s.Cap); err != nil {
+				return err
+			}
+			if err := b.device.Download(bytesOf(part), b.logits); err != nil {
+				return err
+			}
+		}
+		if err := b.group.AwaitRelease(); err != nil {
+			return err
+		}
+		area := b.group.GatherArea()
+		for i := range count {
+			copy(area[i*vocabulary+own.From:], part[i*own.Size():][:own.Size()])
+		}
+		if err := b.group.Gather(); err != nil {
+			return err
+		}
+		if b.part.Rank == 0 {
+			consume(scores{area[:count*vocabulary], vocabulary})
+			b.group.Release()
+		}
+	}
+	return nil
+}
+
+// gather copies wanted rows of normed, from the from-th on, to wantedRows.
+func (b *Backend) gather(from, count int) error {
+	return b.launch("gather", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.normed, b.wantedAt+Address(4*from),
+		int32(steps(b.config.Hidden)), int32(len(b.rows)), int32(b.terms))
+}
+
+// finish computes n outputs of wanted rows into logits.
+func (b *Backend) finish(m *matrix, rows, n int, limit float32) error {
+	if err := b.multiply(b.products, m, b.wantedRows, rows); err != nil {
+		return err
+	}
+	return b.launch("finish", [3]int{(n + rowThreads - 1) / rowThreads, rows, 1}, rowThreads, 0, b.logits, b.products, m.bias, int32(n),
+		int32(m.outputs()), limit)
+}
+
+// compute computes the scores of the wanted rows, on rank 0, which has all of a score head.
+func (s *score) compute(b *Backend, consume func(model.Scores)) error {
+	values := make([]float32, 0, len(b.wanted))
+	limit := min(model.LogitRows, b.maxRows)
+	for from := 0; from < len(b.wanted); from += limit {
+		count := min(limit, len(b.wanted)-from)
+		if err := b.gather(from, count); err != nil {
+			return err
+		}
+		if s.inner.data != 0 {
+			if err := b.multiply(b.products, &s.inner, b.wantedRows, count); err != nil {
+				return err
+			}
+			n := s.inner.columns
+			if err := b.launch("rectify", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.products, s.inner.bias, int32(n),
+				int32(s.inner.outputs()), int32(steps(n)), int32(b.terms)); err != nil {
+				return err
+			}
+		}
+		if err := b.finish(&s.outer, count, 1, 0); err != nil {
+			return err
+		}
+		part := make([]float32, count)
+		if err := b.device.Download(bytesOf(part), b.logits); err != nil {
+			return err
+		}
+		values = append(values, part...)
+	}
+	if len(values) > 0 {
+		consume(scores{values, 1})
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package gpu
+
+import (
+	"lockstep/shard/collective"
+	"lockstep/shard/model"
+	"lockstep/shard/sample"
+)
+
+// run is what steps compute with: the device's memory, and the step that is under way.
+type run struct {
+	group   *collective.Group
+	memory  []Address
+	blocks  int
+	maxRows int
+
+	cache      Address // kernels/attention.cu says how it lies
+	hidden     Address // [row][hidden]: the residual stream
+	normed     Address // its norm, an input
+	aside      Address // a norm for a later stage
+	inner      Address // the input of a row-parallel product
+	products   Address // results
+	folded     Address // [row][hidden]: this rank's part of a sum
+	queries    Address // [term][row][head][dimension]
+	wantedRows Address // the rows of normed that are wanted
+	logits     Address // [wanted row][this rank's part of the vocabulary]
+	positions  Address // [row]
+	rowBlocks  Address // [row]: the block that its keys and values go to
+	wantedAt   Address // rows
+	fresh      Address // blocks
+	tables     Address // of blocks, of all chunks
+	turns      Address // [rotation][cosine, sine][row][half]
+	results    Address // of parts of attention
+	items      grown   // of attention
+
+	rows   []row
+	wanted []int32
+	chunks []chunk
+}
+
+// row says which token of a step a row is.
+type row struct {
+	token                  int32
+	position, promptTokens int
+	block                  int32
+}
+
+// chunk is a run of rows of one sequence.
+type chunk struct{ first, rows, table int }
+
+// grown is memory that is taken anew when more is needed.
+type grown struct {
+	at    Address
+	bytes int
+}
+
+// grow makes it large enough.
+func (b *Backend) grow(g *grown, bytes int) error {
+	if bytes <= g.bytes {
+		return nil
+	}
+	if g.bytes > 0 {
+		b.device.Free(g.at)
+	}
+	*g = grown{}
+	at, err := b.device.Alloc(2 * bytes)
+	if err == nil {
+		*g = grown{at, 2 * bytes}
+	}
+	return err
+}
+
+// Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the scores that are wanted, in the order of the
+// chunks and their tokens, up to model.LogitRows at a time, those of a reward model all at once.
+func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
+	if err := b.begin(chunks); err != nil {
+		return err
+	}
+	for _, s := range b.stages {
+		if err := s.compute(b, consume); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin lays the rows out, uploads what is said of them, and clears fresh blocks.
+func (b *Backend) begin(chunks []model.Chunk) error {
+	b.rows, b.wanted, b.chunks = b.rows[:0], b.wanted[:0], b.chunks[:0]
+	var tables, fresh []int32
+	for i := range chunks {
+		c := &chunks[i]
+		b.chunks = append(b.chunks, chunk{len(b.rows), len(c.Tokens), len(tables)})
+		tables, fresh = append(tables, c.Blocks...), append(fresh, c.FreshBlocks()...)
+		for j, token := range c.Tokens {
+			position := c.Start + j
+			if c.Logits == model.LogitsAll || c.Logits == model.LogitsLast && j == len(c.Tokens)-1 {
+				b.wanted = append(b.wanted, int32(len(b.rows)))
+			}
+			b.rows = append(b.rows, row{token, position, c.PromptTokens, c.Blocks[position/blockTokens]})
+		}
+	}
+	if err := b.uploadRows(tables, fresh); err != nil {
+		return err
+	}
+	if len(fresh) == 0 || b.part.KVHeads.Size() == 0 {
+		return nil
+	}
+	layer := b.blocks * b.blockBytes() / 16
+	return b.launch("clear", [3]int{len(fresh), b.config.Layers, 1}, 256, 0, b.cache, b.fresh, uint64(layer), int32(b.blockBytes()/16))
+}
+
+func (b *Backend) uploadRows(tables, fresh []int32) error {
+	positions, blocks := make([]int32, len(b.rows)), make([]int32, len(b.rows))
+	for i, r := range b.rows {
+		positions[i], blocks[i] = int32(r.position), r.block
+	}
+	for _, u := range []struct {
+		to     Address
+		values []int32
+	}{{b.positions, positions}, {b.rowBlocks, blocks}, {b.tables, tables}, {b.fresh, fresh}, {b.wantedAt, b.wanted}} {
+		if len(u.values) > 0 {
+			if err := b.device.Upload(u.to, bytesOf(u.values)); err != nil {
+				return err
+			}
+		}
+	}
+	for kind, rotation := range b.part.Rotations {
+		half := rotation.Half()
+		turns := make([]float32, 2*len(b.rows)*half)
+		for i, r := range b.rows {
+			rotation.Fill(turns[i*half:][:half], turns[(len(b.rows)+i)*half:][:half], r.position, r.promptTokens)
+		}
+		cos, sin := b.turnsOf(kind)
+		if err := b.device.Upload(cos, bytesOf(turns[:len(b.rows)*half])); err != nil {
+			return err
+		}
+		if err := b.device.Upload(sin, bytesOf(turns[len(b.rows)*half:])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turnsOf are where the cosines and sines of a kind of rotation lie.
+func (b *Backend) turnsOf(kind int) (cos, sin Address) {
+	size := 4 * b.maxRows * b.config.HeadDim / 2
+	return b.turns + Address(2*kind*size), b.turns + Address((2*kind+1)*size)
+}
+
+// launch runs a kernel with blocks of so many threads.
+func (b *Backend) launch(kernel string, grid [3]int, threads, shared int, args ...any) error {
+	return b.device.Launch(&Launch{Kernel: kernel, Grid: grid, Threads: [3]int{threads, 1, 1}, Shared: shared, Args: args})
+}
+
+// scores are rows of logits, or of one score each.
+type scores struct {
+	values []float32
+	width  int
+}
+
+func (s scores) Rows() int             { return len(s.values) / s.width }
+func (s scores) Row(row int) []float32 { return s.values[row*s.width:][:s.width] }
+
+func (s scores) Best(row int) (token int32, logprob float32) { return sample.Best(s.Row(row)) }
