@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,8 @@ type modelFlags struct {
 	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
 	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f32; f16 and bf16 take half the memory."`
 	Quantize             string   `env:"QUANTIZE" enum:",${quantize_names}" default:"" placeholder:"int8|int4|..." help:"Quantise plain weights while they are loaded: int8 (also bitsandbytes, eetq) or int4 (bitsandbytes-nf4, bitsandbytes-fp4), in blocks of 32 columns. gptq, awq, marlin, compressed-tensors and fp8 say of a model what its files say, or are refused."`
-	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",avx512,avx2,go" default:"" placeholder:"avx512|avx2|go" help:"Forces a kernel path. Default: the best that the CPU has."`
+	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",${kernels}" default:"" placeholder:"NAME" help:"Forces a kernel path: avx512, avx2 or go of the CPU, or ptx, which computes what cards compute, by an emulation of one that is exact and slow. Default: the best that the CPU has."`
+	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of --kernels ptx: bf16, or two-term, which is nearly that of float32 and takes twice the KV cache. Default: bf16."`
 }
 
 // routerFlags say how HTTP clients are served.
@@ -184,6 +186,7 @@ var errHelpShown = errors.New("help shown")
 func flagVars() kong.Vars {
 	l, group, r := request.DefaultLimits(), shard.DefaultLimits(), router.DefaultConfig(tgi.Forms[0])
 	return kong.Vars{
+		"kernels": strings.Join(append(slices.Clone(cpuKernels), cardKernels...), ","), "numerics": strings.Join(shard.CardNumerics(), ","),
 		"quantize_names": strings.Join(model.QuantiseNames(), ","),
 		"backends":       strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
 		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),

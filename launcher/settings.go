@@ -86,7 +86,12 @@ func (c *command) checkModel() error {
 	if c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens {
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
 	}
+	if err := c.chooseBackend(); err != nil {
+		return err
+	}
 	switch traits := shard.TraitsOf(c.Backend); {
+	case c.Numerics != "" && !traits.Cards:
+		return errors.New("--numerics chooses how cards compute: give --kernels ptx too, or leave it out")
 	case c.StepModel != "" && !traits.StepModel:
 		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
 	case c.Quantize != "" && !traits.Weights:
@@ -107,6 +112,24 @@ func (c *command) checkModel() error {
 		return err
 	}
 	return checkModelPath(c.ModelID)
+}
+
+// cpuKernels are the kernel paths of the CPU, cardKernels the backends of cards, which --kernels names too.
+var (
+	cpuKernels  = []string{"avx512", "avx2", "go"}
+	cardKernels = []string{"ptx"}
+)
+
+// chooseBackend takes a backend that --kernels names.
+func (c *command) chooseBackend() error {
+	if !slices.Contains(cardKernels, c.Kernels) {
+		return nil
+	}
+	if c.Backend != shard.DefaultBackend && c.Backend != c.Kernels {
+		return fmt.Errorf("--kernels %s and --backend %s are two backends: leave one of them out", c.Kernels, c.Backend)
+	}
+	c.Backend, c.Kernels = c.Kernels, ""
+	return nil
 }
 
 // readAdapters reads NAME=PATH, or a path that is the name too, as TGI does. A path may have an equals sign itself: the first one

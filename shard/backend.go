@@ -10,6 +10,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
+	"lockstep/shard/gpu"
 	"lockstep/shard/host"
 	"lockstep/shard/model"
 	"lockstep/shard/sim"
@@ -34,6 +35,7 @@ type backend interface {
 
 var (
 	_ backend = (*host.Backend)(nil)
+	_ backend = (*gpu.Backend)(nil)
 	_ backend = (*sim.Backend)(nil)
 )
 
@@ -43,6 +45,9 @@ type BackendTraits struct {
 	Kernels   bool // it takes Config.Kernels
 	StepModel bool // it takes Config.Sim's
 	Adapters  bool // it computes Config.Adapters
+	Cards     bool // it takes Config.Numerics
+	// Slow says that the largest steps would take minutes: the start computes a short one.
+	Slow bool
 	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
 	SharedMemory bool
 }
@@ -54,6 +59,7 @@ var backends = map[string]struct {
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
 	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true, SharedMemory: true}, loadHost},
+	"ptx": {BackendTraits{Weights: true, Cards: true, Slow: true, SharedMemory: true}, loadEmulated},
 	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 
@@ -88,18 +94,61 @@ func loadHost(r *rank) (backend, string, error) {
 			return nil, "", err
 		}
 	}
-	var adapters []*model.Adapter
+	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
+	return loadPart(r, func(part *model.Part) (backend, error) { return host.Load(part, r.team, kernels, cache, r.advance) })
+}
+
+// loadEmulated loads onto a card that is emulated.
+func loadEmulated(r *rank) (backend, string, error) {
+	return loadPart(r, func(part *model.Part) (backend, error) {
+		device, err := gpu.NewEmulated(r.config.Threads, host.FreeMemory)
+		if err != nil {
+			return nil, err
+		}
+		return gpu.Load(part, device, cmp.Or(r.config.Numerics, gpu.DefaultNumerics), r.advance)
+	})
+}
+
+// loadPart has the rank's part of the model and of its adapters loaded, and tells rank 0 what the model is.
+func loadPart(r *rank, load func(part *model.Part) (backend, error)) (b backend, fingerprint string, err error) {
+	part, adapters, err := openPart(r)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, adapter := range adapters {
+		defer adapter.Close() // its parts are packed by then
+	}
+	if b, err = load(part); err != nil {
+		return nil, "", err
+	}
+	if r.config.Rank == 0 {
+		if fingerprint, err = r.model.Fingerprint(); err != nil {
+			b.Close()
+			return nil, "", err
+		}
+	}
+	return b, fingerprint, nil
+}
+
+// openPart opens the rank's part of the model and its adapters, which must stay open until the part is loaded.
+func openPart(r *rank) (part *model.Part, adapters []*model.Adapter, err error) {
+	c := r.config
+	defer func() {
+		for _, adapter := range adapters {
+			if err != nil {
+				adapter.Close()
+			}
+		}
+	}()
 	for _, a := range c.Adapters {
 		adapter, err := model.OpenAdapter(a.Name, a.Path)
 		if err != nil {
-			return nil, "", err
+			return nil, adapters, err
 		}
-		defer adapter.Close() // its parts are packed by then
 		adapters = append(adapters, adapter)
 	}
-	part, err := r.model.Part(c.Rank, c.Shards, adapters...)
-	if err != nil {
-		return nil, "", err
+	if part, err = r.model.Part(c.Rank, c.Shards, adapters...); err != nil {
+		return nil, adapters, err
 	}
 	if unused := part.Unused; len(unused) > 0 && c.Rank == 0 {
 		r.log.Warn().Int("count", len(unused)).Strs("tensors", unused[:min(len(unused), maxNamedTensors)]).
@@ -117,19 +166,7 @@ func loadHost(r *rank) (backend, string, error) {
 		r.log.Info().Str("architecture", r.model.Config.Architecture).Str("weights", r.model.DataType).Str("quantize", c.Quantize).
 			Str("kv_cache", cmp.Or(c.KVCache, "f32")).Array("adapters", told(adapters)).Msg("computing with")
 	}
-	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
-	b, err := host.Load(part, r.team, kernels, cache, r.advance)
-	if err != nil {
-		return nil, "", err
-	}
-	fingerprint := ""
-	if c.Rank == 0 {
-		if fingerprint, err = r.model.Fingerprint(); err != nil {
-			b.Close()
-			return nil, "", err
-		}
-	}
-	return b, fingerprint, nil
+	return part, adapters, nil
 }
 
 func loadSim(r *rank) (backend, string, error) {

@@ -8,6 +8,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/shard/collective"
+	"lockstep/shard/gpu"
 	"lockstep/shard/host"
 	"lockstep/shard/sim"
 )
@@ -45,6 +46,8 @@ type Config struct {
 	Sim     sim.Config `json:"sim,omitzero"`
 	// Kernels forces a kernel path ("avx512", "avx2", "go"); empty takes the best that the CPU has.
 	Kernels string `json:"kernels,omitempty"`
+	// Numerics is the arithmetic of a backend of cards, one of gpu.Numerics; empty: gpu.DefaultNumerics.
+	Numerics string `json:"numerics,omitempty"`
 	// KVCache is the type of numbers in the KV cache, one of KVCaches; empty: f32.
 	KVCache string `json:"kv_cache,omitempty"`
 	// Quantize is what weights are quantised to while they are loaded, one of model.QuantiseNames; empty: they stay as they are.
@@ -86,6 +89,9 @@ func (c Config) Validate() error {
 	if _, err := backendNamed(c.Backend); err != nil {
 		return err
 	}
+	if _, known := gpu.Numerics[c.Numerics]; !known && c.Numerics != "" {
+		return fmt.Errorf("numerics %q: want one of %s", c.Numerics, strings.Join(CardNumerics(), ", "))
+	}
 	if c.KVCache != "" && !slices.Contains(KVCaches(), c.KVCache) {
 		return fmt.Errorf("KV cache of %q: want one of %s", c.KVCache, strings.Join(KVCaches(), ", "))
 	}
@@ -110,6 +116,9 @@ type Status struct {
 	// Error is why the rank ends.
 	Error string `json:"error,omitempty"`
 }
+
+// CardNumerics are the arithmetics of cards.
+func CardNumerics() []string { return slices.Sorted(maps.Keys(gpu.Numerics)) }
 
 // KVCaches are the types of numbers that a KV cache may hold.
 func KVCaches() []string { return slices.Sorted(maps.Keys(host.CacheTypes)) }

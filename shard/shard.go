@@ -283,7 +283,7 @@ func warmUp(e *engine, config Config, computed func()) error {
 			"model's configuration, must be 2 or more",
 			e.maxTokens)
 	}
-	if config.Restarted {
+	if config.Restarted || TraitsOf(config.Backend).Slow {
 		sequences, prompt = 1, min(prompt, 32)
 	}
 	for id := range sequences {

@@ -11,8 +11,8 @@ type Device interface {
 	// Alloc takes memory, which is not cleared.
 	Alloc(bytes int) (Address, error)
 	Free(address Address)
-	// FreeBytes is the memory that Alloc can still take.
-	FreeBytes() (int64, error)
+	// FreeBytes is the memory that Alloc can still take, and whose it is.
+	FreeBytes() (bytes int64, of string, err error)
 	// Upload copies to the device behind what was launched; data may be changed when it returns.
 	Upload(to Address, data []byte) error
 	// Download waits for all that was launched and copies from the device.
@@ -26,6 +26,8 @@ type Description struct {
 	Name  string // for people: "NVIDIA H100 80GB HBM3"
 	Type  string // as clients know it: "cuda"
 	Class string // of its tensor cores' sums: "h" or "a", see ptx.Core
+	// OwnMemory says that no other rank takes of FreeBytes.
+	OwnMemory bool
 	// Processors is how many multiprocessors it has, Shared how many bytes of shared memory a block can have.
 	Processors, Shared int
 }

@@ -13,13 +13,13 @@ type emulated struct {
 	modules map[string]*ptx.Module // by kernel
 	memory  ptx.Memory
 	workers int
-	bytes   int64 // that may be taken
-	sizes   map[Address]int64
+	free    func() (bytes int64, of string, err error)
 }
 
-// NewEmulated returns a device that runs the blocks of a kernel on so many goroutines, with so much memory.
-func NewEmulated(workers int, bytes int64) (Device, error) {
-	e := &emulated{modules: map[string]*ptx.Module{}, workers: workers, bytes: bytes, sizes: map[Address]int64{}}
+// NewEmulated returns a device that runs the blocks of a kernel on so many goroutines, in memory of the machine, of which free tells how
+// much there is.
+func NewEmulated(workers int, free func() (bytes int64, of string, err error)) (Device, error) {
+	e := &emulated{modules: map[string]*ptx.Module{}, workers: workers, free: free}
 	for _, name := range kernels.Names {
 		code, err := kernels.Module(name, "compute_80")
 		if err != nil {
@@ -40,23 +40,11 @@ func (e *emulated) Describe() Description {
 	return Description{Name: "emulated card (PTX)", Type: "ptx", Class: "h", Processors: 1, Shared: 227 << 10}
 }
 
-func (e *emulated) Alloc(bytes int) (Address, error) {
-	if int64(bytes) > e.bytes {
-		return 0, fmt.Errorf("take %d MiB of the emulated card: it has %d left", bytes>>20, e.bytes>>20)
-	}
-	at := Address(e.memory.Alloc(bytes))
-	e.bytes -= int64(bytes)
-	e.sizes[at] = int64(bytes)
-	return at, nil
-}
+func (e *emulated) Alloc(bytes int) (Address, error) { return Address(e.memory.Alloc(bytes)), nil }
 
-func (e *emulated) Free(address Address) {
-	e.memory.Free(uint64(address))
-	e.bytes += e.sizes[address]
-	delete(e.sizes, address)
-}
+func (e *emulated) Free(address Address) { e.memory.Free(uint64(address)) }
 
-func (e *emulated) FreeBytes() (int64, error) { return e.bytes, nil }
+func (e *emulated) FreeBytes() (int64, string, error) { return e.free() }
 
 func (e *emulated) Upload(to Address, data []byte) error {
 	copy(e.memory.Bytes(uint64(to), len(data)), data)

@@ -17,7 +17,7 @@ var plain = backendtest.Tolerance{Logit: 0.1, Logprob: 0.1, Margin: 0.2}
 
 func newGroup(t testing.TB, source *model.Model, ranks int, numerics string) *backendtest.Group {
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
-		device, err := gpu.NewEmulated(runtime.GOMAXPROCS(0), 1<<30)
+		device, err := gpu.NewEmulated(runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
 		if err != nil {
 			return nil, err
 		}

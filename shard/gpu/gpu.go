@@ -23,6 +23,9 @@ const (
 // numbers whose sum they are.
 var Numerics = map[string]int{"bf16": 1, "two-term": 2}
 
+// DefaultNumerics is what is computed with unless somebody asks for another.
+const DefaultNumerics = "bf16"
+
 // Backend computes one rank's part of a model. One goroutine owns it.
 type Backend struct {
 	config model.Config
@@ -79,8 +82,10 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 
 // FreeBytes is the memory that is left for a KV cache, of all ranks together.
 func (b *Backend) FreeBytes() (bytes int64, of string, err error) {
-	free, err := b.device.FreeBytes()
-	return free * int64(b.part.Ranks), "the card", err
+	if bytes, of, err = b.device.FreeBytes(); b.device.Describe().OwnMemory {
+		bytes *= int64(b.part.Ranks)
+	}
+	return bytes, of, err
 }
 
 // headBytes is the size of a KV head's part of a block.

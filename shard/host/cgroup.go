@@ -5,11 +5,15 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// FreeMemory is the memory of this machine that can still be taken, in bytes, and what bounds it.
+func FreeMemory() (free int64, bound string, err error) { return freeMemory(os.DirFS("/")) }
 
 // freeMemory is the memory that can still be taken, in bytes, and what bounds it: what the kernel calls available, or
 // what the control groups of this process and all those above them leave, whichever is least. root is the machine's root

@@ -7,7 +7,6 @@ package host
 
 import (
 	"fmt"
-	"os"
 	"sync/atomic"
 	"unsafe"
 
@@ -87,7 +86,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 }
 
 // FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is.
-func (b *Backend) FreeBytes() (bytes int64, of string, err error) { return freeMemory(os.DirFS("/")) }
+func (b *Backend) FreeBytes() (bytes int64, of string, err error) { return FreeMemory() }
 
 // Attach gives the backend its group, takes the memory of a cache of so many blocks and of the buffers for steps of maxRows
 // tokens, and has the kernel give it now, when something can still be done about a lack of it. Others may have taken what
