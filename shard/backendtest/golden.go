@@ -46,7 +46,11 @@ func Argmax(logits []float32) int32 {
 
 // Tolerance is how far from the reference an arithmetic may be: logits and log-probabilities, in standard deviations of their row, and
 // the margin below which a greedy token may be another.
-type Tolerance struct{ Logit, Logprob, Margin float64 }
+type Tolerance struct {
+	Logit, Logprob, Margin float64
+	// Outliers is the share of log-probabilities that may be any: a row whose experts are nearly a tie may have others.
+	Outliers float64
+}
 
 // Exact is the tolerance that the data's README has for float32.
 var Exact = Tolerance{Logit: 0.002, Logprob: 0.004, Margin: 0.02}
@@ -65,13 +69,16 @@ func Check(t *testing.T, g *Group, c Golden, allowed Tolerance) float64 {
 	if !(worst <= allowed.Logit) {
 		t.Errorf("%s: a logit is off by %.5f standard deviations", c.ID, worst)
 	}
+	outliers := 0
 	for i, want := range c.PromptLogprobs {
 		if want == nil {
 			continue
 		}
 		got := float64(rows[i-1][c.Prompt[i]]) - LogSumExp(rows[i-1])
 		if !(math.Abs(got-*want) <= allowed.Logprob*c.LogitStd+1e-4) {
-			t.Errorf("%s: log-probability of prompt token %d is %v, want %v", c.ID, i, got, *want)
+			if outliers++; float64(outliers) > allowed.Outliers*float64(len(c.Prompt)) {
+				t.Errorf("%s: log-probability of prompt token %d is %v, want %v", c.ID, i, got, *want)
+			}
 		}
 	}
 	for step, want := range c.Greedy {

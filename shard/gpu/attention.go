@@ -73,6 +73,11 @@ func (b *Backend) settle() (err error) {
 		case *project:
 			s.settle(b)
 			s.told, err = b.tell(bytesOfStruct(&s.settings))
+		case *projectLatent:
+			s.settle(b)
+			s.told, err = b.tell(bytesOfStruct(&s.settings))
+		case *experts:
+			s.settle(b)
 		case *attend:
 			settings := attendSettings{heads: int32(b.part.Heads.Size()), kvHeads: int32(b.part.KVHeads.Size()),
 				keyDims: int32(b.config.HeadDim), valueDims: int32(b.config.ValueDims()), terms: int32(b.terms), window: int32(s.Window),

@@ -1,28 +1,28 @@
 package gpu
 
-// exchange sums a row-parallel product over the ranks through the group's memory, and leaves the sum, [row][hidden], in products. Each
-// rank folds its chunks first, and the sum over ranks continues their tree.
-func (b *Backend) exchange(m *matrix, rows int) error {
-	hidden := b.config.Hidden
-	partial := b.group.Partial()[:rows*hidden]
+// fold adds the chunks of a row-parallel product of rows, to [row][hidden]: the sum over ranks continues their tree.
+func (b *Backend) fold(to, sums Address, m *matrix, rows int) error {
+	parts := m.chunks
 	if m.data == 0 { // no input is this rank's
-		clear(partial)
-	} else {
-		if err := b.launch("fold", [3]int{rows, 1, 1}, rowThreads, 0, b.folded, b.products, uint64(rows*m.outputs()), int32(m.outputs()),
-			int32(m.chunks), int32(hidden)); err != nil {
-			return err
-		}
-		if err := b.device.Download(bytesOf(partial), b.folded); err != nil {
-			return err
-		}
+		parts = 0
+	}
+	return b.launch("fold", [3]int{rows, 1, 1}, rowThreads, 0, to, sums, uint64(rows*m.outputs()), int32(m.outputs()), int32(parts),
+		int32(b.config.Hidden))
+}
+
+// exchange sums folded, of so many rows, over the ranks, through the group's memory.
+func (b *Backend) exchange(rows int) error {
+	size := rows * b.config.Hidden
+	if err := b.device.Download(bytesOf(b.group.Partial()[:size]), b.folded); err != nil {
+		return err
 	}
 	parts, err := b.group.Exchange()
 	if err != nil {
 		return err
 	}
-	sum := make([]float32, rows*hidden)
+	sum := make([]float32, size)
 	sumParts(sum, parts)
-	return b.device.Upload(b.products, bytesOf(sum))
+	return b.device.Upload(b.folded, bytesOf(sum))
 }
 
 // sumParts adds the ranks' parts as a binary tree in rank order: the left half of a tree is the largest power of two below its size.

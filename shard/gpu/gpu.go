@@ -39,7 +39,7 @@ type Backend struct {
 
 // Load uploads this rank's part of the weights. The backend owns the device. progress gets the share that is done, from 0 to 1.
 func Load(part *model.Part, device Device, numerics string, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, device: device, terms: Numerics[numerics]}
+	b := &Backend{config: part.Config, part: part, device: device, terms: Numerics[numerics], need: need{parts: min(part.Ranks-1, 1)}}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -75,7 +75,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
 	}
 	if b.part.Ranks > 1 {
-		reduce = maxRows * b.config.Hidden
+		reduce = maxRows * b.need.parts * b.config.Hidden
 	}
 	return reduce, gather
 }
@@ -105,7 +105,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	b.group, b.blocks, b.maxRows = group, blocks, maxRows
 	tables := maxRows * (min(b.config.MaxPositions/blockTokens, blocks) + 1)
 	logitRows := min(model.LogitRows, maxRows)
-	hidden := inputOf(b.config.Hidden, 1)
+	hidden, choices := inputOf(b.config.Hidden, 1), maxRows*b.need.choices
 	for _, buffer := range []struct {
 		at    *Address
 		bytes int
@@ -116,7 +116,14 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.wantedRows, hidden.bytes(logitRows, b.terms)},
 		{&b.inner, b.need.inner * maxRows},
 		{&b.products, 4 * b.need.products * maxRows},
-		{&b.folded, 4 * min(b.part.Ranks-1, 1) * maxRows * b.config.Hidden},
+		{&b.folded, 4 * b.need.parts * maxRows * b.config.Hidden},
+		{&b.choice.experts, 4 * choices},
+		{&b.choice.weights, 4 * choices},
+		{&b.choice.numbers, 4 * choices},
+		{&b.choice.rowOf, 4 * choices},
+		{&b.choice.expertOf, 4 * choices},
+		{&b.choice.starts, 4 * min(b.need.choices, 1) * (b.need.experts + 1)},
+		{&b.choice.mixed, 4 * min(b.need.choices, 1) * maxRows * b.config.Hidden},
 		{&b.queries, 2 * b.part.Heads.Size() * steps(b.config.HeadDim) * step * b.terms * maxRows},
 		{&b.logits, 4 * logitRows * max(b.part.Vocabulary.Size(), 1)},
 		{&b.positions, 4 * maxRows},

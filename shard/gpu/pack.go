@@ -41,32 +41,42 @@ func (m *matrix) outputs() int { return m.tiles * step }
 
 // pack uploads a rank's part of a linear operation.
 func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
+	m, words, err := b.packed(l)
+	if err != nil {
+		return m, err
+	}
+	if m.bias, err = b.vector(l.Bias); err != nil || len(words) == 0 {
+		return m, err
+	}
+	m.data, err = b.tell(bytesOf(words))
+	return m, err
+}
+
+// packed lays a rank's part of a linear operation out. Without inputs or outputs there is nothing.
+func (b *Backend) packed(l *model.Linear) (m matrix, words []uint16, err error) {
 	if len(l.Low) > 0 {
-		return m, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
+		return m, nil, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
 	}
 	m.input, m.tiles, m.terms = inputOf(l.Columns.Size(), l.Chunks), steps(l.Rows.Size()), 1
-	if m.bias, err = b.vector(l.Bias); err != nil || m.columns == 0 || m.tiles == 0 {
-		return m, err
+	if m.columns == 0 || m.tiles == 0 {
+		return m, nil, nil
 	}
 	switch form := l.Encoding; form {
 	case weights.BF16:
 	case weights.F32, weights.F16:
 		m.terms = b.terms
 	default:
-		return m, fmt.Errorf("%s is quantised (%v), which is not computed on cards yet", l.Name, form)
+		return m, nil, fmt.Errorf("%s is quantised (%v), which is not computed on cards yet", l.Name, form)
 	}
 	term := m.tiles * m.steps * tileNumbers
-	packed := make([]uint16, m.terms*term)
+	words = make([]uint16, m.terms*term)
 	row := make([]float32, l.Matrix.Columns)
 	for i := range l.Rows.Size() {
 		l.Decode(row, l.Rows.From+i)
-		m.packRow(packed, i, row[l.Columns.From:l.Columns.To], term)
+		m.packRow(words, i, row[l.Columns.From:l.Columns.To], term)
 	}
 	l.Release()
-	if m.data, err = b.alloc(2 * len(packed)); err != nil {
-		return m, err
-	}
-	return m, b.device.Upload(m.data, bytesOf(packed))
+	return m, words, nil
 }
 
 // packRow puts an output's weights into its tile, a term as many numbers apart from the next.
@@ -104,11 +114,7 @@ func (b *Backend) vector(values []float32) (Address, error) {
 	if len(values) == 0 {
 		return 0, nil
 	}
-	at, err := b.alloc(4 * len(values))
-	if err != nil {
-		return 0, err
-	}
-	return at, b.device.Upload(at, bytesOf(values))
+	return b.tell(bytesOf(values))
 }
 
 // norm is a norm's weight and bias on the device; without a weight it norms nothing.

@@ -16,6 +16,9 @@ type need struct {
 	aside    int // 1: a norm is put aside
 	inner    int // bytes of a row of inputs of row-parallel products
 	products int // floats of a row of results
+	choices  int // experts of a row; 0: there are none
+	experts  int // of a layer
+	parts    int // of a row that the ranks exchange, each [hidden]
 }
 
 type (
@@ -82,6 +85,10 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 		l.putsAside(&p.AsideNorm)
 	case *model.Project:
 		s = l.project(p)
+	case *model.ProjectLatent:
+		s = l.projectLatent(p)
+	case *model.Experts:
+		s = l.experts(p)
 	case *model.Attend:
 		s = l.attend(p)
 	case *model.Gate:
@@ -201,8 +208,13 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 			return err
 		}
 	}
-	return b.launch("activate", [3]int{rows, 1, 1}, rowThreads, 0, b.inner, gate, up, s.gate.bias, s.up.bias, activations[s.Activation],
-		int32(s.up.outputs()), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(b.terms))
+	return b.activate(b.inner, gate, up, &s.gate, &s.up, 0, s.Activation, s.to, rows)
+}
+
+// activate writes the input of the product behind gates and ups. biasOf tells which of several biases are a row's; 0: there is one for all.
+func (b *Backend) activate(x, gate, up Address, gates, ups *matrix, biasOf Address, activation model.Activation, to input, rows int) error {
+	return b.launch("activate", [3]int{rows, 1, 1}, rowThreads, 0, x, gate, up, gates.bias, ups.bias, biasOf, activations[activation],
+		int32(ups.outputs()), int32(to.columns), int32(to.chunks), int32(to.steps), int32(b.terms))
 }
 
 // compute adds the sum of all ranks' parts to the residual stream, and norms it for what comes next.
@@ -213,10 +225,13 @@ func (s *join) compute(b *Backend, _ func(model.Scores)) error {
 	}
 	sums, apart, stride, parts := b.products, rows*m.outputs(), m.outputs(), m.chunks
 	if b.part.Ranks > 1 {
-		if err := b.exchange(m, rows); err != nil {
+		if err := b.fold(b.folded, b.products, m, rows); err != nil {
 			return err
 		}
-		apart, stride, parts = 0, b.config.Hidden, 1
+		if err := b.exchange(rows); err != nil {
+			return err
+		}
+		sums, apart, stride, parts = b.folded, 0, b.config.Hidden, 1
 	}
 	return b.join(sums, apart, stride, parts, m.bias, s.partNorm, s.norm, s.asideNorm)
 }

@@ -19,7 +19,8 @@ type run struct {
 	aside      Address // a norm for a later stage
 	inner      Address // the input of a row-parallel product
 	products   Address // results
-	folded     Address // [row][hidden]: this rank's part of a sum
+	folded     Address // [row][hidden], or of choices: sums over chunks, and then over ranks
+	choice     choiceMemory
 	queries    Address // [term][row][head][dimension]
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]

@@ -80,7 +80,24 @@ extern "C" __global__ void __launch_bounds__(256) join(float *h, const float *su
 	if (asideWeight) putNormed(aside, steps, terms, v, found, {asideWeight, asideBias}, n, epsilon);
 }
 
-// fold adds the chunks of a row-parallel product, for the other ranks: y is [row][n].
+// norm_latent norms the first n numbers of a row y, of `all` at a distance of stride, for the products of a latent, and adds its bias to
+// the others in place. A block is a row. Shared memory: n floats.
+extern "C" __global__ void __launch_bounds__(256) norm_latent(u16 *x, float *y, const float *bias, const float *weight, int n, int all, int stride,
+	int steps, int terms, float epsilon) {
+	__shared__ float found[2];
+	float *v = (float *)memory, *from = y + (size_t)blockIdx.x * stride;
+	letNext();
+	wait();
+	for (int i = threadIdx.x; i < all; i += blockDim.x) {
+		float f = bias ? from[i] + bias[i] : from[i];
+		if (i < n) v[i] = f;
+		else from[i] = f;
+	}
+	__syncthreads();
+	putNormed(x, steps, terms, v, found, {weight, 0}, n, epsilon);
+}
+
+// fold adds the chunks of a row-parallel product: y is [row][n]; without chunks it is zero.
 extern "C" __global__ void __launch_bounds__(256) fold(float *y, const float *sums, u64 apart, int stride, int parts, int n) {
 	letNext();
 	wait();
@@ -102,11 +119,13 @@ static __device__ float activated(int activation, float v) {
 }
 
 // activate: x = activation(gate) x up, or, where gate is null, activation(up). A block is a row; gate and up are [row][stride]. Of each
-// chunk of columns the steps' remaining ones are zero.
+// chunk of columns the steps' remaining ones are zero. biasOf tells which biases are a row's; null: there is one for all.
 extern "C" __global__ void __launch_bounds__(256) activate(u16 *x, const float *gate, const float *up, const float *gateBias, const float *upBias,
-	int activation, int stride, int columns, int chunks, int steps, int terms) {
+	const int *biasOf, int activation, int stride, int columns, int chunks, int steps, int terms) {
 	letNext();
 	wait();
+	if (biasOf && gateBias) gateBias += (size_t)biasOf[blockIdx.x] * columns;
+	if (biasOf && upBias) upBias += (size_t)biasOf[blockIdx.x] * columns;
 	int row = blockIdx.x, chunkColumns = columns / chunks, padded = steps / chunks * STEP;
 	size_t apart = (size_t)steps * gridDim.x * STEP;
 	for (int i = threadIdx.x; i < steps * STEP; i += blockDim.x) {
