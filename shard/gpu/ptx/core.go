@@ -3,6 +3,7 @@ package ptx
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // Core is a model of a tensor core's sums of bfloat16 products in float32, as experiments have found them
@@ -62,6 +63,7 @@ func split(v uint16) bfloat {
 func (w *warp) multiply(d, a, b, c []int) {
 	var left [16][16]bfloat
 	var right [8][16]bfloat
+	var raw [8][8]uint32 // right, as it is
 	special := false
 	put := func(to []bfloat, v uint64) {
 		to[0], to[1] = split(uint16(v)), split(uint16(v>>16))
@@ -74,12 +76,20 @@ func (w *warp) multiply(d, a, b, c []int) {
 		}
 		for i, r := range b {
 			put(right[g][2*t+i*8:], w.registers[r][lane])
+			raw[g][t+i*4] = uint32(w.registers[r][lane])
 		}
 	}
 	var out [4]vector
-	for lane := range 32 {
-		for i := range 4 {
-			out[i][lane] = uint64(w.core.sum(&left[lane/4+i/2*8], &right[lane%4*2+i%2], uint32(w.registers[c[i]][lane]), special))
+	for column := range 8 {
+		twin := slices.Index(raw[:column], raw[column]) // rows that a step does not have repeat its last
+		for row := range 16 {
+			lane, i := row%8*4+column/2, row/8*2+column%2
+			sum := w.registers[c[i]][lane]
+			if twinLane, j := row%8*4+twin/2, row/8*2+twin%2; twin >= 0 && w.registers[c[j]][twinLane] == sum {
+				out[i][lane] = out[j][twinLane]
+				continue
+			}
+			out[i][lane] = uint64(w.core.sum(&left[row], &right[column], uint32(sum), special))
 		}
 	}
 	for i, r := range d {
@@ -153,7 +163,7 @@ func cutOff(sum int64, exponent int) uint32 {
 		sum >>= min(drop, 63)
 		exponent += drop
 	}
-	f := math.Ldexp(float64(sum), exponent)
+	f := float64(sum) * math.Float64frombits(uint64(exponent+1023)<<52)
 	if f > math.MaxFloat32 {
 		return sign | 0x7f800000
 	}

@@ -32,19 +32,17 @@ func (m *Module) Run(memory *Memory, l Launch, args ...any) (instructions int64,
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", l.Kernel, err)
 	}
-	size := k.shared
-	if l.Shared > 0 {
-		size = dynamicAt + l.Shared
-	}
 	var next, total atomic.Int64
 	var failed atomic.Pointer[error]
 	count := int64(l.Grid[0] * l.Grid[1] * l.Grid[2])
 	run := func() {
+		b := k.block(&l)
+		defer k.blocks.Put(b)
+		b.memory, b.params, b.core = memory, params, l.Core
 		for i := next.Add(1) - 1; i < count && failed.Load() == nil; i = next.Add(1) - 1 {
 			at := [3]int{int(i) % l.Grid[0], int(i) / l.Grid[0] % l.Grid[1], int(i) / l.Grid[0] / l.Grid[1]}
-			b := &block{kernel: k, memory: memory, params: params, core: l.Core, shared: make([]byte, size),
-				shadow: make([]shadow, (size+1)/2), epoch: 1, bars: map[uint64]*mbarrier{}}
-			err := b.run(at, l.Grid, l.Threads)
+			b.begin(at, &l)
+			err := b.run()
 			if total.Add(b.instructions); err != nil {
 				err = fmt.Errorf("%s, block %v: %w", l.Kernel, at, err)
 				failed.CompareAndSwap(nil, &err)
@@ -102,26 +100,73 @@ type block struct {
 	memory *Memory
 	params []byte
 	core   Core
+	warps  []*warp
 	shared []byte
 	shadow []shadow
-	epoch  int32 // barriers passed, and one
+	epoch  int32 // barriers and blocks that have passed
 	bars   map[uint64]*mbarrier
 	// events are what a warp could wait for: arrivals, and ends of warps.
 	events       int
 	instructions int64
 }
 
-// maxIdle is how many rounds over all warps may pass without an event: a warp that looks at a barrier over and over runs once in each.
-const maxIdle = 100
+// block returns one for a launch. What earlier launches left in its registers no kernel reads, since compilers write no such code.
+func (k *kernel) block(l *Launch) *block {
+	size, warps := k.shared, (l.Threads[0]*l.Threads[1]*l.Threads[2]+31)/32
+	if l.Shared > 0 {
+		size = k.dynamicAt() + l.Shared
+	}
+	b, _ := k.blocks.Get().(*block)
+	if b == nil {
+		b = &block{kernel: k}
+	}
+	if cap(b.shared) < size {
+		b.shared, b.shadow = make([]byte, size), make([]shadow, (size+1)/2)
+	}
+	b.shared = b.shared[:size]
+	for len(b.warps) < warps {
+		w := &warp{block: b, number: len(b.warps), registers: make([]vector, len(k.registers)), local: make([]byte, 32*k.local)}
+		for r, v := range k.constants {
+			for lane := range 32 {
+				w.registers[r][lane] = v
+			}
+		}
+		b.warps = append(b.warps, w)
+	}
+	b.warps = b.warps[:warps]
+	return b
+}
 
-func (b *block) run(at, grid, threads [3]int) error {
+// begin has all warps begin a block.
+func (b *block) begin(at [3]int, l *Launch) {
+	b.epoch++
+	b.bars, b.events, b.instructions = map[uint64]*mbarrier{}, 0, 0
 	for i := range b.shared {
 		b.shared[i] = 0xff
 	}
-	warps := b.warps(at, grid, threads)
+	threads := l.Threads[0] * l.Threads[1] * l.Threads[2]
+	for n, w := range b.warps {
+		var lanes uint32
+		for lane := range min(32, threads-n*32) {
+			lanes |= 1 << lane
+			t := n*32 + lane
+			for i, v := range [...]int{t % l.Threads[0], t / l.Threads[0] % l.Threads[1], t / l.Threads[0] / l.Threads[1],
+				l.Threads[0], l.Threads[1], l.Threads[2], at[0], at[1], at[2], l.Grid[0], l.Grid[1], l.Grid[2], lane} {
+				w.registers[i][lane] = uint64(v)
+			}
+		}
+		w.groups, w.waiting, w.copies = append(w.groups[:0], group{0, lanes}), false, append(w.copies[:0], nil)
+	}
+}
+
+// maxIdle is how many rounds over all warps may pass without an event: a warp that looks at a barrier over and over runs once in each.
+const maxIdle = 100
+
+// run runs the block to its end.
+func (b *block) run() error {
 	for idle := 0; ; idle++ {
 		live, waiting, before := 0, 0, b.events
-		for _, w := range warps {
+		for _, w := range b.warps {
 			if len(w.groups) > 0 && !w.waiting {
 				if err := w.step(); err != nil {
 					return err
@@ -142,7 +187,7 @@ func (b *block) run(at, grid, threads [3]int) error {
 		}
 		if live == waiting {
 			b.epoch++
-			for _, w := range warps {
+			for _, w := range b.warps {
 				w.waiting = false
 			}
 		}
@@ -156,30 +201,4 @@ func (b *block) run(at, grid, threads [3]int) error {
 			return errors.New("it does not end")
 		}
 	}
-}
-
-func (b *block) warps(at, grid, threads [3]int) []*warp {
-	total := threads[0] * threads[1] * threads[2]
-	warps := make([]*warp, (total+31)/32)
-	for n := range warps {
-		w := &warp{block: b, number: n, registers: make([]vector, len(b.kernel.registers)), local: make([]byte, 32*b.kernel.local),
-			copies: [][]asyncCopy{nil}}
-		for r, v := range b.kernel.constants {
-			for lane := range 32 {
-				w.registers[r][lane] = v
-			}
-		}
-		var lanes uint32
-		for lane := range min(32, total-n*32) {
-			lanes |= 1 << lane
-			t := n*32 + lane
-			for i, v := range []int{t % threads[0], t / threads[0] % threads[1], t / threads[0] / threads[1],
-				threads[0], threads[1], threads[2], at[0], at[1], at[2], grid[0], grid[1], grid[2], lane} {
-				w.registers[i][lane] = uint64(v)
-			}
-		}
-		w.groups = []group{{0, lanes}}
-		warps[n] = w
-	}
-	return warps
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Module is parsed PTX. It may be used by several goroutines.
@@ -42,7 +43,12 @@ type kernel struct {
 	code      []instruction
 	labels    map[string]int
 	branches  map[int]string // the labels of branches, by their place in the code
+	dynamic   []string       // names of dynamic shared memory, which lies behind the static
+	blocks    sync.Pool      // of *block, to be used again
 }
+
+// dynamicAt is the shared address of dynamic shared memory. Static variables are declared before any instruction.
+func (k *kernel) dynamicAt() int { return aligned(k.shared, dynamicAlign) }
 
 type param struct{ offset, bytes int }
 
@@ -67,8 +73,11 @@ const (
 	barrier
 )
 
-// dynamicAt is the shared address of dynamic shared memory: static variables lie before it.
-const dynamicAt = 64 << 10
+// dynamicAlign is the alignment of dynamic shared memory, maxStatic the largest static variable that is believed.
+const (
+	dynamicAlign = 128
+	maxStatic    = 64 << 10
+)
 
 // specials are the special registers, in the order in which warps fill them.
 var specials = []string{"%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y", "%ctaid.z",
@@ -133,9 +142,7 @@ func (p *parser) begin(name string) {
 	for _, s := range specials {
 		k.register(s)
 	}
-	for _, s := range p.dynamic {
-		k.symbols[s] = dynamicAt
-	}
+	k.dynamic = p.dynamic
 	p.kernel, p.module.kernels[name] = k, k
 }
 
@@ -191,7 +198,7 @@ func (k *kernel) variable(line string) error {
 	}
 	bytes, err := strconv.Atoi(strings.TrimSuffix(count, "]"))
 	bytes *= typeBytes[strings.TrimPrefix(fields[3], ".")]
-	if err != nil || bytes < 1 || bytes > dynamicAt {
+	if err != nil || bytes < 1 || bytes > maxStatic {
 		return fmt.Errorf("a size of %s", count)
 	}
 	at := &k.shared

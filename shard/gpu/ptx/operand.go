@@ -2,6 +2,7 @@ package ptx
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -57,6 +58,9 @@ func (k *kernel) source(text string) (int, error) {
 	}
 	if v, ok := k.symbols[text]; ok {
 		return k.constant(v), nil
+	}
+	if slices.Contains(k.dynamic, text) {
+		return k.constant(uint64(k.dynamicAt())), nil
 	}
 	v, err := strconv.ParseInt(text, 0, 64)
 	if err != nil {

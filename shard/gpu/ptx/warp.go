@@ -61,7 +61,7 @@ func (w *warp) step() (err error) {
 			w.branch(lanes, in.target)
 		case exit:
 			if g.at++; lanes == g.lanes {
-				w.groups = w.groups[1:]
+				w.groups = append(w.groups[:0], w.groups[1:]...)
 			} else {
 				g.lanes &^= lanes
 			}
