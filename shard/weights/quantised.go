@@ -73,6 +73,7 @@ func (q *quantised) spread(codes *codes.Row, row, from, to int) {
 // quant_config.json of AutoAWQ.
 type quantisation struct {
 	Method           string `json:"quant_method"`
+	OtherMethod      string `json:"method,omitempty"` // GPTQModel's name
 	Bits             int    `json:"bits"`
 	GroupSize        int    `json:"group_size"`
 	WeightBits       int    `json:"w_bit"` // AutoAWQ's own names
@@ -86,11 +87,20 @@ type quantisation struct {
 	Groups           map[string]struct {
 		Format  string `json:"format"`
 		Weights struct {
+			Bits           int             `json:"num_bits,omitempty"`
+			GroupSize      int             `json:"group_size,omitempty"`
 			Strategy       string          `json:"strategy"`
 			BlockStructure json.RawMessage `json:"block_structure"`
 		} `json:"weights"`
 	} `json:"config_groups"`
 	Transform map[string]json.RawMessage `json:"transform_config"`
+	Sparsity  struct {
+		Format string `json:"format,omitempty"`
+	} `json:"sparsity_config,omitzero"`
+	// Modules are GPTQModel's exceptions: by expressions for modules' names, what is other there.
+	Modules map[string]struct {
+		GroupSize int `json:"group_size,omitempty"`
+	} `json:"dynamic,omitempty"`
 }
 
 // servedQuantised lists the formats of quantised safetensors.
@@ -101,11 +111,15 @@ const servedQuantised = "gptq (4 and 8 bits), awq (4 bits, version gemm), compre
 func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 	var in struct {
 		Quantisation *quantisation `json:"quantization_config"`
+		Compression  *quantisation `json:"compression_config"` // of the first compressed-tensors
+		Text         struct {
+			Quantisation *quantisation `json:"quantization_config"`
+		} `json:"text_config"`
 	}
 	if err := parseJSON("config.json", config, &in); err != nil {
 		return nil, err
 	}
-	q, name := in.Quantisation, "config.json: quantization_config"
+	q, name := cmp.Or(in.Quantisation, in.Compression, in.Text.Quantisation), "config.json: quantization_config"
 	for _, other := range []struct{ name, method string }{{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}} {
 		if q != nil {
 			break
@@ -115,14 +129,13 @@ func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 			return nil, err
 		} else if there {
 			q, name = found, other.name
-			if q.Method == "" {
-				q.Method = other.method
-			}
+			q.Method = cmp.Or(q.Method, q.OtherMethod, other.method)
 		}
 	}
 	if q == nil {
 		return nil, nil
 	}
+	q.Method = cmp.Or(q.Method, q.OtherMethod)
 	q.Bits, q.GroupSize = max(q.Bits, q.WeightBits), cmp.Or(q.GroupSize, q.WeightGroupSize)
 	if err := q.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w; %s", name, err, servedQuantised)
@@ -146,16 +159,23 @@ func (q *quantisation) check() error {
 		}
 		q.Format = format
 	case "awq":
+		version := cmp.Or(q.Version, q.CheckpointFormat, q.Format)
 		switch {
 		case q.Bits != 4:
 			return refuse("bits", q.Bits)
-		case q.Version != "" && !strings.EqualFold(q.Version, "gemm"):
-			return refuse("version", q.Version)
+		case version != "" && !strings.EqualFold(version, "gemm"):
+			return refuse("version", version)
 		}
 	case "compressed-tensors":
 		formats := []string{q.Format}
 		for _, group := range q.Groups {
 			formats = append(formats, group.Format)
+			if bits := group.Weights.Bits; cmp.Or(group.Format, q.Format) == "pack-quantized" && bits != 0 && bits != 4 && bits != 8 {
+				return refuse("num_bits", bits)
+			}
+		}
+		if q.Sparsity.Format != "" && q.Sparsity.Format != "dense" {
+			return refuse("sparsity_config of format", q.Sparsity.Format)
 		}
 		for _, format := range formats {
 			if !slices.Contains([]string{"", "dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized",
@@ -179,18 +199,68 @@ func (q *quantisation) check() error {
 	return nil
 }
 
-// blocks are the rows and columns that share a scale, 0 if no blocks do.
-func (q *quantisation) blocks() (rows, columns int) {
+// blocks are the sizes, in rows and columns, of blocks that share a scale.
+func (q *quantisation) blocks() (sizes [][2]int) {
 	if len(q.BlockSize) == 2 {
-		return q.BlockSize[0], q.BlockSize[1]
+		sizes = append(sizes, [2]int(q.BlockSize))
 	}
-	for _, group := range q.Groups {
-		var sizes []int
-		if group.Weights.Strategy == "block" && json.Unmarshal(group.Weights.BlockStructure, &sizes) == nil && len(sizes) == 2 {
-			return sizes[0], sizes[1]
+	for _, name := range slices.Sorted(maps.Keys(q.Groups)) {
+		var list []int
+		structure := q.Groups[name].Weights.BlockStructure
+		if json.Unmarshal(structure, &list) != nil { // older files have a text
+			list = make([]int, 2)
+			fmt.Sscanf(string(structure), `"%dx%d"`, &list[0], &list[1])
+		}
+		if len(list) == 2 {
+			sizes = append(sizes, [2]int(list))
 		}
 	}
-	return 0, 0
+	return slices.DeleteFunc(sizes, func(size [2]int) bool { return size[0] < 1 || size[1] < 1 })
+}
+
+// groupSizes are the numbers of columns that share a scale; less than 1 is a whole row.
+func (q *quantisation) groupSizes() (sizes []int) {
+	if q.Method != "compressed-tensors" {
+		sizes = append(sizes, q.GroupSize)
+	}
+	for _, group := range q.Groups {
+		sizes = append(sizes, group.Weights.GroupSize)
+	}
+	for _, module := range q.Modules {
+		if module.GroupSize != 0 {
+			sizes = append(sizes, module.GroupSize)
+		}
+	}
+	return sizes
+}
+
+// groupSize is the one of groupSizes that makes so many groups of the columns, of which the last may be cut.
+func (q *quantisation) groupSize(columns, groups int) (int, error) {
+	var fitting []int
+	sizes := q.groupSizes()
+	for _, size := range sizes {
+		if size < 1 {
+			size = columns
+		}
+		if size = min(size, columns); (columns-1)/size+1 == groups && !slices.Contains(fitting, size) {
+			fitting = append(fitting, size)
+		}
+	}
+	slices.Sort(sizes)
+	switch {
+	case len(fitting) == 1:
+		return fitting[0], nil
+	case len(fitting) > 1:
+		return 0, fmt.Errorf("%d groups of %d columns may be of %s columns, of which only the configuration's targets tell, which is not "+
+			"served", groups, columns, listed(fitting, " or "))
+	}
+	return 0, fmt.Errorf("%d groups of %d columns are not those of group_size %s: see whether all files are of one model", groups, columns,
+		listed(slices.Compact(sizes), ", "))
+}
+
+// listed joins numbers.
+func listed(numbers []int, separator string) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(numbers), "[]"), " ", separator)
 }
 
 // makers put matrices together, by what the name of the tensor with the codes ends in.
@@ -234,6 +304,9 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 				f.vain[stem+".bias"] = true
 			}
 		}
+		if q.Method == "awq" && strings.HasSuffix(name, ".act.scales") {
+			return fmt.Errorf("tensor %s divides what an activation gives, which is not served: take another file of the model", name)
+		}
 		for _, suffix := range cacheScales {
 			if strings.HasSuffix(name, suffix) {
 				f.vain[name] = true
@@ -243,8 +316,9 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 	return nil
 }
 
-// cacheScales are the ends of names of scales with which others store keys and values in eight bits.
-var cacheScales = []string{".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale"}
+// cacheScales are the ends of names of numbers with which others store keys and values in eight bits.
+var cacheScales = []string{".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale", ".k_zero_point", ".v_zero_point",
+	".q_zero_point"}
 
 // parts are several, all of which must be there.
 func parts(part func(suffix string) (*stored, error), suffixes ...string) (all []*stored, err error) {
