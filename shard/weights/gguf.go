@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -146,7 +147,12 @@ func readGGUF(data []byte) (*ggufFile, error) {
 	if string(r.bytes(4)) != "GGUF" {
 		return nil, errors.New("this is no GGUF file: fetch it anew, or convert the model with llama.cpp")
 	}
-	if version := r.u32(); version != 2 && version != 3 {
+	switch version := r.u32(); {
+	case version == 2, version == 3:
+	case slices.Contains([]uint32{1, 2, 3}, bits.ReverseBytes32(version)):
+		return nil, errors.New("this GGUF file is big-endian, and little-endian ones are served: fetch such a one, or convert it with " +
+			"llama.cpp's gguf_convert_endian.py")
+	default:
 		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 of little-endian files are", version)
 	}
 	tensors, pairs := r.u64(), r.u64()
