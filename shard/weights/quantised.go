@@ -94,6 +94,8 @@ type quantisation struct {
 		} `json:"weights"`
 	} `json:"config_groups"`
 	Transform map[string]json.RawMessage `json:"transform_config"`
+	Rotation  json.RawMessage            `json:"rotation,omitempty"`               // GPTQModel's: of what matrices are multiplied by
+	Semantics string                     `json:"weight_scale_semantics,omitempty"` // GPTQModel's: whether scales divide
 	Sparsity  struct {
 		Format string `json:"format,omitempty"`
 	} `json:"sparsity_config,omitzero"`
@@ -146,6 +148,9 @@ func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 // check refuses what is not served, as far as the configuration tells.
 func (q *quantisation) check() error {
 	refuse := func(what string, value any) error { return fmt.Errorf("%s %v is not served", what, value) }
+	if len(q.Rotation) > 0 && string(q.Rotation) != "null" {
+		return refuse("rotation", string(q.Rotation))
+	}
 	switch q.Method {
 	case "gptq":
 		format := cmp.Or(q.CheckpointFormat, q.Format)
@@ -189,6 +194,9 @@ func (q *quantisation) check() error {
 	case "fp8", "fbgemm_fp8":
 		if q.Float8 != "" && q.Float8 != "e4m3" {
 			return refuse("fmt", q.Float8)
+		}
+		if q.Semantics == "inverse" {
+			return refuse("weight_scale_semantics", q.Semantics)
 		}
 	case "mxfp4":
 	case "":

@@ -350,6 +350,8 @@ func TestQuantisationErrors(t *testing.T) {
 		`{"quant_method":4}`: "quant_method is a JSON number",
 		"": "neither config.json " +
 			"(quantization_config) nor quantize_config.json says how",
+		`{"quant_method":"gptq","bits":4,"rotation":"hadamard"}`:    `rotation "hadamard" is not served`,
+		`{"quant_method":"fp8","weight_scale_semantics":"inverse"}`: "weight_scale_semantics inverse is not served",
 	} {
 		if _, err := checkpoint(config, gptqParts()...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want one with %q", config, err, want)
