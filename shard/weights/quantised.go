@@ -94,15 +94,47 @@ type quantisation struct {
 		} `json:"weights"`
 	} `json:"config_groups"`
 	Transform map[string]json.RawMessage `json:"transform_config"`
-	Rotation  json.RawMessage            `json:"rotation,omitempty"`               // GPTQModel's: of what matrices are multiplied by
-	Semantics string                     `json:"weight_scale_semantics,omitempty"` // GPTQModel's: whether scales divide
-	Sparsity  struct {
+	// Rotation and RotationConfig are GPTQModel's and AutoRound's: of what matrices are multiplied by.
+	Rotation       json.RawMessage `json:"rotation,omitempty"`
+	RotationConfig json.RawMessage `json:"rotation_config,omitempty"`
+	Semantics      string          `json:"weight_scale_semantics,omitempty"` // GPTQModel's: whether scales divide
+	Sparsity       struct {
 		Format string `json:"format,omitempty"`
 	} `json:"sparsity_config,omitzero"`
-	// Modules are GPTQModel's exceptions: by expressions for modules' names, what is other there.
-	Modules map[string]struct {
-		GroupSize int `json:"group_size,omitempty"`
-	} `json:"dynamic,omitempty"`
+	// Modules are GPTQModel's exceptions, MoreModules AutoRound's: by expressions for modules' names, what is other there.
+	Modules     map[string]moduleQuantisation `json:"dynamic,omitempty"`
+	MoreModules map[string]moduleQuantisation `json:"extra_config,omitempty"`
+	// Packing is in whose format AutoRound has written.
+	Packing        string `json:"packing_format,omitempty"`
+	DataType       string `json:"data_type,omitempty"`
+	ActivationBits int    `json:"act_bits,omitempty"`
+}
+
+type moduleQuantisation struct {
+	GroupSize int `json:"group_size,omitempty"`
+}
+
+// autoRound are AutoRound's packing formats
+// (https://github.com/intel/auto-round/blob/main/auto_round/inference/backend.py): the method and format that they are.
+var autoRound = map[string][2]string{"auto_round:auto_gptq": {"gptq", "gptq"}, "auto_round:gptqmodel": {"gptq", "gptq_v2"},
+	"auto_round": {"gptq", "gptq_v2"}, "auto_round:auto_awq": {"awq", "gemm"}}
+
+// fromAutoRound turns a configuration of AutoRound's into that of the format in which it has written.
+func (q *quantisation) fromAutoRound() error {
+	if q.Method != "auto-round" && q.Method != "intel/auto-round" {
+		return nil
+	}
+	format, ok := autoRound[q.Packing]
+	switch {
+	case !ok:
+		return fmt.Errorf("packing_format %q is not served", q.Packing)
+	case q.DataType != "" && q.DataType != "int":
+		return fmt.Errorf("data_type %q is not served", q.DataType)
+	case q.ActivationBits != 0 && q.ActivationBits < 16:
+		return fmt.Errorf("act_bits %d is not served", q.ActivationBits)
+	}
+	q.Method, q.CheckpointFormat, q.Version, q.Modules = format[0], format[1], format[1], q.MoreModules
+	return nil
 }
 
 // servedQuantised lists the formats of quantised safetensors.
@@ -139,7 +171,7 @@ func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 	}
 	q.Method = cmp.Or(q.Method, q.OtherMethod)
 	q.Bits, q.GroupSize = max(q.Bits, q.WeightBits), cmp.Or(q.GroupSize, q.WeightGroupSize)
-	if err := q.check(); err != nil {
+	if err := cmp.Or(q.fromAutoRound(), q.check()); err != nil {
 		return nil, fmt.Errorf("%s: %w; %s", name, err, servedQuantised)
 	}
 	return q, nil
@@ -148,8 +180,10 @@ func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 // check refuses what is not served, as far as the configuration tells.
 func (q *quantisation) check() error {
 	refuse := func(what string, value any) error { return fmt.Errorf("%s %v is not served", what, value) }
-	if len(q.Rotation) > 0 && string(q.Rotation) != "null" {
-		return refuse("rotation", string(q.Rotation))
+	for _, rotation := range []json.RawMessage{q.Rotation, q.RotationConfig} {
+		if text := string(rotation); text != "" && text != "null" && text != "{}" {
+			return refuse("rotation", text)
+		}
 	}
 	switch q.Method {
 	case "gptq":

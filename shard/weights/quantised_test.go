@@ -279,6 +279,10 @@ func TestModulesThatDiffer(t *testing.T) {
 			[]float32{2, 2, 2, 2, 2, 2, 2, 2}},
 		"blocks of the second size": {float8, []part{bytes8, {"a.weight_scale", "BF16", "[4,3]",
 			bfloats(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)}}, 3, []float32{4, 4, 4, 5, 5, 5, 6, 6}},
+		"AutoRound's GPTQ": {`{"quant_method":"auto-round","packing_format":"auto_round:auto_gptq","bits":4,"group_size":4}`, gptqParts(), 0,
+			[]float32{2, 1, 2, 1, 1, 1, 2, 2}},
+		"AutoRound's own": {`{"quant_method":"auto-round","packing_format":"auto_round","bits":4,"group_size":8,"extra_config":` +
+			`{"a":{"bits":4,"group_size":4}}}`, slices.Delete(gptqParts(), 3, 4), 0, []float32{2, 2, 2, 2, 3, 3, 3, 3}},
 		"GPTQModel's names": {`{"method":"gptq","bits":4,"group_size":4,"format":"gptq_v2"}`, gptqParts(), 0,
 			[]float32{3, 2, 3, 2, 2, 2, 3, 3}},
 	} {
@@ -350,8 +354,11 @@ func TestQuantisationErrors(t *testing.T) {
 		`{"quant_method":4}`: "quant_method is a JSON number",
 		"": "neither config.json " +
 			"(quantization_config) nor quantize_config.json says how",
-		`{"quant_method":"gptq","bits":4,"rotation":"hadamard"}`:    `rotation "hadamard" is not served`,
-		`{"quant_method":"fp8","weight_scale_semantics":"inverse"}`: "weight_scale_semantics inverse is not served",
+		`{"quant_method":"auto-round","bits":4,"packing_format":"auto_round:llm_compressor"}`:      `packing_format "auto_round:llm_compressor"`,
+		`{"quant_method":"auto-round","bits":4,"packing_format":"auto_round","act_bits":8}`:        "act_bits 8 is not served",
+		`{"quant_method":"auto-round","bits":4,"packing_format":"auto_round","data_type":"mx_fp"}`: `data_type "mx_fp" is not served`,
+		`{"quant_method":"gptq","bits":4,"rotation":"hadamard"}`:                                   `rotation "hadamard" is not served`,
+		`{"quant_method":"fp8","weight_scale_semantics":"inverse"}`:                                "weight_scale_semantics inverse is not served",
 	} {
 		if _, err := checkpoint(config, gptqParts()...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want one with %q", config, err, want)
