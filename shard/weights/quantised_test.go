@@ -379,7 +379,9 @@ func TestScaledActivations(t *testing.T) {
 func FuzzQuantised(f *testing.F) {
 	configs := []string{gptqConfig, `{"quant_method":"gptq","bits":8,"group_size":-1,"format":"gptq_v2"}`,
 		`{"quant_method":"awq","bits":4,"group_size":4}`, `{"quant_method":"compressed-tensors"}`,
-		`{"quant_method":"fp8","weight_block_size":[2,3]}`, `{"quant_method":"mxfp4"}`}
+		`{"quant_method":"fp8","weight_block_size":[2,3]}`, `{"quant_method":"mxfp4"}`,
+		`{"quant_method":"gptq","bits":4,"group_size":3,"dynamic":{"a":{"group_size":5}}}`, `{"quant_method":"compressed-tensors",` +
+			`"config_groups":{"a":{"weights":{"group_size":5}},"b":{"weights":{"block_structure":"2x3"}}}}`}
 	for i, header := range []string{
 		`{"a.qweight":{"dtype":"I32","shape":[1,8],"data_offsets":[0,32]},"a.qzeros":{"dtype":"I32","shape":[2,1],"data_offsets":[32,40]},` +
 			`"a.scales":{"dtype":"F16","shape":[2,8],"data_offsets":[40,72]},"a.g_idx":{"dtype":"I32","shape":[8],"data_offsets":[72,104]}}`,
