@@ -387,7 +387,7 @@ func find(tensors map[string]*stored, stem, suffix string) (*stored, error) {
 // companions are the tensors that may lie beside a quantised matrix. Those for activations say how others quantise them.
 var companions = []string{".qweight", ".qzeros", ".scales", ".g_idx", ".weight", ".weight_packed", ".weight_scale", ".weight_scale_inv",
 	".weight_shape", ".weight_zero_point", ".weight_g_idx", ".input_scale", ".input_scale_ub", ".input_zero_point", ".output_scale",
-	"_blocks", "_scales"}
+	".output_zero_point", ".activation_scale", "_blocks", "_scales"}
 
 // remove takes the parts of a matrix out of the list of tensors.
 func (f *Files) remove(stem string) {

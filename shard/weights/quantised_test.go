@@ -366,6 +366,25 @@ func TestQuantisationErrors(t *testing.T) {
 	}
 }
 
+// What says how others quantise activations is not listed as if the model lacked something.
+func TestActivationScales(t *testing.T) {
+	parts := []part{{"a.weight", "F8_E4M3", "[8,8]", bytes.Repeat([]byte{0x38}, 64)}, {"a.weight_scale_inv", "BF16", "[]", bfloats(2)}}
+	for _, name := range []string{"activation_scale", "input_scale", "output_scale", "output_zero_point"} {
+		parts = append(parts, part{"a." + name, "BF16", "[1]", bfloats(4)})
+	}
+	m, err := checkpoint(`{"quant_method":"fp8","activation_scheme":"static","weight_block_size":null}`, parts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensor, err := m.Tensor("a.weight", 8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tensor.Floats(7, nil)[7]; got != 2 || !slices.Equal(m.Names(), []string{"a.weight"}) {
+		t.Errorf("got %v and %v", got, m.Names())
+	}
+}
+
 // AutoAWQ scales the activations of some families; without these scales others would be computed.
 func TestScaledActivations(t *testing.T) {
 	_, err := checkpoint(`{"quant_method":"awq","bits":4,"group_size":4}`, part{"model.layers.0.mlp.act.scales", "F16", "[8]",
