@@ -70,7 +70,7 @@ func (q *quantised) spread(codes *codes.Row, row, from, to int) {
 }
 
 // quantisation is what a checkpoint says of itself: quantization_config in config.json, or quantize_config.json of AutoGPTQ, or
-// quant_config.json of AutoAWQ.
+// quant_config.json of AutoAWQ, or hf_quant_config.json of ModelOpt.
 type quantisation struct {
 	Method           string `json:"quant_method"`
 	OtherMethod      string `json:"method,omitempty"` // GPTQModel's name
@@ -84,6 +84,7 @@ type quantisation struct {
 	Marlin           bool   `json:"is_marlin_format"`
 	BlockSize        []int  `json:"weight_block_size"`
 	Float8           string `json:"fmt"`
+	Algorithm        string `json:"quant_algo,omitempty"` // ModelOpt's
 	Groups           map[string]struct {
 		Format  string `json:"format"`
 		Weights struct {
@@ -139,7 +140,7 @@ func (q *quantisation) fromAutoRound() error {
 
 // servedQuantised lists the formats of quantised safetensors.
 const servedQuantised = "gptq (4 and 8 bits), awq (4 bits, version gemm), compressed-tensors (pack-quantized of 4 and 8 bits, " +
-	"int-quantized, float-quantized), fp8 and mxfp4 are served, and GGUF files"
+	"int-quantized, float-quantized), fp8 (modelopt's too) and mxfp4 are served, and GGUF files"
 
 // readQuantisation finds out how the weights of a directory are quantised; nil: nothing says that they are.
 func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
@@ -154,20 +155,11 @@ func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 		return nil, err
 	}
 	q, name := cmp.Or(in.Quantisation, in.Compression, in.Text.Quantisation), "config.json: quantization_config"
-	for _, other := range []struct{ name, method string }{{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}} {
-		if q != nil {
-			break
-		}
-		found := &quantisation{}
-		if there, err := readJSON(dir, other.name, found); err != nil {
-			return nil, err
-		} else if there {
-			q, name = found, other.name
-			q.Method = cmp.Or(q.Method, q.OtherMethod, other.method)
-		}
-	}
 	if q == nil {
-		return nil, nil
+		var err error
+		if q, name, err = quantisationBeside(dir); err != nil || q == nil {
+			return nil, err
+		}
 	}
 	q.Method = cmp.Or(q.Method, q.OtherMethod)
 	q.Bits, q.GroupSize = max(q.Bits, q.WeightBits), cmp.Or(q.GroupSize, q.WeightGroupSize)
@@ -175,6 +167,26 @@ func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 		return nil, fmt.Errorf("%s: %w; %s", name, err, servedQuantised)
 	}
 	return q, nil
+}
+
+// quantisationBeside reads the files that say it where config.json does not; nil: there is none.
+func quantisationBeside(dir fs.FS) (q *quantisation, name string, err error) {
+	for _, other := range []struct{ name, method string }{{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}} {
+		found := &quantisation{}
+		if there, err := readJSON(dir, other.name, found); err != nil || there {
+			found.Method = cmp.Or(found.Method, found.OtherMethod, other.method)
+			return found, other.name, err
+		}
+	}
+	var file struct {
+		Quantisation *quantisation `json:"quantization"`
+	}
+	const modelOpt = "hf_quant_config.json"
+	if _, err := readJSON(dir, modelOpt, &file); err != nil || file.Quantisation == nil || file.Quantisation.Algorithm == "" {
+		return nil, "", err // it may tell of the KV cache alone
+	}
+	file.Quantisation.Method = "modelopt"
+	return file.Quantisation, modelOpt, nil
 }
 
 // check refuses what is not served, as far as the configuration tells.
@@ -231,6 +243,10 @@ func (q *quantisation) check() error {
 		}
 		if q.Semantics == "inverse" {
 			return refuse("weight_scale_semantics", q.Semantics)
+		}
+	case "modelopt":
+		if q.Algorithm != "FP8" {
+			return refuse("quant_algo", q.Algorithm)
 		}
 	case "mxfp4":
 	case "":
@@ -314,7 +330,7 @@ var makers = []struct {
 	{".qweight", []string{"gptq"}, (*quantisation).gptq},
 	{".qweight", []string{"awq"}, (*quantisation).awq},
 	{".weight_packed", []string{"compressed-tensors"}, (*quantisation).packed},
-	{".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8"}, (*quantisation).scaled},
+	{".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8", "modelopt"}, (*quantisation).scaled},
 	{"_blocks", []string{"mxfp4"}, (*quantisation).microscaled},
 }
 

@@ -279,7 +279,8 @@ func TestModulesThatDiffer(t *testing.T) {
 			[]float32{2, 2, 2, 2, 2, 2, 2, 2}},
 		"blocks of the second size": {float8, []part{bytes8, {"a.weight_scale", "BF16", "[4,3]",
 			bfloats(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)}}, 3, []float32{4, 4, 4, 5, 5, 5, 6, 6}},
-		"AutoRound's GPTQ": {`{"quant_method":"auto-round","packing_format":"auto_round:auto_gptq","bits":4,"group_size":4}`, gptqParts(), 0,
+		"AutoRound's GPTQ": {`{"quant_method":"auto-round","packing_format":"auto_round:auto_gptq","bits":4,"group_size":4}`, gptqParts(),
+			0,
 			[]float32{2, 1, 2, 1, 1, 1, 2, 2}},
 		"AutoRound's own": {`{"quant_method":"auto-round","packing_format":"auto_round","bits":4,"group_size":8,"extra_config":` +
 			`{"a":{"bits":4,"group_size":4}}}`, slices.Delete(gptqParts(), 3, 4), 0, []float32{2, 2, 2, 2, 3, 3, 3, 3}},
@@ -298,13 +299,19 @@ func TestModulesThatDiffer(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
 	}
-	m, err := checkpoint(packed(five+`,"b":{"weights":{"group_size":6}}`), nines, shape, pairs)
+}
+
+// Groups whose size the configuration leaves open are not guessed.
+func TestGroupsThatMayBeTwo(t *testing.T) {
+	m, err := checkpoint(`{"quant_method":"compressed-tensors","config_groups":{"a":{"weights":{"group_size":5}},`+
+		`"b":{"weights":{"group_size":6}}}}`, part{"a.weight_packed", "I32", "[8,1]", words(make([]uint32, 8)...)},
+		part{"a.weight_shape", "I64", "[2]", words(8, 0, 8, 0)}, part{"a.weight_scale", "BF16", "[8,2]", make([]byte, 32)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Tensor("a.weight", 8, 8); err == nil ||
-		!strings.Contains(err.Error(), "2 groups of 8 columns may be of 5 or 6 columns") {
-		t.Errorf("got error %v of groups whose size is not clear", err)
+	const want = "2 groups of 8 columns may be of 5 or 6 columns"
+	if _, err := m.Tensor("a.weight", 8, 8); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got error %v", err)
 	}
 }
 
@@ -317,6 +324,41 @@ func TestPlacesOfQuantisation(t *testing.T) {
 		if err != nil || m.QuantMethod != "fp8" {
 			t.Errorf("%s: got %v", keys, err)
 		}
+	}
+}
+
+// ModelOpt says it in config.json or in a file of its own; of its formats fp8 by tensor is served.
+func TestModelOpt(t *testing.T) {
+	file := weightstest.OneTensor("a")
+	for _, c := range []struct{ keys, own, want string }{
+		{`"quantization_config":{"quant_method":"modelopt","quant_algo":"FP8"}`, "", ""},
+		{`"quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP4"}`, "",
+			"quantization_config: quant_algo NVFP4 is not served"},
+		{`"use_cache":true`, `{"producer":{"name":"modelopt"},"quantization":{"quant_algo":"FP8","kv_cache_quant_algo":"FP8"}}`, ""},
+		{`"use_cache":true`, `{"quantization":{"quant_algo":"W4A8_AWQ"}}`, "hf_quant_config.json: quant_algo W4A8_AWQ is not served"},
+		{`"use_cache":true`, `{"quantization":4}`, "hf_quant_config.json: quantization is a JSON number"},
+	} {
+		files := map[string][]byte{"model.safetensors": file}
+		if c.own != "" {
+			files["hf_quant_config.json"] = []byte(c.own)
+		}
+		m, err := weights.OpenFS(weightstest.Directory(weightstest.With("llama", c.keys), files))
+		if c.want == "" && (err != nil || m.QuantMethod != "modelopt") || c.want != "" &&
+			(err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %s: got error %v", c.keys, c.own, err)
+		}
+	}
+	m, err := checkpoint(`{"quant_method":"modelopt","quant_algo":"FP8"}`, part{"a.weight", "F8_E4M3", "[8,8]",
+		bytes.Repeat([]byte{0x38}, 64)}, part{"a.weight_scale", "F32", "[]", words(0x40400000)}, part{"a.k_scale", "F32", "[]", words(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensor, err := m.Tensor("a.weight", 8, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tensor.Floats(3, nil)[3]; got != 3 || !slices.Equal(m.Names(), []string{"a.weight"}) {
+		t.Errorf("got %v and %v", got, m.Names())
 	}
 }
 
@@ -358,7 +400,8 @@ func TestQuantisationErrors(t *testing.T) {
 		`{"quant_method":"auto-round","bits":4,"packing_format":"auto_round","act_bits":8}`:        "act_bits 8 is not served",
 		`{"quant_method":"auto-round","bits":4,"packing_format":"auto_round","data_type":"mx_fp"}`: `data_type "mx_fp" is not served`,
 		`{"quant_method":"gptq","bits":4,"rotation":"hadamard"}`:                                   `rotation "hadamard" is not served`,
-		`{"quant_method":"fp8","weight_scale_semantics":"inverse"}`:                                "weight_scale_semantics inverse is not served",
+		`{"quant_method":"fp8","weight_scale_semantics":"inverse"}`: "weight_scale_semantics inverse is " +
+			"not served",
 	} {
 		if _, err := checkpoint(config, gptqParts()...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got error %v, want one with %q", config, err, want)
