@@ -197,8 +197,8 @@ func (s *attend) computeRows(b *Backend, from, to int) error {
 		}
 	}
 	pad := b.part.Heads.From*b.config.ValueDims() - b.part.AttentionColumns.From
-	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, results, b.positions, s.sinks, s.told, int32(parts), int32(pad),
-		int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(len(b.rows)))
+	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, results, b.positions, s.sinks, s.told, int32(parts),
+		int32(pad), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(len(b.rows)))
 }
 
 // attendShared is the dynamic shared memory of attend for so many pairs.

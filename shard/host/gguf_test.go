@@ -97,6 +97,23 @@ func TestGPTOSSConvertedToGGUF(t *testing.T) {
 	compareConverted(t, dir, conversion{model: "gpt_oss"})
 }
 
+// Experts of gpt-oss that are not quantised compute what they do in MXFP4.
+func TestGPTOSSWithPlainExperts(t *testing.T) {
+	path := outside.Shared(t, "golden", "quant", "mxfp4_gpt_oss")
+	dir := modeltest.Unpacked(t, path)
+	modeltest.PlainExperts(t, dir)
+	compareSources(t, modeltest.OpenFS(t, modeltest.Unpacked(t, path)), modeltest.OpenFS(t, dir), dir, 1e-4)
+}
+
+// What later versions of transformers call otherwise in config.json.
+func TestQwen3MoELocalExperts(t *testing.T) {
+	dir := modeltest.Files(t, "qwen3_moe")
+	source := modeltest.OpenFS(t, dir)
+	renamed := modeltest.Files(t, "qwen3_moe")
+	replaceConfig(t, renamed, []string{`"num_experts"`, `"num_local_experts"`})
+	compareSources(t, source, modeltest.OpenFS(t, renamed), dir, 0)
+}
+
 func replaceConfig(t *testing.T, dir fstest.MapFS, pairs []string) {
 	t.Helper()
 	config := string(dir["config.json"].Data)
@@ -109,29 +126,35 @@ func replaceConfig(t *testing.T, dir fstest.MapFS, pairs []string) {
 	dir["config.json"] = &fstest.MapFile{Data: []byte(config)}
 }
 
-// compareConverted compares the logits of a prompt on one and two shards.
+// compareConverted compares a model with what it is converted to.
 func compareConverted(t *testing.T, dir fstest.MapFS, c conversion) {
 	t.Helper()
-	cases := modeltest.Cases[backendtest.Golden](t, dir["golden.jsonl"].Data)
-	prompt := cases[len(cases)-1].Prompt
-	if len(prompt) < 70 {
-		t.Fatalf("%d tokens are within all windows", len(prompt))
-	}
 	data := modeltest.Convert(t, dir, c.how)
 	converted, err := model.Open(weightstest.Write(t, data))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(converted.Close)
-	source := modeltest.OpenFS(t, dir)
+	compareSources(t, modeltest.OpenFS(t, dir), converted, dir, c.off)
+}
+
+// compareSources compares the logits that two models compute of the longest prompt of a directory's cases, on one and two shards.
+// They may be off by so many standard deviations.
+func compareSources(t *testing.T, source, other *model.Model, dir fstest.MapFS, off float64) {
+	t.Helper()
+	cases := modeltest.Cases[backendtest.Golden](t, dir["golden.jsonl"].Data)
+	prompt := cases[len(cases)-1].Prompt
+	if len(prompt) < 70 {
+		t.Fatalf("%d tokens are within all windows", len(prompt))
+	}
 	for _, ranks := range []int{1, 2} {
 		want := newGroup(t, source, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
-		got := newGroup(t, converted, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+		got := newGroup(t, other, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 		worst := 0.0
 		for i := range want {
 			worst = max(worst, logitsOff(got[i], want[i]))
 		}
-		if !(worst <= c.off) {
+		if !(worst <= off) {
 			t.Errorf("%d shards: logits are off by %g standard deviations", ranks, worst)
 		}
 		t.Logf("%d shards: largest difference of a logit %g standard deviations", ranks, worst)

@@ -17,8 +17,10 @@ type experts struct {
 	gate, up, down     string
 	stacked            bool
 	gateOrder, upOrder Order // where a tensor holds both; else zero
-	routerBias, bias   bool
-	correction         string // whole, of Routing.Correction; "": none
+	// transposed: matrices are stacked as [inputs][outputs].
+	transposed       bool
+	routerBias, bias bool
+	correction       string // whole, of Routing.Correction; "": none
 	// The shared expert has an intermediate size of sharedColumns; 0: there is none.
 	sharedColumns                    int
 	sharedGate, sharedUp, sharedDown string
@@ -67,7 +69,7 @@ func (d *decoder) mixture(r *recipe, layer int) {
 		s.Routing.CorrectionName = d.tensor(layer, e.correction)
 		s.Routing.Correction = r.vector(s.Routing.CorrectionName, e.count)
 	}
-	columns := r.columns(e.intermediate, d.tensor(layer, e.named(e.down, 0))+".weight")
+	columns := r.columns(e.intermediate, r.weightName(d.tensor(layer, e.named(e.down, 0))))
 	for i := range e.count {
 		if r.err != nil {
 			return
@@ -103,6 +105,9 @@ func (e *experts) order(order Order, expert, rows int) Order {
 	}
 	if order.Stride == 0 {
 		order = Order{Group: rows, Stride: rows}
+	}
+	if e.transposed {
+		order.Transposed, order.TransposedParts = true, e.count
 	}
 	order.Offset += expert * (rows / order.Group * order.Stride)
 	order.Stacked = e.count

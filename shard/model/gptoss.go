@@ -6,7 +6,7 @@ import (
 	"lockstep/shard/weights"
 )
 
-// gptOSS is OpenAI's gpt-oss: experts in MXFP4 with biases and a clamped activation, a sink in each head, and a window in every
+// gptOSS is OpenAI's gpt-oss: experts, in MXFP4 or plain, with biases and a clamped activation, a sink in each head, and a window in every
 // second layer (https://arxiv.org/abs/2508.10925).
 var gptOSS = family{modelTypes: []string{"gpt_oss"}, architectures: []string{"gpt-oss"}, read: readGPTOSS}
 
@@ -42,6 +42,7 @@ func readGPTOSS(files *weights.Files) (Config, writer, error) {
 		Normalised: true}, router: "mlp.router", routerBias: true, stacked: true, bias: true,
 		gate: "mlp.experts.gate_up_proj", up: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj",
 		gateOrder: Order{Group: 1, Stride: 2}, upOrder: Order{Group: 1, Stride: 2, Offset: 1}}
+	d.experts.transposed = files.Has(d.tensor(0, d.experts.down)) // plain, by the name that transformers has for both
 	return c, d.write, d.experts.check()
 }
 

@@ -25,7 +25,8 @@ var quantisers = map[string]quantiser{
 var quantiseAliases = map[string]string{"bitsandbytes": "int8", "eetq": "int8", "bitsandbytes-nf4": "int4", "bitsandbytes-fp4": "int4"}
 
 // quantiseStored are TGI's names of formats that a checkpoint is in or is not, with the quant_methods that they stand for.
-var quantiseStored = map[string][]string{"gptq": {"gptq"}, "awq": {"awq"}, "marlin": {"gptq", "awq"}, "fp8": {"fp8", "fbgemm_fp8"},
+var quantiseStored = map[string][]string{"gptq": {"gptq"}, "awq": {"awq"}, "marlin": {"gptq", "awq"},
+	"fp8":                {"fp8", "fbgemm_fp8", "modelopt"},
 	"compressed-tensors": {"compressed-tensors"}}
 
 // QuantiseNames are what Quantise takes.

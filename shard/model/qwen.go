@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -72,12 +73,13 @@ var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string
 		}
 		own := struct {
 			Experts      int   `json:"num_experts"`
+			LocalExperts int   `json:"num_local_experts"` // as later versions of transformers write it
 			Chosen       int   `json:"num_experts_per_tok"`
 			Intermediate int   `json:"moe_intermediate_size"`
 			Step         int   `json:"decoder_sparse_step"`
 			Dense        []int `json:"mlp_only_layers"`
 			Normalised   bool  `json:"norm_topk_prob"`
-		}{128, 8, 768, 1, nil, false}
+		}{128, 0, 8, 768, 1, nil, false}
 		if err := hf.ownKeys(files, &own); err != nil {
 			return c, nil, err
 		}
@@ -85,7 +87,7 @@ var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string
 			return c, nil, fmt.Errorf("decoder_sparse_step is %d, want 1 or more", own.Step)
 		}
 		d.biased = hf.biasedWhere(d.names, hf.AttentionBias, false)
-		d.experts = &experts{count: own.Experts, intermediate: own.Intermediate,
+		d.experts = &experts{count: cmp.Or(own.LocalExperts, own.Experts), intermediate: own.Intermediate,
 			of:      func(layer int) bool { return (layer+1)%own.Step == 0 && !slices.Contains(own.Dense, layer) },
 			routing: Routing{Chosen: own.Chosen, Normalised: own.Normalised}, router: "mlp.gate",
 			gate: "mlp.experts.%d.gate_proj", up: "mlp.experts.%d.up_proj", down: "mlp.experts.%d.down_proj"}

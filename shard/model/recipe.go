@@ -208,10 +208,18 @@ func (r *recipe) bias(l *Linear, projection string, outputs int) {
 	}
 }
 
+// weightName is the name of a projection's weight, which is the projection's own where experts are stacked and plain.
+func (r *recipe) weightName(projection string) string {
+	if r.files.Has(projection) && !r.files.Has(projection+".weight") {
+		return projection
+	}
+	return projection + ".weight"
+}
+
 // outputs is a projection [outputs][inputs] of which the rank computes the outputs local: column-parallel, as the literature
 // calls it.
 func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.weight(projection+".weight", outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
+	l := Linear{Matrix: r.weight(r.weightName(projection), outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
@@ -222,7 +230,7 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 // inputs is a projection of whose inputs, which come in units that stay whole, the rank has local: row-parallel. The range cuts
 // no block of the encoding.
 func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.weight(projection+".weight", outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
+	l := Linear{Matrix: r.weight(r.weightName(projection), outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
 	r.chunk(&l, inputs, units)
 	if biased {
 		r.bias(&l, projection, outputs)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -14,7 +15,8 @@ import (
 // ggmlTypes are names of types of tensors (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) for the error of those that are
 // not served.
 var ggmlTypes = map[uint32]string{9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
-	22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0"}
+	22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8",
+	34: "TQ1_0", 35: "TQ2_0", 40: "NVFP4", 41: "Q1_0"}
 
 // servedGGUF lists, for errors, the encodings of GGUF files that are served.
 var servedGGUF = served(func(e encoding) bool { return e.gguf != 0 || e.name == "F32" })
@@ -146,7 +148,12 @@ func readGGUF(data []byte) (*ggufFile, error) {
 	if string(r.bytes(4)) != "GGUF" {
 		return nil, errors.New("this is no GGUF file: fetch it anew, or convert the model with llama.cpp")
 	}
-	if version := r.u32(); version != 2 && version != 3 {
+	switch version := r.u32(); {
+	case version == 2, version == 3:
+	case slices.Contains([]uint32{1, 2, 3}, bits.ReverseBytes32(version)):
+		return nil, errors.New("this GGUF file is big-endian, and little-endian ones are served: fetch such a one, or convert it with " +
+			"llama.cpp's gguf_convert_endian.py")
+	default:
 		return nil, fmt.Errorf("GGUF version %d is not served; 2 and 3 of little-endian files are", version)
 	}
 	tensors, pairs := r.u64(), r.u64()

@@ -9,7 +9,8 @@ import (
 
 // gptq makes a matrix of AutoGPTQ's or GPTQModel's tensors: codes and zero points in words of 32 bits, the first in the lowest,
 // [columns/codes a word][rows] and [groups][rows/codes a word], scales [groups][rows], and the group of every column, which
-// desc_act has put in any order. Zero points are stored less one but in checkpoint_format gptq_v2.
+// desc_act has put in any order. Zero points are stored less one but in checkpoint_format gptq_v2. How many bits codes have may
+// differ by module.
 func (q *quantisation) gptq(part func(suffix string) (*stored, error)) (Tensor, error) {
 	found, err := parts(part, ".qweight", ".qzeros", ".scales")
 	if err != nil {
@@ -17,13 +18,21 @@ func (q *quantisation) gptq(part func(suffix string) (*stored, error)) (Tensor, 
 	}
 	words, zeros, scales := found[0], found[1], found[2]
 	order, _ := part("?.g_idx")
-	each, groups := 32/q.Bits, scales.rows
-	rows, columns := words.columns, words.rows*each
+	rows, groups := words.columns, scales.rows
+	bits := zeros.columns * 32 / rows
+	if bits != q.Bits && len(q.Modules) == 0 {
+		bits = q.Bits
+	}
+	if bits != 4 && bits != 8 {
+		return Tensor{}, fmt.Errorf("codes of %d bits are not served; of 4 and 8 are", bits)
+	}
+	each := 32 / bits
+	columns := words.rows * each
 	if !words.has(words.rows, rows, "I32") || !scales.has(groups, rows, "F16", "BF16", "F32") || rows%each != 0 ||
 		!zeros.has(groups, rows/each, "I32") || order != nil && !order.has(1, columns, "I32") {
 		return Tensor{}, errors.New("qweight, qzeros, scales and g_idx do not fit each other: fetch the model anew")
 	}
-	m := &quantised{scheme: &codes.Scheme{Kind: kindOfBits(q.Bits), Scale: &codes.Scheme{Kind: kinds[scales.dataType]}},
+	m := &quantised{scheme: &codes.Scheme{Kind: kindOfBits(bits), Scale: &codes.Scheme{Kind: kinds[scales.dataType]}},
 		parts: []stored{*words, *zeros, *scales}}
 	if m.scheme.Group, err = q.groupSize(columns, groups); err != nil && order == nil {
 		return Tensor{}, err
@@ -34,20 +43,20 @@ func (q *quantisation) gptq(part func(suffix string) (*stored, error)) (Tensor, 
 			return Tensor{}, err
 		}
 	}
-	mask, stored := uint32(1<<q.Bits-1), 1
+	mask, stored := uint32(1<<bits-1), 1
 	if q.Format == "gptq_v2" {
 		stored = 0
 	}
 	m.zeroPoints(rows, groups, func(row, group int) int {
-		return int(zeros.word(group, row/each)>>(row%each*q.Bits)&mask) + stored
+		return int(zeros.word(group, row/each)>>(row%each*bits)&mask) + stored
 	})
 	m.scale = func(row, group int) uint32 { return scales.number(group, row) }
 	m.codes = func(to []byte, row, from, end int) []byte {
 		for column := from; column < end; {
-			word := words.word(column/each, row) >> (column % each * q.Bits)
+			word := words.word(column/each, row) >> (column % each * bits)
 			for last := min(end, column/each*each+each); column < last; column++ {
 				to = append(to, byte(word&mask))
-				word >>= q.Bits
+				word >>= bits
 			}
 		}
 		return to
@@ -60,20 +69,6 @@ func kindOfBits(bits int) codes.Kind {
 		return codes.Bits4
 	}
 	return codes.Bits8
-}
-
-// groupSize is the configured one, -1 being a whole row, if it makes so many groups.
-func (q *quantisation) groupSize(columns, groups int) (int, error) {
-	size := q.GroupSize
-	if size < 1 {
-		size = columns
-	}
-	if (columns-1)/size+1 != groups {
-		return 0, fmt.Errorf("%d groups of %d columns are not those of group_size %d: see whether all files are of one model", groups,
-			columns,
-			q.GroupSize)
-	}
-	return size, nil
 }
 
 // order takes the group of every column from g_idx: the size of groups where they lie in order.

@@ -70,9 +70,10 @@ func (q *quantised) spread(codes *codes.Row, row, from, to int) {
 }
 
 // quantisation is what a checkpoint says of itself: quantization_config in config.json, or quantize_config.json of AutoGPTQ, or
-// quant_config.json of AutoAWQ.
+// quant_config.json of AutoAWQ, or hf_quant_config.json of ModelOpt.
 type quantisation struct {
 	Method           string `json:"quant_method"`
+	OtherMethod      string `json:"method,omitempty"` // GPTQModel's name
 	Bits             int    `json:"bits"`
 	GroupSize        int    `json:"group_size"`
 	WeightBits       int    `json:"w_bit"` // AutoAWQ's own names
@@ -83,56 +84,119 @@ type quantisation struct {
 	Marlin           bool   `json:"is_marlin_format"`
 	BlockSize        []int  `json:"weight_block_size"`
 	Float8           string `json:"fmt"`
+	Algorithm        string `json:"quant_algo,omitempty"` // ModelOpt's
 	Groups           map[string]struct {
 		Format  string `json:"format"`
 		Weights struct {
+			Bits           int             `json:"num_bits,omitempty"`
+			GroupSize      int             `json:"group_size,omitempty"`
 			Strategy       string          `json:"strategy"`
 			BlockStructure json.RawMessage `json:"block_structure"`
 		} `json:"weights"`
 	} `json:"config_groups"`
 	Transform map[string]json.RawMessage `json:"transform_config"`
+	// Rotation and RotationConfig are GPTQModel's and AutoRound's: of what matrices are multiplied by.
+	Rotation       json.RawMessage `json:"rotation,omitempty"`
+	RotationConfig json.RawMessage `json:"rotation_config,omitempty"`
+	Semantics      string          `json:"weight_scale_semantics,omitempty"` // GPTQModel's: whether scales divide
+	Sparsity       struct {
+		Format string `json:"format,omitempty"`
+	} `json:"sparsity_config,omitzero"`
+	// Modules are GPTQModel's exceptions, MoreModules AutoRound's: by expressions for modules' names, what is other there.
+	Modules     map[string]moduleQuantisation `json:"dynamic,omitempty"`
+	MoreModules map[string]moduleQuantisation `json:"extra_config,omitempty"`
+	// Packing is in whose format AutoRound has written.
+	Packing        string `json:"packing_format,omitempty"`
+	DataType       string `json:"data_type,omitempty"`
+	ActivationBits int    `json:"act_bits,omitempty"`
+}
+
+type moduleQuantisation struct {
+	GroupSize int `json:"group_size,omitempty"`
+}
+
+// autoRound are AutoRound's packing formats
+// (https://github.com/intel/auto-round/blob/main/auto_round/inference/backend.py): the method and format that they are.
+var autoRound = map[string][2]string{"auto_round:auto_gptq": {"gptq", "gptq"}, "auto_round:gptqmodel": {"gptq", "gptq_v2"},
+	"auto_round": {"gptq", "gptq_v2"}, "auto_round:auto_awq": {"awq", "gemm"}}
+
+// fromAutoRound turns a configuration of AutoRound's into that of the format in which it has written.
+func (q *quantisation) fromAutoRound() error {
+	if q.Method != "auto-round" && q.Method != "intel/auto-round" {
+		return nil
+	}
+	format, ok := autoRound[q.Packing]
+	switch {
+	case !ok:
+		return fmt.Errorf("packing_format %q is not served", q.Packing)
+	case q.DataType != "" && q.DataType != "int":
+		return fmt.Errorf("data_type %q is not served", q.DataType)
+	case q.ActivationBits != 0 && q.ActivationBits < 16:
+		return fmt.Errorf("act_bits %d is not served", q.ActivationBits)
+	}
+	q.Method, q.CheckpointFormat, q.Version, q.Modules = format[0], format[1], format[1], q.MoreModules
+	return nil
 }
 
 // servedQuantised lists the formats of quantised safetensors.
 const servedQuantised = "gptq (4 and 8 bits), awq (4 bits, version gemm), compressed-tensors (pack-quantized of 4 and 8 bits, " +
-	"int-quantized, float-quantized), fp8 and mxfp4 are served, and GGUF files"
+	"int-quantized, float-quantized), fp8 (modelopt's too) and mxfp4 are served, and GGUF files"
 
 // readQuantisation finds out how the weights of a directory are quantised; nil: nothing says that they are.
 func readQuantisation(dir fs.FS, config []byte) (*quantisation, error) {
 	var in struct {
 		Quantisation *quantisation `json:"quantization_config"`
+		Compression  *quantisation `json:"compression_config"` // of the first compressed-tensors
+		Text         struct {
+			Quantisation *quantisation `json:"quantization_config"`
+		} `json:"text_config"`
 	}
 	if err := parseJSON("config.json", config, &in); err != nil {
 		return nil, err
 	}
-	q, name := in.Quantisation, "config.json: quantization_config"
-	for _, other := range []struct{ name, method string }{{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}} {
-		if q != nil {
-			break
-		}
-		found := &quantisation{}
-		if there, err := readJSON(dir, other.name, found); err != nil {
-			return nil, err
-		} else if there {
-			q, name = found, other.name
-			if q.Method == "" {
-				q.Method = other.method
-			}
-		}
-	}
+	q, name := cmp.Or(in.Quantisation, in.Compression, in.Text.Quantisation), "config.json: quantization_config"
 	if q == nil {
-		return nil, nil
+		var err error
+		if q, name, err = quantisationBeside(dir); err != nil || q == nil {
+			return nil, err
+		}
 	}
+	q.Method = cmp.Or(q.Method, q.OtherMethod)
 	q.Bits, q.GroupSize = max(q.Bits, q.WeightBits), cmp.Or(q.GroupSize, q.WeightGroupSize)
-	if err := q.check(); err != nil {
+	if err := cmp.Or(q.fromAutoRound(), q.check()); err != nil {
 		return nil, fmt.Errorf("%s: %w; %s", name, err, servedQuantised)
 	}
 	return q, nil
 }
 
+// quantisationBeside reads the files that say it where config.json does not; nil: there is none.
+func quantisationBeside(dir fs.FS) (q *quantisation, name string, err error) {
+	for _, other := range []struct{ name, method string }{{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}} {
+		found := &quantisation{}
+		if there, err := readJSON(dir, other.name, found); err != nil || there {
+			found.Method = cmp.Or(found.Method, found.OtherMethod, other.method)
+			return found, other.name, err
+		}
+	}
+	var file struct {
+		Quantisation *quantisation `json:"quantization"`
+	}
+	const modelOpt = "hf_quant_config.json"
+	if _, err := readJSON(dir, modelOpt, &file); err != nil || file.Quantisation == nil || file.Quantisation.Algorithm == "" {
+		return nil, "", err // it may tell of the KV cache alone
+	}
+	file.Quantisation.Method = "modelopt"
+	return file.Quantisation, modelOpt, nil
+}
+
 // check refuses what is not served, as far as the configuration tells.
 func (q *quantisation) check() error {
 	refuse := func(what string, value any) error { return fmt.Errorf("%s %v is not served", what, value) }
+	for _, rotation := range []json.RawMessage{q.Rotation, q.RotationConfig} {
+		if text := string(rotation); text != "" && text != "null" && text != "{}" {
+			return refuse("rotation", text)
+		}
+	}
 	switch q.Method {
 	case "gptq":
 		format := cmp.Or(q.CheckpointFormat, q.Format)
@@ -146,16 +210,23 @@ func (q *quantisation) check() error {
 		}
 		q.Format = format
 	case "awq":
+		version := cmp.Or(q.Version, q.CheckpointFormat, q.Format)
 		switch {
 		case q.Bits != 4:
 			return refuse("bits", q.Bits)
-		case q.Version != "" && !strings.EqualFold(q.Version, "gemm"):
-			return refuse("version", q.Version)
+		case version != "" && !strings.EqualFold(version, "gemm"):
+			return refuse("version", version)
 		}
 	case "compressed-tensors":
 		formats := []string{q.Format}
 		for _, group := range q.Groups {
 			formats = append(formats, group.Format)
+			if bits := group.Weights.Bits; cmp.Or(group.Format, q.Format) == "pack-quantized" && bits != 0 && bits != 4 && bits != 8 {
+				return refuse("num_bits", bits)
+			}
+		}
+		if q.Sparsity.Format != "" && q.Sparsity.Format != "dense" {
+			return refuse("sparsity_config of format", q.Sparsity.Format)
 		}
 		for _, format := range formats {
 			if !slices.Contains([]string{"", "dense", "pack-quantized", "int-quantized", "float-quantized", "naive-quantized",
@@ -170,6 +241,13 @@ func (q *quantisation) check() error {
 		if q.Float8 != "" && q.Float8 != "e4m3" {
 			return refuse("fmt", q.Float8)
 		}
+		if q.Semantics == "inverse" {
+			return refuse("weight_scale_semantics", q.Semantics)
+		}
+	case "modelopt":
+		if q.Algorithm != "FP8" {
+			return refuse("quant_algo", q.Algorithm)
+		}
 	case "mxfp4":
 	case "":
 		return errors.New("it names no quant_method")
@@ -179,18 +257,68 @@ func (q *quantisation) check() error {
 	return nil
 }
 
-// blocks are the rows and columns that share a scale, 0 if no blocks do.
-func (q *quantisation) blocks() (rows, columns int) {
+// blocks are the sizes, in rows and columns, of blocks that share a scale.
+func (q *quantisation) blocks() (sizes [][2]int) {
 	if len(q.BlockSize) == 2 {
-		return q.BlockSize[0], q.BlockSize[1]
+		sizes = append(sizes, [2]int(q.BlockSize))
 	}
-	for _, group := range q.Groups {
-		var sizes []int
-		if group.Weights.Strategy == "block" && json.Unmarshal(group.Weights.BlockStructure, &sizes) == nil && len(sizes) == 2 {
-			return sizes[0], sizes[1]
+	for _, name := range slices.Sorted(maps.Keys(q.Groups)) {
+		var list []int
+		structure := q.Groups[name].Weights.BlockStructure
+		if json.Unmarshal(structure, &list) != nil { // older files have a text
+			list = make([]int, 2)
+			fmt.Sscanf(string(structure), `"%dx%d"`, &list[0], &list[1])
+		}
+		if len(list) == 2 {
+			sizes = append(sizes, [2]int(list))
 		}
 	}
-	return 0, 0
+	return slices.DeleteFunc(sizes, func(size [2]int) bool { return size[0] < 1 || size[1] < 1 })
+}
+
+// groupSizes are the numbers of columns that share a scale; less than 1 is a whole row.
+func (q *quantisation) groupSizes() (sizes []int) {
+	if q.Method != "compressed-tensors" {
+		sizes = append(sizes, q.GroupSize)
+	}
+	for _, group := range q.Groups {
+		sizes = append(sizes, group.Weights.GroupSize)
+	}
+	for _, module := range q.Modules {
+		if module.GroupSize != 0 {
+			sizes = append(sizes, module.GroupSize)
+		}
+	}
+	return sizes
+}
+
+// groupSize is the one of groupSizes that makes so many groups of the columns, of which the last may be cut.
+func (q *quantisation) groupSize(columns, groups int) (int, error) {
+	var fitting []int
+	sizes := q.groupSizes()
+	for _, size := range sizes {
+		if size < 1 {
+			size = columns
+		}
+		if size = min(size, columns); (columns-1)/size+1 == groups && !slices.Contains(fitting, size) {
+			fitting = append(fitting, size)
+		}
+	}
+	slices.Sort(sizes)
+	switch {
+	case len(fitting) == 1:
+		return fitting[0], nil
+	case len(fitting) > 1:
+		return 0, fmt.Errorf("%d groups of %d columns may be of %s columns, of which only the configuration's targets tell, which is not "+
+			"served", groups, columns, listed(fitting, " or "))
+	}
+	return 0, fmt.Errorf("%d groups of %d columns are not those of group_size %s: see whether all files are of one model", groups, columns,
+		listed(slices.Compact(sizes), ", "))
+}
+
+// listed joins numbers.
+func listed(numbers []int, separator string) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(numbers), "[]"), " ", separator)
 }
 
 // makers put matrices together, by what the name of the tensor with the codes ends in.
@@ -202,7 +330,7 @@ var makers = []struct {
 	{".qweight", []string{"gptq"}, (*quantisation).gptq},
 	{".qweight", []string{"awq"}, (*quantisation).awq},
 	{".weight_packed", []string{"compressed-tensors"}, (*quantisation).packed},
-	{".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8"}, (*quantisation).scaled},
+	{".weight", []string{"compressed-tensors", "fp8", "fbgemm_fp8", "modelopt"}, (*quantisation).scaled},
 	{"_blocks", []string{"mxfp4"}, (*quantisation).microscaled},
 }
 
@@ -234,6 +362,9 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 				f.vain[stem+".bias"] = true
 			}
 		}
+		if q.Method == "awq" && strings.HasSuffix(name, ".act.scales") {
+			return fmt.Errorf("tensor %s divides what an activation gives, which is not served: take another file of the model", name)
+		}
 		for _, suffix := range cacheScales {
 			if strings.HasSuffix(name, suffix) {
 				f.vain[name] = true
@@ -243,8 +374,9 @@ func (f *Files) assemble(q *quantisation, tensors map[string]*stored) error {
 	return nil
 }
 
-// cacheScales are the ends of names of scales with which others store keys and values in eight bits.
-var cacheScales = []string{".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale"}
+// cacheScales are the ends of names of numbers with which others store keys and values in eight bits.
+var cacheScales = []string{".k_scale", ".v_scale", ".q_scale", ".kv_scale", ".prob_scale", ".k_zero_point", ".v_zero_point",
+	".q_zero_point"}
 
 // parts are several, all of which must be there.
 func parts(part func(suffix string) (*stored, error), suffixes ...string) (all []*stored, err error) {
@@ -271,7 +403,7 @@ func find(tensors map[string]*stored, stem, suffix string) (*stored, error) {
 // companions are the tensors that may lie beside a quantised matrix. Those for activations say how others quantise them.
 var companions = []string{".qweight", ".qzeros", ".scales", ".g_idx", ".weight", ".weight_packed", ".weight_scale", ".weight_scale_inv",
 	".weight_shape", ".weight_zero_point", ".weight_g_idx", ".input_scale", ".input_scale_ub", ".input_zero_point", ".output_scale",
-	"_blocks", "_scales"}
+	".output_zero_point", ".activation_scale", "_blocks", "_scales"}
 
 // remove takes the parts of a matrix out of the list of tensors.
 func (f *Files) remove(stem string) {

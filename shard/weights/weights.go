@@ -262,8 +262,12 @@ func (f *Files) Tensor(name string, rows, columns int) (Tensor, error) {
 }
 
 // Transposed returns a matrix of so many rows, of which each of so many equal parts is stored as [columns][rows of the part], as
-// Tensor does. Of one in blocks, which cannot be transposed, the numbers are those that it stands for, in F32.
+// Tensor does. Of one in blocks, which cannot be transposed, the numbers are those that it stands for, in F32. GPTQ and AWQ store
+// every matrix as if it were a linear layer's.
 func (f *Files) Transposed(name string, parts, rows, columns int) (Tensor, error) {
+	if q := f.quantisation; q != nil && f.tensors[name].quantised != nil && (q.Method == "gptq" || q.Method == "awq") {
+		return f.Tensor(name, rows, columns)
+	}
 	t, err := f.Tensor(name, parts*columns, rows/parts)
 	if err != nil {
 		return t, err

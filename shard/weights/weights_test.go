@@ -69,6 +69,18 @@ func TestUnusableTensors(t *testing.T) {
 	}
 }
 
+// Of the version of a GGUF file it is said what it is.
+func TestGGUFVersions(t *testing.T) {
+	for version, want := range map[uint32]string{2: "", 3: "", 1: "GGUF version 1 is not served", 4: "GGUF version 4 is not served",
+		0: "GGUF version 0 is not served", 3 << 24: "this GGUF file is big-endian"} {
+		data := weightstest.TinyGGUF(nil, "output.weight")
+		binary.LittleEndian.PutUint32(data[4:], version)
+		if _, err := openGGUF(t, data); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("version %d: got error %v, want %q", version, err, want)
+		}
+	}
+}
+
 // A tensor of n dimensions is the matrix of all its rows, and a scalar is a vector of one.
 func TestStackedRows(t *testing.T) {
 	header := `{"experts":{"dtype":"F32","shape":[3,2,4],"data_offsets":[0,96]},"scalar":{"dtype":"F32","shape":[],"data_offsets":[96,100]}}`
