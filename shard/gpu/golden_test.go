@@ -12,8 +12,11 @@ import (
 	"lockstep/shard/model/modeltest"
 )
 
-// plain is how far sums of bfloat16 inputs may be from the reference, whose are float32.
-var plain = backendtest.Tolerance{Logit: 0.1, Logprob: 0.1, Margin: 0.2, Outliers: 0.05}
+// numericsAllowed are the arithmetics, and how far from the reference, which computes in float32, they may be.
+var numericsAllowed = map[string]backendtest.Tolerance{
+	"bf16":     {Logit: 0.1, Logprob: 0.1, Margin: 0.2, Outliers: 0.05},
+	"two-term": backendtest.Exact,
+}
 
 func newGroup(t testing.TB, source *model.Model, ranks int, numerics string) *backendtest.Group {
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
@@ -33,7 +36,7 @@ func TestGoldenModels(t *testing.T) {
 			continue
 		}
 		all := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
-		for numerics, allowed := range map[string]backendtest.Tolerance{"bf16": plain, "two-term": backendtest.Exact} {
+		for numerics, allowed := range numericsAllowed {
 			for _, ranks := range []int{1, 2} {
 				if ranks > 1 && !outside.All() {
 					continue

@@ -110,7 +110,7 @@ func TestAdaptersTogether(t *testing.T) {
 				}
 				got := inPieces(newGroup(t, source, ranks, 1, cpu.Best(), adapters...), prompts)
 				for i := range want {
-					if row := firstDifference(got[i], want[i]); row >= 0 {
+					if row := backendtest.FirstDifference(got[i], want[i]); row >= 0 {
 						t.Errorf("adapter %d: other logits behind token %d", i, row)
 					}
 				}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
 	"lockstep/shard/codes"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
@@ -126,7 +127,7 @@ func equalLogits(t *testing.T, got, want *model.Model) {
 		s := newGroup(t, got, ranks, 1, cpu.Best()).Sequence(len(prompt))
 		pieces := append(s.Compute(prompt[:5], model.LogitsAll), s.Compute(prompt[5:6], model.LogitsAll)...)
 		pieces = append(pieces, s.Compute(prompt[6:], model.LogitsAll)...)
-		if row := firstDifference(pieces, rows); row >= 0 {
+		if row := backendtest.FirstDifference(pieces, rows); row >= 0 {
 			t.Errorf("%d shards: other logits behind token %d", ranks, row)
 		}
 	}

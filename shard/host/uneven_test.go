@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
@@ -27,7 +28,7 @@ func TestUneven(t *testing.T) {
 				}
 				even++
 				got := newGroup(t, source, ranks, 1, cpu.Best()).Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
-				if row := firstDifference(got, want); row >= 0 {
+				if row := backendtest.FirstDifference(got, want); row >= 0 {
 					t.Errorf("other logits behind token %d", row)
 				}
 			})

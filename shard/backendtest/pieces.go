@@ -1,0 +1,69 @@
+package backendtest
+
+import (
+	"math"
+	"testing"
+
+	"lockstep/shard/model"
+)
+
+// LongPrompts are two prompts of a model's cases, of 60 and 61 tokens.
+func LongPrompts(t testing.TB, cases []Golden) (prompts [][]int32) {
+	t.Helper()
+	for _, c := range cases {
+		if len(c.Prompt) > 60 && len(prompts) < 2 {
+			prompts = append(prompts, c.Prompt[:60+len(prompts)])
+		}
+	}
+	if len(prompts) != 2 {
+		t.Fatalf("got %d long prompts, want 2", len(prompts))
+	}
+	return prompts
+}
+
+// Pieces computes two prompts whole and alone, and then both together in pieces of 7 tokens: the logits must have the same bits. It
+// returns those of the first.
+func Pieces(t *testing.T, g *Group, prompts [][]int32) [][]float32 {
+	t.Helper()
+	var want, got [2][][]float32
+	var pieces [2]*Sequence
+	for i, prompt := range prompts {
+		want[i] = g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+		pieces[i] = g.Sequence(len(prompt))
+	}
+	for at := 0; at < len(prompts[1]); at += 7 {
+		var chunks []model.Chunk
+		for i, prompt := range prompts {
+			if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
+				chunks = append(chunks, pieces[i].Chunk(part, model.LogitsAll))
+			}
+		}
+		rows := g.Step(chunks)
+		for i := range chunks {
+			count := len(chunks[i].Tokens)
+			got[i] = append(got[i], rows[:count]...)
+			rows = rows[count:]
+		}
+	}
+	for i := range want {
+		if row := FirstDifference(got[i], want[i]); row >= 0 {
+			t.Errorf("prompt %d: other logits behind token %d", i, row)
+		}
+	}
+	return want[0]
+}
+
+// FirstDifference returns the first row that differs in any bit, -1 if none does.
+func FirstDifference(got, want [][]float32) int {
+	if len(got) != len(want) {
+		return min(len(got), len(want))
+	}
+	for row := range want {
+		for i, v := range want[row] {
+			if math.Float32bits(got[row][i]) != math.Float32bits(v) {
+				return row
+			}
+		}
+	}
+	return -1
+}

@@ -1,0 +1,46 @@
+package gpu_test
+
+import (
+	"fmt"
+	"testing"
+
+	"lockstep/protocol/outside"
+	"lockstep/shard/backendtest"
+	"lockstep/shard/model/modeltest"
+)
+
+// A row has the same bits alone and beside others, in pieces and whole, by the kernels for few rows and those for many (law 3), and,
+// where the model divides, on any number of shards.
+func TestRowInvariance(t *testing.T) {
+	divided := 0
+	for i, name := range []string{"llama_gqa_9q3kv", "llama_tied_1kv_f32", "gemma3", "mixtral", "deepseek_v2_mla", "starcoder2_sliding40", "qwen3_moe", "gpt2"} {
+		if i > 1 && !outside.All() {
+			continue
+		}
+		source, files := modeltest.Open(t, name)
+		prompts := backendtest.LongPrompts(t, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))
+		for numerics := range numericsAllowed {
+			var alone [][]float32 // on one rank
+			for _, ranks := range []int{1, 2, 4} {
+				t.Run(fmt.Sprintf("%s/%s/%d", name, numerics, ranks), func(t *testing.T) {
+					logits := backendtest.Pieces(t, newGroup(t, source, ranks, numerics), prompts)
+					part, err := source.Part(0, ranks)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if ranks == 1 {
+						alone = logits
+					} else if !part.Uneven {
+						divided++
+						if row := backendtest.FirstDifference(logits, alone); row >= 0 {
+							t.Errorf("other logits than on one rank behind token %d", row)
+						}
+					}
+				})
+			}
+		}
+	}
+	if divided < 2 {
+		t.Error("no model divides by the number of ranks")
+	}
+}
