@@ -12,8 +12,10 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"lockstep/shard/gpu/kernels"
@@ -43,7 +45,8 @@ func run(library, dir string) error {
 		return fmt.Errorf("%s is NVRTC %s, and the kernels are compiled by %s: another writes PTX that older drivers refuse", library,
 			version, kernels.Compiler)
 	}
-	common, err := os.ReadFile(filepath.Join(dir, kernels.Header))
+	manifest := kernels.Manifest{Compiler: version, Sources: map[string]string{}, Targets: targets}
+	headers, err := read(filepath.Join(dir, "*.cuh"), manifest.Sources)
 	if err != nil {
 		return err
 	}
@@ -54,20 +57,13 @@ func run(library, dir string) error {
 	if err := os.MkdirAll(built, 0o755); err != nil {
 		return err
 	}
-	sources, err := filepath.Glob(filepath.Join(dir, "*.cu"))
+	sources, err := read(filepath.Join(dir, "*.cu"), manifest.Sources)
 	if err != nil {
 		return err
 	}
-	manifest := kernels.Manifest{Compiler: version, Sources: map[string]string{kernels.Header: kernels.Hash(common)}, Targets: targets}
-	for _, path := range sources {
-		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		name := filepath.Base(path)
-		manifest.Sources[name] = kernels.Hash(source)
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
 		for _, target := range targets {
-			code, err := compiler.compile(string(source), name, string(common), target)
+			code, err := compiler.compile(name, sources[name], headers, target)
 			if err != nil {
 				return fmt.Errorf("%s for %s: %w", name, target, err)
 			}
@@ -83,6 +79,23 @@ func run(library, dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(built, kernels.ManifestName), append(text, '\n'), 0o644)
+}
+
+// read reads files by their names, and notes their hashes.
+func read(pattern string, hashes map[string]string) (map[string]string, error) {
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	texts := map[string]string{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		texts[filepath.Base(path)], hashes[filepath.Base(path)] = string(text), kernels.Hash(text)
+	}
+	return texts, nil
 }
 
 func compressed(data []byte) []byte {

@@ -7,8 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/ebitengine/purego"
-
-	"lockstep/shard/gpu/kernels"
 )
 
 // nvrtc are the functions of the compiler (https://docs.nvidia.com/cuda/nvrtc). A result that is not 0 is an error.
@@ -54,11 +52,14 @@ func (n *nvrtc) check(result int32) error {
 	return errors.New(n.errorString(result))
 }
 
-// compile compiles a source, with the header that it includes, for a target: PTX for compute_…, a cubin for sm_….
-func (n *nvrtc) compile(source, name, header, target string) ([]byte, error) {
+// compile compiles a source, which may include headers by their names, for a target: PTX for compute_…, a cubin for sm_….
+func (n *nvrtc) compile(name, source string, headers map[string]string, target string) ([]byte, error) {
 	var program uintptr
-	texts, names := []*byte{cText(header)}, []*byte{cText(kernels.Header)}
-	if err := n.check(n.createProgram(&program, source, name, 1, unsafe.Pointer(&texts[0]), unsafe.Pointer(&names[0]))); err != nil {
+	var texts, names []*byte
+	for header, text := range headers {
+		texts, names = append(texts, cText(text)), append(names, cText(header))
+	}
+	if err := n.check(n.createProgram(&program, source, name, int32(len(names)), unsafe.Pointer(&texts[0]), unsafe.Pointer(&names[0]))); err != nil {
 		return nil, err
 	}
 	defer n.destroyProgram(&program)

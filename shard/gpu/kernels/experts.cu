@@ -107,66 +107,6 @@ extern "C" __global__ void __launch_bounds__(256) number(int *starts, int *numbe
 	}
 }
 
-// linear_experts: the products of linear for the experts' rows: a warp owns a tile and a chunk of an expert's matrix, for the rows that
-// chose it, 8 NB at a time. x has xRows rows, and rowOf tells which is a choice's, null: the choice's own. y is [chunk][choice][tiles x 16].
-template <int NB>
-static __device__ __forceinline__ void linearExperts(float *y, const uint4 *w, const u16 *x, const int *starts, const int *rowOf, int experts,
-	int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) {
-	constexpr int BATCH = 4;
-	int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, warps = blockDim.x >> 5, steps = allSteps / chunks;
-	size_t size = (size_t)tiles * allSteps * 32, xTerm = (size_t)allSteps * xRows * STEP;
-	letNext();
-	wait();
-	for (int item = blockIdx.x * warps + (threadIdx.x >> 5); item < experts * tiles * chunks; item += gridDim.x * warps) {
-		int expert = item / (tiles * chunks), tile = item % (tiles * chunks) % tiles, chunk = item % (tiles * chunks) / tiles;
-		int end = starts[expert + 1];
-		const uint4 *wp = w + expert * wTerms * size + ((size_t)tile * allSteps + chunk * steps) * 32 + lane;
-		for (int from = starts[expert]; from < end; from += 8 * NB) {
-			float c[NB][4];
-			const u16 *xr[NB];
-			#pragma unroll
-			for (int n = 0; n < NB; n++) {
-				int choice = min(from + n * 8 + g, end - 1);
-				xr[n] = x + ((size_t)chunk * steps * xRows + (rowOf ? rowOf[choice] : choice)) * STEP + t * 4;
-				#pragma unroll
-				for (int i = 0; i < 4; i++) c[n][i] = 0;
-			}
-			for (int k = 0; k < steps; k += BATCH) {
-				uint4 a[BATCH];
-				#pragma unroll
-				for (int i = 0; i < BATCH; i++)
-					if (k + i < steps) a[i] = wp[(k + i) * 32];
-				__syncwarp(); // or ptxas moves the loads to their uses
-				#pragma unroll
-				for (int i = 0; i < BATCH; i++) {
-					if (k + i >= steps) break;
-					#pragma unroll
-					for (int n = 0; n < NB; n++) {
-						const u16 *at = xr[n] + (size_t)(k + i) * xRows * STEP;
-						uint2 b = load8(at);
-						multiply(c[n], a[i], b);
-						if (xTerms > 1) multiply(c[n], a[i], load8(at + xTerm));
-						if (wTerms > 1) multiply(c[n], wp[size + (k + i) * 32], b);
-					}
-				}
-			}
-			#pragma unroll
-			for (int n = 0; n < NB; n++)
-				#pragma unroll
-				for (int i = 0; i < 4; i++) {
-					int choice = from + n * 8 + 2 * t + (i & 1), output = g + (i >> 1) * 8;
-					if (choice < end) y[((size_t)chunk * choices + choice) * tiles * STEP + tile * STEP + output] = c[n][i];
-				}
-		}
-	}
-}
-
-#define EXPERTS(NB, NAME) extern "C" __global__ void __launch_bounds__(128) NAME(float *y, const uint4 *w, const u16 *x, const int *starts, \
-	const int *rowOf, int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) \
-	{ linearExperts<NB>(y, w, x, starts, rowOf, experts, tiles, allSteps, chunks, choices, xRows, wTerms, xTerms); }
-EXPERTS(1, linear_experts_8)
-EXPERTS(4, linear_experts_32)
-
 // mix adds for each row what the shared expert gives (shared [row][n]; null: nothing), and what each choice gives, [choice][n], with its
 // bias, [expert][n], weighted, in the order of the choices. A block is a row.
 extern "C" __global__ void __launch_bounds__(256) mix(float *y, const float *each, const float *shared, const float *bias, const int *numbers,

@@ -18,11 +18,8 @@ import (
 // Compiler is the version of NVRTC that the kernels are compiled by: PTX of a later one is refused by drivers of its time.
 const Compiler = "12.9"
 
-// Header is what all sources include, ManifestName what the compiling command writes beside its results.
-const (
-	Header       = "common.cuh"
-	ManifestName = "manifest.json"
-)
+// ManifestName is what the compiling command writes beside its results.
+const ManifestName = "manifest.json"
 
 //go:embed *.cu *.cuh
 var sources embed.FS

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+
+	"lockstep/shard/half"
 )
 
 // What instructions of one, two and three operands do, by their names.
@@ -252,6 +254,7 @@ func conversions() {
 		}
 		return masked(uint64(int64(max(math.MinInt32, min(math.MaxInt32, f)))), 32)
 	}
+	ofOne["cvt.f32.f16"] = func(a uint64) uint64 { return bitsOf(half.Float32(uint16(a))) }
 	ofOne["cvt.rn.bf16.f32"] = func(a uint64) uint64 { return roundBF16(a) }
 	ofTwo["cvt.rn.bf16x2.f32"] = func(a, b uint64) uint64 { return roundBF16(a)<<16 | roundBF16(b) }
 }

@@ -27,6 +27,9 @@ func (k *kernel) compile(op string, args []string) (execute, error) {
 	if op == "bar.warp.sync" { // lanes that lag run first
 		return func(*warp, uint32) {}, nil
 	}
+	if size, ok := map[string]int{"mov.b32": 32, "mov.b64": 64}[op]; ok && strings.Contains(args[0]+args[1], "{") {
+		return k.pack(size, args)
+	}
 	r, err := k.sources(args)
 	if err != nil {
 		return nil, err
@@ -51,6 +54,29 @@ func unknown(op string) error {
 		return fmt.Errorf("%s may be contracted or approximated: compile with --fmad=false, and use operations that round", op)
 	}
 	return fmt.Errorf("instruction %s is not known", op)
+}
+
+// pack makes one register of several, or several of one.
+func (k *kernel) pack(size int, args []string) (execute, error) {
+	to, err := k.vector(args[0])
+	if err != nil {
+		return nil, err
+	}
+	from, err := k.vector(args[1])
+	if err != nil {
+		return nil, err
+	}
+	return func(w *warp, lanes uint32) {
+		each(lanes, func(lane int) {
+			all := uint64(0)
+			for i, r := range from {
+				all |= masked(w.registers[r][lane], size/len(from)) << (i * size / len(from))
+			}
+			for i, r := range to {
+				w.registers[r][lane] = masked(all>>(i*size/len(to)), size/len(to))
+			}
+		})
+	}, nil
 }
 
 // insert puts bits into a number: bfi d, a, b, position, length.

@@ -88,6 +88,7 @@ type parser struct {
 	module  *Module
 	kernel  *kernel // that is being read
 	dynamic []string
+	static  []string // lines of shared variables that all kernels have
 	depth   int
 }
 
@@ -108,11 +109,13 @@ func (p *parser) line(line string) error {
 	switch {
 	case line == "" || line == "(" || line == ")" || line == ");":
 	case strings.HasPrefix(line, ".visible .entry"):
-		p.begin(strings.TrimSuffix(strings.Fields(line)[2], "("))
+		return p.begin(strings.TrimSuffix(strings.Fields(line)[2], "("))
 	case strings.HasPrefix(line, ".extern .shared"):
 		fields := strings.Fields(strings.TrimSuffix(line, ";"))
 		name, _, _ := strings.Cut(fields[len(fields)-1], "[")
 		p.dynamic = append(p.dynamic, name)
+	case k == nil && strings.HasPrefix(line, ".shared"):
+		p.static = append(p.static, line)
 	case k == nil && strings.HasPrefix(line, "."): // version, target, address size
 	case k == nil:
 		return errors.New("outside a kernel")
@@ -136,14 +139,20 @@ func (p *parser) line(line string) error {
 	return nil
 }
 
-func (p *parser) begin(name string) {
+func (p *parser) begin(name string) error {
 	k := &kernel{name: name, registers: map[string]int{}, constants: map[int]uint64{}, symbols: map[string]uint64{},
 		labels: map[string]int{}, offsets: map[string]int{}, branches: map[int]string{}}
 	for _, s := range specials {
 		k.register(s)
 	}
 	k.dynamic = p.dynamic
+	for _, line := range p.static {
+		if err := k.variable(line); err != nil {
+			return err
+		}
+	}
 	p.kernel, p.module.kernels[name] = k, k
+	return nil
 }
 
 // link finds the targets of branches.
