@@ -2,9 +2,13 @@ package backendtest
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"testing"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
 )
 
 // Golden is a reference case; the fields are those of the data's own README.
@@ -96,4 +100,37 @@ func Check(t *testing.T, g *Group, c Golden, allowed Tolerance) float64 {
 	}
 	s.Release()
 	return worst
+}
+
+// Quantised are the quantised checkpoints and whole GGUF models among the references, by their paths, with their cases.
+func Quantised(t testing.TB) map[string]func(t testing.TB) []Golden {
+	t.Helper()
+	quantised := outside.Shared(t, "golden", "quant")
+	entries, err := os.ReadDir(quantised)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]func(t testing.TB) []Golden{}
+	add := func(path, cases string) {
+		paths[path] = func(t testing.TB) []Golden {
+			data, err := os.ReadFile(cases)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return modeltest.Cases[Golden](t, data)
+		}
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			add(filepath.Join(quantised, entry.Name()), filepath.Join(quantised, entry.Name(), "golden.jsonl"))
+		}
+	}
+	for _, name := range []string{"tiny_llama_q8_q4", "tiny_qwen2_kquants"} {
+		path := outside.Shared(t, "golden", "gguf", name+".gguf")
+		add(path, filepath.Join(filepath.Dir(path), name+".golden.jsonl"))
+	}
+	if len(paths) < 22 {
+		t.Errorf("got %d models", len(paths))
+	}
+	return paths
 }

@@ -175,12 +175,17 @@ func (s *experts) multiply(b *Backend, y Address, m *matrix, x, rowOf Address, c
 	}
 	const warps = 4
 	count := len(s.Experts.Experts)
-	kernel := "linear_experts_8"
+	piece := "8"
 	if choices > 8*count {
-		kernel = "linear_experts_32"
+		piece = "32"
 	}
-	return b.launch(kernel, [3]int{(count*m.tiles*m.chunks + warps - 1) / warps, 1, 1}, 32*warps, 0, y, m.data, x, b.choice.starts, rowOf,
-		int32(count), int32(m.tiles), int32(m.steps), int32(m.chunks), int32(choices), int32(rows), int32(m.terms), int32(b.terms))
+	kernel, terms := "linear_experts_", []any{int32(m.terms), int32(b.terms)}
+	if m.coded {
+		kernel, terms = "coded_experts_", terms[1:]
+	}
+	args := append([]any{y, m.data, x, b.choice.starts, rowOf, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks), int32(choices),
+		int32(rows)}, terms...)
+	return b.launch(kernel+piece, [3]int{(count*m.tiles*m.chunks + warps - 1) / warps, 1, 1}, 32*warps, 0, args...)
 }
 
 // sums gives what each choice and the shared expert give, [choice or row][hidden], summed over chunks and ranks.
@@ -209,6 +214,15 @@ func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
 	var bias []float32
 	for _, l := range linears {
 		bias = append(bias, l.Bias...)
+		if len(l.Low) > 0 {
+			return m, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
+		}
+	}
+	if l := linears[0]; schemeOf(l) != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0 {
+		if m, err = b.packAllCodes(linears); err == nil {
+			m.bias, err = b.vector(bias)
+		}
+		return m, err
 	}
 	for i, l := range linears {
 		own := *l
@@ -232,4 +246,21 @@ func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
 	}
 	m.bias, err = b.vector(bias)
 	return m, err
+}
+
+func (b *Backend) packAllCodes(linears []*model.Linear) (m matrix, err error) {
+	all := make([]*codedMatrix, len(linears))
+	for i, l := range linears {
+		scheme := schemeOf(l)
+		if scheme == nil {
+			return m, fmt.Errorf("%s is not quantised as the other experts are, which is not computed on cards", l.Name)
+		}
+		if all[i], err = b.packCodes(l, scheme); err != nil {
+			return m, err
+		}
+		if all[i].order != nil || !all[i].sameForm(all[0]) {
+			return m, fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", l.Name)
+		}
+	}
+	return b.uploadCodes(all)
 }

@@ -2,7 +2,9 @@ package gpu_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"lockstep/protocol/outside"
@@ -51,5 +53,28 @@ func TestGoldenModels(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Quantised weights are computed from their own bits: with two terms to an input they meet the tolerances of float32.
+func TestGoldenQuantised(t *testing.T) {
+	few := []string{"gptq4_llama_g32_desc_asym", "tiny_qwen2_kquants.gguf", "mxfp4_gpt_oss"}
+	for path, cases := range backendtest.Quantised(t) {
+		if name := filepath.Base(path); !slices.Contains(few, name) && !outside.All() {
+			continue
+		}
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			source, err := model.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer source.Close()
+			g := newGroup(t, source, 1, "two-term")
+			worst := 0.0
+			for _, c := range cases(t) {
+				worst = max(worst, backendtest.Check(t, g, c, backendtest.Exact))
+			}
+			t.Logf("largest error of a logit: %.1e standard deviations", worst)
+		})
 	}
 }

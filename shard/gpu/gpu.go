@@ -115,6 +115,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.aside, b.need.aside * hidden.bytes(maxRows, b.terms)},
 		{&b.wantedRows, hidden.bytes(logitRows, b.terms)},
 		{&b.inner, b.need.inner * maxRows},
+		{&b.ordered, b.need.ordered * maxRows},
 		{&b.products, 4 * b.need.products * maxRows},
 		{&b.folded, 4 * b.need.parts * maxRows * b.config.Hidden},
 		{&b.choice.experts, 4 * choices},

@@ -30,7 +30,10 @@ func (in input) bytes(rows, terms int) int { return in.steps * step * rows * ter
 // matrix is a packed part of a linear operation.
 type matrix struct {
 	input
-	data  Address // 0: none of it is this rank's
+	data  Address // weights, or codedSettings; 0: none of it is this rank's
+	coded bool
+	taken int     // steps that the product takes
+	order Address // of the input's columns in these steps; 0: as they lie
 	tiles int
 	terms int
 	bias  Address // float32 of all outputs; 0: none
@@ -41,6 +44,20 @@ func (m *matrix) outputs() int { return m.tiles * step }
 
 // pack uploads a rank's part of a linear operation.
 func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
+	if len(l.Low) > 0 {
+		return m, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
+	}
+	if scheme := schemeOf(l); scheme != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0 {
+		packed, err := b.packCodes(l, scheme)
+		if err != nil {
+			return m, err
+		}
+		if m, err = b.uploadCodes([]*codedMatrix{packed}); err != nil {
+			return m, err
+		}
+		m.bias, err = b.vector(l.Bias)
+		return m, err
+	}
 	m, words, err := b.packed(l)
 	if err != nil {
 		return m, err
@@ -54,19 +71,13 @@ func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
 
 // packed lays a rank's part of a linear operation out. Without inputs or outputs there is nothing.
 func (b *Backend) packed(l *model.Linear) (m matrix, words []uint16, err error) {
-	if len(l.Low) > 0 {
-		return m, nil, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
-	}
 	m.input, m.tiles, m.terms = inputOf(l.Columns.Size(), l.Chunks), steps(l.Rows.Size()), 1
+	m.taken = m.steps
 	if m.columns == 0 || m.tiles == 0 {
 		return m, nil, nil
 	}
-	switch form := l.Encoding; form {
-	case weights.BF16:
-	case weights.F32, weights.F16:
+	if l.Encoding != weights.BF16 { // which one term holds
 		m.terms = b.terms
-	default:
-		return m, nil, fmt.Errorf("%s is quantised (%v), which is not computed on cards yet", l.Name, form)
 	}
 	term := m.tiles * m.steps * tileNumbers
 	words = make([]uint16, m.terms*term)

@@ -16,6 +16,7 @@ type need struct {
 	aside    int // 1: a norm is put aside
 	inner    int // bytes of a row of inputs of row-parallel products
 	products int // floats of a row of results
+	ordered  int // bytes of a row of inputs in another order
 	choices  int // experts of a row; 0: there are none
 	experts  int // of a layer
 	parts    int // of a row that the ranks exchange, each [hidden]
@@ -56,6 +57,9 @@ func (l *loader) linear(linear *model.Linear) (m matrix) {
 	if l.err == nil && linear != nil {
 		m, l.err = l.pack(linear)
 		l.need.inner = max(l.need.inner, m.bytes(1, l.terms))
+		if m.order != 0 {
+			l.need.ordered = max(l.need.ordered, m.taken*step*l.terms*2)
+		}
 	}
 	return m
 }
@@ -174,6 +178,22 @@ func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 		return nil
 	}
 	const warps = 4
+	blocks := (m.tiles*m.chunks + warps - 1) / warps
+	if m.order != 0 {
+		if err := b.launch("order", [3]int{rows, 1, 1}, rowThreads, 0, b.ordered, x, m.order, int32(m.taken), int32(m.steps),
+			int32(b.terms)); err != nil {
+			return err
+		}
+		x = b.ordered
+	}
+	if m.coded {
+		kernel, piece := "coded_8", 8
+		if rows > 8 {
+			kernel, piece = "coded_32", 32
+		}
+		return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.taken),
+			int32(m.chunks), int32(rows), int32(b.terms))
+	}
 	kernel, piece := "linear_8", 8
 	for _, k := range []struct {
 		name string
@@ -183,8 +203,7 @@ func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 			kernel, piece = k.name, k.rows
 		}
 	}
-	blocks := (m.tiles*m.chunks + warps - 1) / warps
-	return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.steps),
+	return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.taken),
 		int32(m.chunks), int32(rows), int32(m.terms), int32(b.terms))
 }
 

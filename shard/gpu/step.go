@@ -19,6 +19,7 @@ type run struct {
 	aside      Address // a norm for a later stage
 	inner      Address // the input of a row-parallel product
 	products   Address // results
+	ordered    Address // an input in another order
 	folded     Address // [row][hidden], or of choices: sums over chunks, and then over ranks
 	choice     choiceMemory
 	queries    Address // [term][row][head][dimension]

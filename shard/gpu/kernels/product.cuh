@@ -43,7 +43,7 @@ struct Scales {
 	const unsigned char *numbers;
 	const u16 *above;
 	u64 expert, expertAbove; // the distance of two experts', in bytes and numbers
-	int kind, groups, size, shift, mask;
+	int kind, groups, size, lead, shift, mask; // lead: groups before the first that its larger one has
 	float bias;
 };
 
@@ -62,8 +62,8 @@ static __device__ float scaleOf(const Scales &s, int expert, int tile, int group
 	case SCALE_BF16: return widen(((const u16 *)numbers)[at]);
 	}
 	float code = (float)(numbers[at] >> s.shift & s.mask) + s.bias;
-	int above = (s.groups + s.size - 1) / s.size;
-	return code * half(s.above[expert * s.expertAbove + ((size_t)tile * above + group / s.size) * STEP + output]);
+	int above = (s.groups + s.lead + s.size - 1) / s.size;
+	return code * half(s.above[expert * s.expertAbove + ((size_t)tile * above + (group + s.lead) / s.size) * STEP + output]);
 }
 
 // Coded are weights that are codes: a number is level(code) x scale + offset of its group, or (level(code) - offset) x scale, where zero
