@@ -125,10 +125,10 @@ func latentHeads(heads int, sizes ...int) (int, error) {
 	return heads, nil
 }
 
-// deepSeekScale is the scale of attention: YaRN's, squared, belongs to it.
+// deepSeekScale is the scale of attention: YaRN's, squared, belongs to it, whatever the rotation's type.
 func deepSeekScale(c *Config) float32 {
 	scale := float64(scaleOf(float64(c.HeadDim)))
-	if c.Rope.Type == "yarn" && c.Rope.MScaleAllDim != 0 {
+	if c.Rope.Type != "default" && c.Rope.MScaleAllDim != 0 {
 		m := yarnScale(c.Rope.Factor, c.Rope.MScaleAllDim)
 		scale *= m * m
 	}

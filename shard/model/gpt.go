@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"strings"
 
 	"lockstep/shard/weights"
@@ -34,8 +35,8 @@ func readGPT2(files *weights.Files) (Config, writer, error) {
 		Activation   string  `json:"activation_function"`
 		Epsilon      float32 `json:"layer_norm_epsilon"`
 		ByLayer      bool    `json:"scale_attn_by_inverse_layer_idx"`
-		Unscaled     *bool   `json:"scale_attn_weights"`
-	}{Activation: "gelu_new", Epsilon: 1e-5}
+		Scaled       bool    `json:"scale_attn_weights"`
+	}{Activation: "gelu_new", Epsilon: 1e-5, Scaled: true}
 	if err := hf.ownKeys(files, &own); err != nil {
 		return c, nil, err
 	}
@@ -48,10 +49,10 @@ func readGPT2(files *weights.Files) (Config, writer, error) {
 	if own.Intermediate != nil {
 		c.Intermediate = *own.Intermediate
 	}
-	if own.ByLayer || own.Unscaled != nil && !*own.Unscaled {
-		return c, nil, errUnusualScale
+	d := &decoder{normCentred: true, transposed: true, tied: hf.tied(true), scaleByLayer: own.ByLayer}
+	if !own.Scaled {
+		d.attentionScale = 1
 	}
-	d := &decoder{normCentred: true, transposed: true, tied: hf.tied(true)}
 	if d.activation, err = activation(own.Activation); err != nil {
 		return c, nil, err
 	}
@@ -101,13 +102,14 @@ func readGPTNeoX(files *weights.Files) (Config, writer, error) {
 		return c, nil, err
 	}
 	c.NormEpsilon = own.Epsilon
-	if hf.RopeTheta == 0 && (hf.RopeParameters == nil || hf.RopeParameters.Theta == 0) {
-		c.Rope.Theta = own.Theta
-	}
-	if c.Rope.Dims == 0 {
-		if err := c.Rope.rotate(own.Share, c.HeadDim); err != nil {
-			return c, nil, err
+	c.Rope.Theta = own.Theta
+	for _, scaling := range []*hfRope{hf.RopeParameters, hf.RopeScaling} {
+		if scaling != nil {
+			c.Rope.Theta, own.Share = cmp.Or(scaling.Theta, c.Rope.Theta), cmp.Or(scaling.RotatedShare, own.Share)
 		}
+	}
+	if err := c.Rope.rotate(own.Share, c.HeadDim); err != nil {
+		return c, nil, err
 	}
 	d := &decoder{normCentred: true, parallel: own.Parallel, tied: hf.tied(false)}
 	if d.activation, err = activation(hf.Activation); err != nil {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -72,14 +73,19 @@ var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string
 		}
 		own := struct {
 			Experts      int   `json:"num_experts"`
+			AlsoExperts  int   `json:"num_local_experts"` // as transformers 5 writes it
 			Chosen       int   `json:"num_experts_per_tok"`
 			Intermediate int   `json:"moe_intermediate_size"`
 			Step         int   `json:"decoder_sparse_step"`
 			Dense        []int `json:"mlp_only_layers"`
 			Normalised   bool  `json:"norm_topk_prob"`
-		}{128, 8, 768, 1, nil, false}
+		}{Chosen: 8, Intermediate: 768, Step: 1}
 		if err := hf.ownKeys(files, &own); err != nil {
 			return c, nil, err
+		}
+		own.Experts = cmp.Or(own.Experts, own.AlsoExperts, 128)
+		if hf.UseSlidingWindow { // in all layers: the reference knows of no others in this family
+			d.windows = hf.windowsWhere(everyLayer)
 		}
 		if own.Step < 1 {
 			return c, nil, fmt.Errorf("decoder_sparse_step is %d, want 1 or more", own.Step)
