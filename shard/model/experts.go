@@ -17,6 +17,7 @@ type experts struct {
 	gate, up, down     string
 	stacked            bool
 	gateOrder, upOrder Order // where a tensor holds both; else zero
+	transposed         bool  // stacked matrices are stored as [inputs][outputs]
 	routerBias, bias   bool
 	correction         string // whole, of Routing.Correction; "": none
 	// The shared expert has an intermediate size of sharedColumns; 0: there is none.
@@ -67,7 +68,7 @@ func (d *decoder) mixture(r *recipe, layer int) {
 		s.Routing.CorrectionName = d.tensor(layer, e.correction)
 		s.Routing.Correction = r.vector(s.Routing.CorrectionName, e.count)
 	}
-	columns := r.columns(e.intermediate, d.tensor(layer, e.named(e.down, 0))+".weight")
+	columns := r.columns(e.intermediate, r.nameOf(d.tensor(layer, e.named(e.down, 0))))
 	for i := range e.count {
 		if r.err != nil {
 			return
@@ -106,5 +107,8 @@ func (e *experts) order(order Order, expert, rows int) Order {
 	}
 	order.Offset += expert * (rows / order.Group * order.Stride)
 	order.Stacked = e.count
+	if e.transposed {
+		order.Transposed, order.TransposedParts = true, e.count
+	}
 	return order
 }
