@@ -23,14 +23,15 @@ const MaxAdapterRank = 256
 type Adapter struct {
 	Name    string // for errors
 	files   *weights.Files
-	modules map[string]adapted // by the projection's name
+	modules map[string]adapted // by the projection's name, see inLayers
 }
 
 // adapted says what an adapter has for a projection.
 type adapted struct {
-	rank  int
-	scale float32
-	a, b  string // names of tensors
+	module string // its name in the adapter
+	rank   int
+	scale  float32
+	a, b   string // names of tensors
 }
 
 // OpenAdapter opens a directory. Its errors name the adapter.
@@ -157,8 +158,11 @@ func (a *Adapter) read() error {
 			return fmt.Errorf("%s says with %s that %s has no adapter, and %s has one: fetch both anew", weights.AdapterConfigName, why,
 				projection, weights.AdapterWeightsName)
 		}
-		m := a.modules[projection]
-		if half == "A" {
+		m := a.modules[inLayers(projection)]
+		if m.module != "" && m.module != projection {
+			return fmt.Errorf("%s has both %s and %s, which are one: fetch it anew", weights.AdapterWeightsName, m.module, projection)
+		}
+		if m.module = projection; half == "A" {
 			m.a = name
 		} else {
 			m.b = name
@@ -170,17 +174,28 @@ func (a *Adapter) read() error {
 			scale = alpha / math.Sqrt(float64(m.rank))
 		}
 		m.scale = float32(scale)
-		a.modules[projection] = m
+		a.modules[inLayers(projection)] = m
 	}
 	if len(a.modules) == 0 {
 		return fmt.Errorf("%s has no tensors", weights.AdapterWeightsName)
 	}
-	for projection, m := range a.modules {
+	for _, m := range a.modules {
 		if err := m.check(a.files); err != nil {
-			return fmt.Errorf("%s: %s: %w", weights.AdapterWeightsName, projection, err)
+			return fmt.Errorf("%s: %s: %w", weights.AdapterWeightsName, m.module, err)
 		}
 	}
 	return nil
+}
+
+// inLayers is a module's name without what stands before a model's layers: versions of transformers, and checkpoints, call the same
+// module by unlike names.
+func inLayers(module string) string {
+	for _, prefix := range append(textPrefixes, "transformer.", "gpt_neox.", "model.") {
+		if rest, found := strings.CutPrefix(module, prefix); found {
+			return rest
+		}
+	}
+	return module
 }
 
 // contradicts names the key after which a module has no adapter; "": it may have one. Lists name modules by their ends, a text is an
@@ -230,11 +245,17 @@ func namesModule(key string, value json.RawMessage, module string) (bool, error)
 		return true, nil
 	}
 	expression, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	if lookaround.MatchString(pattern) {
+		return key == "target_modules", nil // the tensors say it too
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %s %.100q is not understood: %w", weights.AdapterConfigName, key, pattern, err)
 	}
 	return expression.MatchString(module), nil
 }
+
+// lookaround is what Python's expressions have and Go's do not.
+var lookaround = regexp.MustCompile(`\(\?<?[=!]`)
 
 // check refuses halves that do not fit.
 func (m *adapted) check(files *weights.Files) error {
@@ -323,7 +344,7 @@ type LowRank struct {
 // of them.
 func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int) {
 	for i, adapter := range r.adapters {
-		m, ok := adapter.modules[projection]
+		m, ok := adapter.modules[inLayers(projection)]
 		if !ok || r.err != nil {
 			continue
 		}
@@ -339,7 +360,7 @@ func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int)
 			l.Low = make([]*LowRank, len(r.adapters))
 		}
 		l.Low[i] = low
-		r.adapted[i][projection] = true
+		r.adapted[i][inLayers(projection)] = true
 	}
 }
 
@@ -366,13 +387,13 @@ func (a *Adapter) lowRank(m *adapted, l *Linear, outputs, inputs int) (*LowRank,
 		B: Linear{Matrix: Matrix{Tensor: up, Name: m.b, Order: order}, Rows: l.Rows, Columns: Span{0, m.rank}, Chunks: 1}}, nil
 }
 
-// checkAdapters refuses adapters with parts that nothing computes with.
+// checkAdapters refuses adapters with parts that nothing computes with, but for those of parts that read other than text.
 func (r *recipe) checkAdapters() {
 	for i, adapter := range r.adapters {
-		for projection := range adapter.modules {
-			if !r.adapted[i][projection] {
+		for projection, m := range adapter.modules {
+			if !r.adapted[i][projection] && !(readsOther(m.module) && slices.ContainsFunc(r.files.Names(), readsOther)) {
 				r.fail(fmt.Errorf("adapter %s changes %s, which the model does not have, or which is not served with adapters: is it "+
-					"this model's?", r.adapters[i].Name, projection))
+					"this model's?", r.adapters[i].Name, m.module))
 			}
 		}
 	}

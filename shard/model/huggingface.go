@@ -178,6 +178,9 @@ func (hf *hfConfig) biasedWhere(n tensorNames, attention, mlp bool) (biased []st
 	return biased
 }
 
+// textPrefixes stand before the names of the text part's tensors in models that read more than text.
+var textPrefixes = []string{"model.language_model.", "language_model.model.", "model.text_model."}
+
 // behind puts a prefix before all names where the model's files have it: checkpoints of models that read more than text, and those
 // that were saved without their head, whose names begin with nothing.
 func (n tensorNames) behind(files *weights.Files) tensorNames {
@@ -185,7 +188,7 @@ func (n tensorNames) behind(files *weights.Files) tensorNames {
 		return n
 	}
 	rest := strings.TrimPrefix(n.embedding, "model.")
-	for _, prefix := range []string{"model.language_model.", "language_model.model.", "model.text_model.", ""} {
+	for _, prefix := range append(textPrefixes, "") {
 		if !files.Has(prefix + rest) {
 			continue
 		}
