@@ -79,6 +79,7 @@ func (d *decoder) mixture(r *recipe, layer int) {
 			Up:   r.outputs(projection(e.up), e.bias, e.intermediate, c.Hidden, columns, e.order(e.upOrder, i, e.intermediate)),
 			Down: r.inputs(projection(e.down), e.bias, c.Hidden, e.intermediate, e.intermediate, columns, e.order(Order{}, i, c.Hidden))})
 	}
+	r.adaptExperts(s, d.tensor(layer, ""), e)
 	if e.sharedColumns > 0 {
 		columns := r.columns(e.sharedColumns, d.tensor(layer, e.sharedDown)+".weight")
 		s.Shared = &Expert{
