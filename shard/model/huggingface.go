@@ -86,13 +86,15 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	return hf, c, err
 }
 
-// usualConfig is what keys say that are missing. Published files of most families say all; those of Gemma 3 that see leave out
-// what is as in transformers' Gemma3TextConfig.
+// usualConfig is what keys say that are missing, where transformers has a default of the family's own that a file can rely on.
+// Published files of most families say all; those of Gemma 3 that see leave out what is as in Gemma3TextConfig.
 func usualConfig(modelType string) *hfConfig {
 	hf := &hfConfig{}
 	switch modelType {
 	case "gpt_neox":
 		hf.Activation = "gelu"
+	case "mixtral":
+		hf.RopeTheta, hf.NormEpsilon = 1e6, 1e-5
 	case "starcoder2":
 		hf.Activation = "gelu_pytorch_tanh"
 	case "gemma3", "gemma3_text":

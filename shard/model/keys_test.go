@@ -61,6 +61,7 @@ func TestRotationKeys(t *testing.T) {
 		"GPT-NeoX in the new form": {"gpt_neox", keys{"rotary_pct": nil, "rotary_emb_base": nil,
 			"rope_parameters": map[string]any{"rope_theta": 777, "partial_rotary_factor": 0.5, "rope_type": "default"}},
 			func(r *model.Rope) bool { return r.Theta == 777 && r.Dims == 8 }},
+		"Mixtral's base": {"mixtral", keys{"rope_theta": nil}, func(r *model.Rope) bool { return r.Theta == 1e6 }},
 		"Llama with Ministral's key": {"llama_rope_yarn", yarn("factor", 4, "llama_4_scaling_beta", 0.1),
 			func(r *model.Rope) bool { return r.Sharpening == 0 }},
 	} {
@@ -115,6 +116,12 @@ func TestFamiliesKeys(t *testing.T) {
 		"GPT-NeoX's activation":   {"gpt_neox", keys{"hidden_act": nil}, activation(model.GELUErf)},
 		"Llama's activation":      {"llama_gqa_9q3kv", keys{"hidden_act": nil}, activation(model.SiLU)},
 		"relu":                    {"llama_gqa_9q3kv", keys{"hidden_act": "relu"}, activation(model.ReLU)},
+		"rows of DeepSeek V2 are always pairs": {"deepseek_v2_mla", keys{"rope_interleave": false}, func(p *model.Part) bool {
+			return first(p, func(stage model.Stage) bool {
+				project, ok := stage.(*model.ProjectLatent)
+				return ok && project.Latent.Order.PairedHead > 0 && project.Query.Order.PairedHead > 0
+			})
+		}},
 		"experts by their other name": {"qwen3_moe", keys{"num_experts": nil, "num_local_experts": 7}, func(p *model.Part) bool {
 			return first(p, func(stage model.Stage) bool { e, ok := stage.(*model.Experts); return ok && len(e.Experts) == 7 })
 		}},
@@ -136,6 +143,15 @@ func TestFamiliesKeys(t *testing.T) {
 		if err != nil || !c.is(p) {
 			t.Errorf("%s: got error %v, or not what is wanted", name, err)
 		}
+	}
+}
+
+// DeepSeek V3 has groups of experts where its file does not speak of them.
+func TestGroupsOfDeepSeekV3(t *testing.T) {
+	_, err := model.OpenFS(changed(t, "deepseek_v2_mla", keys{"model_type": "deepseek_v3", "architectures": nil, "n_group": nil,
+		"topk_group": nil}))
+	if err == nil || !strings.Contains(err.Error(), "6 experts in 8 groups, of which 4 are chosen, do not give 2") {
+		t.Errorf("got error %v", err)
 	}
 }
 
