@@ -233,6 +233,8 @@ func (d *decoder) head(r *recipe) {
 	}
 	name := d.names.head
 	switch {
+	case d.tied && r.differs(name, d.names.embedding, c.Vocabulary, c.Hidden):
+		// as in transformers 5: what the files have counts, whatever the configuration says
 	case d.tied:
 		r.used[name] = true // says nothing new
 		name = d.names.embedding

@@ -123,8 +123,8 @@ func (hf *hfConfig) readText(files *weights.Files) error {
 	switch {
 	case hf.Tied == nil:
 		hf.Tied = whole.Tied
-	case whole.Tied != nil && *whole.Tied != *hf.Tied: // versions of transformers took the one or the other
-		hf.Tied = new(!files.Has("lm_head.weight") && !files.Has("language_model.lm_head.weight"))
+	case whole.Tied != nil: // versions of transformers took the one or the other; what the files have decides
+		hf.Tied = new(*whole.Tied || *hf.Tied)
 	}
 	if of := whole.ModelType; hf.ModelType != of && hf.ModelType != of+"_text" && !slices.Contains(textTypes[of], hf.ModelType) {
 		return fmt.Errorf("text_config: model type %q within %q is not served", hf.ModelType, of)

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"math"
 	"strings"
@@ -170,26 +171,58 @@ func TestNamesWithoutPrefix(t *testing.T) {
 
 // Where a model and its text part say otherwise of a tied head, there is one of its own if the files have it.
 func TestTiedHeadOfTextPart(t *testing.T) {
-	for _, c := range []struct {
-		whole, text bool
-		head        string
-	}{
-		{false, true, "language_model.lm_head.weight"}, {true, false, "language_model.lm_head.weight"},
-		{true, true, "language_model.model.embed_tokens.weight"}, {false, false, "language_model.lm_head.weight"},
-	} {
-		dir := modeltest.Files(t, "ministral3")
-		config := keys{}
-		if err := json.Unmarshal(dir["config.json"].Data, &config); err != nil {
-			t.Fatal(err)
+	const head = "language_model.lm_head.weight"
+	for _, whole := range []bool{false, true} {
+		for _, has := range []bool{false, true} {
+			dir := modeltest.Files(t, "ministral3")
+			config := keys{}
+			if err := json.Unmarshal(dir["config.json"].Data, &config); err != nil {
+				t.Fatal(err)
+			}
+			text := config["text_config"].(map[string]any)
+			text["tie_word_embeddings"] = !whole
+			dir, want := changed(t, "ministral3", keys{"tie_word_embeddings": whole, "text_config": text}), head
+			if !has {
+				modeltest.Replace(dir, head, strings.Replace(head, "lm_head", "xx_head", 1))
+				want = "language_model.model.embed_tokens.weight"
+			}
+			p, err := part(t, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := p.Stages[len(p.Stages)-1].(*model.Head).Weight.Name; got != want {
+				t.Errorf("tied %v, in the text part %v: got %s, want %s", whole, !whole, got, want)
+			}
 		}
-		text := config["text_config"].(map[string]any)
-		text["tie_word_embeddings"] = c.text
-		p, err := part(t, changed(t, "ministral3", keys{"tie_word_embeddings": c.whole, "text_config": text}))
+	}
+}
+
+// A tied head that the files have, and that is not the embedding, is one of its own.
+func TestTiedHeadThatDiffers(t *testing.T) {
+	for same, want := range map[bool]string{true: "model.embed_tokens.weight", false: "lm_head.weight"} {
+		dir := changed(t, "llama_gqa_9q3kv", keys{"tie_word_embeddings": true})
+		if same {
+			files := dir["model.safetensors"].Data
+			at := func(name string) (from, to int) {
+				header := map[string]struct {
+					Offsets [2]int `json:"data_offsets"`
+				}{}
+				length := int(binary.LittleEndian.Uint64(files))
+				if err := json.Unmarshal(files[8:8+length], &header); err != nil {
+					t.Fatal(err)
+				}
+				return 8 + length + header[name].Offsets[0], 8 + length + header[name].Offsets[1]
+			}
+			from, to := at("model.embed_tokens.weight")
+			head, _ := at("lm_head.weight")
+			copy(files[head:], files[from:to])
+		}
+		p, err := part(t, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if head := p.Stages[len(p.Stages)-1].(*model.Head).Weight.Name; head != c.head {
-			t.Errorf("tied %v, in the text part %v: got %s, want %s", c.whole, c.text, head, c.head)
+		if head := p.Stages[len(p.Stages)-1].(*model.Head).Weight.Name; head != want {
+			t.Errorf("the same %v: got %s, want %s", same, head, want)
 		}
 	}
 }

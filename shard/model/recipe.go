@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -189,6 +190,29 @@ func (r *recipe) nameOf(projection string) string {
 		return name
 	}
 	return projection
+}
+
+// differs reports whether the files have a matrix of so many rows under a name, and it is not the same as another.
+func (r *recipe) differs(name, other string, rows, columns int) bool {
+	if r.err != nil || !r.files.Has(name) {
+		return false
+	}
+	a, err := r.files.Tensor(name, rows, columns)
+	if err != nil {
+		return false
+	}
+	b, err := r.files.Tensor(other, rows, columns)
+	if err != nil || a.Encoding != b.Encoding || !a.Encoding.Plain() {
+		return err == nil
+	}
+	defer a.Release()
+	defer b.Release()
+	for row := range rows {
+		if !bytes.Equal(a.Row(row), b.Row(row)) {
+			return true
+		}
+	}
+	return false
 }
 
 // bias reads those elements of a projection's bias that belong to local outputs.
