@@ -59,15 +59,21 @@ func readGPT2(files *weights.Files) (Config, writer, error) {
 	d.names = tensorNames{embedding: "transformer.wte.weight", positions: "transformer.wpe.weight", finalNorm: "transformer.ln_f.weight",
 		head: "lm_head.weight", layer: "transformer.h.%d.", attentionNorm: "ln_1", mlpNorm: "ln_2",
 		query: "attn.c_attn", key: "attn.c_attn", value: "attn.c_attn", output: "attn.c_proj", up: "mlp.c_fc", down: "mlp.c_proj"}
-	if n := &d.names; files.Has("wte.weight") { // as the first checkpoints have it
-		for _, name := range []*string{&n.embedding, &n.positions, &n.finalNorm, &n.layer} {
-			*name = strings.TrimPrefix(*name, "transformer.")
-		}
-	}
+	d.names.bare(files, "transformer.") // as the first checkpoints are
 	c.Embedding = d.names.embedding
 	d.biased = hf.biasedWhere(d.names, true, true)
 	d.fuseAttention(&c)
 	return c, d.write, nil
+}
+
+// bare takes a prefix from the names where the files have them without.
+func (n *tensorNames) bare(files *weights.Files, prefix string) {
+	if !files.Has(strings.TrimPrefix(n.embedding, prefix)) {
+		return
+	}
+	for _, name := range []*string{&n.embedding, &n.positions, &n.finalNorm, &n.layer} {
+		*name = strings.TrimPrefix(*name, prefix)
+	}
 }
 
 // gptNeoX adds attention and MLP of the same stream, rotates a part of each head, and has the rows of a head's query, key and
@@ -119,6 +125,7 @@ func readGPTNeoX(files *weights.Files) (Config, writer, error) {
 		layer: "gpt_neox.layers.%d.", attentionNorm: "input_layernorm", mlpNorm: "post_attention_layernorm",
 		query: "attention.query_key_value", key: "attention.query_key_value", value: "attention.query_key_value",
 		output: "attention.dense", up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h"}
+	d.names.bare(files, "gpt_neox.")
 	c.Embedding = d.names.embedding
 	d.biased = hf.biasedWhere(d.names, own.Biased, true)
 	d.queryOrder = Order{Group: c.HeadDim, Stride: 3 * c.HeadDim}

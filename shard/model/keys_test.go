@@ -158,14 +158,16 @@ func TestGroupsOfDeepSeekV3(t *testing.T) {
 
 // Checkpoints that were saved without their head have names that begin with nothing; with a tied head that is all that there is.
 func TestNamesWithoutPrefix(t *testing.T) {
-	dir := modeltest.Files(t, "qwen3_5q1kv")
-	modeltest.Renamed(t, dir, func(name string) string { return strings.TrimPrefix(name, "model.") })
-	p, err := part(t, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(p.Unused) > 0 {
-		t.Errorf("nothing computes with %v", p.Unused)
+	for name, prefix := range map[string]string{"qwen3_5q1kv": "model.", "gpt2": "transformer.", "gpt_neox": "gpt_neox."} {
+		dir := modeltest.Files(t, name)
+		modeltest.Renamed(t, dir, func(name string) string { return strings.TrimPrefix(name, prefix) })
+		p, err := part(t, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Unused) > 0 {
+			t.Errorf("%s: nothing computes with %v", name, p.Unused)
+		}
 	}
 }
 
