@@ -32,6 +32,10 @@ func (b *Backend) activate(activation model.Activation, x []float32) {
 		b.kernels.GELUErf(x)
 	case model.SiLU:
 		b.kernels.SiLU(x)
+	case model.ReLU:
+		for i, v := range x {
+			x[i] = max(v, 0)
+		}
 	default:
 		panic(fmt.Sprintf("host: activation %q without a gate", activation))
 	}

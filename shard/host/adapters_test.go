@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,9 +24,13 @@ import (
 // goldenAdapters opens a model's reference adapters and their cases.
 func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases [][]backendtest.Golden) {
 	t.Helper()
-	for _, adapter := range []string{"attn_r4", "all_r8_rs", "mlp_pattern"} {
-		files := modeltest.Unpacked(t, filepath.Join("testdata", "lora", name, adapter))
-		opened, err := model.OpenAdapterFS(adapter, files)
+	folders, err := os.ReadDir(filepath.Join("testdata", "lora", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range folders {
+		files := modeltest.Unpacked(t, filepath.Join("testdata", "lora", name, folder.Name()))
+		opened, err := model.OpenAdapterFS(folder.Name(), files)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +43,7 @@ func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases
 
 // Every reference case of adapters, on every kernel path and, with the best one, on one to four shards.
 func TestGoldenAdapters(t *testing.T) {
-	for _, name := range []string{"llama_gqa_9q3kv", "qwen2_untied_sliding"} {
+	for _, name := range []string{"gpt_oss", "llama_gqa_9q3kv", "qwen2_untied_sliding"} {
 		source, _ := modeltest.Open(t, name)
 		adapters, cases := goldenAdapters(t, name)
 		for _, kernels := range cpu.Available() {
@@ -176,6 +181,105 @@ func TestAdaptersAreWhatIsMerged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an adapter has for the parameters that hold all experts gives the bits of what has the same for each expert.
+func TestAdaptersOfAllExperts(t *testing.T) {
+	for name, projections := range map[string][]string{
+		"mixtral":   {"block_sparse_moe.experts.%d.w1", "block_sparse_moe.experts.%d.w3", "block_sparse_moe.experts.%d.w2"},
+		"qwen3_moe": {"mlp.experts.%d.gate_proj", "mlp.experts.%d.up_proj", "mlp.experts.%d.down_proj"},
+	} {
+		source, dir := modeltest.Open(t, name)
+		each, all := adaptersOfAllExperts(t, dir, source.Config.Layers, projections)
+		prompt := []int32{1, 20, 300, 4, 55, 66, 77, 88, 99, 100, 101, 102}
+		for _, ranks := range []int{1, 2, 3} {
+			var got [2][][]float32
+			for i, files := range []fstest.MapFS{each, all} {
+				adapter, err := model.OpenAdapterFS("experts", files)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer adapter.Close()
+				g := newGroup(t, source, ranks, 1, cpu.Best(), adapter)
+				g.Adapter = 1
+				got[i] = g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+			}
+			if row := backendtest.FirstDifference(got[0], got[1]); row >= 0 {
+				t.Errorf("%s on %d shards: other logits behind token %d", name, ranks, row)
+			}
+		}
+		adapter, err := model.OpenAdapterFS("experts", all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer adapter.Close()
+		for other, want := range map[string]string{"gpt_oss": "it was made for another model", "phi3": "which the model does not have"} {
+			source, _ := modeltest.Open(t, other)
+			if _, err := source.Part(0, 1, adapter); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s's on %s: got error %v, want %q", name, other, err, want)
+			}
+		}
+	}
+}
+
+// adaptersOfAllExperts makes an adapter for each expert's gate, up and down, and one of the same for parameters that hold all experts.
+func adaptersOfAllExperts(t *testing.T, dir fstest.MapFS, layers int, projections []string) (each, all fstest.MapFS) {
+	t.Helper()
+	const rank = 3
+	each = randomAdapter(t, dir, rank, ".experts.", rand.New(rand.NewPCG(8, 9)))
+	opened, err := weights.OpenAdapterFS(each)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	apart, together := floatTensors(t, opened), map[string]floatTensor{}
+	for layer := range layers {
+		of := func(projection int) (a, b []floatTensor) {
+			for expert := 0; ; expert++ {
+				half := func(of int, half string) string {
+					return fmt.Sprintf("base_model.model.model.layers.%d."+projections[of]+half, layer, expert)
+				}
+				if _, there := apart[half(projection, ".lora_A.weight")]; !there {
+					return a, b
+				}
+				if projection == 1 { // gate and up have their first halves in common
+					apart[half(1, ".lora_A.weight")] = apart[half(0, ".lora_A.weight")]
+				}
+				a, b = append(a, apart[half(projection, ".lora_A.weight")]), append(b, apart[half(projection, ".lora_B.weight")])
+			}
+		}
+		gateA, gateB := of(0)
+		_, upB := of(1)
+		downA, downB := of(2)
+		for expert, up := range upB {
+			gateB[expert] = floatTensor{[]int{2 * up.shape[0], rank}, slices.Concat(gateB[expert].values, up.values)}
+		}
+		module := fmt.Sprintf("base_model.model.model.layers.%d.mlp.experts.", layer)
+		together[module+"lora_A.weight"], together[module+"lora_B.weight"] = stacked(downA, downB)
+		together[module+"base_layer.lora_A.weight"], together[module+"base_layer.lora_B.weight"] = stacked(gateA, gateB)
+	}
+	config := fmt.Sprintf(`{"peft_type":"LORA","r":%d,"lora_alpha":1,"alpha_pattern":{".*\\.gate_up_proj":%d,"down_proj":%d},`+
+		`"target_modules":["q_proj"],"target_parameters":["down_proj","gate_up_proj"]}`, rank, adapterAlpha, adapterAlpha)
+	each["adapter_model.safetensors"] = &fstest.MapFile{Data: safetensors(t, apart)}
+	return each, fstest.MapFS{"adapter_config.json": {Data: []byte(config)},
+		"adapter_model.safetensors": {Data: safetensors(t, together)}}
+}
+
+// stacked are the halves of all experts in PEFT's layout: [expert][rank][inputs] and [outputs][rank][expert].
+func stacked(a, b []floatTensor) (allA, allB floatTensor) {
+	rank, inputs, outputs := a[0].shape[0], a[0].shape[1], b[0].shape[0]
+	allA.shape, allB.shape = []int{len(a) * rank, inputs}, []int{outputs, rank * len(b)}
+	for _, x := range a {
+		allA.values = append(allA.values, x.values...)
+	}
+	for output := range outputs {
+		for r := range rank {
+			for _, x := range b {
+				allB.values = append(allB.values, x.values[output*rank+r])
+			}
+		}
+	}
+	return allA, allB
 }
 
 // distance is the largest difference of logits, in standard deviations of the row.

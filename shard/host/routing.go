@@ -70,8 +70,7 @@ func (w *router) score(sigmoid bool, logits []float32) {
 	}
 }
 
-// limit gives the experts of groups that are not chosen rank 0, as the reference does: where correction makes all others negative,
-// they are chosen.
+// limit keeps the experts of groups that are not chosen from being chosen, also where correction makes the rank of others negative.
 func (w *router) limit(r *model.Routing) {
 	size := len(w.ranks) / r.Groups
 	w.groups = w.groups[:0]
@@ -99,7 +98,7 @@ func (w *router) limit(r *model.Routing) {
 		}
 		w.groups[worst] = float32(math.Inf(1))
 		for i := range size {
-			w.ranks[worst*size+i] = 0
+			w.ranks[worst*size+i] = float32(math.Inf(-1))
 		}
 	}
 }

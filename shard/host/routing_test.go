@@ -46,7 +46,9 @@ func chosen(r *model.Routing, logits []float32) (experts []int32, weights []floa
 		slices.SortStableFunc(groups, func(a, b int) int { return cmp.Compare(of(b), of(a)) })
 		out := slices.Clone(groups[r.GroupsChosen:])
 		for _, group := range out {
-			clear(ranks[group*size:][:size])
+			for i := range size {
+				ranks[group*size+i] = math.Inf(-1)
+			}
 		}
 	}
 	order := make([]int32, len(ranks))

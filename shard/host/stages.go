@@ -176,6 +176,7 @@ func (s *project) compute(b *Backend, _ func(model.Scores)) error {
 			for h := range heads {
 				b.turn(query[h*dim:][:dim], &s.QueryNorm, cos, sin)
 			}
+			b.sharpen(query, s.Rotation, r)
 			for h := range kvHeads {
 				b.turn(key[h*dim:][:dim], &s.KeyNorm, cos, sin)
 			}
@@ -189,6 +190,18 @@ func (s *project) compute(b *Backend, _ func(model.Scores)) error {
 func (b *Backend) turn(head []float32, norm *model.Norm, cos, sin []float32) {
 	b.norm(head, head, norm)
 	b.kernels.RoPE(head[:2*len(cos)], cos, sin)
+}
+
+// sharpen scales a row's rotated queries as the rotation says.
+func (b *Backend) sharpen(query []float32, rotation, row int) {
+	if rotation < 0 {
+		return
+	}
+	if scale := b.part.Rotations[rotation].QueryScale(b.rows[row].position); scale != 1 {
+		for i := range query {
+			query[i] *= scale
+		}
+	}
 }
 
 // store puts a row's keys and values of all KV heads into the cache of a layer.

@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,14 +24,18 @@ const MaxAdapterRank = 256
 type Adapter struct {
 	Name    string // for errors
 	files   *weights.Files
-	modules map[string]adapted // by the projection's name
+	config  *adapterConfig
+	modules map[string]*adapted // by the projection's name, see inLayers
+	// stacks are what it has for parameters that hold all experts of a layer, by their module's name, see inLayers.
+	stacks map[string][]*adapted
 }
 
 // adapted says what an adapter has for a projection.
 type adapted struct {
-	rank  int
-	scale float32
-	a, b  string // names of tensors
+	module string // its name in the adapter
+	rank   int
+	scale  float32
+	a, b   string // names of tensors
 }
 
 // OpenAdapter opens a directory. Its errors name the adapter.
@@ -46,7 +51,7 @@ func OpenAdapterFS(name string, dir fs.FS) (*Adapter, error) {
 }
 
 func understandAdapter(name string, files *weights.Files, err error) (*Adapter, error) {
-	a := &Adapter{Name: name, files: files, modules: map[string]adapted{}}
+	a := &Adapter{Name: name, files: files, modules: map[string]*adapted{}, stacks: map[string][]*adapted{}}
 	if err == nil {
 		if err = a.read(); err != nil {
 			files.Close()
@@ -67,7 +72,11 @@ func (a *Adapter) String() string {
 	for _, m := range a.modules {
 		rank = max(rank, m.rank)
 	}
-	return fmt.Sprintf("%s (rank %d, %d matrices)", a.Name, rank, len(a.modules))
+	matrices := len(a.modules)
+	for _, stack := range a.stacks {
+		matrices += len(stack)
+	}
+	return fmt.Sprintf("%s (rank %d, %d matrices)", a.Name, rank, matrices)
 }
 
 // adapterConfig are the keys of adapter_config.json that change what is computed.
@@ -124,8 +133,6 @@ func (c *adapterConfig) refusal() string {
 		return fmt.Sprintf("bias %q", c.Bias)
 	case len(c.Saved) > 0:
 		return fmt.Sprintf("modules_to_save (%s)", strings.Join(c.Saved, ", "))
-	case len(c.Parameters) > 0:
-		return fmt.Sprintf("target_parameters (%s)", strings.Join(c.Parameters, ", "))
 	}
 	for name, value := range map[string]json.RawMessage{"alora_invocation_tokens": c.Invocation, "layer_replication": c.Replication,
 		"arrow_config": c.Arrow, "monteclora_config": c.MonteClora, "velora_config": c.Velora, "trainable_token_indices": c.TokenIndices} {
@@ -146,41 +153,83 @@ func (a *Adapter) read() error {
 		return fmt.Errorf("%s: %s is not served: merge the adapter into its model (peft's merge_and_unload)",
 			weights.AdapterConfigName, what)
 	}
+	a.config = c
+	stacked := map[string]*adapted{} // by the projection's name
 	for _, name := range a.files.Names() {
 		projection, half, ok := adapterTensor(name)
 		if !ok {
 			return fmt.Errorf("%s: tensor %s is not served; those of lora_A and lora_B are", weights.AdapterWeightsName, name)
 		}
+		if module := c.stackOf(projection); module != "" {
+			m := stacked[projection]
+			if m == nil {
+				m = &adapted{module: module}
+				stacked[projection], a.stacks[inLayers(module)] = m, append(a.stacks[inLayers(module)], m)
+			}
+			m.set(half, name)
+			continue
+		}
+		parameter := c.parameter(projection)
 		if why, err := c.contradicts(projection); err != nil {
 			return err
+		} else if parameter != "" {
+			// target_modules says nothing of it
 		} else if why != "" {
 			return fmt.Errorf("%s says with %s that %s has no adapter, and %s has one: fetch both anew", weights.AdapterConfigName, why,
 				projection, weights.AdapterWeightsName)
 		}
-		m := a.modules[projection]
-		if half == "A" {
-			m.a = name
-		} else {
-			m.b = name
+		m := a.modules[inLayers(projection)]
+		if m == nil {
+			m = &adapted{module: projection}
+			a.modules[inLayers(projection)] = m
 		}
-		m.rank = c.Ranks.of(projection, c.Rank)
-		alpha := c.Alphas.of(projection, c.Alpha)
-		scale := alpha / float64(m.rank)
-		if c.RankScaled { // rsLoRA, https://arxiv.org/abs/2312.03732
-			scale = alpha / math.Sqrt(float64(m.rank))
+		if m.module != projection {
+			return fmt.Errorf("%s has both %s and %s, which are one: fetch it anew", weights.AdapterWeightsName, m.module, projection)
 		}
-		m.scale = float32(scale)
-		a.modules[projection] = m
+		m.set(half, name)
+		c.setScale(m, cmp.Or(parameter, projection))
 	}
-	if len(a.modules) == 0 {
+	if len(a.modules)+len(a.stacks) == 0 {
 		return fmt.Errorf("%s has no tensors", weights.AdapterWeightsName)
 	}
-	for projection, m := range a.modules {
-		if err := m.check(a.files); err != nil {
-			return fmt.Errorf("%s: %s: %w", weights.AdapterWeightsName, projection, err)
+	for _, m := range a.modules {
+		if err := m.check(a.files, 1); err != nil {
+			return fmt.Errorf("%s: %s: %w", weights.AdapterWeightsName, m.module, err)
 		}
 	}
 	return nil
+}
+
+// set sets the tensor of a half.
+func (m *adapted) set(half, tensor string) {
+	if half == "A" {
+		m.a = tensor
+	} else {
+		m.b = tensor
+	}
+}
+
+// setScale sets rank and scale of what has a name that patterns know.
+func (c *adapterConfig) setScale(m *adapted, name string) {
+	m.rank = c.Ranks.of(name, c.Rank)
+	alpha := c.Alphas.of(name, c.Alpha)
+	scale := alpha / float64(m.rank)
+	if c.RankScaled { // rsLoRA, https://arxiv.org/abs/2312.03732
+		scale = alpha / math.Sqrt(float64(m.rank))
+	}
+	m.scale = float32(scale)
+}
+
+// inLayers is a module's name without what stands before a model's layers: versions of transformers, and checkpoints, call the same
+// module by unlike names.
+func inLayers(module string) string {
+	for _, prefix := range append(textPrefixes, "transformer.", "gpt_neox.", "model.") {
+		if rest, found := strings.CutPrefix(module, prefix); found {
+			module = rest
+			break
+		}
+	}
+	return strings.Replace(module, ".block_sparse_moe.gate", ".mlp.gate", 1) // Mixtral's router
 }
 
 // contradicts names the key after which a module has no adapter; "": it may have one. Lists name modules by their ends, a text is an
@@ -230,14 +279,20 @@ func namesModule(key string, value json.RawMessage, module string) (bool, error)
 		return true, nil
 	}
 	expression, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	if lookaround.MatchString(pattern) {
+		return key == "target_modules", nil // the tensors say it too
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %s %.100q is not understood: %w", weights.AdapterConfigName, key, pattern, err)
 	}
 	return expression.MatchString(module), nil
 }
 
-// check refuses halves that do not fit.
-func (m *adapted) check(files *weights.Files) error {
+// lookaround is what Python's expressions have and Go's do not.
+var lookaround = regexp.MustCompile(`\(\?<?[=!]`)
+
+// check refuses halves that do not fit. They are those of so many experts, or of one matrix.
+func (m *adapted) check(files *weights.Files, count int) error {
 	if m.a == "" || m.b == "" {
 		return errors.New("only one of lora_A and lora_B is there: fetch the adapter anew")
 	}
@@ -246,8 +301,8 @@ func (m *adapted) check(files *weights.Files) error {
 	switch {
 	case m.rank < 1 || m.rank > MaxAdapterRank:
 		return fmt.Errorf("rank %d is not served; 1 to %d are", m.rank, MaxAdapterRank)
-	case rows != 0 && rows != m.rank || columns != 0 && columns != m.rank:
-		return fmt.Errorf("its tensors have rank %d and %d, and the configuration says %d", rows, columns, m.rank)
+	case rows != 0 && rows != count*m.rank || columns != 0 && columns != count*m.rank:
+		return fmt.Errorf("its tensors have rank %d and %d, and the configuration says %d", rows/count, columns/count, m.rank)
 	case m.scale-m.scale != 0:
 		return errors.New("lora_alpha is no number that can be computed with")
 	}
@@ -323,11 +378,11 @@ type LowRank struct {
 // of them.
 func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int) {
 	for i, adapter := range r.adapters {
-		m, ok := adapter.modules[projection]
+		m, ok := adapter.modules[inLayers(projection)]
 		if !ok || r.err != nil {
 			continue
 		}
-		low, err := adapter.lowRank(&m, l, outputs, inputs)
+		low, err := adapter.lowRank(m, l, outputs, inputs)
 		if err != nil {
 			r.fail(fmt.Errorf("adapter %s: %w", adapter.Name, err))
 			return
@@ -339,7 +394,7 @@ func (r *recipe) adapt(l *Linear, projection string, outputs, inputs, units int)
 			l.Low = make([]*LowRank, len(r.adapters))
 		}
 		l.Low[i] = low
-		r.adapted[i][projection] = true
+		r.adapted[i][inLayers(projection)] = true
 	}
 }
 
@@ -366,14 +421,23 @@ func (a *Adapter) lowRank(m *adapted, l *Linear, outputs, inputs int) (*LowRank,
 		B: Linear{Matrix: Matrix{Tensor: up, Name: m.b, Order: order}, Rows: l.Rows, Columns: Span{0, m.rank}, Chunks: 1}}, nil
 }
 
-// checkAdapters refuses adapters with parts that nothing computes with.
+// checkAdapters refuses adapters with parts that nothing computes with, but for those of parts that read other than text.
 func (r *recipe) checkAdapters() {
 	for i, adapter := range r.adapters {
-		for projection := range adapter.modules {
-			if !r.adapted[i][projection] {
-				r.fail(fmt.Errorf("adapter %s changes %s, which the model does not have, or which is not served with adapters: is it "+
-					"this model's?", r.adapters[i].Name, projection))
+		for projection, m := range adapter.modules {
+			if !r.adapted[i][projection] && !(readsOther(m.module) && slices.ContainsFunc(r.files.Names(), readsOther)) {
+				r.failAdapter(adapter, m.module)
+			}
+		}
+		for module, stack := range adapter.stacks {
+			if !r.adapted[i][module] {
+				r.failAdapter(adapter, stack[0].module)
 			}
 		}
 	}
+}
+
+func (r *recipe) failAdapter(a *Adapter, module string) {
+	r.fail(fmt.Errorf("adapter %s changes %s, which the model does not have, or which is not served with adapters: is it this model's?",
+		a.Name, module))
 }

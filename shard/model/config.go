@@ -41,6 +41,9 @@ type Rope struct {
 	// MScale and MScaleAllDim are DeepSeek's factors of YaRN's scale of attention.
 	MScale, MScaleAllDim float64 `json:",omitempty"`
 	Fractional           bool    `json:",omitempty"` // YaRN's bounds are not rounded to whole dimensions
+	// Sharpening is by how much queries grow with the logarithm of how often their position holds the original ones (Llama 4's and
+	// Ministral 3's scaling of attention); 0: they do not.
+	Sharpening float64 `json:",omitempty"`
 	// Divisors divide each frequency (GGUF's rope_freqs.weight, LongRoPE's short factors); nil means none. LongDivisors do so in
 	// place of them beyond OriginalMaxPositions.
 	Divisors     []float32 `json:",omitempty"`

@@ -25,6 +25,7 @@ type decoder struct {
 	transposed bool
 	// embeddingScale multiplies the embeddings; attentionScale queries' products with keys. 0: 1, and 1/sqrt(head dimension).
 	embeddingScale, attentionScale float32
+	scaleByLayer                   bool    // attentionScale is divided by the layer's number, counted from 1
 	attentionCap, headCap          float32 // see Attend.Cap and Head.Cap
 	// ropes are the kinds of rotations and ropeOf tells a layer's; without them it is Config.Rope for all.
 	ropes  []Rope
@@ -171,6 +172,9 @@ func (d *decoder) attention(r *recipe, layer int) {
 		project = p
 	}
 	attend := &Attend{Layer: layer, Scale: d.attentionScale, Cap: d.attentionCap}
+	if d.scaleByLayer {
+		attend.Scale /= float32(layer + 1)
+	}
 	if d.windows != nil {
 		attend.Window = d.windows[layer]
 	}
@@ -229,6 +233,8 @@ func (d *decoder) head(r *recipe) {
 	}
 	name := d.names.head
 	switch {
+	case d.tied && r.differs(name, d.names.embedding, c.Vocabulary, c.Hidden):
+		// as in transformers 5: what the files have counts, whatever the configuration says
 	case d.tied:
 		r.used[name] = true // says nothing new
 		name = d.names.embedding

@@ -41,7 +41,10 @@ func readDeepSeek(files *weights.Files) (Config, writer, error) {
 	if err != nil {
 		return c, nil, err
 	}
-	own := deepSeekConfig{Step: 1}
+	own, third := deepSeekConfig{Step: 1}, hf.ModelType == "deepseek_v3"
+	if third {
+		own.Groups, own.GroupsChosen, own.Scale = new(8), new(4), new(float32(2.5))
+	}
 	if err := hf.ownKeys(files, &own); err != nil {
 		return c, nil, err
 	}
@@ -50,7 +53,7 @@ func readDeepSeek(files *weights.Files) (Config, writer, error) {
 	}
 	c.HeadDim, c.ValueDim = own.Plain+own.Rotated, own.Value
 	c.Rope.Dims = own.Rotated
-	d.latent = &latent{rank: own.Rank, rotated: own.Rotated, paired: own.Interleaved == nil || *own.Interleaved,
+	d.latent = &latent{rank: own.Rank, rotated: own.Rotated, paired: !third || own.Interleaved == nil || *own.Interleaved,
 		queryLatent: "self_attn.q_a_proj", queryLatentNorm: "self_attn.q_a_layernorm", latent: "self_attn.kv_a_proj_with_mqa",
 		latentNorm: "self_attn.kv_a_layernorm", expand: "self_attn.kv_b_proj"}
 	if own.QueryRank != nil && *own.QueryRank > 0 {
@@ -61,7 +64,7 @@ func readDeepSeek(files *weights.Files) (Config, writer, error) {
 	}
 	d.attentionScale = deepSeekScale(&c)
 	if own.Experts != nil {
-		if d.experts, err = own.experts(hf.ModelType == "deepseek_v3"); err != nil {
+		if d.experts, err = own.experts(third); err != nil {
 			return c, nil, err
 		}
 	}
@@ -125,10 +128,10 @@ func latentHeads(heads int, sizes ...int) (int, error) {
 	return heads, nil
 }
 
-// deepSeekScale is the scale of attention: YaRN's, squared, belongs to it.
+// deepSeekScale is the scale of attention: YaRN's, squared, belongs to it, whatever the rotation's type.
 func deepSeekScale(c *Config) float32 {
 	scale := float64(scaleOf(float64(c.HeadDim)))
-	if c.Rope.Type == "yarn" && c.Rope.MScaleAllDim != 0 {
+	if c.Rope.Type != "default" && c.Rope.MScaleAllDim != 0 {
 		m := yarnScale(c.Rope.Factor, c.Rope.MScaleAllDim)
 		scale *= m * m
 	}

@@ -17,10 +17,9 @@ type experts struct {
 	gate, up, down     string
 	stacked            bool
 	gateOrder, upOrder Order // where a tensor holds both; else zero
-	// transposed: matrices are stacked as [inputs][outputs].
-	transposed       bool
-	routerBias, bias bool
-	correction       string // whole, of Routing.Correction; "": none
+	transposed         bool  // stacked matrices are stored as [inputs][outputs]
+	routerBias, bias   bool
+	correction         string // whole, of Routing.Correction; "": none
 	// The shared expert has an intermediate size of sharedColumns; 0: there is none.
 	sharedColumns                    int
 	sharedGate, sharedUp, sharedDown string
@@ -69,7 +68,7 @@ func (d *decoder) mixture(r *recipe, layer int) {
 		s.Routing.CorrectionName = d.tensor(layer, e.correction)
 		s.Routing.Correction = r.vector(s.Routing.CorrectionName, e.count)
 	}
-	columns := r.columns(e.intermediate, r.weightName(d.tensor(layer, e.named(e.down, 0))))
+	columns := r.columns(e.intermediate, r.nameOf(d.tensor(layer, e.named(e.down, 0))))
 	for i := range e.count {
 		if r.err != nil {
 			return
@@ -80,6 +79,7 @@ func (d *decoder) mixture(r *recipe, layer int) {
 			Up:   r.outputs(projection(e.up), e.bias, e.intermediate, c.Hidden, columns, e.order(e.upOrder, i, e.intermediate)),
 			Down: r.inputs(projection(e.down), e.bias, c.Hidden, e.intermediate, e.intermediate, columns, e.order(Order{}, i, c.Hidden))})
 	}
+	r.adaptExperts(s, d.tensor(layer, ""), e)
 	if e.sharedColumns > 0 {
 		columns := r.columns(e.sharedColumns, d.tensor(layer, e.sharedDown)+".weight")
 		s.Shared = &Expert{
@@ -106,10 +106,10 @@ func (e *experts) order(order Order, expert, rows int) Order {
 	if order.Stride == 0 {
 		order = Order{Group: rows, Stride: rows}
 	}
+	order.Offset += expert * (rows / order.Group * order.Stride)
+	order.Stacked = e.count
 	if e.transposed {
 		order.Transposed, order.TransposedParts = true, e.count
 	}
-	order.Offset += expert * (rows / order.Group * order.Stride)
-	order.Stacked = e.count
 	return order
 }

@@ -74,7 +74,7 @@ func readGemma3(files *weights.Files) (Config, writer, error) {
 	}
 	d.headNorms = true
 	c.MaxPositions = hf.MaxPositions // already those of the scaled rotation, as vLLM has it too
-	d.attentionCap, d.headCap = own.attentionCap(0), own.headCap(0)
+	d.headCap = own.headCap(0)       // attn_logit_softcapping is ignored, as in the reference
 	slides := everyBut(pattern)
 	switch {
 	case hf.LayerTypes != nil:

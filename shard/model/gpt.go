@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"strings"
 
 	"lockstep/shard/weights"
@@ -34,8 +35,8 @@ func readGPT2(files *weights.Files) (Config, writer, error) {
 		Activation   string  `json:"activation_function"`
 		Epsilon      float32 `json:"layer_norm_epsilon"`
 		ByLayer      bool    `json:"scale_attn_by_inverse_layer_idx"`
-		Unscaled     *bool   `json:"scale_attn_weights"`
-	}{Activation: "gelu_new", Epsilon: 1e-5}
+		Scaled       bool    `json:"scale_attn_weights"`
+	}{Activation: "gelu_new", Epsilon: 1e-5, Scaled: true}
 	if err := hf.ownKeys(files, &own); err != nil {
 		return c, nil, err
 	}
@@ -48,25 +49,31 @@ func readGPT2(files *weights.Files) (Config, writer, error) {
 	if own.Intermediate != nil {
 		c.Intermediate = *own.Intermediate
 	}
-	if own.ByLayer || own.Unscaled != nil && !*own.Unscaled {
-		return c, nil, errUnusualScale
+	d := &decoder{normCentred: true, transposed: true, tied: hf.tied(true), scaleByLayer: own.ByLayer}
+	if !own.Scaled {
+		d.attentionScale = 1
 	}
-	d := &decoder{normCentred: true, transposed: true, tied: hf.tied(true)}
 	if d.activation, err = activation(own.Activation); err != nil {
 		return c, nil, err
 	}
 	d.names = tensorNames{embedding: "transformer.wte.weight", positions: "transformer.wpe.weight", finalNorm: "transformer.ln_f.weight",
 		head: "lm_head.weight", layer: "transformer.h.%d.", attentionNorm: "ln_1", mlpNorm: "ln_2",
 		query: "attn.c_attn", key: "attn.c_attn", value: "attn.c_attn", output: "attn.c_proj", up: "mlp.c_fc", down: "mlp.c_proj"}
-	if n := &d.names; files.Has("wte.weight") { // as the first checkpoints have it
-		for _, name := range []*string{&n.embedding, &n.positions, &n.finalNorm, &n.layer} {
-			*name = strings.TrimPrefix(*name, "transformer.")
-		}
-	}
+	d.names.bare(files, "transformer.") // as the first checkpoints are
 	c.Embedding = d.names.embedding
 	d.biased = hf.biasedWhere(d.names, true, true)
 	d.fuseAttention(&c)
 	return c, d.write, nil
+}
+
+// bare takes a prefix from the names where the files have them without.
+func (n *tensorNames) bare(files *weights.Files, prefix string) {
+	if !files.Has(strings.TrimPrefix(n.embedding, prefix)) {
+		return
+	}
+	for _, name := range []*string{&n.embedding, &n.positions, &n.finalNorm, &n.layer} {
+		*name = strings.TrimPrefix(*name, prefix)
+	}
 }
 
 // gptNeoX adds attention and MLP of the same stream, rotates a part of each head, and has the rows of a head's query, key and
@@ -101,13 +108,14 @@ func readGPTNeoX(files *weights.Files) (Config, writer, error) {
 		return c, nil, err
 	}
 	c.NormEpsilon = own.Epsilon
-	if hf.RopeTheta == 0 && (hf.RopeParameters == nil || hf.RopeParameters.Theta == 0) {
-		c.Rope.Theta = own.Theta
-	}
-	if c.Rope.Dims == 0 {
-		if err := c.Rope.rotate(own.Share, c.HeadDim); err != nil {
-			return c, nil, err
+	c.Rope.Theta = own.Theta
+	for _, scaling := range []*hfRope{hf.RopeParameters, hf.RopeScaling} {
+		if scaling != nil {
+			c.Rope.Theta, own.Share = cmp.Or(scaling.Theta, c.Rope.Theta), cmp.Or(scaling.RotatedShare, own.Share)
 		}
+	}
+	if err := c.Rope.rotate(own.Share, c.HeadDim); err != nil {
+		return c, nil, err
 	}
 	d := &decoder{normCentred: true, parallel: own.Parallel, tied: hf.tied(false)}
 	if d.activation, err = activation(hf.Activation); err != nil {
@@ -117,6 +125,7 @@ func readGPTNeoX(files *weights.Files) (Config, writer, error) {
 		layer: "gpt_neox.layers.%d.", attentionNorm: "input_layernorm", mlpNorm: "post_attention_layernorm",
 		query: "attention.query_key_value", key: "attention.query_key_value", value: "attention.query_key_value",
 		output: "attention.dense", up: "mlp.dense_h_to_4h", down: "mlp.dense_4h_to_h"}
+	d.names.bare(files, "gpt_neox.")
 	c.Embedding = d.names.embedding
 	d.biased = hf.biasedWhere(d.names, own.Biased, true)
 	d.queryOrder = Order{Group: c.HeadDim, Stride: 3 * c.HeadDim}

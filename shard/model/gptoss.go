@@ -42,7 +42,7 @@ func readGPTOSS(files *weights.Files) (Config, writer, error) {
 		Normalised: true}, router: "mlp.router", routerBias: true, stacked: true, bias: true,
 		gate: "mlp.experts.gate_up_proj", up: "mlp.experts.gate_up_proj", down: "mlp.experts.down_proj",
 		gateOrder: Order{Group: 1, Stride: 2}, upOrder: Order{Group: 1, Stride: 2, Offset: 1}}
-	d.experts.transposed = files.Has(d.tensor(0, d.experts.down)) // plain, by the name that transformers has for both
+	d.experts.transposed = files.Has(d.tensor(0, d.experts.gate)) // as those lie that are not in MXFP4
 	return c, d.write, d.experts.check()
 }
 

@@ -2,8 +2,8 @@ package model
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"lockstep/shard/weights"
@@ -56,6 +56,7 @@ type hfRope struct {
 	Truncate        *bool     `json:"truncate"`
 	MScale          float64   `json:"mscale"`
 	MScaleAllDim    float64   `json:"mscale_all_dim"`
+	Sharpening      float64   `json:"llama_4_scaling_beta"`
 	ShortFactor     []float64 `json:"short_factor"`
 	LongFactor      []float64 `json:"long_factor"`
 	// Full and Sliding are those of a model with two kinds of layers.
@@ -69,7 +70,7 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	if err := files.Config(hf); err != nil {
 		return nil, Config{}, err
 	}
-	if err := hf.textPart(files, hf); err != nil {
+	if err := hf.readText(files); err != nil {
 		return nil, Config{}, err
 	}
 	c := Config{Architecture: hf.ModelType, Hidden: hf.Hidden, Intermediate: hf.Intermediate, Layers: hf.Layers, Heads: hf.Heads,
@@ -85,11 +86,18 @@ func huggingFace(files *weights.Files) (*hfConfig, Config, error) {
 	return hf, c, err
 }
 
-// usualConfig is what keys say that are missing. Published files of most families say all; those of Gemma 3 that see leave out
-// what is as in transformers' Gemma3TextConfig.
+// usualConfig is what keys say that are missing, where transformers has a default of the family's own that a file can rely on.
+// Published files of most families say all; those of Gemma 3 that see leave out what is as in Gemma3TextConfig.
 func usualConfig(modelType string) *hfConfig {
 	hf := &hfConfig{}
-	if modelType == "gemma3" || modelType == "gemma3_text" {
+	switch modelType {
+	case "gpt_neox":
+		hf.Activation = "gelu"
+	case "mixtral":
+		hf.RopeTheta, hf.NormEpsilon = 1e6, 1e-5
+	case "starcoder2":
+		hf.Activation = "gelu_pytorch_tanh"
+	case "gemma3", "gemma3_text":
 		window := 4096
 		hf.Hidden, hf.Intermediate, hf.Layers, hf.Heads, hf.KVHeads, hf.HeadDim = 2304, 9216, 26, 8, 4, 256
 		hf.Vocabulary, hf.MaxPositions, hf.RopeTheta, hf.SlidingWindow = 262208, 131072, 1e6, &window
@@ -104,6 +112,28 @@ func (hf *hfConfig) textPart(files *weights.Files, into any) error {
 	}
 	return files.ConfigPart("text_config", hf.Text, into)
 }
+
+// readText reads what the text part says over the rest.
+func (hf *hfConfig) readText(files *weights.Files) error {
+	whole := *hf
+	hf.Tied = nil
+	if err := hf.textPart(files, hf); err != nil {
+		return err
+	}
+	switch {
+	case hf.Tied == nil:
+		hf.Tied = whole.Tied
+	case whole.Tied != nil: // versions of transformers took the one or the other; what the files have decides
+		hf.Tied = new(*whole.Tied || *hf.Tied)
+	}
+	if of := whole.ModelType; hf.ModelType != of && hf.ModelType != of+"_text" && !slices.Contains(textTypes[of], hf.ModelType) {
+		return fmt.Errorf("text_config: model type %q within %q is not served", hf.ModelType, of)
+	}
+	return nil
+}
+
+// textTypes are the model types of text parts that are not called like the whole.
+var textTypes = map[string][]string{"mistral3": {"mistral", "ministral3"}}
 
 // sees reports whether the model reads more than text: its text part has a configuration of its own, or another part has.
 func (hf *hfConfig) sees() bool { return len(hf.Text) > 0 || len(hf.Vision) > 0 }
@@ -133,8 +163,10 @@ func activation(name string) (Activation, error) {
 		return GELU, nil
 	case "gelu":
 		return GELUErf, nil
+	case "relu":
+		return ReLU, nil
 	}
-	return "", fmt.Errorf("activation %q is not served; silu, gelu, gelu_new and gelu_pytorch_tanh are", name)
+	return "", fmt.Errorf("activation %q is not served; silu, relu, gelu, gelu_new and gelu_pytorch_tanh are", name)
 }
 
 // biasedWhere lists the projections of attention and MLP that have biases.
@@ -148,13 +180,17 @@ func (hf *hfConfig) biasedWhere(n tensorNames, attention, mlp bool) (biased []st
 	return biased
 }
 
-// behind puts a prefix before all names where the model's files have it: checkpoints of models that read more than text.
+// textPrefixes stand before the names of the text part's tensors in models that read more than text.
+var textPrefixes = []string{"model.language_model.", "language_model.model.", "model.text_model."}
+
+// behind puts a prefix before all names where the model's files have it: checkpoints of models that read more than text, and those
+// that were saved without their head, whose names begin with nothing.
 func (n tensorNames) behind(files *weights.Files) tensorNames {
 	if files.Has(n.embedding) {
 		return n
 	}
 	rest := strings.TrimPrefix(n.embedding, "model.")
-	for _, prefix := range []string{"model.language_model.", "language_model.model.", "model.text_model."} {
+	for _, prefix := range append(textPrefixes, "") {
 		if !files.Has(prefix + rest) {
 			continue
 		}
@@ -192,17 +228,11 @@ func (hf *hfConfig) headOf(name string) error {
 	return fmt.Errorf("architecture %q of model type %q is not served; %s is", hf.Architectures[0], hf.ModelType, name)
 }
 
-// errUnusualScale refuses scales of attention that no published model has.
-var errUnusualScale = errors.New("scale_attn_by_inverse_layer_idx and scale_attn_weights are served as false and true only")
-
 // rope reads the rotation of all layers, or of those with full attention.
 func (hf *hfConfig) rope(headDim int) (Rope, error) {
 	r := Rope{Type: "default", Theta: hf.RopeTheta, OriginalMaxPositions: hf.MaxPositions}
-	if hf.OriginalMax != 0 {
-		r.OriginalMaxPositions = hf.OriginalMax
-	}
 	share := hf.RotatedShare
-	for _, scaling := range []*hfRope{hf.RopeScaling, hf.RopeParameters} {
+	for _, scaling := range []*hfRope{hf.RopeParameters, hf.RopeScaling} { // where both are there, the reference takes the latter
 		if scaling != nil && scaling.Full != nil {
 			scaling = scaling.Full
 		}
@@ -216,6 +246,15 @@ func (hf *hfConfig) rope(headDim int) (Rope, error) {
 	}
 	if r.Theta == 0 {
 		r.Theta = 10000
+	}
+	switch {
+	case r.Type == "dynamic":
+		r.OriginalMaxPositions = hf.MaxPositions // whatever the scaling says, as in the reference
+	case hf.OriginalMax != 0:
+		r.OriginalMaxPositions = hf.OriginalMax
+	}
+	if r.Type == "yarn" && r.Factor == 0 {
+		r.Factor = float64(hf.MaxPositions) / float64(r.OriginalMaxPositions)
 	}
 	if share != 0 {
 		if err := r.rotate(share, headDim); err != nil {

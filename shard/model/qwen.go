@@ -73,21 +73,25 @@ var qwen3MoE = family{modelTypes: []string{"qwen3_moe"}, architectures: []string
 		}
 		own := struct {
 			Experts      int   `json:"num_experts"`
-			LocalExperts int   `json:"num_local_experts"` // as later versions of transformers write it
+			AlsoExperts  int   `json:"num_local_experts"` // as transformers 5 writes it
 			Chosen       int   `json:"num_experts_per_tok"`
 			Intermediate int   `json:"moe_intermediate_size"`
 			Step         int   `json:"decoder_sparse_step"`
 			Dense        []int `json:"mlp_only_layers"`
 			Normalised   bool  `json:"norm_topk_prob"`
-		}{128, 0, 8, 768, 1, nil, false}
+		}{Chosen: 8, Intermediate: 768, Step: 1}
 		if err := hf.ownKeys(files, &own); err != nil {
 			return c, nil, err
+		}
+		own.Experts = cmp.Or(own.Experts, own.AlsoExperts, 128)
+		if hf.UseSlidingWindow { // in all layers: the reference knows of no others in this family
+			d.windows = hf.windowsWhere(everyLayer)
 		}
 		if own.Step < 1 {
 			return c, nil, fmt.Errorf("decoder_sparse_step is %d, want 1 or more", own.Step)
 		}
 		d.biased = hf.biasedWhere(d.names, hf.AttentionBias, false)
-		d.experts = &experts{count: cmp.Or(own.LocalExperts, own.Experts), intermediate: own.Intermediate,
+		d.experts = &experts{count: own.Experts, intermediate: own.Intermediate,
 			of:      func(layer int) bool { return (layer+1)%own.Step == 0 && !slices.Contains(own.Dense, layer) },
 			routing: Routing{Chosen: own.Chosen, Normalised: own.Normalised}, router: "mlp.gate",
 			gate: "mlp.experts.%d.gate_proj", up: "mlp.experts.%d.up_proj", down: "mlp.experts.%d.down_proj"}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -38,7 +39,8 @@ func (r *recipe) checkNumbers(d *decoder) {
 	for i := range d.ropes {
 		rope := &d.ropes[i]
 		for _, value := range append([]float64{rope.Theta, rope.Factor, rope.LowFreqFactor, rope.HighFreqFactor, rope.AttentionFactor,
-			rope.BetaFast, rope.BetaSlow, rope.MScale, rope.MScaleAllDim}, widened64(rope.Divisors, rope.LongDivisors)...) {
+			rope.BetaFast, rope.BetaSlow, rope.MScale, rope.MScaleAllDim, rope.Sharpening},
+			widened64(rope.Divisors, rope.LongDivisors)...) {
 			if value-value != 0 {
 				numbers["number of the rotation"] = value
 			}
@@ -182,6 +184,37 @@ func (r *recipe) matrix(name string, rows, columns int, order Order) Matrix {
 	return Matrix{Tensor: tensor, Name: name, Order: order}
 }
 
+// nameOf is the name of a projection's tensor: experts that are stacked in Hugging Face's format are parameters without an end.
+func (r *recipe) nameOf(projection string) string {
+	if name := projection + ".weight"; r.files.Has(name) || !r.files.Has(projection) {
+		return name
+	}
+	return projection
+}
+
+// differs reports whether the files have a matrix of so many rows under a name, and it is not the same as another.
+func (r *recipe) differs(name, other string, rows, columns int) bool {
+	if r.err != nil || !r.files.Has(name) {
+		return false
+	}
+	a, err := r.files.Tensor(name, rows, columns)
+	if err != nil {
+		return false
+	}
+	b, err := r.files.Tensor(other, rows, columns)
+	if err != nil || a.Encoding != b.Encoding || !a.Encoding.Plain() {
+		return err == nil
+	}
+	defer a.Release()
+	defer b.Release()
+	for row := range rows {
+		if !bytes.Equal(a.Row(row), b.Row(row)) {
+			return true
+		}
+	}
+	return false
+}
+
 // bias reads those elements of a projection's bias that belong to local outputs.
 func (r *recipe) bias(l *Linear, projection string, outputs int) {
 	if l.BiasName = projection + ".bias"; !r.files.Has(l.BiasName) && r.files.Has(projection+"_bias") {
@@ -208,18 +241,10 @@ func (r *recipe) bias(l *Linear, projection string, outputs int) {
 	}
 }
 
-// weightName is the name of a projection's weight, which is the projection's own where experts are stacked and plain.
-func (r *recipe) weightName(projection string) string {
-	if r.files.Has(projection) && !r.files.Has(projection+".weight") {
-		return projection
-	}
-	return projection + ".weight"
-}
-
 // outputs is a projection [outputs][inputs] of which the rank computes the outputs local: column-parallel, as the literature
 // calls it.
 func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.weight(r.weightName(projection), outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
+	l := Linear{Matrix: r.weight(r.nameOf(projection), outputs, inputs, order), Rows: local, Columns: Span{0, inputs}, Chunks: 1}
 	if biased {
 		r.bias(&l, projection, outputs)
 	}
@@ -230,7 +255,7 @@ func (r *recipe) outputs(projection string, biased bool, outputs, inputs int, lo
 // inputs is a projection of whose inputs, which come in units that stay whole, the rank has local: row-parallel. The range cuts
 // no block of the encoding.
 func (r *recipe) inputs(projection string, biased bool, outputs, inputs, units int, local Span, order Order) Linear {
-	l := Linear{Matrix: r.weight(r.weightName(projection), outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
+	l := Linear{Matrix: r.weight(r.nameOf(projection), outputs, inputs, order), Rows: Span{0, outputs}, Columns: local}
 	r.chunk(&l, inputs, units)
 	if biased {
 		r.bias(&l, projection, outputs)

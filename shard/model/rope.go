@@ -39,6 +39,14 @@ func NewRotation(rope Rope, headDim, maxPositions int) *Rotation {
 // Half is half of how many dimensions of a head are rotated: the length of Fill's cos and sin.
 func (r *Rotation) Half() int { return r.dims / 2 }
 
+// QueryScale is what a position's queries are multiplied by after they are rotated.
+func (r *Rotation) QueryScale(position int) float32 {
+	if r.Sharpening == 0 || position < r.OriginalMaxPositions {
+		return 1
+	}
+	return float32(1 + r.Sharpening*math.Log(float64(1+position/r.OriginalMaxPositions)))
+}
+
 // finite reports whether positions turn by numbers, also the last one and in the longest sequence.
 func (r *Rotation) finite() bool {
 	for _, frequencies := range [][]float32{r.frequencies, r.long} {
@@ -73,9 +81,9 @@ func (r *Rotation) longScale(maxPositions int) float64 {
 	if r.AttentionFactor != 0 {
 		return r.AttentionFactor
 	}
-	factor := float64(maxPositions) / float64(r.OriginalMaxPositions)
-	if maxPositions == r.OriginalMaxPositions {
-		factor = r.Factor
+	factor := r.Factor
+	if factor == 0 {
+		factor = float64(maxPositions) / float64(r.OriginalMaxPositions)
 	}
 	if factor <= 1 {
 		return 1

@@ -149,6 +149,7 @@ const (
 	SiLU    Activation = "silu"     // x / (1 + e^-x)
 	GELU    Activation = "gelu"     // by its approximation with tanh
 	GELUErf Activation = "gelu_erf" // as it is defined
+	ReLU    Activation = "relu"     // max(x, 0)
 	// ClampedSwiGLU is gpt-oss's: with the gate at most 7 and up within 7, (up + 1) x gate / (1 + e^(-1.702 gate)).
 	ClampedSwiGLU Activation = "clamped_swiglu"
 )

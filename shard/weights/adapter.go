@@ -58,3 +58,22 @@ func (f *Files) openAdapter(dir fs.FS, path string, open func(name string) ([]by
 func (f *Files) Size(name string) (rows, columns int) {
 	return f.tensors[name].Rows, f.tensors[name].Columns
 }
+
+// Every returns those columns of a matrix of so many rows and columns that are step apart, from one on, as a matrix in memory.
+func (f *Files) Every(name string, rows, columns, step, from int) (Tensor, error) {
+	t, err := f.Tensor(name, rows, columns)
+	if err != nil {
+		return t, err
+	}
+	if !t.Encoding.Plain() {
+		return t, fmt.Errorf("tensor %s: a matrix in %v cannot be cut by columns", name, t.Encoding)
+	}
+	size := t.Encoding.RowBytes(1)
+	data := make([]byte, 0, rows*(columns/step)*size)
+	for row := range rows {
+		for column := from; column < columns; column += step {
+			data = append(data, t.Row(row)[column*size:][:size]...)
+		}
+	}
+	return Tensor{Encoding: t.Encoding, Rows: rows, Columns: columns / step, data: data}, nil
+}
