@@ -28,7 +28,7 @@ type turnSettings struct {
 	query, key, value                                      Address
 	queryBias, keyBias, valueBias                          Address
 	queryNorm, keyNorm                                     Address
-	cos, sin                                               Address
+	cos, sin, queryScales                                  Address
 	common                                                 Address
 	queryStride, keyStride, valueStride, commonStride      int32
 	heads, kvHeads, keyDims, valueDims, plain, half, terms int32
@@ -115,7 +115,7 @@ func (b *Backend) settleHeads(settings *turnSettings, rotation int) {
 	settings.heads, settings.kvHeads = int32(b.part.Heads.Size()), int32(b.part.KVHeads.Size())
 	settings.keyDims, settings.valueDims, settings.terms = int32(b.config.HeadDim), int32(b.config.ValueDims()), int32(b.terms)
 	if rotation >= 0 {
-		settings.cos, settings.sin = b.turnsOf(rotation)
+		settings.cos, settings.sin, settings.queryScales = b.turnsOf(rotation)
 		settings.half = int32(b.part.Rotations[rotation].Half())
 	}
 }
@@ -141,44 +141,42 @@ func (b *Backend) turn(settings *turnSettings, told Address, layer int) error {
 	return b.launch("turn", [3]int{len(b.rows), 1, 1}, 128, 0, b.queries, b.layerCache(layer), told, b.rowBlocks, b.positions)
 }
 
-// resultBytes is what results of attention of so many rows take at most.
-func (b *Backend) resultBytes(rows int) int {
-	parts := (b.config.MaxPositions + partTokens - 1) / partTokens
-	return rows * b.part.Heads.Size() * parts * b.resultFloats() * 4
-}
-
 // resultFloats is the size of a result of a part: values, the largest score and the sum of weights.
 func (b *Backend) resultFloats() int { return steps(b.config.ValueDims())*step + 2 }
 
 // maxResultBytes bounds the results of attention that are kept at once, but for those of one row.
 const maxResultBytes = 256 << 20
 
-// resultRows is how many rows' attention is computed at once.
-func (b *Backend) resultRows() int {
-	return min(max(maxResultBytes/max(b.resultBytes(1), 1), 1), b.maxRows)
-}
-
 // compute leaves the heads' values in inner.
 func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 	if s.to.columns == 0 {
 		return nil
 	}
-	for from := 0; from < len(b.rows); from += b.resultRows() {
-		if err := s.computeRows(b, from, min(from+b.resultRows(), len(b.rows))); err != nil {
+	parts := 1 // of the longest row
+	for _, r := range b.rows {
+		parts = max(parts, r.position/partTokens+1)
+	}
+	rows := min(max(maxResultBytes/(max(b.part.Heads.Size(), 1)*parts*b.resultFloats()*4), 1), len(b.rows))
+	if err := b.grow(&b.results, rows*b.part.Heads.Size()*parts*b.resultFloats()*4); err != nil {
+		return err
+	}
+	for from := 0; from < len(b.rows); from += rows {
+		if err := s.computeRows(b, from, min(from+rows, len(b.rows)), parts); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *attend) computeRows(b *Backend, from, to int) error {
+// computeRows computes a range of rows, whose results are kept at once, of so many parts each.
+func (s *attend) computeRows(b *Backend, from, to, parts int) error {
 	pairs, kernel := 8, "attend_8"
 	for _, c := range b.chunks {
 		if c.rows > 1 {
 			pairs, kernel = 32, "attend_32"
 		}
 	}
-	items, parts := s.items(b, from, to, pairs)
+	items := s.items(b, from, to, pairs)
 	if len(items) > 0 {
 		size := int(unsafe.Sizeof(items[0]))
 		if err := b.grow(&b.items, len(items)*size); err != nil {
@@ -189,7 +187,7 @@ func (s *attend) computeRows(b *Backend, from, to int) error {
 		}
 	}
 	// Kernels count results by rows of the step.
-	results := b.results - Address(4*from*b.part.Heads.Size()*parts*b.resultFloats())
+	results := b.results.at - Address(4*from*b.part.Heads.Size()*parts*b.resultFloats())
 	if len(items) > 0 {
 		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), results, b.queries, b.layerCache(s.Layer),
 			b.items.at, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts)); err != nil {
@@ -207,8 +205,8 @@ func (b *Backend) attendShared(pairs int) int {
 	return scores + 8*pairs + shares + 2*b.terms*pairs*(steps(b.config.HeadDim)*step+8)
 }
 
-// items cuts the attention of rows into pieces of at most so many pairs, and tells how many parts the longest row has.
-func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem, parts int) {
+// items cuts the attention of rows into pieces of at most so many pairs.
+func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem) {
 	group := b.config.Heads / b.config.KVHeads
 	for _, c := range b.chunks {
 		first, end := max(c.first, from), min(c.first+c.rows, to)
@@ -219,7 +217,6 @@ func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem, par
 		if s.Window > 0 {
 			begin = max(b.rows[first].position+1-s.Window, 0) / partTokens
 		}
-		parts = max(parts, last+1)
 		for kv := range b.part.KVHeads.Size() {
 			global := b.part.KVHeads.From + kv
 			head := max(global*group, b.part.Heads.From)
@@ -236,5 +233,5 @@ func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem, par
 			}
 		}
 	}
-	return items, parts
+	return items
 }

@@ -270,11 +270,15 @@ func (s *packedScales) aboves() int {
 	return int((s.settled.groups + s.settled.lead + s.settled.size - 1) / s.settled.size)
 }
 
-// levels are those of a scheme's codes, with its bias.
+// levels are those of a scheme's codes, with its bias, which stands for offsets where there are none.
 func levels(s *codes.Scheme) []uint16 {
+	bias := s.Bias
+	if s.Offset != nil {
+		bias = 0
+	}
 	all := make([]uint16, 1<<s.Kind.Bits())
 	for code := range all {
-		all[code] = bf16(s.Kind.Level(byte(code)) + s.Bias)
+		all[code] = bf16(s.Kind.Level(byte(code)) + bias)
 	}
 	return all
 }

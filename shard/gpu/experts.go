@@ -183,9 +183,10 @@ func (s *experts) multiply(b *Backend, y Address, m *matrix, x, rowOf Address, c
 	if m.coded {
 		kernel, terms = "coded_experts_", terms[1:]
 	}
-	args := append([]any{y, m.data, x, b.choice.starts, rowOf, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks), int32(choices),
-		int32(rows)}, terms...)
-	return b.launch(kernel+piece, [3]int{(count*m.tiles*m.chunks + warps - 1) / warps, 1, 1}, 32*warps, 0, args...)
+	blocks := (count*m.tiles*m.chunks + warps - 1) / warps
+	args := append([]any{y, m.data, x, b.choice.starts, rowOf, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks),
+		int32(choices), int32(rows)}, terms...)
+	return b.launch(kernel+piece, [3]int{blocks, 1, 1}, 32*warps, 0, args...)
 }
 
 // sums gives what each choice and the shared expert give, [choice or row][hidden], summed over chunks and ranks.

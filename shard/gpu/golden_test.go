@@ -14,9 +14,10 @@ import (
 	"lockstep/shard/model/modeltest"
 )
 
-// numericsAllowed are the arithmetics, and how far from the reference, which computes in float32, they may be.
+// numericsAllowed are the arithmetics, and how far from the reference, which computes in float32, they may be. Where a row's experts are
+// nearly a tie it gets others, and in these small models of random weights another token.
 var numericsAllowed = map[string]backendtest.Tolerance{
-	"bf16":     {Logit: 0.1, Logprob: 0.1, Margin: 0.2, Outliers: 0.05},
+	"bf16":     {Logit: 0.1, Logprob: 0.1, Margin: 0.2, Outliers: 0.2},
 	"two-term": backendtest.Exact,
 }
 

@@ -133,7 +133,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.fresh, 4 * blocks},
 		{&b.tables, 4 * tables},
 		{&b.turns, 4 * len(b.part.Rotations) * maxRows * b.config.HeadDim},
-		{&b.results, b.resultBytes(b.resultRows())},
+		{&b.scales, 4 * len(b.part.Rotations) * maxRows},
 		{&b.cache, b.config.Layers * blocks * b.blockBytes()},
 	} {
 		var err error

@@ -13,7 +13,8 @@ import (
 // where the model divides, on any number of shards.
 func TestRowInvariance(t *testing.T) {
 	divided := 0
-	for i, name := range []string{"llama_gqa_9q3kv", "llama_tied_1kv_f32", "gemma3", "mixtral", "deepseek_v2_mla", "starcoder2_sliding40", "qwen3_moe", "gpt2"} {
+	for i, name := range []string{"llama_gqa_9q3kv", "llama_tied_1kv_f32", "gemma3", "mixtral", "deepseek_v2_mla", "starcoder2_sliding40",
+		"qwen3_moe", "gpt2"} {
 		if i > 1 && !outside.All() {
 			continue
 		}

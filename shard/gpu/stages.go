@@ -208,7 +208,8 @@ func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 }
 
 // activations are the kernels' numbers of activations.
-var activations = map[model.Activation]int32{model.SiLU: 0, model.GELU: 1, model.GELUErf: 2, model.ClampedSwiGLU: 3}
+var activations = map[model.Activation]int32{model.SiLU: 0, model.GELU: 1, model.GELUErf: 2, model.ClampedSwiGLU: 3,
+	model.ReLU: 4}
 
 // compute leaves activated columns in inner.
 func (s *gate) compute(b *Backend, _ func(model.Scores)) error {

@@ -1,6 +1,8 @@
 package gpu
 
 import (
+	"errors"
+
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
@@ -31,7 +33,8 @@ type run struct {
 	fresh      Address // blocks
 	tables     Address // of blocks, of all chunks
 	turns      Address // [rotation][cosine, sine][row][half]
-	results    Address // of parts of attention
+	scales     Address // [rotation][row]: of queries
+	results    grown   // of parts of attention
 	items      grown   // of attention
 
 	rows   []row
@@ -126,27 +129,32 @@ func (b *Backend) uploadRows(tables, fresh []int32) error {
 			}
 		}
 	}
-	for kind, rotation := range b.part.Rotations {
-		half := rotation.Half()
-		turns := make([]float32, 2*len(b.rows)*half)
-		for i, r := range b.rows {
-			rotation.Fill(turns[i*half:][:half], turns[(len(b.rows)+i)*half:][:half], r.position, r.promptTokens)
-		}
-		cos, sin := b.turnsOf(kind)
-		if err := b.device.Upload(cos, bytesOf(turns[:len(b.rows)*half])); err != nil {
-			return err
-		}
-		if err := b.device.Upload(sin, bytesOf(turns[len(b.rows)*half:])); err != nil {
+	for kind := range b.part.Rotations {
+		if err := b.uploadRotation(kind); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// turnsOf are where the cosines and sines of a kind of rotation lie.
-func (b *Backend) turnsOf(kind int) (cos, sin Address) {
+// uploadRotation uploads how a kind of rotation turns the rows.
+func (b *Backend) uploadRotation(kind int) error {
+	rotation := b.part.Rotations[kind]
+	half, rows := rotation.Half(), len(b.rows)
+	turns, scales := make([]float32, 2*rows*half), make([]float32, rows)
+	for i, r := range b.rows {
+		rotation.Fill(turns[i*half:][:half], turns[(rows+i)*half:][:half], r.position, r.promptTokens)
+		scales[i] = rotation.QueryScale(r.position)
+	}
+	cos, sin, queryScales := b.turnsOf(kind)
+	return errors.Join(b.device.Upload(cos, bytesOf(turns[:rows*half])), b.device.Upload(sin, bytesOf(turns[rows*half:])),
+		b.device.Upload(queryScales, bytesOf(scales)))
+}
+
+// turnsOf are where the cosines and sines of a kind of rotation lie, and its scales of queries.
+func (b *Backend) turnsOf(kind int) (cos, sin, scales Address) {
 	size := 4 * b.maxRows * b.config.HeadDim / 2
-	return b.turns + Address(2*kind*size), b.turns + Address((2*kind+1)*size)
+	return b.turns + Address(2*kind*size), b.turns + Address((2*kind+1)*size), b.scales + Address(4*kind*b.maxRows)
 }
 
 // launch runs a kernel with blocks of so many threads.

@@ -14,6 +14,7 @@ struct Turn {
 	const float *queryBias, *keyBias, *valueBias; // null: none
 	const float *queryNorm, *keyNorm;             // weights of a norm of each head; null: none
 	const float *cos, *sin;                       // [row][half]
+	const float *queryScales;                     // [row]: of rotated queries; null: 1
 	const float *common;                          // [row][its stride]: what all heads' keys have from dimension plain on; null: key has all
 	int queryStride, keyStride, valueStride, commonStride;
 	int heads, kvHeads, keyDims, valueDims, plain, half, terms;
@@ -54,6 +55,7 @@ extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const
 				float c = s.cos[row * s.half + pair], sine = s.sin[row * s.half + pair];
 				f = i < s.half ? f * c - normed(d + s.half) * sine : f * c + normed(d - s.half) * sine;
 			}
+			if (query && s.queryScales) f *= s.queryScales[row];
 			if (query) putTerms(q + ((size_t)row * s.heads + head) * keySteps * 16 + d, (size_t)rows * s.heads * keySteps * 16, s.terms, f);
 			else putTerms(to + (size_t)kv * headSize + d / 16 * 256 + slot(position, d % 16), keySteps * 256, s.terms, f);
 		}

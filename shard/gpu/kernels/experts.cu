@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(32) route(int *experts, float *weig
 	}
 	for (int i = lane; i < r.experts; i += 32) ranks[i] = r.correction ? scores[i] + r.correction[i] : scores[i];
 	__syncthreads();
-	if (r.groups > 1) { // experts of groups that are not chosen have rank 0, as the reference has it
+	if (r.groups > 1) { // experts of groups that are not chosen are not either
 		int size = r.experts / r.groups;
 		for (int g = 0; g < r.groups; g++) {
 			int first = best(ranks + g * size, size);
@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(32) route(int *experts, float *weig
 				if (groups[g] <= groups[worst]) worst = g;
 			__syncthreads();
 			if (lane == 0) groups[worst] = infinity();
-			for (int i = lane; i < size; i += 32) ranks[worst * size + i] = 0;
+			for (int i = lane; i < size; i += 32) ranks[worst * size + i] = -infinity();
 			__syncthreads();
 		}
 	}

@@ -109,10 +109,12 @@ extern "C" __global__ void __launch_bounds__(256) fold(float *y, const float *su
 #define GELU 1
 #define GELU_ERF 2
 #define CLAMPED_SWIGLU 3
+#define RELU 4
 
 static __device__ float activated(int activation, float v) {
 	switch (activation) {
 	case SILU: return v * sigmoid(v);
+	case RELU: return fmaxf(v, 0.0f);
 	case GELU: return 0.5f * v * (1.0f + hyperbolicTangent(0.7978845608f * fmaf(0.044715f * v * v, v, v)));
 	}
 	return 0.5f * v * (1.0f + errorFunction(v * 0.7071067812f));
