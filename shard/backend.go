@@ -59,7 +59,7 @@ var backends = map[string]struct {
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
 	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true, SharedMemory: true}, loadHost},
-	"ptx": {BackendTraits{Weights: true, Cards: true, Slow: true, SharedMemory: true}, loadEmulated},
+	"ptx": {BackendTraits{Weights: true, Cards: true, Adapters: true, Slow: true, SharedMemory: true}, loadEmulated},
 	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 

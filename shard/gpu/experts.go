@@ -125,7 +125,7 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 // choose routes the rows and numbers their choices.
 func (s *experts) choose(b *Backend) error {
 	rows, count, c := len(b.rows), len(s.Experts.Experts), &b.choice
-	if err := b.multiply(b.products, &s.router, b.normed, rows); err != nil {
+	if err := b.outputs(b.products, &s.router, b.normed); err != nil {
 		return err
 	}
 	if err := b.launch("route", [3]int{rows, 1, 1}, 32, 4*(2*count+s.Routing.Groups), c.experts, c.weights, b.products,
@@ -156,10 +156,10 @@ func (s *experts) computeShared(b *Backend) error {
 	w, rows := &s.work, len(b.rows)
 	gate := w.sharedSums
 	up := gate + Address(4*b.maxRows*s.sharedGate.outputs())
-	if err := b.multiply(gate, &s.sharedGate, b.normed, rows); err != nil {
+	if err := b.outputs(gate, &s.sharedGate, b.normed); err != nil {
 		return err
 	}
-	if err := b.multiply(up, &s.sharedUp, b.normed, rows); err != nil {
+	if err := b.outputs(up, &s.sharedUp, b.normed); err != nil {
 		return err
 	}
 	if err := b.activate(w.sharedInner, gate, up, &s.sharedGate, &s.sharedUp, 0, s.Activation, s.sharedDown.input, rows); err != nil {
@@ -179,13 +179,13 @@ func (s *experts) multiply(b *Backend, y Address, m *matrix, x, rowOf Address, c
 	if choices > 8*count {
 		piece = "32"
 	}
-	kernel, terms := "linear_experts_", []any{int32(m.terms), int32(b.terms)}
+	kernel, slots, terms := "linear_experts_", []any{Address(0)}, []any{int32(m.terms), int32(b.terms)}
 	if m.coded {
-		kernel, terms = "coded_experts_", terms[1:]
+		kernel, slots, terms = "coded_experts_", nil, terms[1:]
 	}
 	blocks := (count*m.tiles*m.chunks + warps - 1) / warps
-	args := append([]any{y, m.data, x, b.choice.starts, rowOf, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks),
-		int32(choices), int32(rows)}, terms...)
+	args := append([]any{y, m.data, x, b.choice.starts, rowOf}, slots...)
+	args = append(append(args, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks), int32(choices), int32(rows)), terms...)
 	return b.launch(kernel+piece, [3]int{blocks, 1, 1}, 32*warps, 0, args...)
 }
 
@@ -205,7 +205,7 @@ func (s *experts) sums(b *Backend) (each, shared Address, err error) {
 		}
 	}
 	if b.part.Ranks > 1 {
-		err = b.exchange(rows * s.parts())
+		err = b.exchange(b.folded, rows*s.parts()*hidden)
 	}
 	return each, shared, err
 }
@@ -216,7 +216,7 @@ func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
 	for _, l := range linears {
 		bias = append(bias, l.Bias...)
 		if len(l.Low) > 0 {
-			return m, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
+			return m, fmt.Errorf("%s: adapters of experts are not computed on cards yet", l.Name)
 		}
 	}
 	if l := linears[0]; schemeOf(l) != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0 {

@@ -21,14 +21,14 @@ var numericsAllowed = map[string]backendtest.Tolerance{
 	"two-term": backendtest.Exact,
 }
 
-func newGroup(t testing.TB, source *model.Model, ranks int, numerics string) *backendtest.Group {
+func newGroup(t testing.TB, source *model.Model, ranks int, numerics string, adapters ...*model.Adapter) *backendtest.Group {
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
 		device, err := gpu.NewEmulated(runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
 		if err != nil {
 			return nil, err
 		}
 		return gpu.Load(part, device, numerics, func(float64) {})
-	})
+	}, adapters...)
 }
 
 // Every reference case of a model that writes, on the emulated card.
@@ -77,5 +77,45 @@ func TestGoldenQuantised(t *testing.T) {
 			}
 			t.Logf("largest error of a logit: %.1e standard deviations", worst)
 		})
+	}
+}
+
+// Every reference case of adapters; and all of a model's adapters and the base in one step have the bits that each has alone.
+func TestGoldenAdapters(t *testing.T) {
+	for _, name := range []string{"llama_gqa_9q3kv", "qwen2_untied_sliding"} {
+		source, _ := modeltest.Open(t, name)
+		adapters, cases := backendtest.Adapters(t, filepath.Join("..", "host", "testdata", "lora", name))
+		for _, ranks := range []int{1, 2} {
+			if ranks > 1 && name != "qwen2_untied_sliding" && !outside.All() {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
+				g := newGroup(t, source, ranks, "two-term", adapters...)
+				prompt := cases[0][1].Prompt
+				var want, got [][][]float32
+				var together []model.Chunk
+				for i := range len(cases) + 1 {
+					if g.Adapter = i; i > 0 {
+						for _, c := range cases[i-1] {
+							backendtest.Check(t, g, c, backendtest.Exact)
+						}
+					}
+					want = append(want, g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll))
+					together = append(together, g.Sequence(len(prompt)).Chunk(prompt, model.LogitsAll))
+				}
+				rows := g.Step(together)
+				for range together {
+					got, rows = append(got, rows[:len(prompt)]), rows[len(prompt):]
+				}
+				for i := range want {
+					if row := backendtest.FirstDifference(got[i], want[i]); row >= 0 {
+						t.Errorf("adapter %d: other logits beside others, behind token %d", i, row)
+					}
+					if i > 0 && backendtest.FirstDifference(got[i], want[0]) < 0 {
+						t.Errorf("adapter %d changes nothing", i)
+					}
+				}
+			})
+		}
 	}
 }

@@ -33,7 +33,9 @@ type Backend struct {
 	device Device
 	terms  int
 	need   need
-	stages []stage
+	// adapters is how many there are.
+	adapters int
+	stages   []stage
 	run
 }
 
@@ -75,7 +77,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
 	}
 	if b.part.Ranks > 1 {
-		reduce = maxRows * b.need.parts * b.config.Hidden
+		reduce = maxRows * max(b.need.parts*b.config.Hidden, b.need.lowRanks)
 	}
 	return reduce, gather
 }
@@ -118,6 +120,13 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.ordered, b.need.ordered * maxRows},
 		{&b.products, 4 * b.need.products * maxRows},
 		{&b.folded, 4 * b.need.parts * maxRows * b.config.Hidden},
+		{&b.adapted.starts, 4 * (b.adapters + 1)},
+		{&b.adapted.rowOf, 4 * maxRows},
+		{&b.adapted.adapterOf, 4 * maxRows},
+		{&b.adapted.sums, 4 * b.need.lowSums * maxRows},
+		{&b.adapted.sum, 4 * b.need.lowRanks * maxRows},
+		{&b.adapted.lowered, 2 * b.terms * b.need.lowRanks * maxRows},
+		{&b.adapted.raised, 4 * b.need.lowOutputs * maxRows},
 		{&b.choice.experts, 4 * choices},
 		{&b.choice.weights, 4 * choices},
 		{&b.choice.numbers, 4 * choices},

@@ -1,7 +1,6 @@
 package gpu
 
 import (
-	"fmt"
 	"math"
 
 	"lockstep/shard/model"
@@ -36,36 +35,32 @@ type matrix struct {
 	order Address // of the input's columns in these steps; 0: as they lie
 	tiles int
 	terms int
-	bias  Address // float32 of all outputs; 0: none
+	bias  Address  // float32 of all outputs; 0: none
+	low   *lowRank // nil: nothing
 }
 
 // outputs is the distance of two rows of its results.
 func (m *matrix) outputs() int { return m.tiles * step }
 
-// pack uploads a rank's part of a linear operation.
+// pack uploads a rank's part of a linear operation, with what adapters add.
 func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
-	if len(l.Low) > 0 {
-		return m, fmt.Errorf("%s: adapters are not computed on cards yet", l.Name)
-	}
 	if scheme := schemeOf(l); scheme != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0 {
-		packed, err := b.packCodes(l, scheme)
-		if err != nil {
-			return m, err
+		var packed *codedMatrix
+		if packed, err = b.packCodes(l, scheme); err == nil {
+			m, err = b.uploadCodes([]*codedMatrix{packed})
 		}
-		if m, err = b.uploadCodes([]*codedMatrix{packed}); err != nil {
-			return m, err
+	} else {
+		var words []uint16
+		if m, words, err = b.packed(l); err == nil && len(words) > 0 {
+			m.data, err = b.tell(bytesOf(words))
 		}
+	}
+	if err == nil {
 		m.bias, err = b.vector(l.Bias)
-		return m, err
 	}
-	m, words, err := b.packed(l)
-	if err != nil {
-		return m, err
+	if err == nil && len(l.Low) > 0 {
+		m.low, err = b.packLow(l, m.input)
 	}
-	if m.bias, err = b.vector(l.Bias); err != nil || len(words) == 0 {
-		return m, err
-	}
-	m.data, err = b.tell(bytesOf(words))
 	return m, err
 }
 
