@@ -141,6 +141,6 @@ func (b *Backend) multiplyLow(y Address, m *matrix, low *lowRank, x, rowOf Addre
 	const warps = 4
 	count := b.adapters
 	return b.launch("linear_experts_8", [3]int{(count*m.tiles*m.chunks + warps - 1) / warps, 1, 1}, 32*warps, 0, y, m.data, x,
-		b.adapted.starts, rowOf, low.slots, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks), int32(b.adapted.count), int32(rows),
-		int32(m.terms), int32(b.terms))
+		b.adapted.starts, rowOf, low.slots, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks), int32(b.adapted.count),
+		int32(rows), int32(m.terms), int32(b.terms))
 }
