@@ -33,6 +33,7 @@ test-all: ## everything slower too; with the tag invariants the KV cache begins 
 test-cuda: ## what make build-cuda adds, over an imitation of the driver: no card is needed
 	CGO_ENABLED=0 $(GO) vet -tags cuda ./launcher ./shard/...
 	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda ./shard/gpu/driver
+	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda -run 'Card' ./launcher
 
 race: ## with the race detector: all but kernels and the forward pass, which it slows down a hundred times; of those what is quick
 	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/model/... ./shard/outbox \

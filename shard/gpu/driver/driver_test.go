@@ -17,14 +17,14 @@ import (
 	"lockstep/shard/gpu/driver/drivertest"
 )
 
-// imitate scripts an imitation of the driver, by pairs NAME=VALUE without FAKE_CUDA_, and returns how to see what it was told.
+// imitate scripts an imitation of the driver, by pairs NAME=VALUE without CUDA_FAKE_, and returns how to see what it was told.
 func imitate(t *testing.T, script ...string) (library string, log func() string) {
 	t.Helper()
 	library, path := drivertest.Library(t), filepath.Join(t.TempDir(), "log")
-	t.Setenv("FAKE_CUDA_LOG", path)
+	t.Setenv("CUDA_FAKE_LOG", path)
 	for _, pair := range script {
 		name, value, _ := strings.Cut(pair, "=")
-		t.Setenv("FAKE_CUDA_"+name, value)
+		t.Setenv("CUDA_FAKE_"+name, value)
 	}
 	return library, func() string {
 		text, _ := os.ReadFile(path)

@@ -3,12 +3,12 @@
 // streams do late: a copy takes place when a later query finds it done, so that memory which is used again too early shows.
 //
 // Environment variables say what it is like:
-//   FAKE_CUDA_CARDS    NAME:CAPABILITY:MIB:MODE of each card, with ";" between them
-//   FAKE_CUDA_VERSION  of the driver, as cuDriverGetVersion says it
-//   FAKE_CUDA_FAIL     FUNCTION:CALL:CODE, with ";" between them: so many calls of it succeed, and then one fails; the function
+//   CUDA_FAKE_CARDS    NAME:CAPABILITY:MIB:MODE of each card, with ";" between them
+//   CUDA_FAKE_VERSION  of the driver, as cuDriverGetVersion says it
+//   CUDA_FAKE_FAIL     FUNCTION:CALL:CODE, with ";" between them: so many calls of it succeed, and then one fails; the function
 //                      "kernel" fails when the launch is due
-//   FAKE_CUDA_BUSY     how many queries each thing in a stream takes
-//   FAKE_CUDA_LOG      file for a line of each launch and of other things
+//   CUDA_FAKE_BUSY     how many queries each thing in a stream takes
+//   CUDA_FAKE_LOG      file for a line of each launch and of other things
 // CUDA_VISIBLE_DEVICES is honoured for indices and whole UUIDs.
 #define _GNU_SOURCE
 #include <elf.h>
@@ -32,7 +32,7 @@ static const char *variable(const char *name, const char *otherwise) {
 }
 
 static void note(const char *format, ...) {
-	const char *path = getenv("FAKE_CUDA_LOG");
+	const char *path = getenv("CUDA_FAKE_LOG");
 	if (!path || !*path) return;
 	char line[4096];
 	va_list list;
@@ -53,7 +53,7 @@ static int scripted(const char *function) {
 	while (i < 63 && *counts[i].name && strcmp(counts[i].name, function)) i++;
 	snprintf(counts[i].name, sizeof counts[i].name, "%s", function);
 	int call = counts[i].calls++;
-	for (const char *at = variable("FAKE_CUDA_FAIL", ""); at && *at; at = strchr(at, ';'), at = at ? at + 1 : 0) {
+	for (const char *at = variable("CUDA_FAKE_FAIL", ""); at && *at; at = strchr(at, ';'), at = at ? at + 1 : 0) {
 		char name[64];
 		int wanted, code;
 		if (sscanf(at, "%63[^:]:%d:%d", name, &wanted, &code) == 3 && !strcmp(name, function) && wanted == call) return code;
@@ -73,7 +73,7 @@ static void text_of(const char *uuid, char *to) {
 }
 
 static void read_cards(void) {
-	const char *at = variable("FAKE_CUDA_CARDS", "Fake H100:9.0:1024:0"), *visible = getenv("CUDA_VISIBLE_DEVICES");
+	const char *at = variable("CUDA_FAKE_CARDS", "Fake H100:9.0:1024:0"), *visible = getenv("CUDA_VISIBLE_DEVICES");
 	int all = 0;
 	for (; at && *at && all < CARDS; all++) {
 		u64 mebibytes;
@@ -101,7 +101,7 @@ static void read_cards(void) {
 }
 
 int cuInit(u32 flags) { BEGIN; read_cards(); return flags ? 1 : count ? 0 : 100; }
-int cuDriverGetVersion(int *version) { BEGIN; *version = atoi(variable("FAKE_CUDA_VERSION", "12090")); return 0; }
+int cuDriverGetVersion(int *version) { BEGIN; *version = atoi(variable("CUDA_FAKE_VERSION", "12090")); return 0; }
 static const struct { int code; const char *name, *text; } results[] = {
 	{1, "CUDA_ERROR_INVALID_VALUE", "invalid argument"}, {2, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
 	{46, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
@@ -215,7 +215,7 @@ static int enqueue(u64 to, u64 from, u64 bytes, int kernel) {
 	return 0;
 }
 static void advance(void) {
-	if (done == put || ++asked <= (u64)atoi(variable("FAKE_CUDA_BUSY", "1"))) return;
+	if (done == put || ++asked <= (u64)atoi(variable("CUDA_FAKE_BUSY", "1"))) return;
 	typeof(queue[0]) *q = &queue[done++ % MOST];
 	asked = 0;
 	if (!q->kernel) memcpy((void *)(q->to & ~OF_CARD), (void *)(q->from & ~OF_CARD), q->bytes);
@@ -292,7 +292,7 @@ int cuModuleLoadDataEx(u64 *to, char *image, u32 options, int *names, u64 *value
 		int major, minor;
 		if (!version || sscanf(version, "\n.version %d.%d", &major, &minor) != 2) return 218;
 		sprintf(target, "ptx");
-		if (atoi(variable("FAKE_CUDA_VERSION", "12090")) < 12000 + 10 * (minor + 1)) { // PTX 8.8 came with CUDA 12.9
+		if (atoi(variable("CUDA_FAKE_VERSION", "12090")) < 12000 + 10 * (minor + 1)) { // PTX 8.8 came with CUDA 12.9
 			snprintf((char *)values[0], values[1], "the assembler speaks of .version %d.%d", major, minor);
 			return 222;
 		}
