@@ -43,6 +43,7 @@ race: ## with the race detector: all but kernels and the forward pass, which it 
 
 lint: ## see .golangci.yml
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run --build-tags cuda ./shard/gpu/driver/... ./launcher
 
 fuzz: ## every fuzz target for FUZZTIME; that its time is up is no failure, though Go may say so (golang.org/issue/48591)
 	@for package in $$($(GO) list ./...); do \

@@ -34,6 +34,7 @@ type device struct {
 	lastGrid   [3]int
 	// failed is why the context is dead; nothing is asked of it then.
 	failed error
+	closed bool
 }
 
 var _ gpu.Device = (*device)(nil)
@@ -219,15 +220,18 @@ func (d *device) wait(query string, handle uint64) error {
 	}
 }
 
-// Close gives the card back. What is on it is gone.
-func (d *device) Close() error {
-	defer d.library.close()
-	defer runtime.UnlockOSThread()
-	if d.failed != nil {
-		return nil // it goes with the process
-	}
-	if d.stream == 0 {
+// Close gives the card back. What is on it is gone. A second call does nothing.
+func (d *device) Close() (err error) {
+	if d.closed {
 		return nil
 	}
-	return d.do("cuDevicePrimaryCtxRelease_v2", uintptr(d.handle))
+	if d.failed == nil && d.stream != 0 { // else the context goes with the process
+		err = d.do("cuDevicePrimaryCtxRelease_v2", uintptr(d.handle))
+	}
+	d.closed, d.failed = true, errClosed
+	d.library.close()
+	runtime.UnlockOSThread()
+	return err
 }
+
+var errClosed = errors.New("the card was given back")
