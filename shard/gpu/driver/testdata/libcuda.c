@@ -1,5 +1,5 @@
 // A library with the functions of the NVIDIA driver that package driver calls. It computes nothing: it checks what a driver checks
-// (which cubins a card takes, kernels' names, the sizes of their arguments, limits of launches, bounds of copies), and does what
+// (which cubins a card takes, kernels' names, the sizes of their arguments, limits of launches, bounds of copies, that pointers point to memory), and does what
 // streams do late: a copy takes place when a later query finds it done, so that memory which is used again too early shows.
 //
 // Environment variables say what it is like:
@@ -65,7 +65,7 @@ static int scripted(const char *function) {
 
 // Cards.
 static struct { char name[128], uuid[16]; int major, minor, mode; u64 bytes, used; } cards[CARDS];
-static int count = -1, taken = -1, current;
+static int count = -1, taken = -1, current, holders;
 
 static void text_of(const char *uuid, char *to) {
 	to += sprintf(to, "GPU-");
@@ -143,7 +143,7 @@ int cuDevicePrimaryCtxRetain(u64 *to, int d) {
 	char uuid[64];
 	text_of(cards[d].uuid, uuid);
 	note("context on %s", uuid);
-	taken = d, *to = 42;
+	taken = d, holders++, *to = 42;
 	return 0;
 }
 int cuCtxSetCurrent(u64 context) { BEGIN; current = context == 42; return current ? 0 : 201; }
@@ -358,6 +358,7 @@ int cuLaunchKernelEx(struct config *c, struct function *f, u64 **arguments, void
 	for (; arguments[given]; given++) { // package driver puts a null behind the last
 		u64 value = *arguments[given];
 		if (given < f->count && f->sizes[given] == 4 && value >> 32) return 1;
+		if (value >> 56 == 1 && !inside(value, 1)) return 1; // an address of no memory
 		n += sprintf(line + n, " %lx", value);
 	}
 	if (f->count >= 0 && given != f->count) {
@@ -369,6 +370,12 @@ int cuLaunchKernelEx(struct config *c, struct function *f, u64 **arguments, void
 }
 int cuDevicePrimaryCtxRelease_v2(int d) {
 	BEGIN;
+	if (d != taken || !holders) return 201;
 	note("context released");
-	return d == taken ? 0 : 201;
+	if (--holders) return 0;
+	for (int i = 0; i < MOST; i++) if (areas[i].bytes) munmap((void *)(areas[i].at & ~OF_CARD), areas[i].bytes), areas[i].bytes = 0;
+	for (int i = 0; i < 8; i++) if (pinned[i].bytes) munmap((void *)pinned[i].at, pinned[i].bytes), pinned[i].bytes = 0;
+	while (module_count) free(modules[--module_count].image);
+	cards[d].used = 0, event_count = 0, put = done = 0, current = 0;
+	return 0;
 }
