@@ -12,6 +12,7 @@ import (
 	"lockstep/shard/gpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
+	"lockstep/shard/workers"
 )
 
 // numericsAllowed are the arithmetics, and how far from the reference, which computes in float32, they may be. Where a row's experts are
@@ -27,7 +28,9 @@ func newGroup(t testing.TB, source *model.Model, ranks int, numerics string, ada
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, numerics, func(float64) {})
+		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
+			return gpu.Load(part, device, team, numerics, func(float64) {})
+		})
 	}, adapters...)
 }
 

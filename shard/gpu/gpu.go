@@ -11,6 +11,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
+	"lockstep/shard/workers"
 )
 
 // blockTokens is the number of positions in a KV block, partTokens that of a part of attention (kernels/common.cuh).
@@ -31,7 +32,9 @@ type Backend struct {
 	config model.Config
 	part   *model.Part
 	device Device
+	team   *workers.Team
 	terms  int
+	piece  []byte // of a matrix that goes up
 	need   need
 	// adapters is how many there are.
 	adapters int
@@ -39,9 +42,10 @@ type Backend struct {
 	run
 }
 
-// Load uploads this rank's part of the weights. The backend owns the device. progress gets the share that is done, from 0 to 1.
-func Load(part *model.Part, device Device, numerics string, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, device: device, terms: Numerics[numerics], need: need{parts: min(part.Ranks-1, 1)}}
+// Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
+// from 0 to 1.
+func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
+	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[numerics], need: need{parts: min(part.Ranks-1, 1)}}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -51,6 +55,7 @@ func Load(part *model.Part, device Device, numerics string, progress func(done f
 		b.stages = append(b.stages, s)
 		progress(float64(i+1) / float64(len(part.Stages)))
 	}
+	b.piece = nil
 	return b, nil
 }
 
