@@ -155,6 +155,9 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 			return fmt.Errorf("a KV cache of %d blocks: %w: lower --max-batch-total-tokens", blocks, err)
 		}
 	}
+	if err := b.meetPeers(); err != nil {
+		return err
+	}
 	return b.settle()
 }
 
