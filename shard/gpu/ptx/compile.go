@@ -84,8 +84,9 @@ func insert(r []int) execute {
 	return func(w *warp, lanes uint32) {
 		d, a, b, at, n := &w.registers[r[0]], &w.registers[r[1]], &w.registers[r[2]], &w.registers[r[3]], &w.registers[r[4]]
 		each(lanes, func(lane int) {
-			field := (uint64(1)<<n[lane] - 1) << at[lane] & (1<<32 - 1)
-			d[lane] = b[lane]&^field | a[lane]<<at[lane]&field
+			position, length := at[lane]&0xff, n[lane]&0xff
+			field := (uint64(1)<<length - 1) << position & (1<<32 - 1)
+			d[lane] = b[lane]&^field | a[lane]<<position&field
 		})
 	}
 }

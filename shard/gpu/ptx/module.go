@@ -101,6 +101,9 @@ func Parse(text string) (*Module, error) {
 			return nil, fmt.Errorf("line %d: %s: %w", number+1, strings.TrimSpace(line), err)
 		}
 	}
+	if p.kernel != nil {
+		return nil, fmt.Errorf("the text ends within kernel %s", p.kernel.name)
+	}
 	return p.module, nil
 }
 
@@ -155,11 +158,14 @@ func (p *parser) begin(name string) error {
 	return nil
 }
 
-// link finds the targets of branches.
+// link finds the targets of branches, and makes sure that no thread runs over the end.
 func (k *kernel) link() error {
+	if last := len(k.code) - 1; last < 0 || k.code[last].predicate >= 0 || k.code[last].kind != exit && k.code[last].kind != branch {
+		return fmt.Errorf("kernel %s has no end", k.name)
+	}
 	for at, label := range k.branches {
 		target, ok := k.labels[label]
-		if !ok {
+		if !ok || target >= len(k.code) {
 			return fmt.Errorf("no label %s", label)
 		}
 		k.code[at].target = target
