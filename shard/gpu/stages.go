@@ -194,17 +194,7 @@ func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 		return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.taken),
 			int32(m.chunks), int32(rows), int32(b.terms))
 	}
-	kernel, piece := "linear_8", 8
-	for _, k := range []struct {
-		name string
-		rows int
-	}{{"linear_16", 16}, {"linear_32", 32}, {"linear_64", 64}} {
-		if rows > piece {
-			kernel, piece = k.name, k.rows
-		}
-	}
-	return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.taken),
-		int32(m.chunks), int32(rows), int32(m.terms), int32(b.terms))
+	return b.multiplyPlain(y, m, x, rows)
 }
 
 // activations are the kernels' numbers of activations.

@@ -110,6 +110,7 @@ func TestRefusesDeadlocks(t *testing.T) {
 	}
 	refused(t, "a barrier that was never made", "no mbarrier", source(2, replaced(ring, "mbarrier.init.shared::cta.b64 [%m+24], 1;", "")),
 		ringLaunch, out(), data)
+	refused(t, "no barrier behind the making of barriers", "race", source(2, replaced(ring, "bar.sync 0;", "")), ringLaunch, out(), data)
 	announced := "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%bar], 256;\n"
 	refused(t, "the producer arrives twice", "more arrivals", source(2, replaced(ring, announced, announced+announced)), ringLaunch, out(),
 		data)

@@ -135,7 +135,10 @@ func (p *parser) line(line string) error {
 		k.labels[strings.TrimSuffix(line, ":")] = len(k.code)
 	case strings.HasPrefix(line, ".shared"), strings.HasPrefix(line, ".local"):
 		return k.variable(line)
-	case strings.HasPrefix(line, "."): // registers are made as they are met; the rest says nothing to us
+	case strings.HasPrefix(line, ".reg") && !strings.Contains(line, "%"): // of inline assembly
+		fields := strings.Fields(strings.TrimSuffix(line, ";"))
+		k.register(fields[len(fields)-1])
+	case strings.HasPrefix(line, "."): // other registers are made as they are met; the rest says nothing to us
 	default:
 		return k.instruction(strings.TrimSuffix(line, ";"))
 	}
