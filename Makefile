@@ -5,13 +5,16 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := build
-.PHONY: help build run test test-all race lint fuzz bench generate docker-binary nats-binary
+.PHONY: help build build-cuda run test test-all test-cuda race lint fuzz bench generate kernels docker-binary nats-binary
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
 
 build: ## bin/lockstep, one static binary
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep ./launcher
+
+build-cuda: ## bin/lockstep-cuda, which computes on NVIDIA cards too: it opens their driver's library and needs glibc
+	@CGO_ENABLED=0 $(GO) build -tags cuda -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lockstep-cuda ./launcher
 
 run: build ## the demo model on two shards
 	@exec bin/lockstep serve --num-shard 2 --hostname 127.0.0.1 --port $(PORT)
@@ -25,6 +28,12 @@ test-all: ## everything slower too; with the tag invariants the KV cache begins 
 	LOCKSTEP_ALL=1 $(GO) test -count=1 -timeout 30m -p 1 ./...
 	$(GO) test -count=1 -tags invariants -run 'RowInvariance|Metamorphic' ./shard
 	$(GO) test -count=1 -tags invariants ./shard/model
+	$(MAKE) test-cuda
+
+test-cuda: ## what make build-cuda adds, over an imitation of the driver: no card is needed
+	CGO_ENABLED=0 $(GO) vet -tags cuda ./launcher ./shard/...
+	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda ./shard/gpu/driver
+	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda -run 'Card' ./launcher
 
 race: ## with the race detector: all but kernels and the forward pass, which it slows down a hundred times; of those what is quick
 	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/model/... ./shard/outbox \
@@ -34,6 +43,7 @@ race: ## with the race detector: all but kernels and the forward pass, which it 
 
 lint: ## see .golangci.yml
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run --build-tags cuda ./shard/gpu/driver/... ./launcher
 
 fuzz: ## every fuzz target for FUZZTIME; that its time is up is no failure, though Go may say so (golang.org/issue/48591)
 	@for package in $$($(GO) list ./...); do \
@@ -52,6 +62,9 @@ bench: ## every benchmark for a second
 
 generate: ## kernels and what else has a generator
 	$(GO) generate ./...
+
+kernels: ## those of cards, which the tree has compiled: whoever edits one runs this; it fetches the compiler
+	$(GO) run ./scripts/kernels -nvrtc "$$(scripts/get-nvrtc)"
 
 docker-binary: build bin/cluster.key ## what the Dockerfile copies, and what docker-compose.yml mounts
 	@bin/lockstep nats-users --cluster-key @bin/cluster.key router node1 node2 >bin/nats-users.conf

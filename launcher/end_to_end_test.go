@@ -30,6 +30,9 @@ const (
 	stopTimeout  = 30 * time.Second
 )
 
+// tags that the program is built with.
+var tags = ""
+
 var binary = sync.OnceValues(func() (string, error) {
 	directory, err := os.MkdirTemp("", "lockstep-test-")
 	if err != nil {
@@ -43,7 +46,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		}
 		return nil
 	})
-	build := exec.Command("go", "build", "-o", path, "lockstep/launcher")
+	build := exec.Command("go", "build", "-tags", tags, "-o", path, "lockstep/launcher")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, output)

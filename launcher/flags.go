@@ -18,6 +18,7 @@ import (
 	"lockstep/router/api/tgi"
 	"lockstep/router/request"
 	"lockstep/shard"
+	"lockstep/shard/gpu/driver"
 	"lockstep/shard/model"
 )
 
@@ -30,7 +31,7 @@ type modelFlags struct {
 	ChatTemplate         string   `env:"LOCKSTEP_CHAT_TEMPLATE" placeholder:"FILE|TEXT" help:"Jinja file, or its text, in place of the model's chat template."`
 	GenerationConfig     string   `env:"LOCKSTEP_GENERATION_CONFIG" enum:"auto,none,vllm" default:"auto" placeholder:"auto|none" help:"auto: where requests in OpenAI's interface do not say, they have the sampling parameters that the model's files recommend (generation_config.json). none, or vllm: they have the interface's own."`
 	LoraAdapters         []string `env:"LORA_ADAPTERS" placeholder:"NAME=PATH" help:"LoRA adapters that requests may name: directories in PEFT's format; without NAME= an adapter is called by its path. Repeatable."`
-	NumShard             int      `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one per CPU socket."`
+	NumShard             int      `env:"NUM_SHARD" placeholder:"N" help:"Shard processes that compute one model together. Default: one for each card, or each CPU socket."`
 	Sharded              string   `env:"SHARDED" placeholder:"true|false" help:"true: ask for several shards; false: one shard."`
 	MaxInputLength       int      `env:"MAX_INPUT_LENGTH" placeholder:"TOKENS" help:"Longest prompt. Default: what the model allows."`
 	MaxInputTokens       int      `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
@@ -42,12 +43,14 @@ type modelFlags struct {
 	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" placeholder:"SHARE" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start. Default: what --max-batch-size sequences of a usual length need, and ${memory_fraction} at most."`
 	Threads              int      `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
-	Backend              string   `env:"LOCKSTEP_BACKEND" enum:"${backends}" default:"${backend}" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights."`
+	Backend              string   `env:"LOCKSTEP_BACKEND" enum:",${backends}" default:"" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights. Default: cuda where this binary was built with it and there are cards, else ${backend}."`
 	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
 	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f32; f16 and bf16 take half the memory."`
 	Quantize             string   `env:"QUANTIZE" enum:",${quantize_names}" default:"" placeholder:"int8|int4|..." help:"Quantise plain weights while they are loaded: int8 (also bitsandbytes, eetq) or int4 (bitsandbytes-nf4, bitsandbytes-fp4), in blocks of 32 columns. gptq, awq, marlin, compressed-tensors and fp8 say of a model what its files say, or are refused."`
-	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",${kernels}" default:"" placeholder:"NAME" help:"Forces a kernel path: avx512, avx2 or go of the CPU, or ptx, which computes what cards compute, by an emulation of one that is exact and slow. Default: the best that the CPU has."`
-	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of --kernels ptx: bf16, or two-term, which is nearly that of float32 and takes twice the KV cache. Default: bf16."`
+	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",${kernels}" default:"" placeholder:"NAME" help:"Forces a kernel path: cuda of NVIDIA cards; cpu, the best that the CPU has, or avx512, avx2 or go of it; or ptx, which computes what cards compute, by an emulation of one that is exact and slow. Default: cuda where this binary was built with it and there are cards, else cpu."`
+	Devices              []string `env:"LOCKSTEP_DEVICES" placeholder:"CARD" help:"NVIDIA cards to compute on, one for each shard: numbers from 0, as the driver counts those that CUDA_VISIBLE_DEVICES leaves, or UUIDs. Default: all, or the first --num-shard."`
+	CUDALibrary          string   `name:"cuda-library" env:"LOCKSTEP_CUDA_LIBRARY" placeholder:"FILE" help:"Library of the NVIDIA driver. Default: ${cuda_library}."`
+	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of cards (--kernels cuda or ptx): bf16, or two-term, which is nearly that of float32 and takes twice the KV cache. Default: bf16."`
 }
 
 // routerFlags say how HTTP clients are served.
@@ -106,15 +109,15 @@ type refusedFlags struct {
 	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
-	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"CUDA cards are not supported yet"`
-	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"CUDA cards are not supported yet; --cpu-memory-fraction is its sibling"`
+	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"kernels of cards are launched one by one, there are no graphs yet"`
+	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"nothing bounds what is taken of a card as a whole; --cpu-memory-fraction is its sibling: the share that the KV cache takes of what is free beside the weights, on cards too"`
 	PrometheusPort        string `env:"PROMETHEUS_PORT" hidden:"" refuse:"/metrics is served on the main port only"`
 	ShardUDSPath          string `name:"shard-uds-path" env:"SHARD_UDS_PATH" hidden:"" refuse:"shards use no sockets"`
 	MasterAddr            string `env:"MASTER_ADDR" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
 	MasterPort            string `env:"MASTER_PORT" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
 	HuggingfaceHubCache   string `env:"HUGGINGFACE_HUB_CACHE" hidden:"" refuse:"nothing is downloaded yet; give --model-id a path"`
 	WeightsCacheOverride  string `env:"WEIGHTS_CACHE_OVERRIDE" hidden:"" refuse:"give --model-id the directory of the weights" matters:"tokens would be those of other weights"`
-	DisableCustomKernels  bool   `env:"DISABLE_CUSTOM_KERNELS" hidden:"" refuse:"use --kernels go for the plain kernels"`
+	DisableCustomKernels  bool   `env:"DISABLE_CUSTOM_KERNELS" hidden:"" refuse:"use --kernels go for the CPU's plain kernels"`
 	RopeScaling           string `env:"ROPE_SCALING" hidden:"" refuse:"positions are scaled as the model's config.json says" matters:"tokens would be others"`
 	RopeFactor            string `env:"ROPE_FACTOR" hidden:"" refuse:"positions are scaled as the model's config.json says" matters:"tokens would be others"`
 	OTLPEndpoint          string `name:"otlp-endpoint" env:"OTLP_ENDPOINT" hidden:"" refuse:"tracing does not exist yet"`
@@ -168,6 +171,7 @@ type settings struct {
 	nodeFlags
 	guard    router.Config   // TLS, Listeners and APIKeys of it, once the flags are checked
 	adapters []shard.Adapter // of LoraAdapters, likewise
+	cards    []driver.Card   // by rank, where cards compute
 	warnings []string        // of the environment, for the log
 }
 
@@ -186,10 +190,12 @@ var errHelpShown = errors.New("help shown")
 func flagVars() kong.Vars {
 	l, group, r := request.DefaultLimits(), shard.DefaultLimits(), router.DefaultConfig(tgi.Forms[0])
 	return kong.Vars{
-		"kernels": strings.Join(append(slices.Clone(cpuKernels), cardKernels...), ","), "numerics": strings.Join(shard.CardNumerics(), ","),
+		"kernels":        strings.Join(slices.Concat(cpuKernels, []string{anyCPUKernels}, cardKernels), ","),
+		"numerics":       strings.Join(shard.CardNumerics(), ","),
 		"quantize_names": strings.Join(model.QuantiseNames(), ","),
 		"backends":       strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
-		"prefixes": "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),
+		"cuda_library": driver.DefaultLibrary,
+		"prefixes":     "/" + strings.Join(api.Dialects[1:], ", /"), "dialects": strings.Join(api.Dialects, ","),
 		"default_dialects": strings.Join(api.Dialects[1:], ","), "tgi_forms": strings.Join(tgi.Forms, ","),
 		"max_concurrent_requests": strconv.Itoa(l.MaxConcurrentRequests), "max_best_of": strconv.Itoa(l.MaxBestOf),
 		"max_batch_size": strconv.Itoa(group.MaxSequences), "max_batch_prefill_tokens": strconv.Itoa(group.PrefillTokens),

@@ -130,7 +130,7 @@ var refusals = []struct{ arguments, want string }{
 	{"--hostname example.org", "not an IP address"},
 	{"--kernels neon", "--kernels"},
 	{"--backend tpu", "--backend"},
-	{"--backend sim --kernels go", "--kernels chooses how --backend cpu computes"},
+	{"--backend sim --kernels go", "--kernels go chooses how the CPU computes, and --backend sim does not"},
 	{"--step-model 10ms", "--step-model tells how long the steps of --backend sim take"},
 	{"--backend sim --step-model=-1s", "--step-model: steps of -1s: want 0s to 1h"},
 	{"--backend sim --step-model /dev/zero", "--step-model"},

@@ -136,6 +136,9 @@ func (l *launcher) start() {
 			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows " +
 				"nothing else")
 		}
+		if len(l.cards) > 0 {
+			l.log.Info().Str("cards", names(l.cards)).Msg("computing on cards, one for each shard")
+		}
 		l.shards = l.newShards()
 		go func() { l.verdict <- l.checkForRouters(l.log) }()
 	}

@@ -65,39 +65,25 @@ func (c *command) checkModel() error {
 	if errors.As(limits.Validate(), &wrong) {
 		return fmt.Errorf("--%s %s", strings.ReplaceAll(wrong.Setting, "_", "-"), wrong.Why)
 	}
-	switch strings.ToLower(c.Sharded) {
-	case "":
-	case "true":
-		if c.NumShard == 1 {
-			return errors.New("--sharded true asks for several shards, but --num-shard is 1")
-		}
-		c.NumShard = max(c.NumShard, 2)
-	case "false":
-		if c.NumShard > 1 {
-			return fmt.Errorf("--sharded false asks for one shard, but --num-shard is %d", c.NumShard)
-		}
-		c.NumShard = 1
-	default:
-		return fmt.Errorf("--sharded must be true or false, got %q", c.Sharded)
-	}
-	if c.NumShard == 0 {
-		c.NumShard = sockets()
-	}
 	if c.MaxTotalTokens != 0 && c.MaxInputLength >= c.MaxTotalTokens {
 		return fmt.Errorf("--max-input-length (%d) must be < --max-total-tokens (%d)", c.MaxInputLength, c.MaxTotalTokens)
 	}
 	if err := c.chooseBackend(); err != nil {
 		return err
 	}
+	if err := c.chooseShards(); err != nil {
+		return err
+	}
 	switch traits := shard.TraitsOf(c.Backend); {
 	case c.Numerics != "" && !traits.Cards:
-		return errors.New("--numerics chooses how cards compute: give --kernels ptx too, or leave it out")
+		return errors.New("--numerics chooses how cards compute: give --kernels cuda or ptx too, or leave it out")
+	case c.KVCacheDtype != "auto" && traits.Cards:
+		return errors.New("--kv-cache-dtype is of the CPU's KV cache, and that of cards has numbers as --numerics says: leave it out, or " +
+			"give --kernels cpu")
 	case c.StepModel != "" && !traits.StepModel:
 		return errors.New("--step-model tells how long the steps of --backend sim take, and another backend's take what they take")
 	case c.Quantize != "" && !traits.Weights:
 		return fmt.Errorf("--quantize is of weights, and --backend %s has none: leave one of them out", c.Backend)
-	case c.Kernels != "" && !traits.Kernels:
-		return fmt.Errorf("--kernels chooses how --backend cpu computes, and %s has none: leave one of them out", c.Backend)
 	}
 	if c.KVCacheDtype != "auto" && !slices.Contains(shard.KVCaches(), c.KVCacheDtype) {
 		return fmt.Errorf("--kv-cache-dtype %s is not served; auto, %s are", c.KVCacheDtype, strings.Join(shard.KVCaches(), ", "))
@@ -112,24 +98,6 @@ func (c *command) checkModel() error {
 		return err
 	}
 	return checkModelPath(c.ModelID)
-}
-
-// cpuKernels are the kernel paths of the CPU, cardKernels the backends of cards, which --kernels names too.
-var (
-	cpuKernels  = []string{"avx512", "avx2", "go"}
-	cardKernels = []string{"ptx"}
-)
-
-// chooseBackend takes a backend that --kernels names.
-func (c *command) chooseBackend() error {
-	if !slices.Contains(cardKernels, c.Kernels) {
-		return nil
-	}
-	if c.Backend != shard.DefaultBackend && c.Backend != c.Kernels {
-		return fmt.Errorf("--kernels %s and --backend %s are two backends: leave one of them out", c.Kernels, c.Backend)
-	}
-	c.Backend, c.Kernels = c.Kernels, ""
-	return nil
 }
 
 // readAdapters reads NAME=PATH, or a path that is the name too, as TGI does. A path may have an equals sign itself: the first one

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/gpu"
+	"lockstep/shard/gpu/driver"
 	"lockstep/shard/host"
 	"lockstep/shard/model"
 	"lockstep/shard/sim"
@@ -42,14 +44,16 @@ var (
 // BackendTraits are what others need to know of a backend before it is loaded.
 type BackendTraits struct {
 	Weights   bool // it reads them; else a model's directory may have none, and answers are made up
-	Kernels   bool // it takes Config.Kernels
 	StepModel bool // it takes Config.Sim's
 	Adapters  bool // it computes Config.Adapters
 	Cards     bool // it takes Config.Numerics
+	Devices   bool // it takes Config.Devices, one for each rank
 	// Slow says that the largest steps would take minutes: the start computes a short one.
 	Slow bool
 	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
 	SharedMemory bool
+	// MemoryFraction is the share of the free memory that a KV cache takes which nobody has asked for; 0: DefaultMemoryFraction.
+	MemoryFraction float64
 }
 
 // backends are what Config.Backend may name. load loads a rank's part of the model; fingerprint tells models apart as far as the
@@ -58,13 +62,18 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Kernels: true, Adapters: true, SharedMemory: true}, loadHost},
-	"ptx": {BackendTraits{Weights: true, Cards: true, Slow: true, SharedMemory: true}, loadEmulated},
-	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
+	"cpu": {BackendTraits{Weights: true, Adapters: true, SharedMemory: true}, loadHost},
+	// What the KV cache leaves of a card is for steps.
+	"cuda": {BackendTraits{Weights: true, Cards: true, Adapters: true, Devices: true, MemoryFraction: 0.8}, loadCard},
+	"ptx":  {BackendTraits{Weights: true, Cards: true, Adapters: true, Slow: true, SharedMemory: true}, loadEmulated},
+	"sim":  {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 
-// DefaultBackend is what the launcher takes unless it is told otherwise.
-const DefaultBackend = "cpu"
+// DefaultBackend is what the launcher takes unless it is told otherwise, or there are cards: then CardBackend.
+const (
+	DefaultBackend = "cpu"
+	CardBackend    = "cuda"
+)
 
 // TraitsOf returns the traits of one of Backends.
 func TraitsOf(backend string) BackendTraits { return backends[backend].BackendTraits }
@@ -105,7 +114,35 @@ func loadEmulated(r *rank) (backend, string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, cmp.Or(r.config.Numerics, gpu.DefaultNumerics), r.advance)
+		return gpu.Load(part, device, r.team, cmp.Or(r.config.Numerics, gpu.DefaultNumerics), r.advance)
+	})
+}
+
+// loadCard loads onto the rank's card.
+func loadCard(r *rank) (backend, string, error) {
+	return loadPart(r, func(part *model.Part) (backend, error) {
+		c := r.config
+		uuid := c.Devices[c.Rank]
+		others := slices.Delete(slices.Clone(c.Devices), c.Rank, c.Rank+1)
+		device, err := driver.Open(driver.Options{Library: c.CUDALibrary, UUID: uuid, Shared: slices.Contains(others, uuid),
+			GiveUp: func() error {
+				if r.group != nil && r.group.Aborted() {
+					return collective.ErrAborted
+				}
+				return nil
+			}})
+		if err != nil {
+			return nil, err
+		}
+		b, err := gpu.Load(part, device, r.team, cmp.Or(c.Numerics, gpu.DefaultNumerics), r.advance)
+		if lacking := (*driver.MemoryError)(nil); errors.As(err, &lacking) {
+			err = fmt.Errorf("the weights of this shard: %w: spread them over more cards (--num-shard), take a smaller model, or end what "+
+				"else takes memory of the card", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
 	})
 }
 
@@ -163,8 +200,12 @@ func openPart(r *rank) (part *model.Part, adapters []*model.Adapter, err error) 
 		}
 	}
 	if c.Rank == 0 {
+		cache := cmp.Or(c.KVCache, "f32")
+		if r.traits.Cards {
+			cache = cmp.Or(c.Numerics, gpu.DefaultNumerics)
+		}
 		r.log.Info().Str("architecture", r.model.Config.Architecture).Str("weights", r.model.DataType).Str("quantize", c.Quantize).
-			Str("kv_cache", cmp.Or(c.KVCache, "f32")).Array("adapters", told(adapters)).Msg("computing with")
+			Str("kv_cache", cache).Array("adapters", told(adapters)).Msg("computing with")
 	}
 	return part, adapters, nil
 }

@@ -48,6 +48,11 @@ type Config struct {
 	Kernels string `json:"kernels,omitempty"`
 	// Numerics is the arithmetic of a backend of cards, one of gpu.Numerics; empty: gpu.DefaultNumerics.
 	Numerics string `json:"numerics,omitempty"`
+	// Devices are the cards that ranks compute on, by rank, for a backend of cards: UUIDs as package driver shows them. Ranks may share
+	// one.
+	Devices []string `json:"devices,omitempty"`
+	// CUDALibrary is the library of the cards' driver; empty: driver.DefaultLibrary.
+	CUDALibrary string `json:"cuda_library,omitempty"`
 	// KVCache is the type of numbers in the KV cache, one of KVCaches; empty: f32.
 	KVCache string `json:"kv_cache,omitempty"`
 	// Quantize is what weights are quantised to while they are loaded, one of model.QuantiseNames; empty: they stay as they are.
@@ -88,6 +93,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := backendNamed(c.Backend); err != nil {
 		return err
+	}
+	if TraitsOf(c.Backend).Devices && len(c.Devices) != c.Shards {
+		return fmt.Errorf("%d devices for %d shards", len(c.Devices), c.Shards)
 	}
 	if _, known := gpu.Numerics[c.Numerics]; !known && c.Numerics != "" {
 		return fmt.Errorf("numerics %q: want one of %s", c.Numerics, strings.Join(CardNumerics(), ", "))

@@ -170,11 +170,7 @@ func TestRowInvariance(t *testing.T) {
 	var want map[uint64]*result
 	compare := func(t *testing.T, what string, got map[uint64]*result) {
 		t.Helper()
-		for id, w := range want {
-			if difference := got[id].difference(w); difference != "" {
-				t.Errorf("%s: request %d: %s", what, id, difference)
-			}
-		}
+		compareResults(t, what, got, want)
 	}
 	for _, kernels := range cpu.Available() {
 		for _, shards := range []int{1, 2, 4} {
@@ -228,6 +224,15 @@ func TestRowInvariance(t *testing.T) {
 			}
 		}
 	})
+}
+
+func compareResults(t *testing.T, what string, got, want map[uint64]*result) {
+	t.Helper()
+	for id, w := range want {
+		if difference := got[id].difference(w); difference != "" {
+			t.Errorf("%s: request %d: %s", what, id, difference)
+		}
+	}
 }
 
 // How long an answer may become costs nothing before it does: a request that asks for a billion tokens takes the memory of

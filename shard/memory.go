@@ -30,7 +30,7 @@ func cacheBlocks(c Config, b backend) (blocks int, reason string, err error) {
 	if blocks := inBlocks(c.PriorCacheTokens); blocks > 0 && int64(blocks)*int64(device.BlockBytes) < free {
 		return blocks, "as before the restart", nil
 	}
-	fraction := cmp.Or(c.CacheMemoryFraction, DefaultMemoryFraction)
+	fraction := cmp.Or(c.CacheMemoryFraction, TraitsOf(c.Backend).MemoryFraction, DefaultMemoryFraction)
 	blocks = int(float64(free) * fraction / float64(device.BlockBytes))
 	reason = fmt.Sprintf("%.0f%% of %.1f GiB free memory of %s", 100*fraction, float64(free)/(1<<30), of)
 	if blocks < 1 {

@@ -37,6 +37,9 @@ func TestCacheBlocks(t *testing.T) {
 			"50% of 0.1 GiB free memory of the machine"},
 		{Limits{MaxSequences: 128, MaxSequenceTokens: 8192, CacheMemoryFraction: 0.5, CacheTokens: 33}, "cpu", gibi, 3, "as configured"},
 		{Limits{MaxSequences: 128, MaxSequenceTokens: 131072}, "sim", gibi, 262144, "25% of 1.0 GiB free memory of the machine"},
+		{Limits{MaxSequences: 128, MaxSequenceTokens: 131072}, "cuda", gibi, 838860, "80% of 1.0 GiB free memory of the machine"},
+		{Limits{MaxSequences: 128, MaxSequenceTokens: 131072, CacheMemoryFraction: 0.5}, "cuda", gibi, 524288,
+			"50% of 1.0 GiB free memory of the machine"},
 	} {
 		blocks, reason, err := cacheBlocks(Config{Backend: c.backend, Limits: c.limits}, deviceOf{free: c.free})
 		if err != nil || blocks != c.blocks || reason != c.reason {

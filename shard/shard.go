@@ -34,6 +34,7 @@ type rank struct {
 	model   *model.Model
 	team    *workers.Team
 	backend backend
+	traits  BackendTraits
 	device  model.Device
 	// asked are the limits as they were asked for; those of config are what came of them.
 	asked Limits
@@ -75,6 +76,7 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	if err != nil {
 		return err
 	}
+	r.traits = TraitsOf(c.Backend)
 	r.enter(PhaseReading)
 	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)

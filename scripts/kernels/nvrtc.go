@@ -59,7 +59,8 @@ func (n *nvrtc) compile(name, source string, headers map[string]string, target s
 	for header, text := range headers {
 		texts, names = append(texts, cText(text)), append(names, cText(header))
 	}
-	if err := n.check(n.createProgram(&program, source, name, int32(len(names)), unsafe.Pointer(&texts[0]), unsafe.Pointer(&names[0]))); err != nil {
+	err := n.check(n.createProgram(&program, source, name, int32(len(names)), unsafe.Pointer(&texts[0]), unsafe.Pointer(&names[0])))
+	if err != nil {
 		return nil, err
 	}
 	defer n.destroyProgram(&program)

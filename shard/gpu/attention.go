@@ -126,7 +126,7 @@ func (s *project) compute(b *Backend, _ func(model.Scores)) error {
 		y Address
 		m *matrix
 	}{{s.settings.query, &s.query}, {s.settings.key, &s.key}, {s.settings.value, &s.value}} {
-		if err := b.multiply(p.y, p.m, b.normed, len(b.rows)); err != nil {
+		if err := b.outputs(p.y, p.m, b.normed); err != nil {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ type Description struct {
 	Class string // of its tensor cores' sums: "h" or "a", see ptx.Core
 	// OwnMemory says that no other rank takes of FreeBytes.
 	OwnMemory bool
-	// Capability is its compute capability, 90 for 9.0.
+	// Capability is the compute capability that the code which it runs is for, 90 for 9.0: kernels of later ones are not there.
 	Capability int
 	// Processors is how many multiprocessors it has, Shared how many bytes of shared memory a block can have.
 	Processors, Shared int

@@ -10,10 +10,9 @@ func (b *Backend) fold(to, sums Address, m *matrix, rows int) error {
 		int32(b.config.Hidden))
 }
 
-// exchange sums folded, of so many rows, over the ranks, through the group's memory.
-func (b *Backend) exchange(rows int) error {
-	size := rows * b.config.Hidden
-	if err := b.device.Download(bytesOf(b.group.Partial()[:size]), b.folded); err != nil {
+// exchange sums so many floats over the ranks, through the group's memory.
+func (b *Backend) exchange(at Address, size int) error {
+	if err := b.device.Download(bytesOf(b.group.Partial()[:size]), at); err != nil {
 		return err
 	}
 	parts, err := b.group.Exchange()
@@ -22,7 +21,7 @@ func (b *Backend) exchange(rows int) error {
 	}
 	sum := make([]float32, size)
 	sumParts(sum, parts)
-	return b.device.Upload(b.folded, bytesOf(sum))
+	return b.device.Upload(at, bytesOf(sum))
 }
 
 // sumParts adds the ranks' parts as a binary tree in rank order: the left half of a tree is the largest power of two below its size.

@@ -12,6 +12,7 @@ import (
 	"lockstep/shard/gpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
+	"lockstep/shard/workers"
 )
 
 // numericsAllowed are the arithmetics, and how far from the reference, which computes in float32, they may be. Where a row's experts are
@@ -21,18 +22,28 @@ var numericsAllowed = map[string]backendtest.Tolerance{
 	"two-term": backendtest.Exact,
 }
 
-func newGroup(t testing.TB, source *model.Model, ranks int, numerics string) *backendtest.Group {
+func newGroup(t testing.TB, source *model.Model, ranks int, numerics string, adapters ...*model.Adapter) *backendtest.Group {
+	return newGroupOn(t, source, ranks, numerics, 90, adapters...)
+}
+
+// newGroupOn is newGroup on emulated cards of a compute capability.
+func newGroupOn(t testing.TB, source *model.Model, ranks int, numerics string, capability int,
+	adapters ...*model.Adapter) *backendtest.Group {
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
-		device, err := gpu.NewEmulated(runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
+		device, err := gpu.NewEmulatedOf(capability, runtime.GOMAXPROCS(0),
+			func() (int64, string, error) { return 1 << 30, "the test", nil })
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, numerics, func(float64) {})
-	})
+		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
+			return gpu.Load(part, device, team, numerics, func(float64) {})
+		})
+	}, adapters...)
 }
 
 // Every reference case of a model that writes, on the emulated card.
 func TestGoldenModels(t *testing.T) {
+	few := map[string]string{"llama_gqa_9q3kv": "bf16", "mixtral": "two-term"}
 	for _, name := range modeltest.Names(t) {
 		source, files := modeltest.Open(t, name)
 		if files["golden.jsonl"] == nil {
@@ -41,13 +52,16 @@ func TestGoldenModels(t *testing.T) {
 		all := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
 		for numerics, allowed := range numericsAllowed {
 			for _, ranks := range []int{1, 2} {
-				if ranks > 1 && !outside.All() {
+				if (ranks > 1 || few[name] != numerics) && !outside.All() {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%s/%d", name, numerics, ranks), func(t *testing.T) {
 					g := newGroup(t, source, ranks, numerics)
 					worst := 0.0
 					for _, c := range all {
+						if len(c.Prompt) > 20 && (ranks > 1 || !outside.All()) {
+							continue // slow
+						}
 						worst = max(worst, backendtest.Check(t, g, c, allowed))
 					}
 					t.Logf("largest error of a logit: %.1e standard deviations", worst)
@@ -59,7 +73,7 @@ func TestGoldenModels(t *testing.T) {
 
 // Quantised weights are computed from their own bits: with two terms to an input they meet the tolerances of float32.
 func TestGoldenQuantised(t *testing.T) {
-	few := []string{"gptq4_llama_g32_desc_asym", "tiny_qwen2_kquants.gguf", "mxfp4_gpt_oss"}
+	few := []string{"gptq4_llama_g32_desc_asym", "mxfp4_gpt_oss"}
 	for path, cases := range backendtest.Quantised(t) {
 		if name := filepath.Base(path); !slices.Contains(few, name) && !outside.All() {
 			continue
@@ -73,9 +87,55 @@ func TestGoldenQuantised(t *testing.T) {
 			g := newGroup(t, source, 1, "two-term")
 			worst := 0.0
 			for _, c := range cases(t) {
+				if len(c.Prompt) > 20 && !outside.All() {
+					continue
+				}
 				worst = max(worst, backendtest.Check(t, g, c, backendtest.Exact))
 			}
 			t.Logf("largest error of a logit: %.1e standard deviations", worst)
 		})
+	}
+}
+
+// Every reference case of adapters; and all of a model's adapters and the base in one step have the bits that each has alone.
+func TestGoldenAdapters(t *testing.T) {
+	for _, name := range []string{"llama_gqa_9q3kv", "qwen2_untied_sliding"} {
+		source, _ := modeltest.Open(t, name)
+		adapters, cases := backendtest.Adapters(t, filepath.Join("..", "host", "testdata", "lora", name))
+		for _, ranks := range []int{1, 2} {
+			if (ranks == 1 || name != "qwen2_untied_sliding") && !outside.All() {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%d", name, ranks), func(t *testing.T) {
+				g := newGroup(t, source, ranks, "two-term", adapters...)
+				prompt := cases[0][len(cases[0])-1].Prompt[:12]
+				var want, got [][][]float32
+				var together []model.Chunk
+				for i := range len(cases) + 1 {
+					if g.Adapter = i; i > 0 {
+						for j, c := range cases[i-1] {
+							if j > 0 && !outside.All() {
+								break
+							}
+							backendtest.Check(t, g, c, backendtest.Exact)
+						}
+					}
+					want = append(want, g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll))
+					together = append(together, g.Sequence(len(prompt)).Chunk(prompt, model.LogitsAll))
+				}
+				rows := g.Step(together)
+				for range together {
+					got, rows = append(got, rows[:len(prompt)]), rows[len(prompt):]
+				}
+				for i := range want {
+					if row := backendtest.FirstDifference(got[i], want[i]); row >= 0 {
+						t.Errorf("adapter %d: other logits beside others, behind token %d", i, row)
+					}
+					if i > 0 && backendtest.FirstDifference(got[i], want[0]) < 0 {
+						t.Errorf("adapter %d changes nothing", i)
+					}
+				}
+			})
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
+	"lockstep/shard/workers"
 )
 
 // blockTokens is the number of positions in a KV block, partTokens that of a part of attention (kernels/common.cuh).
@@ -31,15 +32,21 @@ type Backend struct {
 	config model.Config
 	part   *model.Part
 	device Device
+	team   *workers.Team
 	terms  int
+	piece  []byte // of a matrix that goes up
 	need   need
-	stages []stage
+	// adapters is how many there are.
+	adapters int
+	stages   []stage
 	run
 }
 
-// Load uploads this rank's part of the weights. The backend owns the device. progress gets the share that is done, from 0 to 1.
-func Load(part *model.Part, device Device, numerics string, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, device: device, terms: Numerics[numerics], need: need{parts: min(part.Ranks-1, 1)}}
+// Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
+// from 0 to 1.
+func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
+	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[numerics],
+		need: need{parts: min(part.Ranks-1, 1)}}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -49,6 +56,7 @@ func Load(part *model.Part, device Device, numerics string, progress func(done f
 		b.stages = append(b.stages, s)
 		progress(float64(i+1) / float64(len(part.Stages)))
 	}
+	b.piece = nil
 	return b, nil
 }
 
@@ -75,7 +83,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
 	}
 	if b.part.Ranks > 1 {
-		reduce = maxRows * b.need.parts * b.config.Hidden
+		reduce = maxRows * max(b.need.parts*b.config.Hidden, b.need.lowRanks)
 	}
 	return reduce, gather
 }
@@ -118,6 +126,13 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.ordered, b.need.ordered * maxRows},
 		{&b.products, 4 * b.need.products * maxRows},
 		{&b.folded, 4 * b.need.parts * maxRows * b.config.Hidden},
+		{&b.adapted.starts, 4 * (b.adapters + 1)},
+		{&b.adapted.rowOf, 4 * maxRows},
+		{&b.adapted.adapterOf, 4 * maxRows},
+		{&b.adapted.sums, 4 * b.need.lowSums * maxRows},
+		{&b.adapted.sum, 4 * b.need.lowRanks * maxRows},
+		{&b.adapted.lowered, 2 * b.terms * b.need.lowRanks * maxRows},
+		{&b.adapted.raised, 4 * b.need.lowOutputs * maxRows},
 		{&b.choice.experts, 4 * choices},
 		{&b.choice.weights, 4 * choices},
 		{&b.choice.numbers, 4 * choices},

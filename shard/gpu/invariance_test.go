@@ -15,7 +15,7 @@ func TestRowInvariance(t *testing.T) {
 	divided := 0
 	for i, name := range []string{"llama_gqa_9q3kv", "llama_tied_1kv_f32", "gemma3", "mixtral", "deepseek_v2_mla", "starcoder2_sliding40",
 		"qwen3_moe", "gpt2"} {
-		if i > 1 && !outside.All() {
+		if i != 1 && !outside.All() {
 			continue
 		}
 		source, files := modeltest.Open(t, name)
@@ -23,6 +23,9 @@ func TestRowInvariance(t *testing.T) {
 		for numerics := range numericsAllowed {
 			var alone [][]float32 // on one rank
 			for _, ranks := range []int{1, 2, 4} {
+				if ranks > 2 && numerics == "bf16" && !outside.All() {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s/%s/%d", name, numerics, ranks), func(t *testing.T) {
 					logits := backendtest.Pieces(t, newGroup(t, source, ranks, numerics), prompts)
 					part, err := source.Part(0, ranks)

@@ -42,12 +42,11 @@ func (s *projectLatent) latentSize() int { return len(s.LatentNorm.Weight) }
 
 // compute leaves rotated queries in queries and stores keys and values in the cache.
 func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
-	rows := len(b.rows)
 	x := b.normed
 	if s.QueryLatent != nil {
 		y := s.latentRows + Address(4*b.maxRows*s.latent.outputs())
 		n := len(s.QueryLatentNorm.Weight)
-		if err := b.multiply(y, &s.queryLatent, b.normed, rows); err != nil {
+		if err := b.outputs(y, &s.queryLatent, b.normed); err != nil {
 			return err
 		}
 		if err := b.normLatent(b.inner, y, &s.queryLatent, s.queryLatentNorm, n, n, s.QueryLatentNorm.Epsilon); err != nil {
@@ -55,20 +54,20 @@ func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 		}
 		x = b.inner
 	}
-	if err := b.multiply(s.settings.query, &s.query, x, rows); err != nil {
+	if err := b.outputs(s.settings.query, &s.query, x); err != nil {
 		return err
 	}
-	if err := b.multiply(s.latentRows, &s.latent, b.normed, rows); err != nil {
+	if err := b.outputs(s.latentRows, &s.latent, b.normed); err != nil {
 		return err
 	}
 	all := s.Latent.Rows.Size()
 	if err := b.normLatent(b.inner, s.latentRows, &s.latent, s.latentNorm, s.latentSize(), all, s.LatentNorm.Epsilon); err != nil {
 		return err
 	}
-	if err := b.multiply(s.settings.key, &s.key, b.inner, rows); err != nil {
+	if err := b.outputs(s.settings.key, &s.key, b.inner); err != nil {
 		return err
 	}
-	if err := b.multiply(s.settings.value, &s.value, b.inner, rows); err != nil {
+	if err := b.outputs(s.settings.value, &s.value, b.inner); err != nil {
 		return err
 	}
 	return b.turn(&s.settings, s.told, s.Layer)

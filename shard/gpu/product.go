@@ -80,8 +80,8 @@ func (p product) stageBytes(plan ringPlan) int {
 }
 
 // plan deals a product's tiles and chunks out to the multiprocessors, as evenly as can be. Of plans that are about equally even it takes
-// the one of the most warps, since these share what is read of x, and one warp's chain is too slow for the memory alone; pieces are as large as
-// leaves four stages.
+// the one of the most warps, since these share what is read of x, and one warp's chain is too slow for the memory alone; pieces are as
+// large as leaves four stages.
 func (p product) plan(processors, shared int) ringPlan {
 	items := func(warps int) int { return (p.tiles + warps - 1) / warps * p.chunks }
 	busiest := func(warps int) int { return (items(warps) + processors - 1) / processors * warps } // tiles of one multiprocessor

@@ -16,10 +16,12 @@ type need struct {
 	aside    int // 1: a norm is put aside
 	inner    int // bytes of a row of inputs of row-parallel products
 	products int // floats of a row of results
-	ordered  int // bytes of a row of inputs in another order
-	choices  int // experts of a row; 0: there are none
-	experts  int // of a layer
-	parts    int // of a row that the ranks exchange, each [hidden]
+	// of what adapters give: chunks' sums, their sum, and outputs
+	lowSums, lowRanks, lowOutputs int
+	ordered                       int // bytes of a row of inputs in another order
+	choices                       int // experts of a row; 0: there are none
+	experts                       int // of a layer
+	parts                         int // of a row that the ranks exchange, each [hidden]
 }
 
 type (
@@ -172,6 +174,17 @@ func (b *Backend) join(sums Address, apart, stride, parts int, bias Address, par
 		int32(b.terms), b.config.NormEpsilon)
 }
 
+// outputs computes a column-parallel product of the step's rows, with what adapters add.
+func (b *Backend) outputs(y Address, m *matrix, x Address) error {
+	if err := b.multiply(y, m, x, len(b.rows)); err != nil || m.low == nil || b.adapted.count == 0 {
+		return err
+	}
+	if err := b.reduce(m.low, x, len(b.rows), false); err != nil {
+		return err
+	}
+	return b.addLow(y, m.outputs(), m.low)
+}
+
 // multiply computes a product of rows into y, [chunk][row][outputs]. Without a matrix there is nothing.
 func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 	if m.data == 0 || rows == 0 {
@@ -209,12 +222,12 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 	}
 	up := b.products
 	gate := Address(0)
-	if err := b.multiply(up, &s.up, x, rows); err != nil {
+	if err := b.outputs(up, &s.up, x); err != nil {
 		return err
 	}
 	if s.gate.data != 0 {
 		gate = up + Address(4*b.maxRows*s.up.outputs())
-		if err := b.multiply(gate, &s.gate, x, rows); err != nil {
+		if err := b.outputs(gate, &s.gate, x); err != nil {
 			return err
 		}
 	}
@@ -234,16 +247,32 @@ func (s *join) compute(b *Backend, _ func(model.Scores)) error {
 		return err
 	}
 	sums, apart, stride, parts := b.products, rows*m.outputs(), m.outputs(), m.chunks
-	if b.part.Ranks > 1 {
-		if err := b.fold(b.folded, b.products, m, rows); err != nil {
-			return err
-		}
-		if err := b.exchange(rows); err != nil {
+	if low := m.low != nil && b.adapted.count > 0; low || b.part.Ranks > 1 {
+		if err := b.sum(m, rows, low); err != nil {
 			return err
 		}
 		sums, apart, stride, parts = b.folded, 0, b.config.Hidden, 1
 	}
 	return b.join(sums, apart, stride, parts, m.bias, s.partNorm, s.norm, s.asideNorm)
+}
+
+// sum leaves the sum of a row-parallel product over chunks and ranks in folded, with what adapters add where low is set.
+func (b *Backend) sum(m *matrix, rows int, low bool) error {
+	if err := b.fold(b.folded, b.products, m, rows); err != nil {
+		return err
+	}
+	if b.part.Ranks > 1 {
+		if err := b.exchange(b.folded, rows*b.config.Hidden); err != nil {
+			return err
+		}
+	}
+	if !low {
+		return nil
+	}
+	if err := b.reduce(m.low, b.inner, rows, true); err != nil {
+		return err
+	}
+	return b.addLow(b.folded, b.config.Hidden, m.low)
 }
 
 // compute computes the wanted rows of logits and hands them to rank 0.

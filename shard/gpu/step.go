@@ -24,6 +24,7 @@ type run struct {
 	ordered    Address // an input in another order
 	folded     Address // [row][hidden], or of choices: sums over chunks, and then over ranks
 	choice     choiceMemory
+	adapted    adapted
 	queries    Address // [term][row][head][dimension]
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]
@@ -91,7 +92,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.
 func (b *Backend) begin(chunks []model.Chunk) error {
 	b.rows, b.wanted, b.chunks = b.rows[:0], b.wanted[:0], b.chunks[:0]
-	var tables, fresh []int32
+	var tables, fresh, adapters []int32
 	for i := range chunks {
 		c := &chunks[i]
 		b.chunks = append(b.chunks, chunk{len(b.rows), len(c.Tokens), len(tables)})
@@ -101,10 +102,14 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 			if c.Logits == model.LogitsAll || c.Logits == model.LogitsLast && j == len(c.Tokens)-1 {
 				b.wanted = append(b.wanted, int32(len(b.rows)))
 			}
+			adapters = append(adapters, int32(c.Adapter))
 			b.rows = append(b.rows, row{token, position, c.PromptTokens, c.Blocks[position/blockTokens]})
 		}
 	}
 	if err := b.uploadRows(tables, fresh); err != nil {
+		return err
+	}
+	if err := b.uploadAdapted(adapters, b.adapters); err != nil {
 		return err
 	}
 	if len(fresh) == 0 || b.part.KVHeads.Size() == 0 {

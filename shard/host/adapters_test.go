@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,31 +20,11 @@ import (
 	"lockstep/shard/weights"
 )
 
-// goldenAdapters opens a model's reference adapters and their cases.
-func goldenAdapters(t *testing.T, name string) (adapters []*model.Adapter, cases [][]backendtest.Golden) {
-	t.Helper()
-	folders, err := os.ReadDir(filepath.Join("testdata", "lora", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, folder := range folders {
-		files := modeltest.Unpacked(t, filepath.Join("testdata", "lora", name, folder.Name()))
-		opened, err := model.OpenAdapterFS(folder.Name(), files)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(opened.Close)
-		adapters = append(adapters, opened)
-		cases = append(cases, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))
-	}
-	return adapters, cases
-}
-
 // Every reference case of adapters, on every kernel path and, with the best one, on one to four shards.
 func TestGoldenAdapters(t *testing.T) {
 	for _, name := range []string{"gpt_oss", "llama_gqa_9q3kv", "qwen2_untied_sliding"} {
 		source, _ := modeltest.Open(t, name)
-		adapters, cases := goldenAdapters(t, name)
+		adapters, cases := backendtest.Adapters(t, filepath.Join("testdata", "lora", name))
 		for _, kernels := range cpu.Available() {
 			for ranks := 1; ranks <= 4 && (ranks == 1 || kernels == cpu.Best()); ranks++ {
 				t.Run(fmt.Sprintf("%s/%s/%d", name, kernels.Name(), ranks), func(t *testing.T) {

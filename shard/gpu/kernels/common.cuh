@@ -117,3 +117,16 @@ template <typename F> static __device__ float lanesSum(int n, F add) {
 }
 
 static __device__ float infinity() { return __uint_as_float(0x7f800000); }
+
+// tree adds up to 8 parts, which are so far apart, as a binary tree: the left half is the largest power of two below their number.
+static __device__ float tree(const float *p, size_t apart, int parts) {
+	float q[8];
+	#pragma unroll
+	for (int i = 0; i < 8; i++) q[i] = i < parts ? p[i * apart] : 0;
+	#pragma unroll
+	for (int width = 1; width < 8; width *= 2)
+		#pragma unroll
+		for (int i = 0; i + width < 8; i += 2 * width)
+			if (i + width < parts) q[i] += q[i + width];
+	return q[0];
+}

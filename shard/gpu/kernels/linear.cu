@@ -82,17 +82,20 @@ CODED(1, coded_8)
 CODED(4, coded_32)
 
 // Experts: a warp owns a tile and a chunk of an expert's matrix, for the rows that chose it (kernels/experts.cu), 8 NB at a time. x has xRows
-// rows, and rowOf tells which is a choice's, null: the choice's own. y is [chunk][choice][tiles x 16].
+// rows, and rowOf tells which is a choice's, null: the choice's own. y is [chunk][choice][tiles x 16]. Adapters are computed likewise: slots
+// tells which of the matrices is an adapter's, negative: it has none; null: each has its own.
 template <int NB>
-static __device__ __forceinline__ void linearExperts(float *y, const uint4 *w, const u16 *x, const int *starts, const int *rowOf, int experts,
-	int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) {
+static __device__ __forceinline__ void linearExperts(float *y, const uint4 *w, const u16 *x, const int *starts, const int *rowOf, const int *slots,
+	int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) {
 	int lane = threadIdx.x & 31, warps = blockDim.x >> 5, steps = allSteps / chunks;
 	size_t size = (size_t)tiles * allSteps * 32;
 	letNext();
 	wait();
 	for (int item = blockIdx.x * warps + (threadIdx.x >> 5); item < experts * tiles * chunks; item += gridDim.x * warps) {
 		int expert = item / (tiles * chunks), tile = item % (tiles * chunks) % tiles, chunk = item % (tiles * chunks) / tiles;
-		Plain weights = {w + expert * wTerms * size + ((size_t)tile * allSteps + chunk * steps) * 32 + lane, size, wTerms};
+		int own = slots ? slots[expert] : expert;
+		if (own < 0) continue;
+		Plain weights = {w + own * wTerms * size + ((size_t)tile * allSteps + chunk * steps) * 32 + lane, size, wTerms};
 		int end = starts[expert + 1];
 		for (int first = starts[expert]; first < end; first += 8 * NB) {
 			Rows<NB> r;
@@ -104,8 +107,8 @@ static __device__ __forceinline__ void linearExperts(float *y, const uint4 *w, c
 }
 
 #define EXPERTS(NB, NAME) extern "C" __global__ void __launch_bounds__(128) NAME(float *y, const uint4 *w, const u16 *x, const int *starts, \
-	const int *rowOf, int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) \
-	{ linearExperts<NB>(y, w, x, starts, rowOf, experts, tiles, allSteps, chunks, choices, xRows, wTerms, xTerms); }
+	const int *rowOf, const int *slots, int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) \
+	{ linearExperts<NB>(y, w, x, starts, rowOf, slots, experts, tiles, allSteps, chunks, choices, xRows, wTerms, xTerms); }
 EXPERTS(1, linear_experts_8)
 EXPERTS(4, linear_experts_32)
 

@@ -34,19 +34,6 @@ static __device__ void putNormed(u16 *x, int steps, int terms, const float *v, f
 		putTerms(x + ((size_t)(i >> 4) * gridDim.x + blockIdx.x) * STEP + (i & 15), apart, terms, i < n ? normed(v[i], i, s, norm) : 0);
 }
 
-// tree adds up to 8 parts, which are so far apart, as a binary tree: the left half is the largest power of two below their number.
-static __device__ float tree(const float *p, size_t apart, int parts) {
-	float q[8];
-	#pragma unroll
-	for (int i = 0; i < 8; i++) q[i] = i < parts ? p[i * apart] : 0;
-	#pragma unroll
-	for (int width = 1; width < 8; width *= 2)
-		#pragma unroll
-		for (int i = 0; i + width < 8; i += 2 * width)
-			if (i + width < parts) q[i] += q[i + width];
-	return q[0];
-}
-
 // join: the sum of the parts of a row-parallel product, the bias and the part's norm are added to the residual stream h, [row][n],
 // which is normed for what comes next (x), and once more for later (aside). Weights that are null norm nothing. A block is a row;
 // parts 0: nothing is added. Shared memory: 2n floats.

@@ -43,8 +43,8 @@ func (k *kernel) compile(op string, args []string) (execute, error) {
 	if f, ok := ofThree[op]; ok && len(r) == 4 {
 		return three(r, f), nil
 	}
-	if op == "bfi.b32" && len(r) == 5 {
-		return insert(r), nil
+	if size := map[string]int{"bfi.b32": 32, "bfi.b64": 64}[op]; size > 0 && len(r) == 5 {
+		return insert(r, size), nil
 	}
 	return nil, unknown(op)
 }
@@ -80,12 +80,12 @@ func (k *kernel) pack(size int, args []string) (execute, error) {
 }
 
 // insert puts bits into a number: bfi d, a, b, position, length.
-func insert(r []int) execute {
+func insert(r []int, size int) execute {
 	return func(w *warp, lanes uint32) {
 		d, a, b, at, n := &w.registers[r[0]], &w.registers[r[1]], &w.registers[r[2]], &w.registers[r[3]], &w.registers[r[4]]
 		each(lanes, func(lane int) {
 			position, length := at[lane]&0xff, n[lane]&0xff
-			field := (uint64(1)<<length - 1) << position & (1<<32 - 1)
+			field := masked((uint64(1)<<length-1)<<position, size)
 			d[lane] = b[lane]&^field | a[lane]<<position&field
 		})
 	}

@@ -51,7 +51,7 @@ func (m *Memory) at(address uint64, bytes int) []byte {
 	return m.buffers[i][offset:][:bytes]
 }
 
-// load reads a number; signed ones of 8 and 16 bits are widened.
+// load reads a number; signed ones are widened.
 func load(data []byte, signed bool) uint64 {
 	switch len(data) {
 	case 1:
@@ -66,7 +66,11 @@ func load(data []byte, signed bool) uint64 {
 		}
 		return uint64(v)
 	case 4:
-		return uint64(binary.LittleEndian.Uint32(data))
+		v := binary.LittleEndian.Uint32(data)
+		if signed {
+			return uint64(int32(v))
+		}
+		return uint64(v)
 	}
 	return binary.LittleEndian.Uint64(data)
 }

@@ -1,0 +1,130 @@
+//go:build cuda && linux
+
+package driver_test
+
+import (
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"lockstep/shard"
+	"lockstep/shard/backendtest"
+	"lockstep/shard/gpu"
+	"lockstep/shard/gpu/driver"
+	"lockstep/shard/model"
+	"lockstep/shard/model/modeltest"
+	"lockstep/shard/workers"
+)
+
+// groupOn is a group of which open gives each rank its device.
+func groupOn(t *testing.T, source *model.Model, ranks int, numerics string, open func() (gpu.Device, error)) *backendtest.Group {
+	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
+		device, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
+			return gpu.Load(part, device, team, numerics, func(float64) {})
+		})
+	})
+}
+
+func emulate() (gpu.Device, error) {
+	return gpu.NewEmulated(runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
+}
+
+// Whatever a model launches, on every kind of card, a driver takes: kernels' names, the sizes of their arguments as cubins have them,
+// grids, shared memory.
+func TestEveryLaunchIsTaken(t *testing.T) {
+	for _, capability := range []string{"8.6", "9.0", "12.0"} {
+		library, log := imitate(t, "CARDS=One:"+capability+":8192:0", "BUSY=0")
+		for _, name := range modeltest.Names(t) {
+			source, files := modeltest.Open(t, name)
+			if files["golden.jsonl"] == nil {
+				continue
+			}
+			cases := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
+			for _, numerics := range shard.CardNumerics() {
+				t.Run(capability+" "+name+" "+numerics, func(t *testing.T) {
+					g := groupOn(t, source, 1, numerics, func() (gpu.Device, error) {
+						return driver.Open(driver.Options{Library: library, UUID: uuid(0)})
+					})
+					for _, c := range cases {
+						s := g.Sequence(len(c.Prompt))
+						s.Compute(c.Prompt, model.LogitsAll)
+						s.Release()
+					}
+				})
+			}
+		}
+		launched := map[string]bool{}
+		for line := range strings.Lines(log()) {
+			if fields := strings.Fields(line); fields[0] == "launch" {
+				launched[fields[1]] = true
+			}
+		}
+		t.Logf("%s: launched %v", capability, slices.Sorted(maps.Keys(launched)))
+		if len(launched) < 20 {
+			t.Errorf("%s: only %d kernels were launched", capability, len(launched))
+		}
+	}
+}
+
+// On a card every reference case holds, and where it adds as the emulation does, every logit has the emulation's bits. This was never
+// run on a card: only the imitation, which computes nothing, has failed it.
+func TestOnCard(t *testing.T) {
+	library := os.Getenv("LOCKSTEP_CUDA_LIBRARY")
+	cards, err := driver.Cards(library)
+	if err == nil {
+		cards, err = driver.Choose(cards, []string{"0"})
+	}
+	if err != nil {
+		t.Skipf("there is no card to test on: %v", err)
+	}
+	card := cards[0]
+	onCard := func() (gpu.Device, error) {
+		return driver.Open(driver.Options{Library: library, UUID: card.UUID, Shared: true})
+	}
+	plain := backendtest.Tolerance{Logit: 0.1, Logprob: 0.1, Margin: 0.2, Outliers: 0.05}
+	for _, name := range modeltest.Names(t) {
+		source, files := modeltest.Open(t, name)
+		if files["golden.jsonl"] == nil {
+			continue
+		}
+		cases := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
+		for numerics, allowed := range map[string]backendtest.Tolerance{"bf16": plain, "two-term": backendtest.Exact} {
+			for _, ranks := range []int{1, 2} {
+				g := groupOn(t, source, ranks, numerics, onCard)
+				for _, c := range cases {
+					worst := backendtest.Check(t, g, c, allowed)
+					t.Logf("%v: %s, %s, %d ranks, %s: a logit is off by %.1e standard deviations at most", card, name, numerics, ranks,
+						c.ID, worst)
+				}
+				if card.Major == 9 || card.Major == 10 || card.Major == 12 {
+					compare(t, g, groupOn(t, source, ranks, numerics, emulate), cases[0].Prompt)
+				}
+			}
+		}
+	}
+}
+
+// compare computes a prompt whole, and its last token alone, on both.
+func compare(t *testing.T, card, emulated *backendtest.Group, prompt []int32) {
+	t.Helper()
+	var got [2][][]float32
+	for i, g := range []*backendtest.Group{card, emulated} {
+		s := g.Sequence(len(prompt))
+		got[i] = append(got[i], s.Compute(prompt[:len(prompt)-1], model.LogitsAll)...)
+		got[i] = append(got[i], s.Compute(prompt[len(prompt)-1:], model.LogitsLast)...)
+		s.Release()
+	}
+	for row := range got[0] {
+		if !slices.Equal(got[0][row], got[1][row]) {
+			t.Errorf("row %d of %d: the card's logits are not the emulation's", row, len(got[0]))
+			return
+		}
+	}
+}

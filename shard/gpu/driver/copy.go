@@ -1,0 +1,69 @@
+//go:build cuda && linux
+
+package driver
+
+import "lockstep/shard/gpu"
+
+// stagingBytes is the size of each half of the memory through which uploads go.
+const stagingBytes = 8 << 20
+
+// staging is memory of the host that uploads pass on their way: the card reads from it while the next ones are written. One half is
+// written; the other may still be read, until its event has happened.
+type staging struct {
+	memory  []byte // two halves
+	half    int    // that is written
+	used    int    // bytes of it
+	events  [2]uint64
+	pending [2]bool // the event was recorded and not seen
+}
+
+// Upload copies to the card behind what was launched; data may be changed when it returns.
+func (d *device) Upload(to gpu.Address, data []byte) error {
+	s := &d.staging
+	for len(data) > 0 {
+		if s.used == stagingBytes {
+			if err := d.nextHalf(); err != nil {
+				return err
+			}
+		}
+		from := s.memory[s.half*stagingBytes:][:stagingBytes][s.used:]
+		n := copy(from, data)
+		if err := d.do("cuMemcpyHtoDAsync_v2", uintptr(to), address(from), uintptr(n), uintptr(d.stream)); err != nil {
+			return err
+		}
+		s.used, to, data = s.used+n, to+gpu.Address(n), data[n:]
+	}
+	return nil
+}
+
+// nextHalf turns to the other half, as soon as the card has read it.
+func (d *device) nextHalf() error {
+	s := &d.staging
+	if err := d.do("cuEventRecord", uintptr(s.events[s.half]), uintptr(d.stream)); err != nil {
+		return err
+	}
+	s.pending[s.half] = true
+	s.half, s.used = 1-s.half, 0
+	if !s.pending[s.half] {
+		return nil
+	}
+	s.pending[s.half] = false
+	return d.wait("cuEventQuery", s.events[s.half])
+}
+
+// Download waits for all that was launched and copies from the card.
+func (d *device) Download(data []byte, from gpu.Address) error {
+	for len(data) > 0 {
+		n := min(len(data), len(d.landing))
+		if err := d.do("cuMemcpyDtoHAsync_v2", address(d.landing), uintptr(from), uintptr(n), uintptr(d.stream)); err != nil {
+			return err
+		}
+		if err := d.wait("cuStreamQuery", d.stream); err != nil {
+			return err
+		}
+		copy(data, d.landing[:n])
+		data, from = data[n:], from+gpu.Address(n)
+	}
+	d.staging.used, d.staging.pending = 0, [2]bool{} // all of it has been read
+	return nil
+}
