@@ -23,15 +23,21 @@ var numericsAllowed = map[string]backendtest.Tolerance{
 }
 
 func newGroup(t testing.TB, source *model.Model, ranks int, numerics string, adapters ...*model.Adapter) *backendtest.Group {
-	return newGroupOn(t, source, ranks, numerics, 90, adapters...)
+	return newGroupOn(t, source, ranks, numerics, emulate(90), adapters...)
 }
 
-// newGroupOn is newGroup on emulated cards of a compute capability.
-func newGroupOn(t testing.TB, source *model.Model, ranks int, numerics string, capability int,
+// emulate opens an emulated card of a compute capability.
+func emulate(capability int) func() (gpu.Device, error) {
+	return func() (gpu.Device, error) {
+		return gpu.NewEmulatedOf(capability, runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
+	}
+}
+
+// newGroupOn is newGroup on cards that open opens.
+func newGroupOn(t testing.TB, source *model.Model, ranks int, numerics string, open func() (gpu.Device, error),
 	adapters ...*model.Adapter) *backendtest.Group {
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
-		device, err := gpu.NewEmulatedOf(capability, runtime.GOMAXPROCS(0),
-			func() (int64, string, error) { return 1 << 30, "the test", nil })
+		device, err := open()
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 #include "common.cuh"
+#include "tiles.cuh"
 
-// Products y = W x of up to 8 NB rows on cards of compute capability 9.0 and later. A block has a warp that copies and others that multiply,
+// Products y = W x of up to 8 NB rows, of up to three matrices and the same x, on cards of compute capability 9.0 and later. A block has a warp that copies and others that multiply,
 // each a tile and a chunk of the columns. Weights and x come through a ring of stages of so many steps, by bulk copies of kilobytes that no
 // register holds and a barrier in shared memory counts. Items, of as many tiles as there are warps that multiply, and a chunk each, are dealt
 // out to the blocks, and the ring runs on from one to the next. y is float32, [chunk][row][tiles x 16].
@@ -35,20 +36,10 @@ static __device__ void bulkCopy(u32 to, const void *from, u32 bytes, u32 bar) {
 	asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
 		:: "r"(to), "l"(from), "r"(bytes), "r"(bar) : "memory");
 }
-static __device__ uint4 shared16(u32 from) {
-	uint4 v;
-	asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from));
-	return v;
-}
-static __device__ uint2 shared8(u32 from) {
-	uint2 v;
-	asm volatile("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(from));
-	return v;
-}
-
 // Work says what is computed, and how.
 struct Work {
-	const unsigned char *w, *x;
+	Matrices all;
+	const unsigned char *x;
 	int tiles, allSteps, chunks, rows, stages, piece; // steps of a stage
 	int warps, groups, items, chunkSteps, pieces;     // that multiply; of tiles; of groups and chunks; of a chunk
 	u32 full, vacant, ring, stageBytes, wBytes;       // barriers; the first stage; bytes of a stage, and in it before x
@@ -73,11 +64,12 @@ template <int X_TERMS, int W_TERMS> static __device__ __forceinline__ void askWe
 	u32 bar = k.full + at.stage * 8, to = k.ring + at.stage * k.stageBytes;
 	barrierExpect(bar, steps * (k.warps * W_TERMS * 512 + X_TERMS * k.rows * 32));
 	#pragma unroll 1
-	for (int i = 0; i < k.warps; i++)
-		for (int term = 0; term < W_TERMS; term++, to += k.piece * 512) {
-			size_t tile = (size_t)term * k.tiles + min(group * k.warps + i, k.tiles - 1); // those that are not there repeat the last
-			bulkCopy(to, k.w + (tile * k.allSteps + at.step(k)) * 512, steps * 512, bar);
-		}
+	for (int i = 0; i < k.warps; i++) {
+		int tile = min(group * k.warps + i, k.tiles - 1); // those that are not there repeat the last
+		Matrix matrix = k.all.of(tile, 1);
+		for (int term = 0; term < W_TERMS; term++, to += k.piece * 512)
+			bulkCopy(to, matrix.w + (((size_t)term * matrix.tiles + tile) * k.allSteps + at.step(k)) * 512, steps * 512, bar);
+	}
 }
 template <int X_TERMS> static __device__ __forceinline__ void askInputs(const Work &k, const Place &at) {
 	u32 bytes = at.steps(k) * k.rows * 32, to = k.ring + at.stage * k.stageBytes + k.wBytes;
@@ -155,10 +147,10 @@ static __device__ __forceinline__ void consume(const Work &k, float (*c)[4], u32
 }
 
 template <int NB, int X_TERMS, int W_TERMS>
-static __device__ __forceinline__ void ring(float *y, const unsigned char *w, const unsigned char *x, int tiles, int allSteps, int chunks, int rows,
-	int stages, int piece) {
+static __device__ __forceinline__ void ring(const Matrices &all, const unsigned char *x, int allSteps, int chunks, int rows, int stages, int piece) {
 	int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, warps = (blockDim.x >> 5) - 1;
-	Work k = {w, x, tiles, allSteps, chunks, rows, stages, piece, warps, (tiles + warps - 1) / warps, 0, allSteps / chunks, 0};
+	int tiles = all.tiles();
+	Work k = {all, x, tiles, allSteps, chunks, rows, stages, piece, warps, (tiles + warps - 1) / warps, 0, allSteps / chunks, 0};
 	k.items = k.groups * chunks, k.pieces = (k.chunkSteps + piece - 1) / piece;
 	k.full = sharedAddress(memory), k.vacant = k.full + 8 * MAX_STAGES, k.ring = k.full + RING_AT;
 	k.wBytes = warps * W_TERMS * piece * 512, k.stageBytes = k.wBytes + X_TERMS * piece * rows * 32;
@@ -192,19 +184,20 @@ static __device__ __forceinline__ void ring(float *y, const unsigned char *w, co
 			at.next(k);
 		}
 		if (tile >= tiles) continue;
+		Matrix matrix = all.of(tile, 1);
 		#pragma unroll
 		for (int n = 0; n < NB; n++)
 			#pragma unroll
 			for (int i = 0; i < 4; i++) {
 				int row = n * 8 + 2 * t + (i & 1);
-				if (row < rows) y[(((size_t)chunk * rows + row) * tiles + tile) * STEP + g + (i >> 1) * 8] = c[n][i];
+				if (row < rows) matrix.y[(((size_t)chunk * rows + row) * matrix.tiles + tile) * STEP + g + (i >> 1) * 8] = c[n][i];
 			}
 	}
 }
 
-#define RING(NB, X_TERMS, W_TERMS, NAME) extern "C" __global__ void __launch_bounds__(288, 1) NAME(float *y, const unsigned char *w, \
-	const unsigned char *x, int tiles, int allSteps, int chunks, int rows, int stages, int piece) \
-	{ ring<NB, X_TERMS, W_TERMS>(y, w, x, tiles, allSteps, chunks, rows, stages, piece); }
+#define RING(NB, X_TERMS, W_TERMS, NAME) extern "C" __global__ void __launch_bounds__(288, 1) NAME(MATRICES, const unsigned char *x, \
+	int allSteps, int chunks, int rows, int stages, int piece) \
+	{ ring<NB, X_TERMS, W_TERMS>(GIVEN_MATRICES, x, allSteps, chunks, rows, stages, piece); }
 #define RINGS(NB, ROWS) RING(NB, 1, 1, ring_11_##ROWS) RING(NB, 2, 1, ring_21_##ROWS) RING(NB, 2, 2, ring_22_##ROWS)
 RINGS(1, 8)
 RINGS(2, 16)
