@@ -113,7 +113,7 @@ func (b *Backend) reduce(low *lowRank, x Address, rows int, shared bool) error {
 			int32(n)); err != nil {
 			return err
 		}
-		if err := b.exchange(a.sum, a.count*n); err != nil {
+		if err := b.exchange(a.sum, a.count, n); err != nil {
 			return err
 		}
 		sums, chunks = a.sum, 1

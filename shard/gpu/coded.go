@@ -361,8 +361,8 @@ func (b *Backend) tellCodes(m matrix, first *codedMatrix, s *codedSettings) (mat
 
 // sameForm reports whether two experts' matrices can lie behind one another.
 func (m *codedMatrix) sameForm(other *codedMatrix) bool {
-	return m.tiles == other.tiles && m.taken == other.taken && m.scheme.Kind == other.scheme.Kind && m.groups == other.groups &&
-		slices.Equal(m.order, other.order) && slices.Equal(m.groupOf, other.groupOf) && m.scales == other.scales &&
-		m.offsets == other.offsets &&
+	return m.scales == other.scales && m.offsets == other.offsets && m.tiles == other.tiles && m.taken == other.taken &&
+		m.scheme.Kind == other.scheme.Kind && m.groups == other.groups &&
+		slices.Equal(m.order, other.order) && slices.Equal(m.groupOf, other.groupOf) &&
 		m.scheme.Bias == other.scheme.Bias && m.scheme.Zero == other.scheme.Zero
 }

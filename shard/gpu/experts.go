@@ -212,7 +212,7 @@ func (s *experts) sums(b *Backend) (each, shared Address, err error) {
 		}
 	}
 	if b.part.Ranks > 1 {
-		err = b.exchange(b.folded, rows*s.parts()*hidden)
+		err = b.exchange(b.folded, rows*s.parts(), hidden)
 	}
 	return each, shared, err
 }

@@ -22,27 +22,23 @@ var numericsAllowed = map[string]backendtest.Tolerance{
 	"two-term": backendtest.Exact,
 }
 
+// alone hides that a device's memory can be reached by others.
+type alone struct{ gpu.Device }
+
 func newGroup(t testing.TB, source *model.Model, ranks int, numerics string, adapters ...*model.Adapter) *backendtest.Group {
-	return newGroupOn(t, source, ranks, numerics, emulate(90), adapters...)
+	return groupOn(t, source, ranks, numerics, func(_ int, device gpu.Device) gpu.Device { return device }, adapters...)
 }
 
-// emulate opens an emulated card of a compute capability.
-func emulate(capability int) func() (gpu.Device, error) {
-	return func() (gpu.Device, error) {
-		return gpu.NewEmulatedOf(capability, runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
-	}
-}
-
-// newGroupOn is newGroup on cards that open opens.
-func newGroupOn(t testing.TB, source *model.Model, ranks int, numerics string, open func() (gpu.Device, error),
+// groupOn is a group of emulated cards, each as a function makes it of a rank's.
+func groupOn(t testing.TB, source *model.Model, ranks int, numerics string, as func(rank int, device gpu.Device) gpu.Device,
 	adapters ...*model.Adapter) *backendtest.Group {
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
-		device, err := open()
+		device, err := gpu.NewEmulated(runtime.GOMAXPROCS(0), func() (int64, string, error) { return 1 << 30, "the test", nil })
 		if err != nil {
 			return nil, err
 		}
 		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
-			return gpu.Load(part, device, team, numerics, func(float64) {})
+			return gpu.Load(part, as(part.Rank, device), team, numerics, func(float64) {})
 		})
 	}, adapters...)
 }

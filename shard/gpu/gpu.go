@@ -45,8 +45,8 @@ type Backend struct {
 // Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
 // from 0 to 1.
 func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[numerics],
-		need: need{parts: min(part.Ranks-1, 1)}}
+	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[numerics]}
+	b.need.parts = min(part.Ranks-1, 1)
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -155,6 +155,9 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		if *buffer.at, err = b.alloc(buffer.bytes); err != nil {
 			return fmt.Errorf("a KV cache of %d blocks: %w: lower --max-batch-total-tokens", blocks, err)
 		}
+	}
+	if err := b.meetPeers(); err != nil {
+		return err
 	}
 	return b.settle()
 }

@@ -1,6 +1,7 @@
 package gpu_test
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -52,9 +53,13 @@ func TestManyRows(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			launched := map[string]bool{}
-			g := newGroupOn(t, source, 1, c.numerics, func() (gpu.Device, error) {
-				device, err := emulate(c.capability)()
-				return recorder{device, c.processors, launched}, err
+			g := groupOn(t, source, 1, c.numerics, func(int, gpu.Device) gpu.Device {
+				device, err := gpu.NewEmulatedOf(c.capability, runtime.GOMAXPROCS(0),
+					func() (int64, string, error) { return 1 << 30, "", nil })
+				if err != nil {
+					t.Error(err)
+				}
+				return recorder{device, c.processors, launched}
 			})
 			if c.capability < 90 {
 				backendtest.Check(t, g, cases[0], numericsAllowed[c.numerics])
