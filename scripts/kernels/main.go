@@ -21,9 +21,9 @@ import (
 	"lockstep/shard/gpu/kernels"
 )
 
-// targets are what each source is compiled for: cubins of the cards that there are, and PTX, from which a driver makes code for
-// others, and which package ptx runs.
-var targets = []string{"compute_80", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"}
+// targets are what each source is compiled for: cubins of the cards that there are, PTX from which a driver makes code for others, and
+// both for package ptx to run.
+var targets = []string{kernels.PTX80, kernels.PTX90, "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"}
 
 func main() {
 	library := flag.String("nvrtc", "libnvrtc.so.12", "path of the NVRTC library")

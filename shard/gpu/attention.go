@@ -122,13 +122,9 @@ func (b *Backend) settleHeads(settings *turnSettings, rotation int) {
 
 // compute leaves rotated queries in queries and stores keys and values in the cache.
 func (s *project) compute(b *Backend, _ func(model.Scores)) error {
-	for _, p := range []struct {
-		y Address
-		m *matrix
-	}{{s.settings.query, &s.query}, {s.settings.key, &s.key}, {s.settings.value, &s.value}} {
-		if err := b.outputs(p.y, p.m, b.normed); err != nil {
-			return err
-		}
+	if err := b.outputs(b.normed, result{s.settings.query, &s.query}, result{s.settings.key, &s.key},
+		result{s.settings.value, &s.value}); err != nil {
+		return err
 	}
 	return b.turn(&s.settings, s.told, s.Layer)
 }

@@ -39,6 +39,8 @@ type Description struct {
 	Class string // of its tensor cores' sums: "h" or "a", see ptx.Core
 	// OwnMemory says that no other rank takes of FreeBytes.
 	OwnMemory bool
+	// Capability is the compute capability that the code which it runs is for, 90 for 9.0: kernels of later ones are not there.
+	Capability int
 	// Processors is how many multiprocessors it has, Shared how many bytes of shared memory a block can have.
 	Processors, Shared int
 }

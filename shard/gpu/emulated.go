@@ -15,6 +15,8 @@ import (
 type emulated struct {
 	modules map[string]*ptx.Module // by kernel
 	memory  ptx.Memory
+	card    Description
+	core    ptx.Core
 	workers int
 	free    func() (bytes int64, of string, err error)
 	shared  [][]byte   // mappings
@@ -22,11 +24,22 @@ type emulated struct {
 }
 
 // NewEmulated returns a device that runs the blocks of a kernel on so many goroutines, in memory of the machine, of which free tells how
-// much there is.
+// much there is. It runs what an H100 runs.
 func NewEmulated(workers int, free func() (bytes int64, of string, err error)) (Device, error) {
-	e := &emulated{modules: map[string]*ptx.Module{}, workers: workers, free: free}
+	return NewEmulatedOf(90, workers, free)
+}
+
+// NewEmulatedOf is NewEmulated for a card of compute capability 9.0 or 8.0, as 90 or 80.
+func NewEmulatedOf(capability, workers int, free func() (bytes int64, of string, err error)) (Device, error) {
+	e := &emulated{modules: map[string]*ptx.Module{}, workers: workers, free: free, core: ptx.Hopper, card: Description{
+		Name: "emulated card (PTX)", Type: "ptx", Class: "h", Capability: capability, Processors: 132, Shared: 227 << 10}}
+	target := kernels.PTX90
+	if capability < 90 {
+		target, e.core, e.card.Class = kernels.PTX80, ptx.Ampere, "a"
+		e.card.Processors, e.card.Shared = 108, 163<<10
+	}
 	for _, name := range kernels.Names {
-		code, err := kernels.Module(name, "compute_80")
+		code, err := kernels.Module(name, target)
 		if err != nil {
 			return nil, err
 		}
@@ -41,9 +54,7 @@ func NewEmulated(workers int, free func() (bytes int64, of string, err error)) (
 	return e, nil
 }
 
-func (e *emulated) Describe() Description {
-	return Description{Name: "emulated card (PTX)", Type: "ptx", Class: "h", Processors: 1, Shared: 227 << 10}
-}
+func (e *emulated) Describe() Description { return e.card }
 
 func (e *emulated) Alloc(bytes int) (Address, error) { return Address(e.memory.Alloc(bytes)), nil }
 
@@ -73,7 +84,7 @@ func (e *emulated) Launch(l *Launch) error {
 		}
 		args[i] = arg
 	}
-	_, err := module.Run(&e.memory, ptx.Launch{Kernel: l.Kernel, Grid: l.Grid, Threads: l.Threads, Shared: l.Shared, Core: ptx.Hopper,
+	_, err := module.Run(&e.memory, ptx.Launch{Kernel: l.Kernel, Grid: l.Grid, Threads: l.Threads, Shared: l.Shared, Core: e.core,
 		Workers: e.workers}, args...)
 	return err
 }

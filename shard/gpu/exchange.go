@@ -7,12 +7,8 @@ import (
 	"lockstep/shard/collective"
 )
 
-// fold adds the chunks of a row-parallel product of rows, to [row][hidden]: the sum over ranks continues their tree.
-func (b *Backend) fold(to, sums Address, m *matrix, rows int) error {
-	parts := m.chunks
-	if m.data == 0 { // no input is this rank's
-		parts = 0
-	}
+// fold adds the parts of a row-parallel product of rows, to [row][hidden]: the sum over ranks continues their tree.
+func (b *Backend) fold(to, sums Address, m *matrix, rows, parts int) error {
 	return b.launch("fold", [3]int{rows, 1, 1}, rowThreads, 0, to, sums, uint64(rows*m.outputs()), int32(m.outputs()), int32(parts),
 		int32(b.config.Hidden))
 }

@@ -135,7 +135,7 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 // choose routes the rows and numbers their choices.
 func (s *experts) choose(b *Backend) error {
 	rows, count, c := len(b.rows), len(s.Experts.Experts), &b.choice
-	if err := b.outputs(b.products, &s.router, b.normed); err != nil {
+	if err := b.outputs(b.normed, result{b.products, &s.router}); err != nil {
 		return err
 	}
 	if err := b.launch("route", [3]int{rows, 1, 1}, 32, 4*(2*count+s.Routing.Groups), c.experts, c.weights, b.products,
@@ -166,10 +166,7 @@ func (s *experts) computeShared(b *Backend) error {
 	w, rows := &s.work, len(b.rows)
 	gate := w.sharedSums
 	up := gate + Address(4*b.maxRows*s.sharedGate.outputs())
-	if err := b.outputs(gate, &s.sharedGate, b.normed); err != nil {
-		return err
-	}
-	if err := b.outputs(up, &s.sharedUp, b.normed); err != nil {
+	if err := b.outputs(b.normed, result{gate, &s.sharedGate}, result{up, &s.sharedUp}); err != nil {
 		return err
 	}
 	if err := b.activate(w.sharedInner, gate, up, &s.sharedGate, &s.sharedUp, 0, s.Activation, s.sharedDown.input, rows); err != nil {
@@ -205,12 +202,12 @@ func (s *experts) sums(b *Backend) (each, shared Address, err error) {
 	choices := rows * s.Routing.Chosen
 	each = b.folded
 	behind := each + Address(4*choices*hidden)
-	if err = b.fold(each, s.work.sums, &s.down, choices); err != nil {
+	if err = b.fold(each, s.work.sums, &s.down, choices, s.down.parts()); err != nil {
 		return 0, 0, err
 	}
 	if s.Shared != nil {
 		shared = behind
-		if err = b.fold(shared, s.work.sharedSums, &s.sharedDown, rows); err != nil {
+		if err = b.fold(shared, s.work.sharedSums, &s.sharedDown, rows, s.sharedDown.parts()); err != nil {
 			return 0, 0, err
 		}
 	}

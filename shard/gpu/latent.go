@@ -46,7 +46,7 @@ func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 	if s.QueryLatent != nil {
 		y := s.latentRows + Address(4*b.maxRows*s.latent.outputs())
 		n := len(s.QueryLatentNorm.Weight)
-		if err := b.outputs(y, &s.queryLatent, b.normed); err != nil {
+		if err := b.outputs(b.normed, result{y, &s.queryLatent}); err != nil {
 			return err
 		}
 		if err := b.normLatent(b.inner, y, &s.queryLatent, s.queryLatentNorm, n, n, s.QueryLatentNorm.Epsilon); err != nil {
@@ -54,20 +54,17 @@ func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 		}
 		x = b.inner
 	}
-	if err := b.outputs(s.settings.query, &s.query, x); err != nil {
+	if err := b.outputs(x, result{s.settings.query, &s.query}); err != nil {
 		return err
 	}
-	if err := b.outputs(s.latentRows, &s.latent, b.normed); err != nil {
+	if err := b.outputs(b.normed, result{s.latentRows, &s.latent}); err != nil {
 		return err
 	}
 	all := s.Latent.Rows.Size()
 	if err := b.normLatent(b.inner, s.latentRows, &s.latent, s.latentNorm, s.latentSize(), all, s.LatentNorm.Epsilon); err != nil {
 		return err
 	}
-	if err := b.outputs(s.settings.key, &s.key, b.inner); err != nil {
-		return err
-	}
-	if err := b.outputs(s.settings.value, &s.value, b.inner); err != nil {
+	if err := b.outputs(b.inner, result{s.settings.key, &s.key}, result{s.settings.value, &s.value}); err != nil {
 		return err
 	}
 	return b.turn(&s.settings, s.told, s.Layer)

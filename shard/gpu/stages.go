@@ -174,15 +174,23 @@ func (b *Backend) join(sums Address, apart, stride, parts int, bias Address, par
 		int32(b.terms), b.config.NormEpsilon)
 }
 
-// outputs computes a column-parallel product of the step's rows, with what adapters add.
-func (b *Backend) outputs(y Address, m *matrix, x Address) error {
-	if err := b.multiply(y, m, x, len(b.rows)); err != nil || m.low == nil || b.adapted.count == 0 {
+// outputs computes column-parallel products of the step's rows and the same x, with what adapters add.
+func (b *Backend) outputs(x Address, results ...result) error {
+	if err := b.multiplyAll(x, len(b.rows), results...); err != nil {
 		return err
 	}
-	if err := b.reduce(m.low, x, len(b.rows), false); err != nil {
-		return err
+	for _, r := range results {
+		if r.m.low == nil || b.adapted.count == 0 {
+			continue
+		}
+		if err := b.reduce(r.m.low, x, len(b.rows), false); err != nil {
+			return err
+		}
+		if err := b.addLow(r.y, r.m.outputs(), r.m.low); err != nil {
+			return err
+		}
 	}
-	return b.addLow(y, m.outputs(), m.low)
+	return nil
 }
 
 // multiply computes a product of rows into y, [chunk][row][outputs]. Without a matrix there is nothing.
@@ -207,17 +215,7 @@ func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 		return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.taken),
 			int32(m.chunks), int32(rows), int32(b.terms))
 	}
-	kernel, piece := "linear_8", 8
-	for _, k := range []struct {
-		name string
-		rows int
-	}{{"linear_16", 16}, {"linear_32", 32}, {"linear_64", 64}} {
-		if rows > piece {
-			kernel, piece = k.name, k.rows
-		}
-	}
-	return b.launch(kernel, [3]int{blocks, (rows + piece - 1) / piece, 1}, 32*warps, 0, y, m.data, x, int32(m.tiles), int32(m.taken),
-		int32(m.chunks), int32(rows), int32(m.terms), int32(b.terms))
+	return b.multiplyTogether(x, rows, []result{{y, m}})
 }
 
 // activations are the kernels' numbers of activations.
@@ -231,15 +229,12 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 		x = b.aside
 	}
 	up := b.products
-	gate := Address(0)
-	if err := b.outputs(up, &s.up, x); err != nil {
+	gate := up + Address(4*b.maxRows*s.up.outputs())
+	if err := b.outputs(x, result{up, &s.up}, result{gate, &s.gate}); err != nil {
 		return err
 	}
-	if s.gate.data != 0 {
-		gate = up + Address(4*b.maxRows*s.up.outputs())
-		if err := b.outputs(gate, &s.gate, x); err != nil {
-			return err
-		}
+	if s.gate.data == 0 {
+		gate = 0
 	}
 	return b.activate(b.inner, gate, up, &s.gate, &s.up, 0, s.Activation, s.to, rows)
 }
@@ -253,12 +248,13 @@ func (b *Backend) activate(x, gate, up Address, gates, ups *matrix, biasOf Addre
 // compute adds the sum of all ranks' parts to the residual stream, and norms it for what comes next.
 func (s *join) compute(b *Backend, _ func(model.Scores)) error {
 	m, rows := &s.weight, len(b.rows)
-	if err := b.multiply(b.products, m, b.inner, rows); err != nil {
+	parts, err := b.multiplyParts(b.products, m, b.inner, rows)
+	if err != nil {
 		return err
 	}
-	sums, apart, stride, parts := b.products, rows*m.outputs(), m.outputs(), m.chunks
+	sums, apart, stride := b.products, rows*m.outputs(), m.outputs()
 	if low := m.low != nil && b.adapted.count > 0; low || b.part.Ranks > 1 {
-		if err := b.sum(m, rows, low); err != nil {
+		if err := b.sum(m, rows, parts, low); err != nil {
 			return err
 		}
 		sums, apart, stride, parts = b.folded, 0, b.config.Hidden, 1
@@ -266,9 +262,9 @@ func (s *join) compute(b *Backend, _ func(model.Scores)) error {
 	return b.join(sums, apart, stride, parts, m.bias, s.partNorm, s.norm, s.asideNorm)
 }
 
-// sum leaves the sum of a row-parallel product over chunks and ranks in folded, with what adapters add where low is set.
-func (b *Backend) sum(m *matrix, rows int, low bool) error {
-	if err := b.fold(b.folded, b.products, m, rows); err != nil {
+// sum leaves the sum of a row-parallel product over its parts and ranks in folded, with what adapters add where low is set.
+func (b *Backend) sum(m *matrix, rows, parts int, low bool) error {
+	if err := b.fold(b.folded, b.products, m, rows, parts); err != nil {
 		return err
 	}
 	if b.part.Ranks > 1 {

@@ -140,7 +140,9 @@ func (c Card) target(targets []string) string {
 	best, bestMinor, ptx := "", -1, ""
 	for _, target := range targets {
 		if strings.HasPrefix(target, "compute_") {
-			ptx = target
+			if !strings.HasSuffix(target, "a") { // which only the capability itself takes
+				ptx = target
+			}
 			continue
 		}
 		major, minor, specific := capability(target)

@@ -77,10 +77,12 @@ func TestVisibleDevicesAreHonoured(t *testing.T) {
 }
 
 func TestDescribe(t *testing.T) {
-	for capability, class := range map[string]string{"9.0": "h", "12.0": "h", "8.9": "a"} {
+	for capability, want := range map[string]gpu.Description{"9.0": {Class: "h", Capability: 90}, "12.0": {Class: "h", Capability: 120},
+		"8.9": {Class: "a", Capability: 89}, "12.1": {Class: "h", Capability: 80}} { // the last runs what is for 8.0
 		library, _ := imitate(t, "CARDS=One:"+capability+":2048:0")
 		d := openFirst(t, library).Describe()
-		if d.Name != "One" || d.Type != "cuda" || d.Class != class || d.Processors != 132 || d.Shared < 100_000 || !d.OwnMemory {
+		if d.Name != "One" || d.Type != "cuda" || d.Class != want.Class || d.Capability != want.Capability || d.Processors != 132 ||
+			d.Shared < 100_000 || !d.OwnMemory {
 			t.Errorf("%s: got %+v", capability, d)
 		}
 	}

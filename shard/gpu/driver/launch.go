@@ -30,6 +30,9 @@ func (d *device) loadModules() error {
 		return err
 	}
 	target := d.card.target(manifest.Targets)
+	if d.about.Capability = 10*d.card.Major + d.card.Minor; target == kernels.PTX80 {
+		d.about.Capability = 80
+	}
 	for _, name := range kernels.Names {
 		code, err := kernels.Module(name, target)
 		if err != nil {

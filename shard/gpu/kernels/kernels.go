@@ -50,9 +50,15 @@ func ReadManifest() (m Manifest, err error) {
 }
 
 // Names are the modules, each from the source of its name.
-var Names = []string{"adapters", "attention", "exchange", "experts", "linear", "rows"}
+var Names = []string{"adapters", "attention", "exchange", "experts", "gemm", "linear", "ring", "rows"}
 
-// Module returns the code of a module for a target: compute_80 is PTX.
+// The targets whose code is PTX: the least that the kernels need, and, for package ptx, what cards of compute capability 9.0 run.
+const (
+	PTX80 = "compute_80"
+	PTX90 = "compute_90a"
+)
+
+// Module returns the code of a module for a target. Those of ring.cu are empty below compute capability 9.0.
 func Module(name, target string) ([]byte, error) {
 	data, err := built.ReadFile("built/" + name + "." + target + ".gz")
 	if err != nil {

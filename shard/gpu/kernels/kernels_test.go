@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"lockstep/shard/gpu/kernels"
-	"lockstep/shard/gpu/ptx"
 )
 
 // The embedded results are those of the sources as they are: who edits a kernel runs make kernels.
@@ -53,18 +52,11 @@ func TestSourcesAreCompiled(t *testing.T) {
 
 // Package ptx knows every instruction of every kernel.
 func TestInterpreterKnowsAll(t *testing.T) {
-	for _, name := range kernels.Names {
-		code, err := kernels.Module(name, "compute_80")
-		if err != nil {
-			t.Fatal(err)
-		}
-		module, err := ptx.Parse(string(code))
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		for kernel, shared := range module.Kernels() {
-			t.Logf("%s %s: %d bytes of static shared memory", name, kernel, shared)
+	for target := range targets {
+		for _, name := range kernels.Names {
+			for kernel, shared := range module(t, name, target).Kernels() {
+				t.Logf("%s for %s, %s: %d bytes of static shared memory", name, target, kernel, shared)
+			}
 		}
 	}
 }

@@ -77,7 +77,7 @@ func integers(size int) {
 	if size == 32 {
 		ofTwo["mul.hi.u32"] = func(a, b uint64) uint64 { return masked(a, 32) * masked(b, 32) >> 32 }
 		ofTwo["mul.hi.s32"] = func(a, b uint64) uint64 { return mask(uint64(widened(a, 32) * widened(b, 32) >> 32)) }
-		ofThree["bfe.u32"] = func(a, b, c uint64) uint64 { return mask(a) >> (b & 63) & (1<<min(c, 32) - 1) }
+		ofThree["bfe.u32"] = func(a, b, c uint64) uint64 { return mask(a) >> (b & 0xff) & (1<<min(c&0xff, 32) - 1) }
 		ofTwo["shr.b32"] = ofTwo["shr.u32"]
 		ofThree["prmt.b32"] = permute
 		ofOne["popc.b32"] = func(a uint64) uint64 { return uint64(bits.OnesCount32(uint32(a))) }

@@ -16,12 +16,17 @@ type mbarrier struct {
 	count, pending, bytes int
 	parity                uint64 // of the phase under way
 	copies                []asyncCopy
+	maker                 int   // the warp that made it
+	made                  int32 // the epoch of that
 }
 
-func (b *block) bar(address uint64) *mbarrier {
-	m := b.bars[address&(1<<32-1)]
+func (w *warp) bar(address uint64) *mbarrier {
+	m := w.bars[address&(1<<32-1)]
 	if m == nil {
 		panic(faultf("no mbarrier at shared address %#x", address))
+	}
+	if m.made == w.epoch && m.maker != w.number {
+		panic(faultf("race: warp %d made the mbarrier at %#x, and warp %d uses it before the next barrier", m.maker, address, w.number))
 	}
 	return m
 }
@@ -74,7 +79,7 @@ func (k *kernel) mbarrier(op string, args []string) (execute, error) {
 	switch op {
 	case "mbarrier.init.shared::cta.b64":
 		return lanewise(func(w *warp, lane int, count uint64) {
-			w.bars[at.of(w, lane)&(1<<32-1)] = &mbarrier{count: int(count), pending: int(count)}
+			w.bars[at.of(w, lane)&(1<<32-1)] = &mbarrier{count: int(count), pending: int(count), maker: w.number, made: w.epoch}
 		})
 	case "mbarrier.arrive.shared::cta.b64", "mbarrier.arrive.expect_tx.shared::cta.b64":
 		announces := op == "mbarrier.arrive.expect_tx.shared::cta.b64"

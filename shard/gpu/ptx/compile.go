@@ -101,8 +101,9 @@ func insert(r []int, size int) execute {
 	return func(w *warp, lanes uint32) {
 		d, a, b, at, n := &w.registers[r[0]], &w.registers[r[1]], &w.registers[r[2]], &w.registers[r[3]], &w.registers[r[4]]
 		each(lanes, func(lane int) {
-			field := masked((uint64(1)<<n[lane]-1)<<at[lane], size)
-			d[lane] = b[lane]&^field | a[lane]<<at[lane]&field
+			position, length := at[lane]&0xff, n[lane]&0xff
+			field := masked((uint64(1)<<length-1)<<position, size)
+			d[lane] = b[lane]&^field | a[lane]<<position&field
 		})
 	}
 }

@@ -2,7 +2,6 @@ package ptx
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -16,9 +15,10 @@ type Launch struct {
 	Shared        int // bytes of dynamic shared memory
 	Core          Core
 	Workers       int // goroutines that run blocks; 0: one
+	// Instructions bounds what the warps of a block execute: more is a loop without an end. 0: maxInstructions.
+	Instructions int64
 }
 
-// maxInstructions bounds what the warps of one block execute: more is a loop without an end.
 const maxInstructions = 1 << 34
 
 // Run runs a kernel. Arguments are uint64 (addresses), int32, uint32, uint16 and float32, as the kernel declares them. It returns the
@@ -106,8 +106,8 @@ type block struct {
 	epoch  int32 // barriers and blocks that have passed
 	bars   map[uint64]*mbarrier
 	// events are what a warp could wait for: arrivals, and ends of warps.
-	events       int
-	instructions int64
+	events              int
+	instructions, limit int64
 }
 
 // block returns one for a launch. What earlier launches left in its registers no kernel reads, since compilers write no such code.
@@ -140,7 +140,10 @@ func (k *kernel) block(l *Launch) *block {
 // begin has all warps begin a block.
 func (b *block) begin(at [3]int, l *Launch) {
 	b.epoch++
-	b.bars, b.events, b.instructions = map[uint64]*mbarrier{}, 0, 0
+	b.bars, b.events, b.instructions, b.limit = map[uint64]*mbarrier{}, 0, 0, l.Instructions
+	if b.limit == 0 {
+		b.limit = maxInstructions
+	}
 	for i := range b.shared {
 		b.shared[i] = 0xff
 	}
@@ -196,9 +199,6 @@ func (b *block) run() error {
 		}
 		if idle > maxIdle {
 			return fmt.Errorf("deadlock: %d of %d warps wait at a barrier, the others for an mbarrier", waiting, live)
-		}
-		if b.instructions > maxInstructions {
-			return errors.New("it does not end")
 		}
 	}
 }

@@ -101,6 +101,9 @@ func Parse(text string) (*Module, error) {
 			return nil, fmt.Errorf("line %d: %s: %w", number+1, strings.TrimSpace(line), err)
 		}
 	}
+	if p.kernel != nil {
+		return nil, fmt.Errorf("the text ends within kernel %s", p.kernel.name)
+	}
 	return p.module, nil
 }
 
@@ -132,7 +135,10 @@ func (p *parser) line(line string) error {
 		k.labels[strings.TrimSuffix(line, ":")] = len(k.code)
 	case strings.HasPrefix(line, ".shared"), strings.HasPrefix(line, ".local"):
 		return k.variable(line)
-	case strings.HasPrefix(line, "."): // registers are made as they are met; the rest says nothing to us
+	case strings.HasPrefix(line, ".reg") && !strings.Contains(line, "%"): // of inline assembly
+		fields := strings.Fields(strings.TrimSuffix(line, ";"))
+		k.register(fields[len(fields)-1])
+	case strings.HasPrefix(line, "."): // other registers are made as they are met; the rest says nothing to us
 	default:
 		return k.instruction(strings.TrimSuffix(line, ";"))
 	}
@@ -155,11 +161,14 @@ func (p *parser) begin(name string) error {
 	return nil
 }
 
-// link finds the targets of branches.
+// link finds the targets of branches, and makes sure that no thread runs over the end.
 func (k *kernel) link() error {
+	if last := len(k.code) - 1; last < 0 || k.code[last].predicate >= 0 || k.code[last].kind != exit && k.code[last].kind != branch {
+		return fmt.Errorf("kernel %s has no end", k.name)
+	}
 	for at, label := range k.branches {
 		target, ok := k.labels[label]
-		if !ok {
+		if !ok || target >= len(k.code) {
 			return fmt.Errorf("no label %s", label)
 		}
 		k.code[at].target = target

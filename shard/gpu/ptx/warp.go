@@ -47,7 +47,9 @@ func (w *warp) step() (err error) {
 		}
 		g := &w.groups[0]
 		in = &w.kernel.code[g.at]
-		w.instructions++
+		if w.instructions++; w.instructions > w.limit {
+			panic(faultf("no end after %d instructions of the block", w.limit))
+		}
 		switch lanes := w.guarded(in, g.lanes); in.kind {
 		case plain:
 			if lanes != 0 {

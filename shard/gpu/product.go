@@ -1,0 +1,230 @@
+package gpu
+
+import "fmt"
+
+// Products of plain weights have three kernels, of the same bits: each output of a chunk is one chain of products of 16 columns. Which
+// computes a product depends on its rows, and on the card.
+
+// fewRows is how many rows a product has at most that reads the weights for all of them at once.
+const fewRows = 64
+
+// mostMatrices is how many matrices of the same input kernels gemm and ring take.
+const mostMatrices = 3
+
+// result is a product with a matrix: y is where it goes, [chunk][row][outputs].
+type result struct {
+	y Address
+	m *matrix
+}
+
+// parts is how many parts multiply leaves of a matrix's product: its chunks, or none where nothing of it is this rank's.
+func (m *matrix) parts() int {
+	if m.data == 0 {
+		return 0
+	}
+	return m.chunks
+}
+
+// plain says that a matrix has weights that are neither codes nor take their input in another order.
+func (m *matrix) plain() bool { return !m.coded && m.order == 0 }
+
+// multiplyAll computes products of some rows and the same x, in one launch those that can be.
+func (b *Backend) multiplyAll(x Address, rows int, results ...result) error {
+	var together []result
+	for _, r := range results {
+		switch {
+		case r.m.data == 0 || rows == 0:
+		case !r.m.plain():
+			if err := b.multiply(r.y, r.m, x, rows); err != nil {
+				return err
+			}
+		default:
+			if len(together) == mostMatrices || len(together) > 0 && !r.m.alike(together[0].m) {
+				if err := b.multiplyTogether(x, rows, together); err != nil {
+					return err
+				}
+				together = nil
+			}
+			together = append(together, r)
+		}
+	}
+	return b.multiplyTogether(x, rows, together)
+}
+
+// alike says that two matrices take the same input, in as many terms of weights.
+func (m *matrix) alike(o *matrix) bool {
+	return m.taken == o.taken && m.chunks == o.chunks && m.terms == o.terms
+}
+
+// multiplyTogether computes products of plain matrices that are alike.
+func (b *Backend) multiplyTogether(x Address, rows int, results []result) error {
+	card := b.device.Describe()
+	if rows <= fewRows && card.Capability < 90 {
+		for _, r := range results {
+			p := b.product(rows, r)
+			if err := b.launchProduct(p.linear(), x, &p, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(results) == 0 {
+		return nil
+	}
+	p := b.product(rows, results...)
+	l := p.ring(card.Processors, card.Shared)
+	if rows > fewRows {
+		l = p.gemm(card.Processors, false)
+	}
+	return b.launchTogether(l, x, &p, results...)
+}
+
+// multiplyParts is multiply for who adds the parts that it leaves in y: of many rows kernels add them.
+func (b *Backend) multiplyParts(y Address, m *matrix, x Address, rows int) (parts int, err error) {
+	p := b.product(rows, result{y, m})
+	processors := b.device.Describe().Processors
+	if rows <= fewRows || m.data == 0 || !m.plain() || !p.sums(processors) {
+		return m.parts(), b.multiply(y, m, x, rows)
+	}
+	return 1, b.launchTogether(p.gemm(processors, true), x, &p, result{y, m})
+}
+
+// launchProduct runs a kernel of one matrix.
+func (b *Backend) launchProduct(l Launch, x Address, p *product, r result) error {
+	l.Args = append([]any{r.y, r.m.data, x, int32(r.m.tiles), int32(p.steps), int32(p.chunks), int32(p.rows)}, l.Args...)
+	return b.device.Launch(&l)
+}
+
+// launchTogether runs a kernel of up to mostMatrices.
+func (b *Backend) launchTogether(l Launch, x Address, p *product, results ...result) error {
+	var args []any
+	for i := range mostMatrices {
+		data, y, tiles := Address(0), Address(0), 0
+		if i < len(results) {
+			data, y, tiles = results[i].m.data, results[i].y, results[i].m.tiles
+		}
+		args = append(args, data, y, int32(tiles))
+	}
+	l.Args = append(append(args, x, int32(p.steps), int32(p.chunks), int32(p.rows)), l.Args...)
+	return b.device.Launch(&l)
+}
+
+// product says what is computed of matrices that are alike.
+func (b *Backend) product(rows int, results ...result) product {
+	m := results[0].m
+	p := product{steps: m.taken, chunks: m.chunks, rows: rows, xTerms: b.terms, terms: m.terms}
+	for i, r := range results {
+		p.tiles[i] = r.m.tiles
+	}
+	return p
+}
+
+// product says what is computed, with how many tiles of each matrix: the terms are those of x and of the weights.
+type product struct {
+	tiles                              [mostMatrices]int
+	steps, chunks, rows, xTerms, terms int
+}
+
+// allTiles are those of all matrices.
+func (p *product) allTiles() int { return p.tiles[0] + p.tiles[1] + p.tiles[2] }
+
+// linear is a launch of kernels/linear.cu, of one matrix, which any card can run. Launches have the arguments behind the number of rows.
+func (p product) linear() Launch {
+	const warps = 4
+	few := p.fewest()
+	return Launch{Kernel: fmt.Sprintf("linear_%d", few),
+		Grid:    [3]int{(p.tiles[0]*p.chunks + warps - 1) / warps, (p.rows + few - 1) / few, 1},
+		Threads: [3]int{32 * warps, 1, 1}, Args: []any{int32(p.terms), int32(p.xTerms)}}
+}
+
+// fewest is for how many rows the smallest kernel is that takes these, or the largest.
+func (p product) fewest() int {
+	few := 8
+	for few < min(p.rows, fewRows) {
+		few *= 2
+	}
+	return few
+}
+
+// gemm is a launch of kernels/gemm.cu; sum has it add the chunks. Blocks of 128 rows and 128 outputs read least, and those of 64 are for
+// products that do not have one of these for each multiprocessor.
+func (p product) gemm(processors int, sum bool) Launch {
+	block, chunks, sumArgument := 128, p.chunks, int32(0)
+	if sum {
+		chunks, sumArgument = 1, 1
+	} else if p.blocks(block)*chunks < processors {
+		block = 64
+	}
+	stages, stageBytes := 4, block*step*2*2*(p.xTerms+p.terms) // of two steps
+	if p.terms > 1 {
+		stages = 3 // for blocks of sm_86
+	}
+	rowBlocks := (p.rows + block - 1) / block
+	return Launch{Kernel: fmt.Sprintf("gemm_%d%d_%d", p.xTerms, p.terms, block),
+		Grid:    [3]int{rowBlocks, p.blocks(block) / rowBlocks, chunks},
+		Threads: [3]int{128, 1, 1}, Shared: stages * stageBytes, Args: []any{sumArgument}}
+}
+
+// blocks is how many blocks a chunk has, of so many rows and outputs each, which are of one matrix.
+func (p product) blocks(size int) (blocks int) {
+	for _, tiles := range p.tiles {
+		blocks += (tiles*step + size - 1) / size
+	}
+	return blocks * ((p.rows + size - 1) / size)
+}
+
+// sums says that a product has work for all multiprocessors without its chunks: then a block can add them.
+func (p product) sums(processors int) bool { return p.chunks > 1 && p.blocks(128) >= processors }
+
+// ring is a launch of kernels/ring.cu.
+func (p product) ring(processors, shared int) Launch {
+	plan := p.plan(processors, shared)
+	return Launch{Kernel: fmt.Sprintf("ring_%d%d_%d", p.xTerms, p.terms, p.fewest()), Grid: [3]int{plan.blocks, 1, 1},
+		Threads: [3]int{32 * (plan.warps + 1), 1, 1}, Shared: ringBarriers + plan.stages*p.stageBytes(plan),
+		Args: []any{int32(plan.stages), int32(plan.piece)}}
+}
+
+// ringPlan is how a ring is laid out: warps that multiply, each a tile at a time; stages, each of so many steps; and blocks.
+type ringPlan struct{ warps, stages, piece, blocks int }
+
+// What bounds plans: the kernel's barriers and warps, and how much of each multiprocessor's shared memory is ring. From a memory that
+// answers in 0.8 us, 2.4 MB must be under way for 3 TB/s: 18 KB on each of 132, and more where a stage is not vacant at once.
+const (
+	ringBarriers  = 512 // bytes
+	ringMaxStages = 32
+	ringMaxWarps  = 8
+	ringBytes     = 96 << 10
+)
+
+// stageBytes is the size of a stage.
+func (p product) stageBytes(plan ringPlan) int {
+	return plan.piece * (plan.warps*p.terms*step*step*2 + p.xTerms*p.rows*step*2)
+}
+
+// plan deals a product's tiles and chunks out to the multiprocessors, as evenly as can be. Of plans that are about equally even it takes
+// the one of the most warps, since these share what is read of x, and one warp's chain is too slow for the memory alone; pieces are as
+// large as leaves four stages.
+func (p product) plan(processors, shared int) ringPlan {
+	items := func(warps int) int { return (p.allTiles() + warps - 1) / warps * p.chunks }
+	busiest := func(warps int) int { return (items(warps) + processors - 1) / processors * warps } // tiles of one multiprocessor
+	plan := ringPlan{warps: 1, piece: 8}
+	if p.allTiles()*p.chunks > processors {
+		best := busiest(2)
+		for warps := 3; warps <= ringMaxWarps; warps++ {
+			best = min(best, busiest(warps))
+		}
+		for warps := 2; warps <= ringMaxWarps; warps++ {
+			if 32*busiest(warps) <= 33*best {
+				plan.warps = warps
+			}
+		}
+	}
+	plan.blocks = min(items(plan.warps), processors)
+	room := min(ringBytes, shared-ringBarriers)
+	for plan.piece > 1 && 4*p.stageBytes(plan) > room {
+		plan.piece /= 2
+	}
+	pieces := (p.steps/p.chunks + plan.piece - 1) / plan.piece * ((items(plan.warps) + plan.blocks - 1) / plan.blocks)
+	plan.stages = max(min(room/p.stageBytes(plan), ringMaxStages, pieces), 1)
+	return plan
+}
