@@ -183,10 +183,10 @@ func (b *Backend) outputs(x Address, results ...result) error {
 		if r.m.low == nil || b.adapted.count == 0 {
 			continue
 		}
-		if err := b.reduce(r.m.low, x, len(b.rows), false); err != nil {
+		if err := b.reduce(&b.adapted.users, r.m.low, x, b.adapted.rowOf, len(b.rows), false); err != nil {
 			return err
 		}
-		if err := b.addLow(r.y, r.m.outputs(), r.m.low); err != nil {
+		if err := b.addLow(&b.adapted.users, r.y, r.m.outputs(), r.m.low); err != nil {
 			return err
 		}
 	}
@@ -275,10 +275,7 @@ func (b *Backend) sum(m *matrix, rows, parts int, low bool) error {
 	if !low {
 		return nil
 	}
-	if err := b.reduce(m.low, b.inner, rows, true); err != nil {
-		return err
-	}
-	return b.addLow(b.folded, b.config.Hidden, m.low)
+	return b.lowered(&b.adapted.users, m.low, b.inner, b.adapted.rowOf, rows, b.folded)
 }
 
 // compute computes the wanted rows of logits and hands them to rank 0.
