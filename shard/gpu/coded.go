@@ -117,6 +117,9 @@ func (b *Backend) packCodes(l *model.Linear, scheme *codes.Scheme) (*codedMatrix
 			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
 	}
+	if b.unread {
+		return m, nil
+	}
 	var buffer []byte
 	var spread codes.Row
 	for output := range l.Rows.Size() {

@@ -76,6 +76,9 @@ func (b *Backend) packed(l *model.Linear) (m matrix, words []uint16, err error) 
 	}
 	term := m.tiles * m.steps * tileNumbers
 	words = make([]uint16, m.terms*term)
+	if b.unread {
+		return m, words, nil
+	}
 	row := make([]float32, l.Matrix.Columns)
 	for i := range l.Rows.Size() {
 		l.Decode(row, l.Rows.From+i)
