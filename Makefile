@@ -35,8 +35,8 @@ test-cuda: ## what make build-cuda adds, over an imitation of the driver: no car
 	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda ./shard/gpu/driver
 	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda -run 'Card' ./launcher
 
-gpu-check: ## bin/gpu-check, a folder to carry to a machine with a card, which examines it: scripts/gpu/check says how
-	@$(GO) run ./scripts/gpu/check build bin/gpu-check
+gpu-check: ## bin/gpu-check, a folder to carry to a machine with a card, which examines it; further models of ../shared go with it
+	@$(GO) run ./scripts/gpu/check build bin/gpu-check $(wildcard ../shared/golden/quant/*_* ../shared/golden/gguf/tiny_*.gguf)
 
 race: ## with the race detector: all but kernels and the forward pass, which it slows down a hundred times; of those what is quick
 	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/model/... ./shard/outbox \

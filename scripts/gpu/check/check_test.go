@@ -67,7 +67,8 @@ func TestFakeDriver(t *testing.T) {
 	if err == nil {
 		t.Errorf("it holds: %s", output)
 	}
-	for _, want := range []string{"Fake H100", "**bindings: done", "sums are not the model's", "launches differ from the emulation, in bits",
+	for _, want := range []string{"Fake H100", "**bindings: done", "sums are not the model's",
+		"launches differ from the emulation, in bits",
 		"**goldens: failed: ", "**roofs: done", "**products: done", "**attention: done", "**prefill: done", "**whole: done"} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q: %s", want, report)

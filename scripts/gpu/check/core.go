@@ -29,11 +29,14 @@ var classes = []struct {
 	sum     func(random *rand.Rand) uint16
 }{
 	{"like a model's", false, func(r *rand.Rand) uint16 { return bf16(r, -6, 1) }, func(r *rand.Rand) uint16 { return bf16(r, -6, 3) }},
-	{"gaps up to 2^60", false, func(r *rand.Rand) uint16 { return bf16(r, -15, 15) }, func(r *rand.Rand) uint16 { return bf16(r, -30, 30) }},
-	{"huge gaps", false, func(r *rand.Rand) uint16 { return bf16(r, -126, 60) }, func(r *rand.Rand) uint16 { return bf16(r, -126, 120) }},
+	{"gaps up to 2^60", false, func(r *rand.Rand) uint16 { return bf16(r, -15, 15) },
+		func(r *rand.Rand) uint16 { return bf16(r, -30, 30) }},
+	{"huge gaps", false, func(r *rand.Rand) uint16 { return bf16(r, -126, 60) },
+		func(r *rand.Rand) uint16 { return bf16(r, -126, 120) }},
 	{"a huge sum, small products", false, func(r *rand.Rand) uint16 { return bf16(r, -8, -4) },
 		func(r *rand.Rand) uint16 { return bf16(r, 8, 12) }},
-	{"subnormal", false, func(r *rand.Rand) uint16 { return bf16(r, -127, -60) }, func(r *rand.Rand) uint16 { return bf16(r, -127, -120) }},
+	{"subnormal", false, func(r *rand.Rand) uint16 { return bf16(r, -127, -60) },
+		func(r *rand.Rand) uint16 { return bf16(r, -127, -120) }},
 	{"subnormal results", false, func(r *rand.Rand) uint16 { return bf16(r, -76, -64) },
 		func(r *rand.Rand) uint16 { return bf16(r, -127, -125) }},
 	{"infinities and no numbers among them", true, func(r *rand.Rand) uint16 {

@@ -178,6 +178,7 @@ func (m *loaded) pace(list []gpu.Launch, long time.Duration) (time.Duration, err
 // part is a kind of launches of a step: those of one kernel with the same sizes.
 type part struct {
 	kernel, sizes string
+	matrices      string // whose product it is, where that is known
 	launches      []gpu.Launch
 	bytes         int // weights that one reads
 	each          time.Duration
@@ -201,6 +202,7 @@ func (m *loaded) parts(list []gpu.Launch, long time.Duration, want func(p *part)
 		}
 		p.launches = append(p.launches, *l)
 	}
+	nameProducts(all)
 	all = slices.DeleteFunc(all, func(p *part) bool { return !want(p) })
 	for _, p := range all {
 		if p.each, err = m.pace(p.launches, long); err != nil {
@@ -209,3 +211,22 @@ func (m *loaded) parts(list []gpu.Launch, long time.Duration, want func(p *part)
 	}
 	return all, nil
 }
+
+// matrices are those of a layer of Llama and the head, in their order; those of one size are one kind.
+var matrices = []string{"q", "k, v", "o", "gate, up", "down", "head"}
+
+// smallestWeights is from where on a launch counts as a product.
+const smallestWeights = 8 << 10
+
+// nameProducts names the products of a step that has one kind of them for each of these.
+func nameProducts(all []*part) {
+	products := slices.DeleteFunc(slices.Clone(all), func(p *part) bool { return p.bytes < smallestWeights })
+	if len(products) == len(matrices) {
+		for i, p := range products {
+			p.matrices = matrices[i]
+		}
+	}
+}
+
+// rate is how fast a part reads weights, in bytes a second.
+func (p *part) rate() float64 { return float64(p.bytes) / p.each.Seconds() }

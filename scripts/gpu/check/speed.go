@@ -153,9 +153,6 @@ func (c *check) share(bytesPerSecond float64) string {
 	return "unknown"
 }
 
-// smallestWeights is from where on a launch counts as a product.
-const smallestWeights = 8 << 10
-
 // products times the launches that read weights, as steps of so many rows have them, in all formats.
 func (c *check) products(r *report) error {
 	rows := []int{1, 2, 4, 8, 16, 32, 64}
@@ -171,10 +168,12 @@ func (c *check) products(r *report) error {
 				return err
 			}
 			defer m.close()
-			r.table(m.name+", product", "rows", "MiB of weights", "launches a step", "us each", "GB/s", "share of the read rate")
+			r.table(m.name+", product", "kernel", "rows", "MiB of weights", "launches a step", "us each", "GB/s",
+				"share of the read rate")
 			for _, n := range rows {
 				if err := c.tell(r, m, m.decodeStep(n, 16), func(p *part) bool { return p.bytes >= smallestWeights }, func(p *part) {
-					r.row(p.kernel, n, float64(p.bytes)/(1<<20), len(p.launches), micro(p.each), p.rate()/1e9, c.share(p.rate()))
+					r.row(p.matrices, p.kernel, n, float64(p.bytes)/(1<<20), len(p.launches), micro(p.each), p.rate()/1e9,
+						c.share(p.rate()))
 				}); err != nil {
 					return err
 				}
@@ -186,9 +185,6 @@ func (c *check) products(r *report) error {
 }
 
 func micro(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
-
-// rate is how fast a part reads weights, in bytes a second.
-func (p *part) rate() float64 { return float64(p.bytes) / p.each.Seconds() }
 
 // tell computes a step, times some of its parts, and records and shows each.
 func (c *check) tell(r *report, m *loaded, step []model.Chunk, want func(p *part) bool, show func(p *part)) error {
@@ -206,8 +202,9 @@ func (c *check) tell(r *report, m *loaded, step []model.Chunk, want func(p *part
 	}
 	for _, p := range all {
 		show(p)
-		r.record(map[string]any{"model": m.name, "rows": rows, "position": step[0].Start, "kernel": p.kernel, "sizes": p.sizes,
-			"launches": len(p.launches), "us": micro(p.each), "bytes": p.bytes, "usOfStep": micro(p.each) * float64(len(p.launches))})
+		r.record(map[string]any{"model": m.name, "rows": rows, "position": step[0].Start, "kernel": p.kernel, "matrices": p.matrices,
+			"sizes": p.sizes, "launches": len(p.launches), "us": micro(p.each), "bytes": p.bytes,
+			"usOfStep": micro(p.each) * float64(len(p.launches))})
 	}
 	return nil
 }
@@ -253,20 +250,22 @@ func (c *check) prefill(r *report) error {
 		return err
 	}
 	defer m.close()
-	r.table("8B shape, kernel", "rows", "launches", "MiB of weights", "us each", "TFLOP/s")
+	r.table("8B shape, product", "kernel", "rows", "launches", "MiB of weights", "us each", "TFLOP/s")
 	for _, rows := range []int{128, 512, 2048} {
 		if c.quick && rows > 128 {
 			break
 		}
 		rows := min(rows, m.tokensAtOnce())
-		if err := c.tell(r, m, m.prefillStep(rows), func(p *part) bool { return p.bytes >= smallestWeights || attends(p) }, func(p *part) {
+		wanted := func(p *part) bool { return p.bytes >= smallestWeights || attends(p) }
+		if err := c.tell(r, m, m.prefillStep(rows), wanted, func(p *part) {
 			of := float64(rows)
 			if p.bytes < smallestWeights {
 				of = 0
 			} else if len(p.launches) == 1 { // the head, of the last row
 				of = 1
 			}
-			r.row(p.kernel, rows, len(p.launches), float64(p.bytes)/(1<<20), micro(p.each), of*float64(p.bytes)/p.each.Seconds()/1e12)
+			r.row(p.matrices, p.kernel, rows, len(p.launches), float64(p.bytes)/(1<<20), micro(p.each),
+				of*float64(p.bytes)/p.each.Seconds()/1e12)
 		}); err != nil {
 			return err
 		}
@@ -288,7 +287,7 @@ func (c *check) whole(r *report) error {
 	if c.quick {
 		kinds = kinds[:1]
 	}
-	r.table("model", "step", "ms", "tokens/s", "GB/s of weights", "share of the read rate")
+	r.table("model", "step", "ms", "ms of its launches alone", "tokens/s", "GB/s of weights", "share of the read rate")
 	var failed []error
 	for _, kind := range kinds {
 		failed = append(failed, func() error {
@@ -309,19 +308,33 @@ func (c *check) whole(r *report) error {
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", m.name, name, err)
 				}
+				kernels, err := c.launchesAlone(m, steps[name])
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", m.name, name, err)
+				}
 				tokens := 0
 				for _, chunk := range steps[name] {
 					tokens += len(chunk.Tokens)
 				}
 				rate := float64(m.weights) / took.Seconds()
-				r.row(m.name, name, micro(took)/1e3, float64(tokens)/took.Seconds(), rate/1e9, c.share(rate))
-				r.record(map[string]any{"model": m.name, "step of": name, "ms": micro(took) / 1e3,
+				r.row(m.name, name, micro(took)/1e3, micro(kernels)/1e3, float64(tokens)/took.Seconds(), rate/1e9, c.share(rate))
+				r.record(map[string]any{"model": m.name, "step of": name, "ms": micro(took) / 1e3, "launchesMs": micro(kernels) / 1e3,
 					"tokensPerSecond": float64(tokens) / took.Seconds(), "weights": m.weights})
 			}
 			return nil
 		}())
 	}
 	return errors.Join(failed...)
+}
+
+// launchesAlone is the time of a step's launches one behind the other, without what the host does between them.
+func (c *check) launchesAlone(m *loaded, step []model.Chunk) (time.Duration, error) {
+	list, err := m.record(step)
+	if err != nil {
+		return 0, err
+	}
+	each, err := m.pace(list, c.long())
+	return each * time.Duration(len(list)), err
 }
 
 // median is the median time of a step.
