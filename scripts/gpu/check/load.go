@@ -202,7 +202,7 @@ func (m *loaded) parts(list []gpu.Launch, long time.Duration, want func(p *part)
 		}
 		p.launches = append(p.launches, *l)
 	}
-	nameProducts(all)
+	m.nameProducts(all)
 	all = slices.DeleteFunc(all, func(p *part) bool { return !want(p) })
 	for _, p := range all {
 		if p.each, err = m.pace(p.launches, long); err != nil {
@@ -215,12 +215,12 @@ func (m *loaded) parts(list []gpu.Launch, long time.Duration, want func(p *part)
 // matrices are those of a layer of Llama and the head, in their order; those of one size are one kind.
 var matrices = []string{"q", "k, v", "o", "gate, up", "down", "head"}
 
-// smallestWeights is from where on a launch counts as a product.
-const smallestWeights = 8 << 10
+// multiplies reports whether a part is a product: others read no weights but of norms.
+func (m *loaded) multiplies(p *part) bool { return p.bytes >= 16*m.source.Config.Hidden }
 
 // nameProducts names the products of a step that has one kind of them for each of these.
-func nameProducts(all []*part) {
-	products := slices.DeleteFunc(slices.Clone(all), func(p *part) bool { return p.bytes < smallestWeights })
+func (m *loaded) nameProducts(all []*part) {
+	products := slices.DeleteFunc(slices.Clone(all), func(p *part) bool { return !m.multiplies(p) })
 	if len(products) == len(matrices) {
 		for i, p := range products {
 			p.matrices = matrices[i]
