@@ -76,6 +76,24 @@ func TestFakeDriver(t *testing.T) {
 	}
 }
 
+// A step that takes too long is stopped, what it has found stays, and the next begins.
+func TestLimit(t *testing.T) {
+	outside.Slow(t)
+	run, carried, out := program(t), t.TempDir(), t.TempDir()
+	if output, err := run("build", carried); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	if _, err := run("-dir", carried, "-out", out, "-emulated", "-limit", "7s", "run", "goldens", "whole"); err == nil {
+		t.Error("it holds")
+	}
+	report, _ := os.ReadFile(filepath.Join(out, "report.md"))
+	for _, want := range []string{"| model | numerics |", "**goldens: failed: stopped after its 7 s", "**whole: not started: the time is over**"} {
+		if !strings.Contains(string(report), want) {
+			t.Errorf("the report lacks %q: %s", want, report)
+		}
+	}
+}
+
 // Without a driver, and without time, each step says so.
 func TestWithout(t *testing.T) {
 	outside.Slow(t)
@@ -87,7 +105,7 @@ func TestWithout(t *testing.T) {
 		t.Error(err)
 	}
 	report, _ := os.ReadFile(filepath.Join(out, "report.md"))
-	for _, want := range []string{"**bindings: failed: check: no NVIDIA driver: ", "**core: failed: check: no NVIDIA driver: ",
+	for _, want := range []string{"**bindings: failed: no NVIDIA driver: ", "**core: failed: no NVIDIA driver: ",
 		"**whole: not started: the time is over**"} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q: %s", want, report)

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"lockstep/shard/gpu/driver"
@@ -22,6 +24,7 @@ type step struct {
 	run     func(c *check, r *report) error
 	command func(c *check) (args []string, none error)
 	settles string
+	aside   bool // only where it is asked for: other steps do
 }
 
 // steps in their order: what all else rests on comes first.
@@ -39,6 +42,7 @@ var steps = []step{
 	{name: "whole", limit: 120 * time.Second, run: (*check).whole, settles: "tokens a second of whole models"},
 	{name: "baseline", limit: 110 * time.Second, command: baseline, settles: "PyTorch on the same card"},
 	{name: "profile", limit: 45 * time.Second, command: profile, settles: "why the slowest kernels are not faster"},
+	{name: "once", limit: 30 * time.Second, run: (*check).once, settles: "a step of each kind", aside: true},
 }
 
 // run runs all steps, or those named, and writes what becomes of each.
@@ -60,7 +64,7 @@ func (c *check) run(names []string) error {
 	r.line("# Check of a card\n\n- %s: `%s`\n- %s", began.UTC().Format(time.RFC3339), strings.Join(os.Args, " "), c.about())
 	failed := 0
 	for _, s := range steps {
-		if len(names) > 0 && !slices.Contains(names, s.name) {
+		if len(names) > 0 && !slices.Contains(names, s.name) || len(names) == 0 && s.aside {
 			continue
 		}
 		r.line("\n## %s: %s", s.name, s.settles)
@@ -96,6 +100,8 @@ func (c *check) runStep(r *report, s step, limit time.Duration) string {
 	command := exec.CommandContext(ctx, args[0], args[1:]...)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr, command.WaitDelay = &output, &output, 2*time.Second
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what a tool has started ends with it
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	began := time.Now()
 	err := command.Run()
 	if log, opened := os.OpenFile(filepath.Join(c.out, "log.txt"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); opened == nil {
@@ -115,17 +121,25 @@ func (c *check) runStep(r *report, s step, limit time.Duration) string {
 	return fmt.Sprintf("done in %.0f s", took)
 }
 
-// last is the last line that says something.
+// last is this program's last word, or the last line.
 func last(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
+	for _, line := range slices.Backward(lines) {
+		if strings.HasPrefix(line, "check: ") {
+			return strings.TrimPrefix(line, "check: ")
+		}
+	}
 	return lines[len(lines)-1]
 }
 
-// extract is the end of what a tool has printed.
+// told are what lines of tools are worth telling by.
+var told = regexp.MustCompile(`=====|check: |Context 1|Duration|Throughput|Registers Per|Achieved Occ|Theoretical Occ|No kernels`)
+
+// extract is the end of what a tool has printed, as far as it counts; log.txt has all.
 func extract(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
-	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "|") || line == "" })
-	return strings.Join(lines[max(0, len(lines)-90):], "\n")
+	lines = slices.DeleteFunc(lines, func(line string) bool { return !told.MatchString(line) })
+	return strings.Join(lines[max(0, len(lines)-200):], "\n")
 }
 
 // findTools adds places to the search path in which the vendor's tools and library lie without being in it.
@@ -215,6 +229,6 @@ func profile(c *check) ([]string, error) {
 		return nil, err
 	}
 	slowest := "regex:^(" + strings.Join(names[:min(3, len(names))], "|") + ")$"
-	return append([]string{path, "--clock-control", "none", "--set", "basic", "-k", slowest, "-c", "9"}, os.Args[0], "-dir", c.dir,
-		"-out", filepath.Join(c.out, "tools"), "-library", c.library, "step", "prefill"), nil
+	return []string{path, "--clock-control", "none", "--set", "basic", "-k", slowest, "-c", "40", os.Args[0], "-dir", c.dir,
+		"-out", filepath.Join(c.out, "tools"), "-library", c.library, "step", "once"}, nil
 }

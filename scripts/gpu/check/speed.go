@@ -160,8 +160,8 @@ func (c *check) products(r *report) error {
 	if c.quick {
 		rows, kinds = []int{1, 8}, kinds[:3]
 	}
-	r.line("\nTimes are of launches in a queue, in turn over the layers, so that weights come from memory. One as short as an empty launch "+
-		"(bindings) is the host's.")
+	r.line("\nTimes are of launches in a queue, in turn over the layers, so that weights come from memory. One as short as an empty " +
+		"launch (bindings) is the host's.")
 	var failed []error
 	for _, kind := range kinds {
 		failed = append(failed, func() error {
@@ -266,6 +266,22 @@ func (c *check) prefill(r *report) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// once computes a step of each kind, of one layer, for a tool that looks at kernels.
+func (c *check) once(r *report) error {
+	m, err := c.load("8B", "", 1, 64*1024, 2048)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	for _, step := range [][]model.Chunk{m.decodeStep(1, 512), m.decodeStep(64, 512), m.prefillStep(min(512, m.tokensAtOnce()))} {
+		if err := m.compute(step); err != nil {
+			return err
+		}
+	}
+	r.record(map[string]any{"computed": m.name})
 	return nil
 }
 
