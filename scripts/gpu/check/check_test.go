@@ -87,7 +87,8 @@ func TestLimit(t *testing.T) {
 		t.Error("it holds")
 	}
 	report, _ := os.ReadFile(filepath.Join(out, "report.md"))
-	for _, want := range []string{"| model | numerics |", "**goldens: failed: stopped after its 7 s", "**whole: not started: the time is over**"} {
+	for _, want := range []string{"| model | numerics |", "**goldens: failed: stopped after its 7 s",
+		"**whole: not started: the time is over**"} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q: %s", want, report)
 		}
