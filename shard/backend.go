@@ -114,7 +114,7 @@ func loadEmulated(r *rank) (backend, string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, cmp.Or(r.config.Numerics, gpu.DefaultNumerics), r.advance)
+		return gpu.Load(part, device, r.team, cmp.Or(r.config.Numerics, gpu.DefaultNumerics), r.advance)
 	})
 }
 
@@ -134,7 +134,7 @@ func loadCard(r *rank) (backend, string, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := gpu.Load(part, device, cmp.Or(c.Numerics, gpu.DefaultNumerics), r.advance)
+		b, err := gpu.Load(part, device, r.team, cmp.Or(c.Numerics, gpu.DefaultNumerics), r.advance)
 		if lacking := (*driver.MemoryError)(nil); errors.As(err, &lacking) {
 			err = fmt.Errorf("the weights of this shard: %w: spread them over more cards (--num-shard), take a smaller model, or end what "+
 				"else takes memory of the card", err)

@@ -50,7 +50,8 @@ func TestEmulatedCardInvariance(t *testing.T) {
 						request.Generated = whole.tokens[:cut]
 						got := g.run(t, []protocol.Request{request}, 1, nil, nil)[request.ID]
 						if !slices.Equal(got.tokens, whole.tokens[cut:]) {
-							t.Errorf("request %d resumed behind %d tokens: got %v, want %v", request.ID, cut, got.tokens, whole.tokens[cut:])
+							t.Errorf("request %d resumed behind %d tokens: got %v, want %v", request.ID, cut, got.tokens,
+								whole.tokens[cut:])
 						}
 					}
 				})

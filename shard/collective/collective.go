@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -58,6 +59,9 @@ const (
 	gatherLine = 2 // gathers published; of rank 0: gathers consumed
 	beatLine   = 3 // see Beat
 )
+
+// shareBytes is what a rank can tell all others by Share, less a byte; it lies behind the lines.
+const shareBytes = 256
 
 // Group is one rank's view. One goroutine owns it.
 type Group struct {
@@ -166,6 +170,15 @@ func (g *Group) Beat() {
 
 // Meet waits for all ranks, however long they take to load, and begins the beats.
 func (g *Group) Meet() error {
+	if err := g.meet(); err != nil {
+		return err
+	}
+	g.beating.Store(true)
+	g.Beat()
+	return nil
+}
+
+func (g *Group) meet() error {
 	g.reduced++
 	g.rankLine(g.rank, reduceLine).Set(g.reduced)
 	for rank := range g.sizes.Ranks {
@@ -173,10 +186,30 @@ func (g *Group) Meet() error {
 			return fmt.Errorf("meet rank %d: %w", rank, err)
 		}
 	}
-	g.beating.Store(true)
-	g.Beat()
 	return nil
 }
+
+// Share tells all ranks a few bytes, and returns what all have told, by rank. It waits as Meet does.
+func (g *Group) Share(mine []byte) (all [][]byte, err error) {
+	if len(mine) >= shareBytes {
+		return nil, fmt.Errorf("%d bytes are too many to share: at most %d", len(mine), shareBytes-1)
+	}
+	of := func(rank int) []byte { return g.memory[shareOffset+rank*shareBytes:][:shareBytes] }
+	own := of(g.rank)
+	own[0] = byte(len(mine))
+	copy(own[1:], mine)
+	if err := g.meet(); err != nil {
+		return nil, err
+	}
+	for rank := range g.sizes.Ranks {
+		told := of(rank)
+		all = append(all, slices.Clone(told[1:1+int(told[0])]))
+	}
+	return all, g.meet() // nobody writes before all have read
+}
+
+// Header is the page with the abort word, at its begin: a uint32 that is not 0 once the group is given up.
+func (g *Group) Header() []byte { return g.memory[:pageBytes] }
 
 // Partial returns where this rank writes its part of the next reduction. It stays valid until the reduction after that
 // begins.

@@ -53,7 +53,8 @@ func beatOffset(rank int) int { return (rankLines + rank*linesEach + beatLine) *
 
 // The memory begins with a header that exists from the start; ranks grow the file to the size that they compute alike.
 const (
-	headerBytes = ((rankLines+MaxRanks*linesEach)*lineBytes + pageBytes - 1) &^ (pageBytes - 1)
+	shareOffset = (rankLines + MaxRanks*linesEach) * lineBytes
+	headerBytes = (shareOffset + MaxRanks*shareBytes + pageBytes - 1) &^ (pageBytes - 1)
 	pageBytes   = 4096
 	abortOffset = 0
 )

@@ -53,24 +53,23 @@ func (b *Backend) packLow(l *model.Linear, in input) (*lowRank, error) {
 }
 
 // packLowMatrices uploads one half of several adapters in one form, which the largest rank gives: what others lack is zero.
-func (b *Backend) packLowMatrices(linears []*model.Linear, in input, tiles int) (matrix, error) {
-	m := matrix{input: in, taken: in.steps, tiles: tiles, terms: b.terms}
+func (b *Backend) packLowMatrices(linears []*model.Linear, in input, tiles int) (m matrix, err error) {
+	m = matrix{input: in, taken: in.steps, tiles: tiles, terms: b.terms}
 	if m.columns == 0 || tiles == 0 {
 		return m, nil
 	}
-	term := tiles * in.steps * tileNumbers
-	all := make([]uint16, 0, m.terms*term*len(linears))
-	for _, l := range linears {
-		words, row := make([]uint16, m.terms*term), make([]float32, l.Matrix.Columns)
-		for i := range l.Rows.Size() {
-			l.Decode(row, l.Rows.From+i)
-			m.packRow(words, i, row[l.Columns.From:l.Columns.To], term)
-		}
-		all = append(all, words...)
+	size := m.terms * m.tiles * m.tileBytes()
+	if m.data, err = b.alloc(size * len(linears)); err != nil {
+		return m, err
 	}
-	var err error
-	m.data, err = b.tell(bytesOf(all))
-	return m, err
+	for i, l := range linears {
+		own := m
+		own.columns = min(m.columns, l.Columns.Size()) // of a smaller rank
+		if err := b.packAt(&own, m.data+Address(i*size), l); err != nil {
+			return m, err
+		}
+	}
+	return m, nil
 }
 
 // uploadAdapted says which rows use adapters.
@@ -114,7 +113,7 @@ func (b *Backend) reduce(low *lowRank, x Address, rows int, shared bool) error {
 			int32(n)); err != nil {
 			return err
 		}
-		if err := b.exchange(a.sum, a.count*n); err != nil {
+		if err := b.exchange(a.sum, a.count, n); err != nil {
 			return err
 		}
 		sums, chunks = a.sum, 1

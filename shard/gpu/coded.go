@@ -80,7 +80,7 @@ func readCodes(l *model.Linear, row int, buffer *[]byte, spread *codes.Row) {
 	}
 }
 
-// codedMatrix is a packed matrix of codes before it is on the device.
+// codedMatrix says how a matrix of codes lies on the device.
 type codedMatrix struct {
 	matrix
 	scheme          *codes.Scheme
@@ -88,45 +88,39 @@ type codedMatrix struct {
 	groups          int
 	order           []int32 // by column of the steps: the column of the input, whose chunks begin steps of their own; -1: none
 	groupOf         []int32 // by step
-	codes           []byte
-	scales, offsets packedScales
+	scales, offsets scaleSettings
 }
 
-// packedScales are scales or offsets, as struct Scales of kernels/product.cuh has them.
-type packedScales struct {
-	numbers []byte
-	above   []uint16
-	settled scaleSettings
+// codeBytes is the size of a tile's codes.
+func (m *codedMatrix) codeBytes() int { return m.taken * 32 * m.scheme.Kind.Bits() }
+
+// numberBytes and aboveBytes are the sizes of a tile's scales, and of the scales of these.
+func (s *scaleSettings) numberBytes() int {
+	return int(s.groups) * step * map[int32]int{0: 4, 1: 2, 2: 2, 3: 1}[s.kind]
 }
 
-// packCodes lays a rank's part of a linear operation of codes out.
-func (b *Backend) packCodes(l *model.Linear, scheme *codes.Scheme) (*codedMatrix, error) {
+func (s *scaleSettings) aboveBytes() int {
+	if s.kind != scaleKinds[codes.Bits8] {
+		return 0
+	}
+	return int((s.groups+s.lead+s.size-1)/s.size) * step * 2
+}
+
+// describeCodes says how a rank's part of a linear operation of codes will lie.
+func describeCodes(l *model.Linear, scheme *codes.Scheme) (*codedMatrix, error) {
 	m := &codedMatrix{scheme: scheme}
-	m.tiles, m.terms = steps(l.Rows.Size()), 1
+	m.tiles, m.terms, m.coded = steps(l.Rows.Size()), 1, true
 	var end int
 	m.first, end = scheme.Span(l.Columns.From, l.Columns.To)
 	m.groups = end - m.first
 	m.arrange(l)
-	bits := scheme.Kind.Bits()
-	m.codes = make([]byte, m.tiles*m.taken*32*bits)
-	if err := m.layScales(&m.scales, scheme.Scale, scheme.Offset, 0); err != nil {
+	var err error
+	if m.scales, err = m.describeScales(scheme.Scale, scheme.Offset, 0); err == nil && scheme.Offset != nil {
+		m.offsets, err = m.describeScales(scheme.Offset, scheme.Scale, 4)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.Name, err)
 	}
-	if scheme.Offset != nil {
-		if err := m.layScales(&m.offsets, scheme.Offset, scheme.Scale, 4); err != nil {
-			return nil, fmt.Errorf("%s: %w", l.Name, err)
-		}
-	}
-	if b.unread {
-		return m, nil
-	}
-	var buffer []byte
-	var spread codes.Row
-	for output := range l.Rows.Size() {
-		readCodes(l, l.Rows.From+output, &buffer, &spread)
-		m.packRow(output, bits, &spread, l.Columns.Size()/l.Chunks)
-	}
-	l.Release()
 	return m, nil
 }
 
@@ -184,38 +178,29 @@ func (m *codedMatrix) arrange(l *model.Linear) {
 	}
 }
 
-// layScales makes room for scales, or offsets. Two of 4 bits share a byte, in which these begin at a bit.
-func (m *codedMatrix) layScales(s *packedScales, scheme, other *codes.Scheme, at int32) error {
+// describeScales says how scales, or offsets, lie. Two of 4 bits share a byte, in which these begin at a bit.
+func (m *codedMatrix) describeScales(scheme, other *codes.Scheme, at int32) (s scaleSettings, err error) {
 	kind, known := scaleKinds[scheme.Kind]
-	if !known {
-		return fmt.Errorf("scales of kind %d are not computed on cards", scheme.Kind)
+	s = scaleSettings{kind: kind, groups: int32(m.groups), size: 1, mask: 0xff, bias: scheme.Bias}
+	switch {
+	case !known:
+		return s, fmt.Errorf("scales of kind %d are not computed on cards", scheme.Kind)
+	case scheme.Kind.Plain():
+		return s, nil
+	case scheme.Offset != nil || scheme.Index != nil || scheme.Scale == nil || scheme.Scale.Kind != codes.F16:
+		return s, fmt.Errorf("scales of scales of kind %d are not computed on cards", scheme.Kind)
 	}
-	s.settled = scaleSettings{kind: kind, groups: int32(m.groups), size: 1, mask: 0xff, bias: scheme.Bias}
-	numbers := m.tiles * m.groups * step
-	if scheme.Kind.Plain() {
-		s.numbers = make([]byte, numbers*scheme.Kind.Bits()/8)
-		return nil
-	}
-	if scheme.Offset != nil || scheme.Index != nil || scheme.Scale == nil || scheme.Scale.Kind != codes.F16 {
-		return fmt.Errorf("scales of scales of kind %d are not computed on cards", scheme.Kind)
-	}
-	s.settled.size, s.settled.lead = int32(scheme.Group), int32(m.first%scheme.Group)
-	s.above = make([]uint16, m.tiles*s.aboves()*step)
+	s.size, s.lead = int32(scheme.Group), int32(m.first%scheme.Group)
 	if scheme.Kind == codes.Bits4 && other != nil && other.Kind == codes.Bits4 {
-		s.settled.shift, s.settled.mask = at, 15
-		if at > 0 {
-			s.numbers = m.scales.numbers
-			return nil
-		}
+		s.shift, s.mask = at, 15
 	}
-	s.numbers = make([]byte, numbers)
-	return nil
+	return s, nil
 }
 
-// packRow puts an output's codes and scales into its tile.
-func (m *codedMatrix) packRow(output, bits int, row *codes.Row, chunkColumns int) {
-	tile, in := output/step, output%step
-	padded := steps(chunkColumns) * step
+// packTile puts the codes and scales of an output into its tile: codes, scales and those of scales, offsets and those of offsets.
+func (m *codedMatrix) packTile(parts [][]byte, output int, row *codes.Row) {
+	chunkColumns, padded := m.columns/m.chunks, m.steps/m.chunks*step
+	bits := m.scheme.Kind.Bits()
 	for i := range m.taken * step {
 		column := i
 		if m.order != nil {
@@ -224,13 +209,16 @@ func (m *codedMatrix) packRow(output, bits int, row *codes.Row, chunkColumns int
 		if column < 0 || column%padded >= chunkColumns {
 			continue
 		}
-		code := row.Codes[column/padded*chunkColumns+column%padded]
-		at := slot(in, i%step)
-		putCode(m.codes[(tile*m.taken+i/step)*32*bits:][:32*bits], bits, at/8, at%8, code)
+		at := slot(output, i%step)
+		putCode(parts[0][i/step*32*bits:][:32*bits], bits, at/8, at%8, row.Codes[column/padded*chunkColumns+column%padded])
 	}
-	m.scales.put(m.scheme.Scale, row.Scale, tile, in, m.groups)
-	if m.scheme.Offset != nil {
-		m.offsets.put(m.scheme.Offset, row.Offset, tile, in, m.groups)
+	m.scales.put(parts[1], parts[2], m.scheme.Scale, row.Scale, output)
+	switch {
+	case m.scheme.Offset == nil:
+	case m.offsets.shift > 0:
+		m.offsets.put(parts[1], parts[4], m.scheme.Offset, row.Offset, output)
+	default:
+		m.offsets.put(parts[3], parts[4], m.scheme.Offset, row.Offset, output)
 	}
 }
 
@@ -247,30 +235,25 @@ func putCode(to []byte, bits, lane, i int, code byte) {
 	}
 }
 
-// put puts an output's scales.
-func (s *packedScales) put(scheme *codes.Scheme, row *codes.Row, tile, in, groups int) {
-	at := func(group int) int { return (tile*groups+group)*step + in }
-	if scheme.Kind.Plain() {
-		for group, number := range row.Numbers {
-			if scheme.Kind == codes.F32 {
-				binary.LittleEndian.PutUint32(s.numbers[4*at(group):], number)
-			} else {
-				binary.LittleEndian.PutUint16(s.numbers[2*at(group):], uint16(number))
-			}
+// put puts an output's scales into its tile's.
+func (s *scaleSettings) put(numbers, above []byte, scheme *codes.Scheme, row *codes.Row, output int) {
+	le := binary.LittleEndian
+	for group, number := range row.Numbers {
+		if at := group*step + output; scheme.Kind == codes.F32 {
+			le.PutUint32(numbers[4*at:], number)
+		} else {
+			le.PutUint16(numbers[2*at:], uint16(number))
 		}
+	}
+	if scheme.Kind.Plain() {
 		return
 	}
 	for group, code := range row.Codes {
-		s.numbers[at(group)] |= code << s.settled.shift
+		numbers[group*step+output] |= code << s.shift
 	}
 	for group, number := range row.Scale.Numbers {
-		s.above[(tile*s.aboves()+group)*step+in] = uint16(number)
+		le.PutUint16(above[2*(group*step+output):], uint16(number))
 	}
-}
-
-// aboves is how many scales of scales a tile has for an output.
-func (s *packedScales) aboves() int {
-	return int((s.settled.groups + s.settled.lead + s.settled.size - 1) / s.settled.size)
 }
 
 // levels are those of a scheme's codes, with its bias, which stands for offsets where there are none.
@@ -286,59 +269,100 @@ func levels(s *codes.Scheme) []uint16 {
 	return all
 }
 
-// uploadCodes uploads the same matrix of several experts, or of one operation, whose codes are all of one form.
-func (b *Backend) uploadCodes(all []*codedMatrix) (m matrix, err error) {
-	first := all[0]
-	s := codedSettings{bits: int32(first.scheme.Kind.Bits()), expert: uint64(len(first.codes)), scales: first.scales.settled,
-		offsets: first.offsets.settled}
+// packCodes uploads a rank's part of the same linear operation of several experts, or of one alone, whose codes are all of one form.
+func (b *Backend) packCodes(linears []*model.Linear) (matrix, error) {
+	first, err := describeCodes(linears[0], schemeOf(linears[0]))
+	if err != nil {
+		return matrix{}, err
+	}
+	m, s := first.matrix, codedSettings{bits: int32(first.scheme.Kind.Bits()), scales: first.scales, offsets: first.offsets}
 	if first.scheme.Offset != nil {
 		s.zero = truth(first.scheme.Zero)
 		s.offset = 1 - s.zero
 	}
-	join := func(at *Address, part func(m *codedMatrix) []byte) {
-		if err != nil {
-			return
-		}
-		size := len(part(first))
-		if *at, err = b.alloc(size * len(all)); err != nil || size == 0 {
-			return
-		}
-		for i, m := range all {
-			if err = b.device.Upload(*at+Address(i*size), part(m)); err != nil {
-				return
-			}
-		}
-	}
-	join(&s.codes, func(m *codedMatrix) []byte { return m.codes })
-	join(&s.scales.numbers, func(m *codedMatrix) []byte { return m.scales.numbers })
-	join(&s.scales.above, func(m *codedMatrix) []byte { return bytesOf(m.scales.above) })
-	s.scales.expert, s.scales.expertAbove = uint64(len(first.scales.numbers)), uint64(len(first.scales.above))
+	layout := &tileLayout{tiles: m.tiles}
+	numbers, above := []int{first.scales.numberBytes(), 0}, []int{first.scales.aboveBytes(), 0}
 	if first.scheme.Offset != nil {
-		if s.offsets.numbers = s.scales.numbers; s.offsets.shift == 0 {
-			join(&s.offsets.numbers, func(m *codedMatrix) []byte { return m.offsets.numbers })
+		numbers[1], above[1] = first.offsets.numberBytes(), first.offsets.aboveBytes()
+		if first.offsets.shift > 0 {
+			numbers[1] = 0
 		}
-		join(&s.offsets.above, func(m *codedMatrix) []byte { return bytesOf(m.offsets.above) })
-		s.offsets.expert, s.offsets.expertAbove = uint64(len(first.offsets.numbers)), uint64(len(first.offsets.above))
 	}
-	m = first.matrix
-	m.coded = true
+	s.expert = uint64(m.tiles * first.codeBytes())
+	s.scales.expert, s.scales.expertAbove = uint64(m.tiles*numbers[0]), uint64(m.tiles*above[0]/2)
+	s.offsets.expert, s.offsets.expertAbove = uint64(m.tiles*numbers[1]), uint64(m.tiles*above[1]/2)
+	for _, part := range []struct {
+		to    *Address
+		bytes int
+	}{{&s.codes, first.codeBytes()}, {&s.scales.numbers, numbers[0]}, {&s.scales.above, above[0]}, {&s.offsets.numbers, numbers[1]},
+		{&s.offsets.above, above[1]}} {
+		if *part.to, err = b.alloc(part.bytes * m.tiles * len(linears)); err != nil {
+			return m, err
+		}
+		layout.parts = append(layout.parts, tilePart{*part.to, part.bytes})
+	}
+	for i, l := range linears {
+		if err := b.packExpertCodes(layout, first, l, i); err != nil {
+			return m, err
+		}
+		for j := range layout.parts {
+			layout.parts[j].to += Address(m.tiles * layout.parts[j].bytes)
+		}
+	}
+	if first.offsets.shift > 0 {
+		s.offsets.numbers, s.offsets.expert = s.scales.numbers, s.scales.expert
+	}
+	return b.tellCodes(m, first, &s)
+}
+
+// packExpertCodes uploads what one expert has, or a linear operation alone.
+func (b *Backend) packExpertCodes(layout *tileLayout, first *codedMatrix, l *model.Linear, number int) error {
+	m := first
+	if number > 0 {
+		scheme, err := schemeOf(l), error(nil)
+		if scheme == nil {
+			return fmt.Errorf("%s is not quantised as the other experts are, which is not computed on cards", l.Name)
+		}
+		if m, err = describeCodes(l, scheme); err != nil {
+			return err
+		}
+		if m.order != nil || !m.sameForm(first) {
+			return fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", l.Name)
+		}
+	}
+	buffers, spread := make([][]byte, b.team.Size()), make([]codes.Row, b.team.Size())
+	layout.release = l.Release
+	layout.pack = func(worker, tile int, parts [][]byte) {
+		for i := range min(step, l.Rows.Size()-tile*step) {
+			readCodes(l, l.Rows.From+tile*step+i, &buffers[worker], &spread[worker])
+			m.packTile(parts, i, &spread[worker])
+		}
+	}
+	return b.uploadTiles(layout)
+}
+
+// tellCodes uploads what kernels are told of a matrix of codes.
+func (b *Backend) tellCodes(m matrix, first *codedMatrix, s *codedSettings) (matrix, error) {
 	for _, u := range []struct {
 		to   *Address
 		data []byte
 	}{{&s.levels, bytesOf(levels(first.scheme))}, {&s.groups, bytesOf(first.groupOf)}, {&m.order, bytesOf(first.order)}} {
-		if err == nil && len(u.data) > 0 {
-			*u.to, err = b.tell(u.data)
+		if len(u.data) > 0 {
+			var err error
+			if *u.to, err = b.tell(u.data); err != nil {
+				return m, err
+			}
 		}
 	}
-	if err == nil {
-		m.data, err = b.tell(bytesOfStruct(&s))
-	}
+	var err error
+	m.data, err = b.tell(bytesOfStruct(s))
 	return m, err
 }
 
 // sameForm reports whether two experts' matrices can lie behind one another.
 func (m *codedMatrix) sameForm(other *codedMatrix) bool {
-	return m.tiles == other.tiles && m.taken == other.taken && m.scheme.Kind == other.scheme.Kind && m.groups == other.groups &&
-		slices.Equal(m.order, other.order) && slices.Equal(m.groupOf, other.groupOf) && m.scales.settled == other.scales.settled &&
-		m.offsets.settled == other.offsets.settled && m.scheme.Bias == other.scheme.Bias && m.scheme.Zero == other.scheme.Zero
+	return m.scales == other.scales && m.offsets == other.offsets && m.tiles == other.tiles && m.taken == other.taken &&
+		m.scheme.Kind == other.scheme.Kind && m.groups == other.groups &&
+		slices.Equal(m.order, other.order) && slices.Equal(m.groupOf, other.groupOf) &&
+		m.scheme.Bias == other.scheme.Bias && m.scheme.Zero == other.scheme.Zero
 }

@@ -21,6 +21,17 @@ type Device interface {
 	Close() error
 }
 
+// Peered is a Device whose memory other ranks' devices can reach, also from other processes.
+type Peered interface {
+	Device
+	// Export takes memory, which is zero, and returns what Import makes an address of on other devices.
+	Export(bytes int) (at Address, handle []byte, err error)
+	// Import opens memory that another rank has exported. Close gives it back, and before the exporter's may fail to be read.
+	Import(handle []byte) (Address, error)
+	// Register makes whole pages of the host's memory reachable, for reading.
+	Register(pages []byte) (Address, error)
+}
+
 // Description says what a device is.
 type Description struct {
 	Name  string // for people: "NVIDIA H100 80GB HBM3"

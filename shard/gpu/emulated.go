@@ -2,6 +2,9 @@ package gpu
 
 import (
 	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"lockstep/shard/gpu/kernels"
 	"lockstep/shard/gpu/ptx"
@@ -14,6 +17,8 @@ type emulated struct {
 	memory  ptx.Memory
 	workers int
 	free    func() (bytes int64, of string, err error)
+	shared  [][]byte   // mappings
+	files   []*os.File // of those that are exported
 }
 
 // NewEmulated returns a device that runs the blocks of a kernel on so many goroutines, in memory of the machine, of which free tells how
@@ -73,4 +78,54 @@ func (e *emulated) Launch(l *Launch) error {
 	return err
 }
 
-func (e *emulated) Close() error { return nil }
+func (e *emulated) Close() error {
+	for _, data := range e.shared {
+		unix.Munmap(data) //nolint:errcheck // it was mapped
+	}
+	for _, file := range e.files {
+		file.Close()
+	}
+	e.shared, e.files = nil, nil
+	return nil
+}
+
+// Export shares memory by a file of this process without a name.
+func (e *emulated) Export(bytes int) (Address, []byte, error) {
+	fd, err := unix.MemfdCreate("lockstep card", unix.MFD_CLOEXEC)
+	if err != nil {
+		return 0, nil, err
+	}
+	file := os.NewFile(uintptr(fd), "card")
+	e.files = append(e.files, file)
+	if err := file.Truncate(int64(bytes)); err != nil {
+		return 0, nil, err
+	}
+	at, err := e.mapped(fd, bytes)
+	return at, fmt.Appendf(nil, "%d %d %d", os.Getpid(), fd, bytes), err
+}
+
+func (e *emulated) mapped(fd, bytes int) (Address, error) {
+	data, err := unix.Mmap(fd, 0, bytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return 0, err
+	}
+	e.shared = append(e.shared, data)
+	return Address(e.memory.Map(data)), nil
+}
+
+// Import maps another rank's file.
+func (e *emulated) Import(handle []byte) (Address, error) {
+	var pid, fd, bytes int
+	if _, err := fmt.Sscanf(string(handle), "%d %d %d", &pid, &fd, &bytes); err != nil {
+		return 0, fmt.Errorf("the handle of another rank's memory: %w", err)
+	}
+	file, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", pid, fd), os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	return e.mapped(int(file.Fd()), bytes)
+}
+
+// Register makes memory of the host the device's too.
+func (e *emulated) Register(pages []byte) (Address, error) { return Address(e.memory.Map(pages)), nil }

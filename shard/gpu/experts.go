@@ -38,11 +38,21 @@ func (l *loader) experts(p *model.Experts) *experts {
 	s := &experts{Experts: p, router: l.linear(&p.Router), partNorm: l.norm(&p.PartNorm), norm: l.norm(&p.Norm)}
 	all := func(of func(e *model.Expert) *model.Linear) (m matrix) {
 		if l.err == nil {
+			var bias []float32
 			linears := make([]*model.Linear, len(p.Experts))
 			for i := range p.Experts {
 				linears[i] = of(&p.Experts[i])
+				if bias = append(bias, linears[i].Bias...); len(linears[i].Low) > 0 {
+					l.err = fmt.Errorf("%s: adapters of experts are not computed on cards", linears[i].Name)
+					return m
+				}
 			}
-			m, l.err = l.packAll(linears)
+			if m, l.err = l.packAll(linears); l.err == nil {
+				m.bias, l.err = l.vector(bias)
+			}
+			if m.order != 0 && l.err == nil {
+				l.err = fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", linears[0].Name)
+			}
 		}
 		return m
 	}
@@ -205,63 +215,7 @@ func (s *experts) sums(b *Backend) (each, shared Address, err error) {
 		}
 	}
 	if b.part.Ranks > 1 {
-		err = b.exchange(b.folded, rows*s.parts()*hidden)
+		err = b.exchange(b.folded, rows*s.parts(), hidden)
 	}
 	return each, shared, err
-}
-
-// packAll uploads a rank's part of the same linear operation of all experts, with their biases behind one another.
-func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
-	var bias []float32
-	for _, l := range linears {
-		bias = append(bias, l.Bias...)
-		if len(l.Low) > 0 {
-			return m, fmt.Errorf("%s: adapters of experts are not computed on cards yet", l.Name)
-		}
-	}
-	if l := linears[0]; schemeOf(l) != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0 {
-		if m, err = b.packAllCodes(linears); err == nil {
-			m.bias, err = b.vector(bias)
-		}
-		return m, err
-	}
-	for i, l := range linears {
-		own := *l
-		own.Bias = nil
-		packed, words, err := b.packed(&own)
-		if err != nil {
-			return m, err
-		}
-		if i == 0 {
-			m = packed
-			if m.data, err = b.alloc(2 * len(words) * len(linears)); err != nil {
-				return m, err
-			}
-		}
-		if packed.input != m.input || packed.tiles != m.tiles || packed.terms != m.terms {
-			return m, fmt.Errorf("%s has another form than the other experts, which is not computed on cards", l.Name)
-		}
-		if err := b.device.Upload(m.data+Address(2*len(words)*i), bytesOf(words)); err != nil {
-			return m, err
-		}
-	}
-	m.bias, err = b.vector(bias)
-	return m, err
-}
-
-func (b *Backend) packAllCodes(linears []*model.Linear) (m matrix, err error) {
-	all := make([]*codedMatrix, len(linears))
-	for i, l := range linears {
-		scheme := schemeOf(l)
-		if scheme == nil {
-			return m, fmt.Errorf("%s is not quantised as the other experts are, which is not computed on cards", l.Name)
-		}
-		if all[i], err = b.packCodes(l, scheme); err != nil {
-			return m, err
-		}
-		if all[i].order != nil || !all[i].sameForm(all[0]) {
-			return m, fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", l.Name)
-		}
-	}
-	return b.uploadCodes(all)
 }

@@ -11,6 +11,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
+	"lockstep/shard/workers"
 )
 
 // blockTokens is the number of positions in a KV block, partTokens that of a part of attention (kernels/common.cuh).
@@ -31,7 +32,9 @@ type Backend struct {
 	config model.Config
 	part   *model.Part
 	device Device
+	team   *workers.Team
 	terms  int
+	piece  []byte // of a matrix that goes up
 	need   need
 	// adapters is how many there are.
 	adapters int
@@ -40,20 +43,22 @@ type Backend struct {
 	run
 }
 
-// Load uploads this rank's part of the weights. The backend owns the device. progress gets the share that is done, from 0 to 1.
-func Load(part *model.Part, device Device, numerics string, progress func(done float64)) (*Backend, error) {
-	return load(&Backend{part: part, device: device, terms: Numerics[numerics]}, progress)
+// Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
+// from 0 to 1.
+func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
+	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics]}, progress)
 }
 
 // LoadUnread is Load without a look at the weights of matrices: it uploads zeros of their size. It is for measuring the shape of a model
 // that nobody has, with a device that makes something of them.
-func LoadUnread(part *model.Part, device Device, numerics string) (*Backend, error) {
-	return load(&Backend{part: part, device: device, terms: Numerics[numerics], unread: true}, func(float64) {})
+func LoadUnread(part *model.Part, device Device, team *workers.Team, numerics string) (*Backend, error) {
+	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics], unread: true}, func(float64) {})
 }
 
 func load(b *Backend, progress func(done float64)) (*Backend, error) {
 	part := b.part
-	b.config, b.need = part.Config, need{parts: min(part.Ranks-1, 1)}
+	b.config = part.Config
+	b.need.parts = min(part.Ranks-1, 1)
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -63,6 +68,7 @@ func load(b *Backend, progress func(done float64)) (*Backend, error) {
 		b.stages = append(b.stages, s)
 		progress(float64(i+1) / float64(len(part.Stages)))
 	}
+	b.piece = nil
 	return b, nil
 }
 
@@ -161,6 +167,9 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		if *buffer.at, err = b.alloc(buffer.bytes); err != nil {
 			return fmt.Errorf("a KV cache of %d blocks: %w: lower --max-batch-total-tokens", blocks, err)
 		}
+	}
+	if err := b.meetPeers(); err != nil {
+		return err
 	}
 	return b.settle()
 }

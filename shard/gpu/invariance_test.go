@@ -6,6 +6,8 @@ import (
 
 	"lockstep/protocol/outside"
 	"lockstep/shard/backendtest"
+	"lockstep/shard/gpu"
+	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
 )
 
@@ -46,5 +48,24 @@ func TestRowInvariance(t *testing.T) {
 	}
 	if divided < 2 {
 		t.Error("no model divides by the number of ranks")
+	}
+}
+
+// Where one device cannot reach the others' memory, all exchange through the host, and compute the same.
+func TestExchangeThroughTheHost(t *testing.T) {
+	source, files := modeltest.Open(t, "llama_tied_1kv_f32")
+	prompts := backendtest.LongPrompts(t, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))
+	of := func(g *backendtest.Group) [][]float32 {
+		return g.Sequence(len(prompts[0])).Compute(prompts[0], model.LogitsAll)
+	}
+	want := of(newGroup(t, source, 3, "bf16"))
+	got := of(groupOn(t, source, 3, "bf16", func(rank int, device gpu.Device) gpu.Device {
+		if rank == 1 {
+			return alone{device}
+		}
+		return device
+	}))
+	if row := backendtest.FirstDifference(got, want); row >= 0 {
+		t.Errorf("other logits behind token %d", row)
 	}
 }

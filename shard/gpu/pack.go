@@ -1,6 +1,8 @@
 package gpu
 
 import (
+	"encoding/binary"
+	"fmt"
 	"math"
 
 	"lockstep/shard/model"
@@ -44,60 +46,131 @@ func (m *matrix) outputs() int { return m.tiles * step }
 
 // pack uploads a rank's part of a linear operation, with what adapters add.
 func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
-	if scheme := schemeOf(l); scheme != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0 {
-		var packed *codedMatrix
-		if packed, err = b.packCodes(l, scheme); err == nil {
-			m, err = b.uploadCodes([]*codedMatrix{packed})
-		}
-	} else {
-		var words []uint16
-		if m, words, err = b.packed(l); err == nil && len(words) > 0 {
-			m.data, err = b.tell(bytesOf(words))
-		}
+	if m, err = b.packAll([]*model.Linear{l}); err != nil {
+		return m, err
 	}
-	if err == nil {
-		m.bias, err = b.vector(l.Bias)
-	}
-	if err == nil && len(l.Low) > 0 {
+	if m.bias, err = b.vector(l.Bias); err == nil && len(l.Low) > 0 {
 		m.low, err = b.packLow(l, m.input)
 	}
 	return m, err
 }
 
-// packed lays a rank's part of a linear operation out. Without inputs or outputs there is nothing.
-func (b *Backend) packed(l *model.Linear) (m matrix, words []uint16, err error) {
-	m.input, m.tiles, m.terms = inputOf(l.Columns.Size(), l.Chunks), steps(l.Rows.Size()), 1
+// packAll uploads a rank's part of the same linear operation of several experts, or of one alone, behind one another. Their biases are the
+// caller's.
+func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
+	first := linears[0]
+	if schemeOf(first) != nil && first.Columns.Size() > 0 && first.Rows.Size() > 0 {
+		return b.packCodes(linears)
+	}
+	m = matrix{input: inputOf(first.Columns.Size(), first.Chunks), tiles: steps(first.Rows.Size()), terms: 1}
 	m.taken = m.steps
+	for _, l := range linears {
+		if schemeOf(l) != nil {
+			return m, fmt.Errorf("%s is quantised, and not all experts are, which is not computed on cards", l.Name)
+		}
+		if l.Encoding != weights.BF16 { // which one term holds
+			m.terms = b.terms
+		}
+	}
 	if m.columns == 0 || m.tiles == 0 {
-		return m, nil, nil
+		return m, nil
 	}
-	if l.Encoding != weights.BF16 { // which one term holds
-		m.terms = b.terms
+	size := m.terms * m.tiles * m.tileBytes()
+	if m.data, err = b.alloc(size * len(linears)); err != nil {
+		return m, err
 	}
-	term := m.tiles * m.steps * tileNumbers
-	words = make([]uint16, m.terms*term)
-	if b.unread {
-		return m, words, nil
+	for i, l := range linears {
+		if err := b.packAt(&m, m.data+Address(i*size), l); err != nil {
+			return m, err
+		}
 	}
-	row := make([]float32, l.Matrix.Columns)
-	for i := range l.Rows.Size() {
-		l.Decode(row, l.Rows.From+i)
-		m.packRow(words, i, row[l.Columns.From:l.Columns.To], term)
-	}
-	l.Release()
-	return m, words, nil
+	return m, nil
 }
 
-// packRow puts an output's weights into its tile, a term as many numbers apart from the next.
-func (m *matrix) packRow(packed []uint16, output int, row []float32, apart int) {
-	chunkColumns, chunkSteps := m.columns/m.chunks, m.steps/m.chunks
-	for column, v := range row {
-		chunk, in := column/chunkColumns, column%chunkColumns
-		at := ((output/step*m.steps)+chunk*chunkSteps+in/step)*tileNumbers + slot(output%step, in%step)
-		first := bf16(v)
-		packed[at] = first
-		if m.terms > 1 {
-			packed[apart+at] = bf16(v - widen(first))
+// tileBytes is the size of a tile in one term.
+func (m *matrix) tileBytes() int { return m.taken * tileNumbers * 2 }
+
+// packAt uploads plain weights to an address.
+func (b *Backend) packAt(m *matrix, at Address, l *model.Linear) error {
+	layout := &tileLayout{tiles: m.tiles, release: l.Release}
+	for term := range m.terms {
+		layout.parts = append(layout.parts, tilePart{at + Address(term*m.tiles*m.tileBytes()), m.tileBytes()})
+	}
+	if l.Encoding == weights.BF16 && m.terms == 1 {
+		buffers := make([][16][]byte, b.team.Size())
+		layout.pack = func(worker, tile int, parts [][]byte) {
+			var rows [16][]byte
+			for i := range min(step, l.Rows.Size()-tile*step) {
+				rows[i] = l.Bytes(&buffers[worker][i], l.Rows.From+tile*step+i, l.Columns.From, l.Columns.To)
+			}
+			m.packBF16(parts[0], &rows)
+		}
+		return b.uploadTiles(layout)
+	}
+	rows := make([][]float32, b.team.Size())
+	layout.pack = func(worker, tile int, parts [][]byte) {
+		if rows[worker] == nil {
+			rows[worker] = make([]float32, l.Matrix.Columns)
+		}
+		for i := range min(step, l.Rows.Size()-tile*step) {
+			l.Decode(rows[worker], l.Rows.From+tile*step+i)
+			m.packRow(parts, i, rows[worker][l.Columns.From:l.Columns.To])
+		}
+	}
+	return b.uploadTiles(layout)
+}
+
+// columnsOf are the columns that a step takes.
+func (in input) columnsOf(step int) (from, to int) {
+	chunkColumns, chunkSteps := in.columns/in.chunks, in.steps/in.chunks
+	chunk := step / chunkSteps
+	from = chunk*chunkColumns + step%chunkSteps*16
+	return from, min(from+16, (chunk+1)*chunkColumns)
+}
+
+// packBF16 lays a tile out, from the bytes of its rows; nil: there is none. A lane has 4 columns of two rows.
+func (m *matrix) packBF16(tile []byte, rows *[16][]byte) {
+	le := binary.LittleEndian
+	for s := range m.taken {
+		from, to := m.columnsOf(s)
+		out := tile[s*2*tileNumbers:][:2*tileNumbers]
+		for g := range 8 {
+			for t := range 4 {
+				low, high := fourNumbers(rows[g], from+4*t, to), fourNumbers(rows[g+8], from+4*t, to)
+				lane := out[(g*4+t)*16:][:16]
+				le.PutUint64(lane, low&(1<<32-1)|high<<32)
+				le.PutUint64(lane[8:], low>>32|high>>32<<32)
+			}
+		}
+	}
+}
+
+// fourNumbers are four of 16 bits from a column on; those from the column to on, and of no row, are zero.
+func fourNumbers(row []byte, column, to int) (four uint64) {
+	if row == nil || column >= to {
+		return 0
+	}
+	if column+4 <= to {
+		return binary.LittleEndian.Uint64(row[2*column:])
+	}
+	for i := range to - column {
+		four |= uint64(binary.LittleEndian.Uint16(row[2*(column+i):])) << (16 * i)
+	}
+	return four
+}
+
+// packRow puts an output's weights into its tile, a term into each part.
+func (m *matrix) packRow(parts [][]byte, output int, row []float32) {
+	le := binary.LittleEndian
+	for s := range m.taken {
+		from, to := m.columnsOf(s)
+		for i, v := range row[min(from, to):to] {
+			at := 2 * (s*tileNumbers + slot(output, i))
+			first := bf16(v)
+			le.PutUint16(parts[0][at:], first)
+			if len(parts) > 1 {
+				le.PutUint16(parts[1][at:], bf16(v-widen(first)))
+			}
 		}
 	}
 }

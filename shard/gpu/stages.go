@@ -272,7 +272,7 @@ func (b *Backend) sum(m *matrix, rows int, low bool) error {
 		return err
 	}
 	if b.part.Ranks > 1 {
-		if err := b.exchange(b.folded, rows*b.config.Hidden); err != nil {
+		if err := b.exchange(b.folded, rows, b.config.Hidden); err != nil {
 			return err
 		}
 	}
@@ -287,6 +287,9 @@ func (b *Backend) sum(m *matrix, rows int, low bool) error {
 
 // compute computes the wanted rows of logits and hands them to rank 0.
 func (s *head) compute(b *Backend, consume func(model.Scores)) error {
+	if err := b.checkExchange(); err != nil { // before anybody sees a token
+		return err
+	}
 	vocabulary, own := b.config.Vocabulary, s.Weight.Rows
 	limit := min(model.LogitRows, b.maxRows)
 	for from := 0; from < len(b.wanted); from += limit {

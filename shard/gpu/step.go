@@ -25,6 +25,7 @@ type run struct {
 	folded     Address // [row][hidden], or of choices: sums over chunks, and then over ranks
 	choice     choiceMemory
 	adapted    adapted
+	peers      peers
 	queries    Address // [term][row][head][dimension]
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]
@@ -86,7 +87,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 			return err
 		}
 	}
-	return nil
+	return b.checkExchange()
 }
 
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.

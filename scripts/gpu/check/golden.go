@@ -14,6 +14,7 @@ import (
 	"lockstep/shard/gpu"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
+	"lockstep/shard/workers"
 )
 
 // trial is what package backendtest takes for a test: it keeps what fails, and ends with what it has opened.
@@ -61,7 +62,9 @@ func (c *check) group(t *trial, source *model.Model, ranks int, numerics string)
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, numerics, func(float64) {})
+		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
+			return gpu.Load(part, device, team, numerics, func(float64) {})
+		})
 	})
 }
 

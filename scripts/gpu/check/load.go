@@ -8,6 +8,7 @@ import (
 
 	"lockstep/shard/gpu"
 	"lockstep/shard/model"
+	"lockstep/shard/workers"
 )
 
 // loaded is a model of random weights on the card.
@@ -56,8 +57,10 @@ func (c *check) load(shape, quantise string, layers, tokens, maxRows int) (_ *lo
 	if err != nil {
 		return nil, err
 	}
+	team := workers.New(2, nil)
+	m.closers = append(m.closers, team.Close)
 	m.filling = true
-	if m.backend, err = gpu.LoadUnread(part, m.mirror, gpu.DefaultNumerics); err != nil {
+	if m.backend, err = gpu.LoadUnread(part, m.mirror, team, gpu.DefaultNumerics); err != nil {
 		return nil, err
 	}
 	m.closers = append(m.closers, m.backend.Close)

@@ -15,6 +15,7 @@ import (
 	"lockstep/shard/gpu/kernels"
 	"lockstep/shard/gpu/ptx"
 	"lockstep/shard/model"
+	"lockstep/shard/workers"
 )
 
 func emulate() (gpu.Device, error) {
@@ -218,7 +219,9 @@ func (v variant) launchAll(dir string, m *mirror) error {
 		return err
 	}
 	defer done()
-	b, err := gpu.Load(part, m, v.numerics, func(float64) {})
+	team := workers.New(2, nil)
+	defer team.Close()
+	b, err := gpu.Load(part, m, team, v.numerics, func(float64) {})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"lockstep/shard/gpu/driver"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
+	"lockstep/shard/workers"
 )
 
 // groupOn is a group of which open gives each rank its device.
@@ -25,7 +26,9 @@ func groupOn(t *testing.T, source *model.Model, ranks int, numerics string, open
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, numerics, func(float64) {})
+		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
+			return gpu.Load(part, device, team, numerics, func(float64) {})
+		})
 	})
 }
 

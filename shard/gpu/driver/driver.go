@@ -166,3 +166,16 @@ func capability(target string) (major, minor int, specific bool) {
 	}
 	return number / 10, number % 10, "sm_"+digits != target
 }
+
+// MemoryError says that a card has too little memory.
+type MemoryError struct {
+	Card        Card
+	Bytes, Free int64
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("%v has no %.2f GiB of memory left: %.2f of %.2f GiB are free", e.Card, gibibytes(e.Bytes), gibibytes(e.Free),
+		gibibytes(e.Card.Memory))
+}
+
+func gibibytes(bytes int64) float64 { return float64(bytes) / (1 << 30) }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"lockstep/shard/gpu"
 	"lockstep/shard/gpu/driver"
 	"lockstep/shard/gpu/driver/drivertest"
@@ -178,6 +180,36 @@ func TestLaunch(t *testing.T) {
 	}
 	if err := device.Launch(launch); err != nil {
 		t.Errorf("after launches that were refused: %v", err)
+	}
+}
+
+// What a rank exports others open by its handle: in the same process it is the address, in another one it is CUDA's to open.
+func TestPeers(t *testing.T) {
+	library, _ := imitate(t, "CARDS=One:9.0:64:0")
+	device := openFirst(t, library).(gpu.Peered)
+	at, handle, err := device.Export(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero := make([]byte, 1<<20)
+	zero[5] = 1
+	if err := device.Download(zero, at); err != nil || bytes.ContainsFunc(zero, func(r rune) bool { return r != 0 }) {
+		t.Errorf("exported memory is not zero, %v", err)
+	}
+	if got, err := device.Import(handle); err != nil || got != at {
+		t.Errorf("in the same process: got %#x, %v, want %#x", got, err, at)
+	}
+	handle[0]++
+	if _, err := device.Import(handle); err == nil || !strings.Contains(err.Error(), "card 0 (One) does not reach another rank's memory") {
+		t.Errorf("of another process: got %v", err)
+	}
+	pages, err := unix.Mmap(-1, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(pages)
+	if got, err := device.Register(pages); err != nil || got == 0 {
+		t.Errorf("pages: got %#x, %v", got, err)
 	}
 }
 

@@ -1,3 +1,5 @@
+//go:build cuda && linux
+
 package driver
 
 import (
@@ -109,16 +111,3 @@ func explainCode(card Card, target string, err *callError) error {
 	}
 	return fmt.Errorf("%v: kernels for %s: %w", card, target, err)
 }
-
-// MemoryError says that a card has too little memory.
-type MemoryError struct {
-	Card        Card
-	Bytes, Free int64
-}
-
-func (e *MemoryError) Error() string {
-	return fmt.Sprintf("%v has no %.2f GiB of memory left: %.2f of %.2f GiB are free", e.Card, gibibytes(e.Bytes), gibibytes(e.Free),
-		gibibytes(e.Card.Memory))
-}
-
-func gibibytes(bytes int64) float64 { return float64(bytes) / (1 << 30) }

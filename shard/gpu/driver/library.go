@@ -18,7 +18,8 @@ var functions = []string{"cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGe
 	"cuDevicePrimaryCtxRelease_v2", "cuCtxSetCurrent", "cuMemGetInfo_v2", "cuMemAlloc_v2", "cuMemFree_v2", "cuMemHostAlloc",
 	"cuMemFreeHost", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuStreamCreateWithPriority", "cuStreamDestroy_v2",
 	"cuStreamQuery", "cuEventCreate", "cuEventRecord", "cuEventQuery", "cuEventDestroy_v2", "cuModuleLoadDataEx", "cuModuleUnload",
-	"cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute", "cuLaunchKernelEx"}
+	"cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute", "cuLaunchKernelEx", "cuMemsetD8Async", "cuIpcGetMemHandle",
+	"cuIpcOpenMemHandle_v2", "cuMemHostRegister_v2", "cuMemHostGetDevicePointer_v2"}
 
 // Attributes of a device (CUdevice_attribute).
 const (

@@ -50,7 +50,7 @@ func ReadManifest() (m Manifest, err error) {
 }
 
 // Names are the modules, each from the source of its name.
-var Names = []string{"adapters", "attention", "check", "experts", "linear", "rows"}
+var Names = []string{"adapters", "attention", "check", "exchange", "experts", "linear", "rows"}
 
 // Module returns the code of a module for a target: compute_80 is PTX.
 func Module(name, target string) ([]byte, error) {

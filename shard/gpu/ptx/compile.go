@@ -2,7 +2,12 @@ package ptx
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
 )
 
 // compile returns what an instruction does.
@@ -23,6 +28,18 @@ func (k *kernel) compile(op string, args []string) (execute, error) {
 		return k.shuffle(op, args)
 	case "fence", "membar", "griddepcontrol", "prefetch": // of order between what happens in order here
 		return func(*warp, uint32) {}, nil
+	}
+	switch op {
+	case "nanosleep.u32":
+		return func(*warp, uint32) { time.Sleep(time.Microsecond) }, nil
+	case "mov.u64":
+		if len(args) == 2 && args[1] == "%globaltimer" {
+			r := k.register(args[0])
+			return func(w *warp, lanes uint32) {
+				now := uint64(time.Now().UnixNano())
+				each(lanes, func(lane int) { w.registers[r][lane] = now })
+			}, nil
+		}
 	}
 	if op == "bar.warp.sync" { // lanes that lag run first
 		return func(*warp, uint32) {}, nil
@@ -116,6 +133,9 @@ func (k *kernel) access(op string, args []string) (execute, error) {
 		return nil, err
 	}
 	signed := kind[0] == 's'
+	if slices.Contains(parts, "acquire") || slices.Contains(parts, "release") {
+		return between(values[0], at, memory, isLoad, bytes)
+	}
 	return func(w *warp, lanes uint32) {
 		each(lanes, func(lane int) {
 			data := memory(w, lane, at.of(w, lane), !isLoad)
@@ -125,6 +145,27 @@ func (k *kernel) access(op string, args []string) (execute, error) {
 				} else {
 					store(part, w.registers[r][lane])
 				}
+			}
+		})
+	}, nil
+}
+
+// between compiles loads and stores that order what other devices and the host see: they are the processor's atomic ones. Who looks at
+// such a word waits for another, which may need this thread.
+func between(r int, at address, memory func(w *warp, lane int, at uint64, write bool) []byte, isLoad bool, bytes int) (execute, error) {
+	if bytes != 4 {
+		return nil, fmt.Errorf("an ordered access of %d bytes is not known", bytes)
+	}
+	return func(w *warp, lanes uint32) {
+		if isLoad {
+			runtime.Gosched()
+		}
+		each(lanes, func(lane int) {
+			word := (*uint32)(unsafe.Pointer(&memory(w, lane, at.of(w, lane), !isLoad)[0]))
+			if isLoad {
+				w.registers[r][lane] = uint64(atomic.LoadUint32(word))
+			} else {
+				atomic.StoreUint32(word, uint32(w.registers[r][lane]))
 			}
 		})
 	}, nil

@@ -63,19 +63,22 @@ func split(v uint16) bfloat {
 func (w *warp) multiply(d, a, b, c []int) {
 	var left [16][16]bfloat
 	var right [8][16]bfloat
-	var raw [8][8]uint32 // right, as it is
+	var raw [8][8]uint32             // right, as it is
+	var leftHas, rightHas [16]uint16 // a bit for each that is not zero
 	special := false
-	put := func(to []bfloat, v uint64) {
-		to[0], to[1] = split(uint16(v)), split(uint16(v>>16))
-		special = special || to[0].special || to[1].special
+	put := func(to *[16]bfloat, has *uint16, at int, v uint64) {
+		to[at], to[at+1] = split(uint16(v)), split(uint16(v>>16))
+		special = special || to[at].special || to[at+1].special
+		*has |= uint16(truth(v&0x7fff != 0)|truth(v&0x7fff0000 != 0)<<1) << at
 	}
 	for lane := range 32 {
 		g, t := lane/4, lane%4
 		for i, r := range a {
-			put(left[g+i%2*8][2*t+i/2*8:], w.registers[r][lane])
+			row := g + i%2*8
+			put(&left[row], &leftHas[row], 2*t+i/2*8, w.registers[r][lane])
 		}
 		for i, r := range b {
-			put(right[g][2*t+i*8:], w.registers[r][lane])
+			put(&right[g], &rightHas[g], 2*t+i*8, w.registers[r][lane])
 			raw[g][t+i*4] = uint32(w.registers[r][lane])
 		}
 	}
@@ -85,6 +88,12 @@ func (w *warp) multiply(d, a, b, c []int) {
 		for row := range 16 {
 			lane, i := row%8*4+column/2, row/8*2+column%2
 			sum := w.registers[c[i]][lane]
+			if leftHas[row]&rightHas[column] == 0 && !special && sum&0x7f800000 != 0x7f800000 { // nothing is added
+				if out[i][lane] = sum; sum == 1<<31 {
+					out[i][lane] = 0
+				}
+				continue
+			}
 			if twinLane, j := row%8*4+twin/2, row/8*2+twin%2; twin >= 0 && w.registers[c[j]][twinLane] == sum {
 				out[i][lane] = out[j][twinLane]
 				continue
