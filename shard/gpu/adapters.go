@@ -181,7 +181,8 @@ func (s *experts) pairUp(b *Backend) error {
 		return nil
 	}
 	grid := [3]int{(rows*chosen + rowThreads - 1) / rowThreads, 1, 1}
-	if err := b.launch("pair", grid, rowThreads, 0, a.pairs, a.ofRow, c.experts, int32(rows*chosen), int32(chosen), int32(count)); err != nil {
+	if err := b.launch("pair", grid, rowThreads, 0, a.pairs, a.ofRow, c.experts, int32(rows*chosen), int32(chosen),
+		int32(count)); err != nil {
 		return err
 	}
 	if err := b.launch("number", [3]int{1, 1, 1}, rowThreads, 4*u.kinds, u.starts, a.pairNumbers, u.rowOf, u.kindOf, a.pairs,

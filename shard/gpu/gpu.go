@@ -38,6 +38,7 @@ type Backend struct {
 	need   need
 	// adapters is how many there are.
 	adapters int
+	unread   bool // see LoadUnread
 	stages   []stage
 	run
 }
@@ -45,7 +46,18 @@ type Backend struct {
 // Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
 // from 0 to 1.
 func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[numerics]}
+	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics]}, progress)
+}
+
+// LoadUnread is Load without a look at the weights of matrices: it uploads zeros of their size. It is for measuring the shape of a model
+// that nobody has, with a device that makes something of them.
+func LoadUnread(part *model.Part, device Device, team *workers.Team, numerics string) (*Backend, error) {
+	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics], unread: true}, func(float64) {})
+}
+
+func load(b *Backend, progress func(done float64)) (*Backend, error) {
+	part := b.part
+	b.config = part.Config
 	b.need.parts = min(part.Ranks-1, 1)
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
