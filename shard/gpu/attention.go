@@ -141,7 +141,7 @@ func (b *Backend) turn(settings *turnSettings, told Address, layer int) error {
 func (b *Backend) resultFloats() int { return steps(b.config.ValueDims())*step + 2 }
 
 // maxResultBytes bounds the results of attention that are kept at once, but for those of one row.
-const maxResultBytes = 256 << 20
+var maxResultBytes = 256 << 20
 
 // compute leaves the heads' values in inner.
 func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
@@ -182,16 +182,14 @@ func (s *attend) computeRows(b *Backend, from, to, parts int) error {
 			return err
 		}
 	}
-	// Kernels count results by rows of the step.
-	results := b.results.at - Address(4*from*b.part.Heads.Size()*parts*b.resultFloats())
 	if len(items) > 0 {
-		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), results, b.queries, b.layerCache(s.Layer),
-			b.items.at, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts)); err != nil {
+		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), b.results.at, b.queries, b.layerCache(s.Layer),
+			b.items.at, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts), int32(from)); err != nil {
 			return err
 		}
 	}
 	pad := b.part.Heads.From*b.config.ValueDims() - b.part.AttentionColumns.From
-	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, results, b.positions, s.sinks, s.told, int32(parts),
+	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, b.results.at, b.positions, s.sinks, s.told, int32(parts),
 		int32(pad), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(len(b.rows)))
 }
 

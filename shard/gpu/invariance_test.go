@@ -69,3 +69,16 @@ func TestExchangeThroughTheHost(t *testing.T) {
 		t.Errorf("other logits behind token %d", row)
 	}
 }
+
+// Rows whose results of attention are not kept at once compute the same a few at a time.
+func TestAttentionAFewRowsAtATime(t *testing.T) {
+	source, files := modeltest.Open(t, "gemma3")
+	prompt := backendtest.LongPrompts(t, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))[0]
+	g := newGroup(t, source, 1, "bf16")
+	want := g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+	gpu.BoundResults(t, 4000)
+	got := g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+	if row := backendtest.FirstDifference(got, want); row >= 0 {
+		t.Errorf("other logits behind token %d", row)
+	}
+}

@@ -78,14 +78,14 @@ struct Item { int kv, head, heads, row, pair, pairs, part, table; };
 struct Attend { int heads, kvHeads, keyDims, valueDims, terms, window; float scale, cap; };
 
 // attend computes for each pair of an item the weighted sum of the part's values, with the largest score and the sum of weights: results
-// is [row][head][parts][steps of values x 16 + 2]. Positions are the rows of fragments, pairs their columns: so a pair computes the same
+// is [row, from row0 on][head][parts][steps of values x 16 + 2]. Positions are the rows of fragments, pairs their columns: so a pair computes the same
 // whatever the others are, and the rows of a prompt share what is read of the cache.
 //
 // Order: products over dimensions, 16 at a time; weights over the part's 256 positions, by lane, then as a tree; values over positions, 16
 // at a time. Roof: the memory's read rate for keys and values.
 template <int NB>
 static __device__ __forceinline__ void attend(float *results, const u16 *q, const u16 *cache, const Item *items, const int *tables,
-	const int *positions, Attend s, int rows, int parts) {
+	const int *positions, Attend s, int rows, int parts, int row0) {
 	constexpr int PAIRS = 8 * NB;
 	const float none = -infinity();
 	int keySteps = (s.keyDims + 15) / 16, valueSteps = (s.valueDims + 15) / 16, width = keySteps * 16 + 8;
@@ -160,7 +160,7 @@ static __device__ __forceinline__ void attend(float *results, const u16 *q, cons
 		if (lane == 0) tops[pair] = top, sums[pair] = sum;
 	}
 	__syncthreads();
-	auto result = [&](int pair) { return results + (((size_t)rowOf(pair) * s.heads + headOf(pair)) * parts + item.part) * (valueSteps * 16 + 2); };
+	auto result = [&](int pair) { return results + (((size_t)(rowOf(pair) - row0) * s.heads + headOf(pair)) * parts + item.part) * (valueSteps * 16 + 2); };
 	for (int m = warp; m < valueSteps; m += 4) {
 		float c[NB][4];
 		#pragma unroll
@@ -194,8 +194,8 @@ static __device__ __forceinline__ void attend(float *results, const u16 *q, cons
 }
 
 #define ATTEND(NB, NAME) extern "C" __global__ void __launch_bounds__(128) NAME(float *results, const u16 *q, const u16 *cache, const Item *items, \
-	const int *tables, const int *positions, const Attend *told, int rows, int parts) \
-	{ attend<NB>(results, q, cache, items, tables, positions, *told, rows, parts); }
+	const int *tables, const int *positions, const Attend *told, int rows, int parts, int row0) \
+	{ attend<NB>(results, q, cache, items, tables, positions, *told, rows, parts, row0); }
 ATTEND(1, attend_8)
 ATTEND(4, attend_32)
 
@@ -212,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(128) attend_join(u16 *x, const floa
 		int column = i / padded * chunkColumns + i % padded - pad, head = column / s.valueDims, d = column % s.valueDims;
 		float v = 0;
 		if (i % padded < chunkColumns && column >= 0 && head < s.heads) {
-			const float *p = results + (((size_t)row * s.heads + head) * parts + first) * (valueSize + 2);
+			const float *p = results + (((size_t)blockIdx.x * s.heads + head) * parts + first) * (valueSize + 2);
 			float top = p[valueSize], sum = p[valueSize + 1];
 			v = p[d];
 			for (int part = first + 1; part < end; part++) {
