@@ -79,10 +79,14 @@ func (e *emulated) Launch(l *Launch) error {
 	}
 	args := make([]any, len(l.Args))
 	for i, arg := range l.Args {
-		if address, ok := arg.(Address); ok {
-			arg = uint64(address)
+		switch a := arg.(type) {
+		case Address:
+			args[i] = uint64(a)
+		case int32, uint64, float32:
+			args[i] = a
+		default:
+			return fmt.Errorf("kernel %s: argument %d is a %T", l.Kernel, i, arg)
 		}
-		args[i] = arg
 	}
 	_, err := module.Run(&e.memory, ptx.Launch{Kernel: l.Kernel, Grid: l.Grid, Threads: l.Threads, Shared: l.Shared, Core: e.core,
 		Workers: e.workers}, args...)

@@ -100,7 +100,7 @@ func (b *Backend) exchange(at Address, rows, n int) error {
 	}
 	b.peers.number++
 	b.peers.pending = true
-	return b.launch("exchange", [3]int{rows, 1, 1}, rowThreads, 0, at, b.peers.told, int32(n), b.peers.number)
+	return b.launch("exchange", [3]int{rows, 1, 1}, rowThreads, 0, at, b.peers.told, int32(n), int32(b.peers.number))
 }
 
 // errExchange says that an exchange between devices was given up.
