@@ -5,7 +5,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := build
-.PHONY: help build build-cuda run test test-all test-cuda race lint fuzz bench generate kernels docker-binary nats-binary
+.PHONY: help build build-cuda run test test-all test-cuda gpu-check race lint fuzz bench generate kernels docker-binary nats-binary
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' Makefile
@@ -31,9 +31,12 @@ test-all: ## everything slower too; with the tag invariants the KV cache begins 
 	$(MAKE) test-cuda
 
 test-cuda: ## what make build-cuda adds, over an imitation of the driver: no card is needed
-	CGO_ENABLED=0 $(GO) vet -tags cuda ./launcher ./shard/...
+	CGO_ENABLED=0 $(GO) vet -tags cuda ./launcher ./shard/... ./scripts/gpu/...
 	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda ./shard/gpu/driver
 	CGO_ENABLED=0 $(GO) test -count=1 -tags cuda -run 'Card' ./launcher
+
+gpu-check: ## bin/gpu-check, a folder to carry to a machine with a card, which examines it; further models of ../shared go with it
+	@$(GO) run ./scripts/gpu/check build bin/gpu-check $(wildcard ../shared/golden/quant/*_* ../shared/golden/gguf/tiny_*.gguf)
 
 race: ## with the race detector: all but kernels and the forward pass, which it slows down a hundred times; of those what is quick
 	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/model/... ./shard/outbox \
@@ -43,7 +46,7 @@ race: ## with the race detector: all but kernels and the forward pass, which it 
 
 lint: ## see .golangci.yml
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
-	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run --build-tags cuda ./shard/gpu/driver/... ./launcher
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run --build-tags cuda ./shard/gpu/driver/... ./scripts/gpu/... ./launcher
 
 fuzz: ## every fuzz target for FUZZTIME; that its time is up is no failure, though Go may say so (golang.org/issue/48591)
 	@for package in $$($(GO) list ./...); do \

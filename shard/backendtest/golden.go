@@ -61,7 +61,7 @@ var Exact = Tolerance{Logit: 0.002, Logprob: 0.004, Margin: 0.02}
 
 // Check runs one case: the prompt whole with all its logits, then greedy steps. It returns the largest error of a logit in
 // standard deviations.
-func Check(t *testing.T, g *Group, c Golden, allowed Tolerance) float64 {
+func Check(t testing.TB, g *Group, c Golden, allowed Tolerance) float64 {
 	t.Helper()
 	s := g.Sequence(len(c.Prompt))
 	rows := s.Compute(c.Prompt, model.LogitsAll)

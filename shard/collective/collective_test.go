@@ -1,6 +1,7 @@
 package collective_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -31,6 +32,39 @@ func runRanks(t *testing.T, ranks int, body func(g *collective.Group) error) []e
 	}
 	all.Wait()
 	return errs
+}
+
+// What ranks share they all get, also when they share again at once, and between exchanges.
+func TestShare(t *testing.T) {
+	errs := runRanks(t, 3, func(g *collective.Group) error {
+		for round := range 100 {
+			mine := bytes.Repeat([]byte{byte(round), byte(g.Rank())}, round)
+			all, err := g.Share(mine)
+			if err != nil {
+				return err
+			}
+			for rank, told := range all {
+				if want := bytes.Repeat([]byte{byte(round), byte(rank)}, round); !bytes.Equal(told, want) {
+					return fmt.Errorf("round %d: rank %d told %v, want %v", round, rank, told, want)
+				}
+			}
+			g.Partial()[0] = float32(g.Rank())
+			parts, err := g.Exchange()
+			if err != nil {
+				return err
+			}
+			if len(parts) != 3 || parts[2][0] != 2 {
+				return fmt.Errorf("round %d: exchanged %v", round, parts)
+			}
+		}
+		if _, err := g.Share(make([]byte, 256)); err == nil {
+			return errors.New("256 bytes were shared")
+		}
+		return nil
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestExchangeGatherAndPlans(t *testing.T) {

@@ -168,7 +168,7 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 func (s *attend) computeRows(b *Backend, from, to, parts int) error {
 	pairs, kernel := 8, "attend_8"
 	for _, c := range b.chunks {
-		if c.rows > 1 {
+		if c.rows > 1 && b.attendShared(32) <= b.device.Describe().Shared {
 			pairs, kernel = 32, "attend_32"
 		}
 	}

@@ -38,21 +38,7 @@ func (l *loader) experts(p *model.Experts) *experts {
 	s := &experts{Experts: p, router: l.linear(&p.Router), partNorm: l.norm(&p.PartNorm), norm: l.norm(&p.Norm)}
 	all := func(of func(e *model.Expert) *model.Linear) (m matrix) {
 		if l.err == nil {
-			var bias []float32
-			linears := make([]*model.Linear, len(p.Experts))
-			for i := range p.Experts {
-				linears[i] = of(&p.Experts[i])
-				if bias = append(bias, linears[i].Bias...); len(linears[i].Low) > 0 {
-					l.err = fmt.Errorf("%s: adapters of experts are not computed on cards", linears[i].Name)
-					return m
-				}
-			}
-			if m, l.err = l.packAll(linears); l.err == nil {
-				m.bias, l.err = l.vector(bias)
-			}
-			if m.order != 0 && l.err == nil {
-				l.err = fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", linears[0].Name)
-			}
+			m, l.err = l.packExperts(p, of)
 		}
 		return m
 	}
@@ -78,6 +64,39 @@ func (l *loader) experts(p *model.Experts) *experts {
 		s.told, l.err = l.tell(bytesOfStruct(&settings))
 	}
 	return s
+}
+
+// packExperts uploads the same linear operation of all experts, with their biases and what adapters add.
+func (b *Backend) packExperts(p *model.Experts, of func(e *model.Expert) *model.Linear) (m matrix, err error) {
+	var bias []float32
+	linears := make([]*model.Linear, len(p.Experts))
+	adapters := 0
+	for i := range p.Experts {
+		linears[i] = of(&p.Experts[i])
+		bias, adapters = append(bias, linears[i].Bias...), max(adapters, len(linears[i].Low))
+	}
+	if m, err = b.packAll(linears); err != nil {
+		return m, err
+	}
+	if m.order != 0 {
+		return m, fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", linears[0].Name)
+	}
+	if m.bias, err = b.vector(bias); err != nil || adapters == 0 {
+		return m, err
+	}
+	var kinds []*model.LowRank
+	for adapter := range adapters {
+		for _, l := range linears {
+			var low *model.LowRank
+			if len(l.Low) > 0 {
+				low = l.Low[adapter]
+			}
+			kinds = append(kinds, low)
+		}
+	}
+	b.adapters = adapters
+	m.low, err = b.packKinds(kinds, m.input, linears[0].Rows.Size(), p.Routing.Chosen)
+	return m, err
 }
 
 func truth(v bool) int32 {
@@ -142,18 +161,28 @@ func (s *experts) choose(b *Backend) error {
 		int32(s.router.outputs()), s.told); err != nil {
 		return err
 	}
-	return b.launch("number", [3]int{1, 1, 1}, rowThreads, 4*count, c.starts, c.numbers, c.rowOf, c.expertOf, c.experts,
-		int32(rows*s.Routing.Chosen), int32(count), int32(s.Routing.Chosen))
+	if err := b.launch("number", [3]int{1, 1, 1}, rowThreads, 4*count, c.starts, c.numbers, c.rowOf, c.expertOf, c.experts,
+		int32(rows*s.Routing.Chosen), int32(count), int32(s.Routing.Chosen)); err != nil {
+		return err
+	}
+	return s.pairUp(b)
 }
 
 // computeChosen leaves each choice's product with down in sums.
 func (s *experts) computeChosen(b *Backend, choices int) error {
 	w, c, rows := &s.work, &b.choice, len(b.rows)
-	if err := s.multiply(b, w.gate, &s.gate, b.normed, c.rowOf, choices, rows); err != nil {
-		return err
-	}
-	if err := s.multiply(b, w.up, &s.up, b.normed, c.rowOf, choices, rows); err != nil {
-		return err
+	for _, r := range []result{{w.gate, &s.gate}, {w.up, &s.up}} {
+		if err := s.multiply(b, r.y, r.m, b.normed, c.rowOf, choices, rows); err != nil {
+			return err
+		}
+		if low, u := r.m.low, &b.adapted.paired; low != nil && u.count > 0 {
+			if err := b.reduce(u, low, b.normed, u.rowOf, rows, false); err != nil {
+				return err
+			}
+			if err := b.addLow(u, r.y, r.m.outputs(), low); err != nil {
+				return err
+			}
+		}
 	}
 	if err := b.activate(w.inner, w.gate, w.up, &s.gate, &s.up, c.expertOf, s.Activation, s.down.input, choices); err != nil {
 		return err
@@ -212,7 +241,17 @@ func (s *experts) sums(b *Backend) (each, shared Address, err error) {
 		}
 	}
 	if b.part.Ranks > 1 {
-		err = b.exchange(b.folded, rows*s.parts(), hidden)
+		if err = b.exchange(b.folded, rows*s.parts(), hidden); err != nil {
+			return 0, 0, err
+		}
+	}
+	if u := &b.adapted.paired; s.down.low != nil && u.count > 0 {
+		if err = b.lowered(u, s.down.low, s.work.inner, u.target, choices, each); err != nil {
+			return 0, 0, err
+		}
+	}
+	if u := &b.adapted.users; s.sharedDown.low != nil && u.count > 0 {
+		err = b.lowered(u, s.sharedDown.low, s.work.sharedInner, u.rowOf, rows, shared)
 	}
 	return each, shared, err
 }

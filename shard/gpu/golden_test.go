@@ -101,7 +101,7 @@ func TestGoldenQuantised(t *testing.T) {
 
 // Every reference case of adapters; and all of a model's adapters and the base in one step have the bits that each has alone.
 func TestGoldenAdapters(t *testing.T) {
-	for _, name := range []string{"llama_gqa_9q3kv", "qwen2_untied_sliding"} {
+	for _, name := range []string{"gpt_oss", "llama_gqa_9q3kv", "qwen2_untied_sliding"} {
 		source, _ := modeltest.Open(t, name)
 		adapters, cases := backendtest.Adapters(t, filepath.Join("..", "host", "testdata", "lora", name))
 		for _, ranks := range []int{1, 2} {

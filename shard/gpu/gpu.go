@@ -38,6 +38,7 @@ type Backend struct {
 	need   need
 	// adapters is how many there are.
 	adapters int
+	unread   bool // see LoadUnread
 	stages   []stage
 	run
 }
@@ -45,7 +46,18 @@ type Backend struct {
 // Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
 // from 0 to 1.
 func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[numerics]}
+	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics]}, progress)
+}
+
+// LoadUnread is Load without a look at the weights of matrices: it uploads zeros of their size. It is for measuring the shape of a model
+// that nobody has, with a device that makes something of them.
+func LoadUnread(part *model.Part, device Device, team *workers.Team, numerics string) (*Backend, error) {
+	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics], unread: true}, func(float64) {})
+}
+
+func load(b *Backend, progress func(done float64)) (*Backend, error) {
+	part := b.part
+	b.config = part.Config
 	b.need.parts = min(part.Ranks-1, 1)
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
@@ -128,7 +140,14 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.folded, 4 * b.need.parts * maxRows * b.config.Hidden},
 		{&b.adapted.starts, 4 * (b.adapters + 1)},
 		{&b.adapted.rowOf, 4 * maxRows},
-		{&b.adapted.adapterOf, 4 * maxRows},
+		{&b.adapted.kindOf, 4 * maxRows},
+		{&b.adapted.ofRow, 4 * maxRows},
+		{&b.adapted.pairs, 4 * choices},
+		{&b.adapted.pairNumbers, 4 * choices},
+		{&b.adapted.paired.starts, 4 * (b.adapters*b.need.experts + 1)},
+		{&b.adapted.paired.rowOf, 4 * choices},
+		{&b.adapted.paired.kindOf, 4 * choices},
+		{&b.adapted.paired.target, 4 * choices},
 		{&b.adapted.sums, 4 * b.need.lowSums * maxRows},
 		{&b.adapted.sum, 4 * b.need.lowRanks * maxRows},
 		{&b.adapted.lowered, 2 * b.terms * b.need.lowRanks * maxRows},

@@ -183,10 +183,10 @@ func (b *Backend) outputs(x Address, results ...result) error {
 		if r.m.low == nil || b.adapted.count == 0 {
 			continue
 		}
-		if err := b.reduce(r.m.low, x, len(b.rows), false); err != nil {
+		if err := b.reduce(&b.adapted.users, r.m.low, x, b.adapted.rowOf, len(b.rows), false); err != nil {
 			return err
 		}
-		if err := b.addLow(r.y, r.m.outputs(), r.m.low); err != nil {
+		if err := b.addLow(&b.adapted.users, r.y, r.m.outputs(), r.m.low); err != nil {
 			return err
 		}
 	}
@@ -244,7 +244,7 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 
 // activate writes the input of the product behind gates and ups. biasOf tells which of several biases are a row's; 0: there is one for all.
 func (b *Backend) activate(x, gate, up Address, gates, ups *matrix, biasOf Address, activation model.Activation, to input, rows int) error {
-	parts := (to.steps*step + 4*rowThreads - 1) / (4 * rowThreads) // so that a row's columns have many threads
+	parts := max(1, (to.steps*step+4*rowThreads-1)/(4*rowThreads)) // so that a row's columns have many threads
 	return b.launch("activate", [3]int{rows, parts, 1}, rowThreads, 0, x, gate, up, gates.bias, ups.bias, biasOf, activations[activation],
 		int32(ups.outputs()), int32(to.columns), int32(to.chunks), int32(to.steps), int32(b.terms))
 }
@@ -279,10 +279,7 @@ func (b *Backend) sum(m *matrix, rows, parts int, low bool) error {
 	if !low {
 		return nil
 	}
-	if err := b.reduce(m.low, b.inner, rows, true); err != nil {
-		return err
-	}
-	return b.addLow(b.folded, b.config.Hidden, m.low)
+	return b.lowered(&b.adapted.users, m.low, b.inner, b.adapted.rowOf, rows, b.folded)
 }
 
 // compute computes the wanted rows of logits and hands them to rank 0.

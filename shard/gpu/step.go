@@ -110,7 +110,7 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 	if err := b.uploadRows(tables, fresh); err != nil {
 		return err
 	}
-	if err := b.uploadAdapted(adapters, b.adapters); err != nil {
+	if err := b.uploadAdapted(adapters); err != nil {
 		return err
 	}
 	if len(fresh) == 0 || b.part.KVHeads.Size() == 0 {

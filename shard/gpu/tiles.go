@@ -22,6 +22,9 @@ const uploadPieceBytes = 64 << 20
 // uploadTiles packs a matrix with all workers, and uploads it, piece by piece: beside what the device holds, the memory of the host has
 // no more than a piece and what was read for it.
 func (b *Backend) uploadTiles(l *tileLayout) error {
+	if b.unread {
+		return b.uploadZeros(l)
+	}
 	each := 0
 	for _, part := range l.parts {
 		each += part.bytes
@@ -49,6 +52,19 @@ func (b *Backend) uploadTiles(l *tileLayout) error {
 			}
 		}
 		l.release()
+	}
+	return nil
+}
+
+// uploadZeros uploads as many zeros as a matrix has bytes.
+func (b *Backend) uploadZeros(l *tileLayout) error {
+	for _, part := range l.parts {
+		if part.bytes == 0 {
+			continue
+		}
+		if err := b.device.Upload(part.to, make([]byte, l.tiles*part.bytes)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -3,6 +3,25 @@
 // Adapters (LoRA): to a product y = W x is added scale B (A x). The rows that use one are numbered by adapter, as choices of experts are;
 // adapterOf and rowOf say whose each is, and slots which of an operation's matrices is an adapter's, negative: it has none.
 
+// pair tells of each choice of an expert which adapter's part in it is used: adapter x experts + expert, -1: none. The grid is
+// [choices / 256].
+extern "C" __global__ void __launch_bounds__(256) pair(int *pairs, const int *adapterOfRow, const int *experts, int choices, int chosen, int count) {
+	letNext();
+	wait();
+	int i = blockIdx.x * blockDim.x + threadIdx.x;
+	if (i >= choices) return;
+	int adapter = adapterOfRow[i / chosen];
+	pairs[i] = adapter < 0 ? -1 : adapter * count + experts[i];
+}
+
+// target tells of each choice with an adapter, as these are numbered, which choice of all it is. The grid is [choices / 256].
+extern "C" __global__ void __launch_bounds__(256) target(int *targets, const int *pairs, const int *pairNumbers, const int *numbers, int choices) {
+	letNext();
+	wait();
+	int i = blockIdx.x * blockDim.x + threadIdx.x;
+	if (i < choices && pairs[i] >= 0) targets[pairNumbers[i]] = numbers[i];
+}
+
 // lower makes the inputs of B from what A gives, [chunk][choice][steps x 16]: the chunks' tree, times the adapter's scale. A block is a
 // choice.
 extern "C" __global__ void __launch_bounds__(256) lower(u16 *x, const float *sums, const int *adapterOf, const int *slots, const float *scales,

@@ -50,7 +50,7 @@ func ReadManifest() (m Manifest, err error) {
 }
 
 // Names are the modules, each from the source of its name.
-var Names = []string{"adapters", "attention", "exchange", "experts", "gemm", "linear", "ring", "rows"}
+var Names = []string{"adapters", "attention", "check", "exchange", "experts", "gemm", "linear", "ring", "rows"}
 
 // The targets whose code is PTX: the least that the kernels need, and, for package ptx, what cards of compute capability 9.0 run.
 const (

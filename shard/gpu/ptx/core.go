@@ -117,7 +117,12 @@ func (core Core) Dot(a, b *[16]uint16, c uint32) uint32 {
 	return core.sum(&x, &y, c, special)
 }
 
+// sum computes Dot; special says that some of the matrices' numbers, which need not be in these rows, are.
 func (core Core) sum(a, b *[16]bfloat, c uint32, special bool) uint32 {
+	if special {
+		is := func(n bfloat) bool { return n.special }
+		special = slices.ContainsFunc(a[:], is) || slices.ContainsFunc(b[:], is)
+	}
 	for from := 0; from < 16; from += core.Group {
 		if special || c&0x7f800000 == 0x7f800000 {
 			return sumSpecial(a, b, c)
