@@ -1,6 +1,10 @@
 package gpu
 
-import "fmt"
+import (
+	"fmt"
+
+	"lockstep/shard/model"
+)
 
 // Products of plain weights have three kernels, of the same bits: each output of a chunk is one chain of products of 16 columns. Which
 // computes a product depends on its rows, and on the card.
@@ -87,6 +91,24 @@ func (b *Backend) multiplyParts(y Address, m *matrix, x Address, rows int) (part
 		return m.parts(), b.multiply(y, m, x, rows)
 	}
 	return 1, b.launchTogether(p.gemm(processors, true), x, &p, result{y, m})
+}
+
+// multiplyGate computes gate, up and what joins them in one launch, where a kernel can: the input of the next product has no columns but
+// theirs.
+func (b *Backend) multiplyGate(to Address, s *gate, x Address, rows int) (done bool, err error) {
+	card, gate, up := b.device.Describe(), &s.gate, &s.up
+	kernel := rows <= fewRows && card.Capability >= 90 && b.terms == 1 && s.Activation == model.SiLU
+	matrices := gate.data != 0 && up.data != 0 && gate.plain() && up.plain() && gate.alike(up) && gate.tiles == up.tiles
+	fills := s.to.steps == up.tiles && s.to.columns == up.outputs()
+	if adapted := b.adapted.count > 0 && (gate.low != nil || up.low != nil); !kernel || !matrices || !fills || adapted || rows == 0 {
+		return false, nil
+	}
+	p := b.product(rows, result{m: gate})
+	p.terms = 2 // a warp takes as much of weights
+	l := p.ring(card.Processors, card.Shared)
+	l.Kernel = fmt.Sprintf("ring_gate_%d", p.fewest())
+	l.Args = append([]any{to, gate.data, up.data, gate.bias, up.bias, int32(gate.tiles), x, int32(p.steps), int32(rows)}, l.Args...)
+	return true, b.device.Launch(&l)
 }
 
 // launchProduct runs a kernel of one matrix.

@@ -28,6 +28,9 @@ func (r recorder) Describe() gpu.Description {
 
 func (r recorder) Launch(l *gpu.Launch) error {
 	name, _, _ := strings.Cut(l.Kernel, "_")
+	if strings.HasPrefix(l.Kernel, "ring_gate") {
+		name = "ring_gate"
+	}
 	if name == "gemm" && l.Args[len(l.Args)-1] == int32(1) {
 		name += "+"
 	}
@@ -39,20 +42,20 @@ func (r recorder) Launch(l *gpu.Launch) error {
 // goes through those for many. Cards of compute capability 8.0 have other kernels for few, and sums of their own, and meet the reference
 // as well.
 func TestManyRows(t *testing.T) {
-	source, files := modeltest.Open(t, "llama_gqa_9q3kv")
-	cases := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
-	prompts := backendtest.LongPrompts(t, cases)
 	for _, c := range []struct {
-		name, numerics         string
+		name, model, numerics  string
 		capability, processors int
 		kernels                []string
 	}{
-		{"capability 8.0", "bf16", 80, 0, []string{"linear", "gemm"}},
-		{"capability 9.0", "two-term", 90, 0, []string{"ring", "gemm"}},
-		{"one multiprocessor", "bf16", 90, 1, []string{"ring", "gemm", "gemm+"}},
+		{"capability 8.0", "llama_gqa_9q3kv", "bf16", 80, 0, []string{"linear", "gemm"}},
+		{"capability 9.0", "llama_gqa_9q3kv", "two-term", 90, 0, []string{"ring", "gemm"}},
+		{"one multiprocessor", "llama_gqa_9q3kv", "bf16", 90, 1, []string{"ring", "gemm", "gemm+"}},
+		{"columns that fill steps", "deepseek_v2_mla", "bf16", 90, 0, []string{"ring", "ring_gate", "gemm", "activate"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			launched := map[string]bool{}
+			source, files := modeltest.Open(t, c.model)
+			cases := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
+			prompts, launched := backendtest.LongPrompts(t, cases), map[string]bool{}
 			g := groupOn(t, source, 1, c.numerics, func(int, gpu.Device) gpu.Device {
 				device, err := gpu.NewEmulatedOf(c.capability, runtime.GOMAXPROCS(0),
 					func() (int64, string, error) { return 1 << 30, "", nil })

@@ -228,6 +228,9 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 	if s.Aside {
 		x = b.aside
 	}
+	if done, err := b.multiplyGate(b.inner, s, x, rows); done || err != nil {
+		return err
+	}
 	up := b.products
 	gate := up + Address(4*b.maxRows*s.up.outputs())
 	if err := b.outputs(x, result{up, &s.up}, result{gate, &s.gate}); err != nil {
@@ -241,7 +244,8 @@ func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
 
 // activate writes the input of the product behind gates and ups. biasOf tells which of several biases are a row's; 0: there is one for all.
 func (b *Backend) activate(x, gate, up Address, gates, ups *matrix, biasOf Address, activation model.Activation, to input, rows int) error {
-	return b.launch("activate", [3]int{rows, 1, 1}, rowThreads, 0, x, gate, up, gates.bias, ups.bias, biasOf, activations[activation],
+	parts := max(1, (to.steps*step+4*rowThreads-1)/(4*rowThreads)) // so that a row's columns have many threads
+	return b.launch("activate", [3]int{rows, parts, 1}, rowThreads, 0, x, gate, up, gates.bias, ups.bias, biasOf, activations[activation],
 		int32(ups.outputs()), int32(to.columns), int32(to.chunks), int32(to.steps), int32(b.terms))
 }
 

@@ -188,7 +188,7 @@ func (c *check) vectors(r *report) error {
 func (c *check) byKernel(r *report, found map[string]*comparison) error {
 	names := map[string]bool{}
 	for _, module := range kernels.Names {
-		code, err := kernels.Module(module, "compute_80")
+		code, err := kernels.Module(module, kernels.PTX90)
 		if err != nil {
 			return err
 		}
@@ -256,7 +256,8 @@ func (v variant) launchAll(dir string, m *mirror) error {
 	}
 	name := filepath.Base(v.folder)
 	if name == "llama_gqa_9q3kv" || name == quantised || strings.Contains(name, "mixtral") { // more rows at a time
-		steps = append(steps, []model.Chunk{chunk(0, 20, 1, 2, 2, adapter)}, []model.Chunk{chunk(0, 66, 2, 5, 5, adapter)})
+		steps = append(steps, []model.Chunk{chunk(0, 20, 1, 2, 2, adapter)}, []model.Chunk{chunk(0, 40, 1, 3, 3, adapter)},
+			[]model.Chunk{chunk(0, 66, 2, 5, 5, adapter)})
 	}
 	for _, step := range steps {
 		if err := b.Forward(step, func(model.Scores) {}); err != nil {

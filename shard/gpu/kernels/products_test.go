@@ -317,6 +317,58 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// gateOperands are those of a gate and an up beside a product of two matrices: biases, and what they join to.
+func (p *product) gateOperands(m *memory, r *rand.Rand) (biases [2]uint64, to uint64) {
+	outputs := p.tiles[0] * 16
+	for i := range biases {
+		biases[i] = m.Alloc(4 * outputs)
+		data := m.Bytes(biases[i], 4*outputs)
+		for at := 0; at < len(data); at += 4 {
+			binary.LittleEndian.PutUint32(data[at:], math.Float32bits(float32(r.NormFloat64())))
+		}
+	}
+	return biases, m.Alloc(2 * p.rows * outputs)
+}
+
+// Gate and up in one launch leave the bits of two products and kernel activate.
+func TestRingGate(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 1))
+	linear, ring, rowsModule := module(t, "linear", "compute_90a"), module(t, "ring", "compute_90a"), module(t, "rows", "compute_90a")
+	for i, rows := range []int{1, 8, 11, 27, 32, 57, 64} {
+		tiles := 1 + r.IntN(7)
+		p := randomProduct(r, []int{tiles, tiles}, 1+r.IntN(20), 1, rows, 1, 1)
+		y := p.linear(t, linear, ptx.Hopper, 64)
+		m := p.upload()
+		for i := range y {
+			copy(m.Bytes(m.y[i], p.size(i)), y[i])
+		}
+		biases, to := p.gateOperands(m, r)
+		if i%2 == 0 {
+			biases[i/2%2] = 0
+		}
+		run := func(module *ptx.Module, l launch, args ...any) []byte {
+			clear(m.Bytes(to, 2*rows*tiles*16))
+			if _, err := module.Run(&m.Memory, ptx.Launch{Kernel: l.kernel, Grid: l.grid, Threads: l.threads, Shared: l.shared,
+				Core: ptx.Hopper}, args...); err != nil {
+				t.Fatalf("%s: %v", p, err)
+			}
+			return slices.Clone(m.Bytes(to, 2*rows*tiles*16))
+		}
+		columns := int32(tiles * 16)
+		want := run(rowsModule, launch{kernel: "activate", grid: [3]int{rows, 2, 1}, threads: [3]int{256, 1, 1}}, to, m.y[0], m.y[1],
+			biases[0],
+			biases[1], uint64(0), int32(0), columns, columns, int32(1), int32(tiles), int32(1))
+		p.wTerms = 2 // a warp takes as much
+		l := p.ring(1+r.IntN(8), 2+r.IntN(4), 1+r.IntN(9), 1+r.IntN(5))
+		l.kernel = "ring_gate_" + l.kernel[strings.LastIndex(l.kernel, "_")+1:]
+		got := run(ring, l, append([]any{to, m.w[0], m.w[1], biases[0], biases[1], int32(tiles), m.x, int32(p.steps), int32(rows)},
+			l.more...)...)
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: other bits", p)
+		}
+	}
+}
+
 // changed is a module with a kernel in which a text is replaced, once, the from-th time that it is there; nil: there are not so many.
 func changed(t *testing.T, name, kernel, old, new string, from int) *ptx.Module {
 	code, err := kernels.Module(name, "compute_90a")

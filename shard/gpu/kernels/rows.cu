@@ -1,4 +1,5 @@
 #include "common.cuh"
+#include "activation.cuh"
 
 // Kernels that work on rows of float32. None is near a roof: their rows lie in the second cache.
 
@@ -92,23 +93,8 @@ extern "C" __global__ void __launch_bounds__(256) fold(float *y, const float *su
 	for (int i = threadIdx.x; i < n; i += blockDim.x) y[(size_t)row * n + i] = tree(sums + (size_t)row * stride + i, apart, parts);
 }
 
-#define SILU 0
-#define GELU 1
-#define GELU_ERF 2
-#define CLAMPED_SWIGLU 3
-#define RELU 4
-
-static __device__ float activated(int activation, float v) {
-	switch (activation) {
-	case SILU: return v * sigmoid(v);
-	case RELU: return fmaxf(v, 0.0f);
-	case GELU: return 0.5f * v * (1.0f + hyperbolicTangent(0.7978845608f * fmaf(0.044715f * v * v, v, v)));
-	}
-	return 0.5f * v * (1.0f + errorFunction(v * 0.7071067812f));
-}
-
-// activate: x = activation(gate) x up, or, where gate is null, activation(up). A block is a row; gate and up are [row][stride]. Of each
-// chunk of columns the steps' remaining ones are zero. biasOf tells which biases are a row's; null: there is one for all.
+// activate: x = activation(gate) x up, or, where gate is null, activation(up). The grid is [rows][parts of the columns]; gate and up are
+// [row][stride]. Of each chunk of columns the steps' remaining ones are zero. biasOf tells which biases are a row's; null: there is one for all.
 extern "C" __global__ void __launch_bounds__(256) activate(u16 *x, const float *gate, const float *up, const float *gateBias, const float *upBias,
 	const int *biasOf, int activation, int stride, int columns, int chunks, int steps, int terms) {
 	letNext();
@@ -117,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(256) activate(u16 *x, const float *
 	if (biasOf && upBias) upBias += (size_t)biasOf[blockIdx.x] * columns;
 	int row = blockIdx.x, chunkColumns = columns / chunks, padded = steps / chunks * STEP;
 	size_t apart = (size_t)steps * gridDim.x * STEP;
-	for (int i = threadIdx.x; i < steps * STEP; i += blockDim.x) {
+	for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < steps * STEP; i += gridDim.y * blockDim.x) {
 		float f = 0;
 		if (i % padded < chunkColumns) {
 			int at = i / padded * chunkColumns + i % padded;
@@ -127,10 +113,7 @@ extern "C" __global__ void __launch_bounds__(256) activate(u16 *x, const float *
 			else {
 				float v = gate[(size_t)row * stride + at];
 				if (gateBias) v += gateBias[at];
-				if (activation == CLAMPED_SWIGLU) {
-					v = fminf(v, 7.0f);
-					f = v * sigmoid(1.702f * v) * (fmaxf(fminf(u, 7.0f), -7.0f) + 1.0f);
-				} else f = activated(activation, v) * u;
+				f = gated(activation, v, u);
 			}
 		}
 		putTerms(x + ((size_t)(i >> 4) * gridDim.x + row) * STEP + (i & 15), apart, terms, f);
