@@ -74,19 +74,13 @@ func load(b *Backend, progress func(done float64)) (*Backend, error) {
 
 // Describe says what computes here.
 func (b *Backend) Describe() model.Device {
-	heads := 0
-	for rank := range b.part.Ranks {
-		if part, err := model.Split(&b.config, rank, b.part.Ranks); err == nil {
-			heads += part.KVHeads.Size()
-		}
-	}
 	d := b.device.Describe()
 	numerics := "bf16" + d.Class + ".1"
 	if b.terms > 1 {
 		numerics = "bf16x2" + d.Class + ".1"
 	}
 	return model.Device{Type: d.Type, Name: d.Name, Numerics: numerics, Uneven: b.part.Uneven, BlockTokens: blockTokens,
-		BlockBytes: heads * b.headBytes() * b.config.Layers}
+		BlockBytes: b.part.AllKVHeads() * b.headBytes() * b.config.Layers}
 }
 
 // ExchangeFloats returns what the ranks exchange through the group's memory: sums of rows, and logits.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"lockstep/shard/model"
+	"lockstep/shard/sample"
 )
 
 // stage is one of model's stages with its matrices on the device. compute reads and writes the backend's working memory.
@@ -314,7 +315,7 @@ func (s *head) compute(b *Backend, consume func(model.Scores)) error {
 			return err
 		}
 		if b.part.Rank == 0 {
-			consume(scores{area[:count*vocabulary], vocabulary})
+			consume(sample.Rows{Values: area[:count*vocabulary], Width: vocabulary})
 			b.group.Release()
 		}
 	}
@@ -365,7 +366,7 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 		values = append(values, part...)
 	}
 	if len(values) > 0 {
-		consume(scores{values, 1})
+		consume(sample.Rows{Values: values, Width: 1})
 	}
 	return nil
 }

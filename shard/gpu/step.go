@@ -5,7 +5,6 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
-	"lockstep/shard/sample"
 )
 
 // run is what steps compute with: the device's memory, and the step that is under way.
@@ -167,14 +166,3 @@ func (b *Backend) turnsOf(kind int) (cos, sin, scales Address) {
 func (b *Backend) launch(kernel string, grid [3]int, threads, shared int, args ...any) error {
 	return b.device.Launch(&Launch{Kernel: kernel, Grid: grid, Threads: [3]int{threads, 1, 1}, Shared: shared, Args: args})
 }
-
-// scores are rows of logits, or of one score each.
-type scores struct {
-	values []float32
-	width  int
-}
-
-func (s scores) Rows() int             { return len(s.values) / s.width }
-func (s scores) Row(row int) []float32 { return s.values[row*s.width:][:s.width] }
-
-func (s scores) Best(row int) (token int32, logprob float32) { return sample.Best(s.Row(row)) }

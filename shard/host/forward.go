@@ -4,7 +4,6 @@ import (
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
-	"lockstep/shard/sample"
 )
 
 // run is the working memory of Forward.
@@ -147,14 +146,3 @@ func (b *Backend) sumParts(dst []float32, parts [][]float32, offset int) {
 		b.kernels.Add(dst, dst, right)
 	}
 }
-
-// scores are rows of logits, or of one score each.
-type scores struct {
-	values []float32
-	width  int
-}
-
-func (s scores) Rows() int             { return len(s.values) / s.width }
-func (s scores) Row(row int) []float32 { return s.values[row*s.width:][:s.width] }
-
-func (s scores) Best(row int) (token int32, logprob float32) { return sample.Best(s.Row(row)) }

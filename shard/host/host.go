@@ -59,12 +59,6 @@ func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, cache cpu.
 
 // Describe says what computes here.
 func (b *Backend) Describe() model.Device {
-	heads := 0
-	for rank := range b.part.Ranks {
-		if part, err := model.Split(&b.config, rank, b.part.Ranks); err == nil {
-			heads += part.KVHeads.Size()
-		}
-	}
 	numerics := "f32.1"
 	for name, kind := range CacheTypes {
 		if kind == b.kind && kind != cpu.CacheF32 {
@@ -73,7 +67,7 @@ func (b *Backend) Describe() model.Device {
 	}
 	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: numerics, Uneven: b.part.Uneven,
 		BlockTokens: blockTokens,
-		BlockBytes:  b.kind.Bytes() * heads * b.headFloats() * b.config.Layers}
+		BlockBytes:  b.kind.Bytes() * b.part.AllKVHeads() * b.headFloats() * b.config.Layers}
 }
 
 // ExchangeFloats returns what the ranks exchange through shared memory in steps of maxRows tokens: the largest all-reduce, and

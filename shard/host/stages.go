@@ -5,6 +5,7 @@ import (
 
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
+	"lockstep/shard/sample"
 )
 
 // stage is one of model's stages with its matrices packed. compute reads and writes the backend's working memory.
@@ -299,7 +300,7 @@ func (s *head) compute(b *Backend, consume func(model.Scores)) error {
 			return err
 		}
 		if b.part.Rank == 0 {
-			consume(scores{area[:len(wanted)*vocabulary], vocabulary})
+			consume(sample.Rows{Values: area[:len(wanted)*vocabulary], Width: vocabulary})
 			b.group.Release()
 		}
 	}
@@ -337,6 +338,6 @@ func (s *score) compute(b *Backend, consume func(model.Scores)) error {
 			scored[i] += s.Outer.Bias[0]
 		}
 	}
-	consume(scores{scored, 1})
+	consume(sample.Rows{Values: scored, Width: 1})
 	return nil
 }

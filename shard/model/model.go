@@ -162,6 +162,16 @@ func follows(name string) bool {
 	return false
 }
 
+// AllKVHeads is how many KV heads all ranks together hold: those that two hold count twice.
+func (p *Part) AllKVHeads() (heads int) {
+	for rank := range p.Ranks {
+		if part, err := Split(&p.Config, rank, p.Ranks); err == nil {
+			heads += part.KVHeads.Size()
+		}
+	}
+	return heads
+}
+
 // Describe writes rotations and stages as text, a line each, without the tensors' numbers.
 func (p *Part) Describe() string {
 	var text strings.Builder

@@ -64,6 +64,21 @@ func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top 
 // Plain reports whether Choose takes the likeliest token of the logits as they are: then Best gives the same.
 func Plain(p *protocol.Sampling) bool { return !p.Sample && !changesScores(p) }
 
+// Rows are rows of logits, or of one score each, as backends hand them over (model.Scores).
+type Rows struct {
+	Values []float32 // [row][Width]
+	Width  int
+}
+
+// Rows is their number.
+func (r Rows) Rows() int { return len(r.Values) / r.Width }
+
+// Row is one of them.
+func (r Rows) Row(row int) []float32 { return r.Values[row*r.Width:][:r.Width] }
+
+// Best is Best of a row.
+func (r Rows) Best(row int) (token int32, logprob float32) { return Best(r.Row(row)) }
+
 // Best returns the likeliest token (the lowest id of several) and its log-probability as Choose does without any parameter.
 func Best(logits []float32) (token int32, logprob float32) {
 	best, highest := argmax(logits)
