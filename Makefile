@@ -39,7 +39,7 @@ gpu-check: ## bin/gpu-check, a folder to carry to a machine with a card, which e
 	@$(GO) run ./scripts/gpu/check build bin/gpu-check $(wildcard ../shared/golden/quant/*_* ../shared/golden/gguf/tiny_*.gguf)
 
 race: ## with the race detector: all but kernels and the forward pass, which it slows down a hundred times; of those what is quick
-	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/model/... ./shard/outbox \
+	CGO_ENABLED=1 $(GO) test -race -p 1 ./launcher/... ./router/... ./protocol/... ./shard/collective ./shard/gpu/ptx ./shard/model/... ./shard/outbox \
 		./shard/sample ./shard/schedule ./shard/sim ./shard/weights/... ./shard/workers
 	CGO_ENABLED=1 $(GO) test -race -run 'MetamorphicSimulated|Routers|Reward|Endless' ./shard
 	CGO_ENABLED=1 $(GO) test -race -run 'Pieces|Scaled|Bias' ./shard/host
