@@ -140,8 +140,32 @@ func (b *Backend) turn(settings *turnSettings, told Address, layer int) error {
 // resultFloats is the size of a result of a part: values, the largest score and the sum of weights.
 func (b *Backend) resultFloats() int { return steps(b.config.ValueDims())*step + 2 }
 
-// maxResultBytes bounds the results of attention that are kept at once, but for those of one row.
-var maxResultBytes = 256 << 20
+// What bounds the results of attention, and the items, that are kept at once, but for those of one row.
+var (
+	maxResultBytes = 256 << 20
+	maxItems       = 1 << 16
+)
+
+// attentionRoom is how much of them there is memory for.
+type attentionRoom struct{ resultBytes, items int }
+
+// resultBytes is what a row's results take, of so many parts.
+func (b *Backend) resultBytes(parts int) int {
+	return max(b.part.Heads.Size(), 1) * parts * b.resultFloats() * 4
+}
+
+// rowItems is how many items a row has at most.
+func (b *Backend) rowItems(parts int) int {
+	group := b.config.Heads / b.config.KVHeads
+	return max(b.part.KVHeads.Size(), 1) * ((group + 7) / 8) * parts
+}
+
+// roomForAttention is what steps of maxRows rows of the longest sequences need.
+func (b *Backend) roomForAttention() attentionRoom {
+	parts := min(b.config.MaxPositions, b.blocks*blockTokens)/partTokens + 2
+	return attentionRoom{max(min(maxResultBytes, b.maxRows*b.resultBytes(parts)), b.resultBytes(parts)),
+		max(min(maxItems, b.maxRows*b.rowItems(parts)), b.rowItems(parts))}
+}
 
 // compute leaves the heads' values in inner.
 func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
@@ -152,10 +176,7 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 	for _, r := range b.rows {
 		parts = max(parts, r.position/partTokens+1)
 	}
-	rows := min(max(maxResultBytes/(max(b.part.Heads.Size(), 1)*parts*b.resultFloats()*4), 1), len(b.rows))
-	if err := b.grow(&b.results, rows*b.part.Heads.Size()*parts*b.resultFloats()*4); err != nil {
-		return err
-	}
+	rows := max(min(b.attention.resultBytes/b.resultBytes(parts), b.attention.items/b.rowItems(parts)), 1)
 	for from := 0; from < len(b.rows); from += rows {
 		if err := s.computeRows(b, from, min(from+rows, len(b.rows)), parts); err != nil {
 			return err
@@ -175,21 +196,18 @@ func (s *attend) computeRows(b *Backend, from, to, parts int) error {
 	items := s.items(b, from, to, pairs)
 	if len(items) > 0 {
 		size := int(unsafe.Sizeof(items[0]))
-		if err := b.grow(&b.items, len(items)*size); err != nil {
-			return err
-		}
-		if err := b.device.Upload(b.items.at, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*size)); err != nil {
+		if err := b.device.Upload(b.items, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*size)); err != nil {
 			return err
 		}
 	}
 	if len(items) > 0 {
-		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), b.results.at, b.queries, b.layerCache(s.Layer),
-			b.items.at, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts), int32(from)); err != nil {
+		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), b.results, b.queries, b.layerCache(s.Layer),
+			b.items, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts), int32(from)); err != nil {
 			return err
 		}
 	}
 	pad := b.part.Heads.From*b.config.ValueDims() - b.part.AttentionColumns.From
-	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, b.results.at, b.positions, s.sinks, s.told, int32(parts),
+	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, b.results, b.positions, s.sinks, s.told, int32(parts),
 		int32(pad), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(len(b.rows)))
 }
 

@@ -8,6 +8,7 @@ package gpu
 
 import (
 	"fmt"
+	"unsafe"
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
@@ -119,6 +120,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	b.group, b.blocks, b.maxRows = group, blocks, maxRows
 	tables := maxRows * (min(b.config.MaxPositions/blockTokens, blocks) + 1)
 	logitRows := min(model.LogitRows, maxRows)
+	b.attention = b.roomForAttention()
 	hidden, choices := inputOf(b.config.Hidden, 1), maxRows*b.need.choices
 	for _, buffer := range []struct {
 		at    *Address
@@ -162,6 +164,8 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.tables, 4 * tables},
 		{&b.turns, 4 * len(b.part.Rotations) * maxRows * b.config.HeadDim},
 		{&b.scales, 4 * len(b.part.Rotations) * maxRows},
+		{&b.results, b.attention.resultBytes},
+		{&b.items, b.attention.items * int(unsafe.Sizeof(attendItem{}))},
 		{&b.cache, b.config.Layers * blocks * b.blockBytes()},
 	} {
 		var err error

@@ -74,10 +74,9 @@ func TestExchangeThroughTheHost(t *testing.T) {
 func TestAttentionAFewRowsAtATime(t *testing.T) {
 	source, files := modeltest.Open(t, "gemma3")
 	prompt := backendtest.LongPrompts(t, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))[0]
-	g := newGroup(t, source, 1, "bf16")
-	want := g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+	want := newGroup(t, source, 1, "bf16").Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 	gpu.BoundResults(t, 4000)
-	got := g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
+	got := newGroup(t, source, 1, "bf16").Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
 	if row := backendtest.FirstDifference(got, want); row >= 0 {
 		t.Errorf("other logits behind token %d", row)
 	}

@@ -35,8 +35,9 @@ type run struct {
 	tables     Address // of blocks, of all chunks
 	turns      Address // [rotation][cosine, sine][row][half]
 	scales     Address // [rotation][row]: of queries
-	results    grown   // of parts of attention
-	items      grown   // of attention
+	results    Address // of parts of attention
+	items      Address // of attention
+	attention  attentionRoom
 
 	rows   []row
 	wanted []int32
@@ -52,28 +53,6 @@ type row struct {
 
 // chunk is a run of rows of one sequence.
 type chunk struct{ first, rows, table int }
-
-// grown is memory that is taken anew when more is needed.
-type grown struct {
-	at    Address
-	bytes int
-}
-
-// grow makes it large enough.
-func (b *Backend) grow(g *grown, bytes int) error {
-	if bytes <= g.bytes {
-		return nil
-	}
-	if g.bytes > 0 {
-		b.device.Free(g.at)
-	}
-	*g = grown{}
-	at, err := b.device.Alloc(2 * bytes)
-	if err == nil {
-		*g = grown{at, 2 * bytes}
-	}
-	return err
-}
 
 // Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the scores that are wanted, in the order of the
 // chunks and their tokens, up to model.LogitRows at a time, those of a reward model all at once.
