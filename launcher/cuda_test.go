@@ -81,7 +81,7 @@ func TestShardsTakeCards(t *testing.T) {
 					t.Errorf("%d shards on %s, want %d", got, uuid, want)
 				}
 			}
-			if c.want != nil && !strings.Contains(log(), "launch linear") {
+			if c.want != nil && !strings.Contains(log(), "launch ring") {
 				t.Errorf("no product was computed: %s", log())
 			}
 		})
