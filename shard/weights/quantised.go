@@ -305,6 +305,7 @@ func (q *quantisation) groupSize(columns, groups int) (int, error) {
 		}
 	}
 	slices.Sort(sizes)
+	slices.Sort(fitting) // configurations come in no order
 	switch {
 	case len(fitting) == 1:
 		return fitting[0], nil
