@@ -174,11 +174,11 @@ func TestRowInvariance(t *testing.T) {
 	}
 	for _, kernels := range cpu.Available() {
 		for _, shards := range []int{1, 2, 4} {
-			if kernels.Name() == "go" && shards != 2 && !outside.All() {
-				continue
+			if kernels != cpu.Best() && shards != 2 && !outside.All() {
+				continue // the kernels' bits are compared in shard/cpu
 			}
 			for _, stepTokens := range []int{1, 7, 64, 512} {
-				if kernels.Name() == "go" && stepTokens != 64 && !outside.All() {
+				if kernels != cpu.Best() && stepTokens != 64 && !outside.All() {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%d shards/%d tokens a step", kernels.Name(), shards, stepTokens), func(t *testing.T) {

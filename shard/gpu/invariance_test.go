@@ -25,7 +25,7 @@ func TestRowInvariance(t *testing.T) {
 		for numerics := range numericsAllowed {
 			var alone [][]float32 // on one rank
 			for _, ranks := range []int{1, 2, 4} {
-				if numerics == "bf16" && (ranks > 2 || !outside.All()) {
+				if (numerics == "bf16" || ranks > 2) && !outside.All() || numerics == "bf16" && ranks > 2 {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%s/%d", name, numerics, ranks), func(t *testing.T) {
