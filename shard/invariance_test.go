@@ -178,7 +178,7 @@ func TestRowInvariance(t *testing.T) {
 				continue // the kernels' bits are compared in shard/cpu
 			}
 			for _, stepTokens := range []int{1, 7, 64, 512} {
-				if kernels != cpu.Best() && stepTokens != 64 && !outside.All() {
+				if (kernels != cpu.Best() || shards != 2) && stepTokens != 64 && !outside.All() {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/%d shards/%d tokens a step", kernels.Name(), shards, stepTokens), func(t *testing.T) {

@@ -22,7 +22,7 @@ func TestGoldenModels(t *testing.T) {
 		all := modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data)
 		for _, kernels := range cpu.Available() {
 			for ranks := 1; ranks <= 4; ranks++ {
-				slow := kernels != cpu.Best() && ranks > 1 || ranks > 2 || kernels.Name() == "go" && models%4 > 0
+				slow := kernels != cpu.Best() && ranks > 1 || ranks > 2 || kernels != cpu.Best() && models%4 > 0
 				if slow && !outside.All() {
 					continue // the kernels' bits are compared in shard/cpu
 				}
