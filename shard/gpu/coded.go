@@ -222,9 +222,12 @@ func (m *codedMatrix) packTile(parts [][]byte, output int, row *codes.Row) {
 	}
 }
 
+// lowBits is how many bits of a code are in the first plane, by its size.
+var lowBits = [9]int{2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8}
+
 // putCode puts the i-th code of a lane into a step's planes.
 func putCode(to []byte, bits, lane, i int, code byte) {
-	low := map[int]int{2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8}[bits]
+	low := lowBits[bits]
 	put := func(to []byte, bits int, code byte) { // of one plane, a lane's codes in a line
 		at := (lane*8 + i) * bits
 		to[at/8] |= code << (at % 8)

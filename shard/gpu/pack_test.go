@@ -45,3 +45,13 @@ func BenchmarkPackBF16(b *testing.B) {
 		m.packBF16(tile, &rows)
 	}
 }
+
+func BenchmarkPutCode(b *testing.B) {
+	step := make([]byte, 32*6)
+	b.SetBytes(256) // codes
+	for b.Loop() {
+		for i := range 256 {
+			putCode(step, 6, i/8, i%8, byte(i&63))
+		}
+	}
+}
