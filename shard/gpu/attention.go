@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"lockstep/shard/model"
@@ -17,9 +18,10 @@ type (
 	}
 	attend struct {
 		*model.Attend
-		sinks Address // 0: none
-		to    input
-		told  Address // attendSettings
+		sinks  Address // 0: none
+		to     input
+		told   Address // attendSettings
+		layout int     // of items, the index in Backend.layouts
 	}
 )
 
@@ -44,6 +46,15 @@ type attendSettings struct {
 // attendItem is struct Item.
 type attendItem struct{ kv, head, heads, row, pair, pairs, part, table int32 }
 
+const itemBytes = int(unsafe.Sizeof(attendItem{}))
+
+// itemLayout is how the step's attention is cut into items in all layers of a window.
+type itemLayout struct {
+	window   int
+	from, to int // the rows whose items lie on the device; none at the beginning of a step
+	count    int
+}
+
 func bytesOfStruct[T any](v *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }
@@ -62,6 +73,10 @@ func (l *loader) attend(p *model.Attend) *attend {
 	s := &attend{Attend: p}
 	if l.err == nil {
 		s.sinks, l.err = l.vector(p.Sinks)
+	}
+	s.layout = slices.IndexFunc(l.layouts, func(o itemLayout) bool { return o.window == p.Window })
+	if s.layout < 0 {
+		s.layout, l.layouts = len(l.layouts), append(l.layouts, itemLayout{window: p.Window})
 	}
 	return s
 }
@@ -193,16 +208,13 @@ func (s *attend) computeRows(b *Backend, from, to, parts int) error {
 			pairs, kernel = 32, "attend_32"
 		}
 	}
-	items := s.items(b, from, to, pairs)
-	if len(items) > 0 {
-		size := int(unsafe.Sizeof(items[0]))
-		if err := b.device.Upload(b.items, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*size)); err != nil {
-			return err
-		}
+	items, count, err := b.layOut(s.layout, from, to, pairs)
+	if err != nil {
+		return err
 	}
-	if len(items) > 0 {
-		if err := b.launch(kernel, [3]int{len(items), 1, 1}, 128, b.attendShared(pairs), b.results, b.queries, b.layerCache(s.Layer),
-			b.items, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts), int32(from)); err != nil {
+	if count > 0 {
+		if err := b.launch(kernel, [3]int{count, 1, 1}, 128, b.attendShared(pairs), b.results, b.queries, b.layerCache(s.Layer),
+			items, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts), int32(from)); err != nil {
 			return err
 		}
 	}
@@ -217,8 +229,23 @@ func (b *Backend) attendShared(pairs int) int {
 	return scores + 8*pairs + shares + 2*b.terms*pairs*(steps(b.config.HeadDim)*step+8)
 }
 
-// items cuts the attention of rows into pieces of at most so many pairs.
-func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem) {
+// layOut returns where the items of rows lie, which the first layer of a window uploads.
+func (b *Backend) layOut(layout, from, to, pairs int) (at Address, count int, err error) {
+	at = b.items + Address(layout*b.attention.items*itemBytes)
+	l := &b.layouts[layout]
+	if l.from == from && l.to == to {
+		return at, l.count, nil
+	}
+	items := b.cut(l.window, from, to, pairs)
+	l.from, l.to, l.count = from, to, len(items)
+	if len(items) > 0 {
+		err = b.device.Upload(at, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*itemBytes))
+	}
+	return at, len(items), err
+}
+
+// cut cuts the attention of rows into items of at most so many pairs.
+func (b *Backend) cut(window, from, to, pairs int) (items []attendItem) {
 	group := b.config.Heads / b.config.KVHeads
 	for _, c := range b.chunks {
 		first, end := max(c.first, from), min(c.first+c.rows, to)
@@ -226,8 +253,8 @@ func (s *attend) items(b *Backend, from, to, pairs int) (items []attendItem) {
 			continue
 		}
 		begin, last := 0, b.rows[end-1].position/partTokens
-		if s.Window > 0 {
-			begin = max(b.rows[first].position+1-s.Window, 0) / partTokens
+		if window > 0 {
+			begin = max(b.rows[first].position+1-window, 0) / partTokens
 		}
 		for kv := range b.part.KVHeads.Size() {
 			global := b.part.KVHeads.From + kv

@@ -8,7 +8,6 @@ package gpu
 
 import (
 	"fmt"
-	"unsafe"
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
@@ -41,6 +40,7 @@ type Backend struct {
 	adapters int
 	unread   bool // see LoadUnread
 	stages   []stage
+	layouts  []itemLayout // of attention, by windows
 	run
 }
 
@@ -165,7 +165,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.turns, 4 * len(b.part.Rotations) * maxRows * b.config.HeadDim},
 		{&b.scales, 4 * len(b.part.Rotations) * maxRows},
 		{&b.results, b.attention.resultBytes},
-		{&b.items, b.attention.items * int(unsafe.Sizeof(attendItem{}))},
+		{&b.items, len(b.layouts) * b.attention.items * itemBytes},
 		{&b.cache, b.config.Layers * blocks * b.blockBytes()},
 	} {
 		var err error

@@ -36,7 +36,7 @@ type run struct {
 	turns      Address // [rotation][cosine, sine][row][half]
 	scales     Address // [rotation][row]: of queries
 	results    Address // of parts of attention
-	items      Address // of attention
+	items      Address // [layout]: of attention
 	attention  attentionRoom
 
 	rows   []row
@@ -71,6 +71,9 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.
 func (b *Backend) begin(chunks []model.Chunk) error {
 	b.rows, b.wanted, b.chunks = b.rows[:0], b.wanted[:0], b.chunks[:0]
+	for i := range b.layouts {
+		b.layouts[i].from, b.layouts[i].to = 0, 0
+	}
 	var tables, fresh, adapters []int32
 	for i := range chunks {
 		c := &chunks[i]
