@@ -67,3 +67,20 @@ func FirstDifference(got, want [][]float32) int {
 	}
 	return -1
 }
+
+// Distance is the largest difference of logits, in standard deviations of the row.
+func Distance(got, want [][]float32) (worst float64) {
+	for row := range want {
+		mean, variance := 0.0, 0.0
+		for _, v := range want[row] {
+			mean += float64(v) / float64(len(want[row]))
+		}
+		for _, v := range want[row] {
+			variance += (float64(v) - mean) * (float64(v) - mean) / float64(len(want[row]))
+		}
+		for i, v := range want[row] {
+			worst = max(worst, math.Abs(float64(got[row][i]-v))/math.Sqrt(variance))
+		}
+	}
+	return worst
+}

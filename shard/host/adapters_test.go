@@ -1,10 +1,7 @@
 package host_test
 
 import (
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -52,7 +49,7 @@ func manyAdapters(t *testing.T, dir fstest.MapFS) (adapters []*model.Adapter, fi
 		if i == 9 {
 			only = ".1."
 		}
-		adapter := randomAdapter(t, dir, 1+i*3, only, random)
+		adapter := backendtest.RandomAdapter(t, dir, 1+i*3, only, random)
 		opened, err := model.OpenAdapterFS(fmt.Sprint("adapter", i), adapter)
 		if err != nil {
 			t.Fatal(err)
@@ -137,7 +134,7 @@ func TestAdaptersAreWhatIsMerged(t *testing.T) {
 		"gemma2", "starcoder2_sliding40", "internlm2"} {
 		t.Run(name, func(t *testing.T) {
 			source, dir := modeltest.Open(t, name)
-			files := randomAdapter(t, dir, 5, "", rand.New(rand.NewPCG(3, 4)))
+			files := backendtest.RandomAdapter(t, dir, 5, "", rand.New(rand.NewPCG(3, 4)))
 			adapter, err := model.OpenAdapterFS("random", files)
 			if err != nil {
 				t.Fatal(err)
@@ -151,11 +148,11 @@ func TestAdaptersAreWhatIsMerged(t *testing.T) {
 				g := newGroup(t, source, ranks, 1, cpu.Best(), adapter)
 				g.Adapter = 1
 				got := g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
-				if d := distance(got, want); !(d < 1e-3) {
+				if d := backendtest.Distance(got, want); !(d < 1e-3) {
 					t.Errorf("%d shards: the logits are %.2g standard deviations off", ranks, d)
 				}
 			}
-			if d := distance(base, want); !(d > 0.1) {
+			if d := backendtest.Distance(base, want); !(d > 0.1) {
 				t.Errorf("the adapter changes logits by %.2g standard deviations only", d)
 			}
 		})
@@ -205,15 +202,15 @@ func TestAdaptersOfAllExperts(t *testing.T) {
 func adaptersOfAllExperts(t *testing.T, dir fstest.MapFS, layers int, projections []string) (each, all fstest.MapFS) {
 	t.Helper()
 	const rank = 3
-	each = randomAdapter(t, dir, rank, ".experts.", rand.New(rand.NewPCG(8, 9)))
+	each = backendtest.RandomAdapter(t, dir, rank, ".experts.", rand.New(rand.NewPCG(8, 9)))
 	opened, err := weights.OpenAdapterFS(each)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer opened.Close()
-	apart, together := floatTensors(t, opened), map[string]floatTensor{}
+	apart, together := backendtest.FloatTensors(t, opened), map[string]backendtest.FloatTensor{}
 	for layer := range layers {
-		of := func(projection int) (a, b []floatTensor) {
+		of := func(projection int) (a, b []backendtest.FloatTensor) {
 			for expert := 0; ; expert++ {
 				half := func(of int, half string) string {
 					return fmt.Sprintf("base_model.model.model.layers.%d."+projections[of]+half, layer, expert)
@@ -231,139 +228,37 @@ func adaptersOfAllExperts(t *testing.T, dir fstest.MapFS, layers int, projection
 		_, upB := of(1)
 		downA, downB := of(2)
 		for expert, up := range upB {
-			gateB[expert] = floatTensor{[]int{2 * up.shape[0], rank}, slices.Concat(gateB[expert].values, up.values)}
+			gateB[expert] = backendtest.FloatTensor{Shape: []int{2 * up.Shape[0], rank},
+				Values: slices.Concat(gateB[expert].Values, up.Values)}
 		}
 		module := fmt.Sprintf("base_model.model.model.layers.%d.mlp.experts.", layer)
 		together[module+"lora_A.weight"], together[module+"lora_B.weight"] = stacked(downA, downB)
 		together[module+"base_layer.lora_A.weight"], together[module+"base_layer.lora_B.weight"] = stacked(gateA, gateB)
 	}
 	config := fmt.Sprintf(`{"peft_type":"LORA","r":%d,"lora_alpha":1,"alpha_pattern":{".*\\.gate_up_proj":%d,"down_proj":%d},`+
-		`"target_modules":["q_proj"],"target_parameters":["down_proj","gate_up_proj"]}`, rank, adapterAlpha, adapterAlpha)
-	each["adapter_model.safetensors"] = &fstest.MapFile{Data: safetensors(t, apart)}
+		`"target_modules":["q_proj"],"target_parameters":["down_proj","gate_up_proj"]}`, rank, backendtest.AdapterAlpha,
+		backendtest.AdapterAlpha)
+	each["adapter_model.safetensors"] = &fstest.MapFile{Data: backendtest.Safetensors(t, apart)}
 	return each, fstest.MapFS{"adapter_config.json": {Data: []byte(config)},
-		"adapter_model.safetensors": {Data: safetensors(t, together)}}
+		"adapter_model.safetensors": {Data: backendtest.Safetensors(t, together)}}
 }
 
 // stacked are the halves of all experts in PEFT's layout: [expert][rank][inputs] and [outputs][rank][expert].
-func stacked(a, b []floatTensor) (allA, allB floatTensor) {
-	rank, inputs, outputs := a[0].shape[0], a[0].shape[1], b[0].shape[0]
-	allA.shape, allB.shape = []int{len(a) * rank, inputs}, []int{outputs, rank * len(b)}
+func stacked(a, b []backendtest.FloatTensor) (allA, allB backendtest.FloatTensor) {
+	rank, inputs, outputs := a[0].Shape[0], a[0].Shape[1], b[0].Shape[0]
+	allA.Shape, allB.Shape = []int{len(a) * rank, inputs}, []int{outputs, rank * len(b)}
 	for _, x := range a {
-		allA.values = append(allA.values, x.values...)
+		allA.Values = append(allA.Values, x.Values...)
 	}
 	for output := range outputs {
 		for r := range rank {
 			for _, x := range b {
-				allB.values = append(allB.values, x.values[output*rank+r])
+				allB.Values = append(allB.Values, x.Values[output*rank+r])
 			}
 		}
 	}
 	return allA, allB
 }
-
-// distance is the largest difference of logits, in standard deviations of the row.
-func distance(got, want [][]float32) (worst float64) {
-	for row := range want {
-		mean, variance := 0.0, 0.0
-		for _, v := range want[row] {
-			mean += float64(v) / float64(len(want[row]))
-		}
-		for _, v := range want[row] {
-			variance += (float64(v) - mean) * (float64(v) - mean) / float64(len(want[row]))
-		}
-		for i, v := range want[row] {
-			worst = max(worst, math.Abs(float64(got[row][i]-v))/math.Sqrt(variance))
-		}
-	}
-	return worst
-}
-
-// floatTensor is a tensor in float32.
-type floatTensor struct {
-	shape  []int
-	values []float32
-}
-
-// floatTensors widens tensors. Vectors have one row.
-func floatTensors(t *testing.T, files *weights.Files) map[string]floatTensor {
-	t.Helper()
-	all := map[string]floatTensor{}
-	for _, name := range files.Names() {
-		rows, columns := files.Size(name)
-		tensor, err := files.Tensor(name, rows, columns)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wide := floatTensor{shape: []int{rows, columns}}
-		for row := range rows {
-			wide.values = append(wide.values, tensor.Floats(row, nil)...)
-		}
-		all[name] = wide
-	}
-	return all
-}
-
-// safetensors writes tensors in float32.
-func safetensors(t *testing.T, tensors map[string]floatTensor) []byte {
-	t.Helper()
-	header, payload := map[string]any{}, []byte(nil)
-	for name, tensor := range tensors {
-		from := len(payload)
-		for _, v := range tensor.values {
-			payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(v))
-		}
-		header[name] = map[string]any{"dtype": "F32", "shape": tensor.shape, "data_offsets": []int{from, len(payload)}}
-	}
-	text, err := json.Marshal(header)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slices.Concat(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text, payload)
-}
-
-// adaptable reports whether a tensor is a projection of a layer.
-func adaptable(name string, tensor floatTensor) bool {
-	layer := strings.Contains(name, "layers.") || strings.Contains(name, ".h.")
-	return layer && tensor.shape[0] > 1 && strings.HasSuffix(name, ".weight")
-}
-
-const (
-	adapterAlpha  = 3
-	adapterConfig = `{"peft_type":"LORA","r":%d,"lora_alpha":%d,"bias":"none"}`
-)
-
-// randomAdapter makes an adapter for all projections of a model whose names hold a text.
-func randomAdapter(t *testing.T, dir fstest.MapFS, rank int, only string, random *rand.Rand) fstest.MapFS {
-	t.Helper()
-	tensors, adapter := floatTensors(t, modeltest.OpenFS(t, dir).Files), map[string]floatTensor{}
-	matrix := func(rows, columns int) floatTensor {
-		tensor := floatTensor{shape: []int{rows, columns}}
-		for range rows * columns {
-			tensor.values = append(tensor.values, float32(random.NormFloat64()*0.15))
-		}
-		return tensor
-	}
-	var names []string
-	for name, tensor := range tensors {
-		if adaptable(name, tensor) && strings.Contains(name, only) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		outputs, inputs := tensors[name].shape[0], tensors[name].shape[1]
-		if transposed(name) {
-			outputs, inputs = inputs, outputs
-		}
-		projection := "base_model.model." + strings.TrimSuffix(name, ".weight")
-		adapter[projection+".lora_A.weight"], adapter[projection+".lora_B.weight"] = matrix(rank, inputs), matrix(outputs, rank)
-	}
-	return fstest.MapFS{"adapter_config.json": {Data: fmt.Appendf(nil, adapterConfig, rank, adapterAlpha)},
-		"adapter_model.safetensors": {Data: safetensors(t, adapter)}}
-}
-
-// transposed reports whether a tensor is stored as [inputs][outputs], as GPT-2's are.
-func transposed(name string) bool { return strings.HasPrefix(name, "transformer.h.") }
 
 // merge adds an adapter to a model's weights.
 func merge(t *testing.T, dir, adapter fstest.MapFS) fstest.MapFS {
@@ -373,29 +268,29 @@ func merge(t *testing.T, dir, adapter fstest.MapFS) fstest.MapFS {
 		t.Fatal(err)
 	}
 	defer opened.Close()
-	tensors, low := floatTensors(t, modeltest.OpenFS(t, dir).Files), floatTensors(t, opened)
+	tensors, low := backendtest.FloatTensors(t, modeltest.OpenFS(t, dir).Files), backendtest.FloatTensors(t, opened)
 	for name, a := range low {
 		projection, found := strings.CutSuffix(strings.TrimPrefix(name, "base_model.model."), ".lora_A.weight")
 		if !found {
 			continue
 		}
 		b, w := low["base_model.model."+projection+".lora_B.weight"], tensors[projection+".weight"]
-		rank, inputs, outputs := a.shape[0], a.shape[1], b.shape[0]
+		rank, inputs, outputs := a.Shape[0], a.Shape[1], b.Shape[0]
 		for output := range outputs {
 			for input := range inputs {
 				sum := 0.0
 				for r := range rank {
-					sum += float64(b.values[output*rank+r]) * float64(a.values[r*inputs+input])
+					sum += float64(b.Values[output*rank+r]) * float64(a.Values[r*inputs+input])
 				}
 				at := output*inputs + input
-				if transposed(projection) {
+				if backendtest.Transposed(projection) {
 					at = input*outputs + output
 				}
-				w.values[at] += float32(sum * adapterAlpha / float64(rank))
+				w.Values[at] += float32(sum * backendtest.AdapterAlpha / float64(rank))
 			}
 		}
 	}
-	merged := fstest.MapFS{"model.safetensors": {Data: safetensors(t, tensors)}}
+	merged := fstest.MapFS{"model.safetensors": {Data: backendtest.Safetensors(t, tensors)}}
 	for name, file := range dir {
 		if !strings.HasSuffix(name, ".safetensors") && !strings.HasSuffix(name, ".index.json") {
 			merged[name] = file
