@@ -16,6 +16,7 @@ const (
 	sharedFolder   = "LOCKSTEP_SHARED"          // the reference data; unset: ../shared
 	requireShared  = "LOCKSTEP_REQUIRE_SHARED"  // 1: it must be there
 	requireClients = "LOCKSTEP_REQUIRE_CLIENTS" // 1: tools and what scripts/get-* bring must be there
+	requireCard    = "LOCKSTEP_REQUIRE_CARD"    // 1: there must be a card that computes
 	all            = "LOCKSTEP_ALL"             // not empty: slow tests run too
 	cacheFolder    = "LOCKSTEP_CACHE"           // where scripts/get-* put things; unset: lockstep in the user's cache
 )
@@ -91,6 +92,12 @@ func Tool(t testing.TB, name string) string {
 func Missing(t testing.TB, what string, err error) {
 	t.Helper()
 	missing(t, requireClients, what, err)
+}
+
+// MissingCard ends a test for which the machine has no card that computes.
+func MissingCard(t testing.TB, err error) {
+	t.Helper()
+	missing(t, requireCard, "a card to test on", err)
 }
 
 func missing(t testing.TB, required, what string, err error) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"lockstep/protocol/outside"
 	"lockstep/shard"
 	"lockstep/shard/backendtest"
 	"lockstep/shard/gpu"
@@ -82,7 +83,7 @@ func TestOnCard(t *testing.T) {
 		cards, err = driver.Choose(cards, []string{"0"})
 	}
 	if err != nil {
-		t.Skipf("there is no card to test on: %v", err)
+		outside.MissingCard(t, err)
 	}
 	card := cards[0]
 	onCard := func() (gpu.Device, error) {
