@@ -70,9 +70,9 @@ func (k Kind) Number(bits uint32) float32 {
 
 // Scheme says what the rows of a matrix mean. A plain kind has nothing else. Otherwise column c, of group g, is
 //
-//	level(code) * Scale[g] + offset, rounded once to float32
+//	(level(code) + Bias) * Scale[g] + offset, rounded once to float32
 //
-// where offset is Bias * Scale[g], or Offset[g], or with Zero -Offset[g] * Scale[g].
+// where offset is Offset[g], with Zero -Offset[g] * Scale[g], or, and Bias is only there then, none.
 type Scheme struct {
 	Kind  Kind
 	Group int // columns that share a scale; column c belongs to group c / Group
@@ -81,7 +81,7 @@ type Scheme struct {
 	Groups int
 	Scale  *Scheme // a number for each group
 	Bias   float32
-	Offset *Scheme // a number for each group; nil: Bias
+	Offset *Scheme // a number for each group; nil: Bias instead
 	Zero   bool
 }
 
@@ -142,14 +142,14 @@ func (s *Scheme) Values(values []float32, row *Row, from int) {
 	}
 	for i := range values {
 		g := s.GroupOf(from+i) - first
-		scale, offset := float64(scales[g]), float64(offsets[g])
+		level, scale, offset := float64(s.Kind.Level(row.Codes[i])), float64(scales[g]), float64(offsets[g])
 		switch {
-		case s.Offset == nil && s.Bias != 0:
-			offset = float64(s.Bias) * scale
+		case s.Offset == nil:
+			level += float64(s.Bias)
 		case s.Zero:
 			offset *= -scale
 		}
 		// In float64 products and sum are exact for all encodings: there is one rounding.
-		values[i] = float32(float64(s.Kind.Level(row.Codes[i]))*scale + offset)
+		values[i] = float32(level*scale + offset)
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"lockstep/shard/codes"
 	"lockstep/shard/model"
-	"lockstep/shard/weights"
 )
 
 // codedSettings are struct Coded of kernels/product.cuh, scaleSettings its struct Scales.
@@ -33,52 +32,6 @@ type (
 
 // scaleKinds are the kernels' numbers of kinds of scales.
 var scaleKinds = map[codes.Kind]int32{codes.F32: 0, codes.F16: 1, codes.BF16: 2, codes.Bits4: 3, codes.Bits8: 3}
-
-// schemeOf says what the codes of a linear operation mean; nil: it has none.
-func schemeOf(l *model.Linear) *codes.Scheme {
-	halves := &codes.Scheme{Kind: codes.F16}
-	switch l.Encoding.Form() {
-	case weights.FormInt8:
-		return &codes.Scheme{Kind: codes.Bits8, Group: 32, Scale: halves, Bias: -128}
-	case weights.FormInt4:
-		return &codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: halves, Bias: -8}
-	case weights.FormInt4Min:
-		return &codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: halves, Offset: halves}
-	}
-	return l.Scheme()
-}
-
-// readCodes sets spread to the columns of a row that a rank has.
-func readCodes(l *model.Linear, row int, buffer *[]byte, spread *codes.Row) {
-	from, to := l.Columns.From, l.Columns.To
-	form := l.Encoding.Form()
-	if form == weights.FormCodes {
-		l.Codes(spread, row, from, to)
-		return
-	}
-	spread.Reset(schemeOf(l))
-	block := map[weights.Form]int{weights.FormInt8: 34, weights.FormInt4: 18, weights.FormInt4Min: 20}[form]
-	for data := l.Bytes(buffer, row, from, to); len(data) > 0; data = data[block:] {
-		spread.Scale.Numbers = append(spread.Scale.Numbers, uint32(binary.LittleEndian.Uint16(data)))
-		packed := data[2:block]
-		switch form {
-		case weights.FormInt8:
-			for _, code := range packed {
-				spread.Codes = append(spread.Codes, code^0x80)
-			}
-			continue
-		case weights.FormInt4Min:
-			spread.Offset.Numbers = append(spread.Offset.Numbers, uint32(binary.LittleEndian.Uint16(packed)))
-			packed = packed[2:]
-		}
-		for _, pair := range packed {
-			spread.Codes = append(spread.Codes, pair&15)
-		}
-		for _, pair := range packed {
-			spread.Codes = append(spread.Codes, pair>>4)
-		}
-	}
-}
 
 // codedMatrix says how a matrix of codes lies on the device.
 type codedMatrix struct {
@@ -274,7 +227,7 @@ func levels(s *codes.Scheme) []uint16 {
 
 // packCodes uploads a rank's part of the same linear operation of several experts, or of one alone, whose codes are all of one form.
 func (b *Backend) packCodes(linears []*model.Linear) (matrix, error) {
-	first, err := describeCodes(linears[0], schemeOf(linears[0]))
+	first, err := describeCodes(linears[0], linears[0].Scheme())
 	if err != nil {
 		return matrix{}, err
 	}
@@ -322,7 +275,7 @@ func (b *Backend) packCodes(linears []*model.Linear) (matrix, error) {
 func (b *Backend) packExpertCodes(layout *tileLayout, first *codedMatrix, l *model.Linear, number int) error {
 	m := first
 	if number > 0 {
-		scheme, err := schemeOf(l), error(nil)
+		scheme, err := l.Scheme(), error(nil)
 		if scheme == nil {
 			return fmt.Errorf("%s is not quantised as the other experts are, which is not computed on cards", l.Name)
 		}
@@ -333,11 +286,11 @@ func (b *Backend) packExpertCodes(layout *tileLayout, first *codedMatrix, l *mod
 			return fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", l.Name)
 		}
 	}
-	buffers, spread := make([][]byte, b.team.Size()), make([]codes.Row, b.team.Size())
+	spread := make([]codes.Row, b.team.Size())
 	layout.release = l.Release
 	layout.pack = func(worker, tile int, parts [][]byte) {
 		for i := range min(step, l.Rows.Size()-tile*step) {
-			readCodes(l, l.Rows.From+tile*step+i, &buffers[worker], &spread[worker])
+			l.Codes(&spread[worker], l.Rows.From+tile*step+i, l.Columns.From, l.Columns.To)
 			m.packTile(parts, i, &spread[worker])
 		}
 	}

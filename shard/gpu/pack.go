@@ -59,13 +59,13 @@ func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
 // caller's.
 func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
 	first := linears[0]
-	if schemeOf(first) != nil && first.Columns.Size() > 0 && first.Rows.Size() > 0 {
+	if first.Scheme() != nil && first.Columns.Size() > 0 && first.Rows.Size() > 0 {
 		return b.packCodes(linears)
 	}
 	m = matrix{input: inputOf(first.Columns.Size(), first.Chunks), tiles: steps(first.Rows.Size()), terms: 1}
 	m.taken = m.steps
 	for _, l := range linears {
-		if schemeOf(l) != nil {
+		if l.Scheme() != nil {
 			return m, fmt.Errorf("%s is quantised, and not all experts are, which is not computed on cards", l.Name)
 		}
 		if l.Encoding != weights.BF16 { // which one term holds

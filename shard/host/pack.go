@@ -19,7 +19,7 @@ func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
 	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
 		return nil, nil
 	}
-	if l.Scheme() == nil {
+	if l.Encoding.Form() != weights.FormCodes {
 		return b.packBytes(l, formats[l.Encoding.Form()], func(buffer *[]byte, row int) []byte {
 			return l.Bytes(buffer, row, l.Columns.From, l.Columns.To)
 		})

@@ -184,7 +184,7 @@ func (m *Matrix) Bytes(buffer *[]byte, row, from, to int) []byte {
 // Decode sets values to the exact values of a row.
 func (m *Matrix) Decode(values []float32, row int) { m.Tensor.Decode(values, m.Order.stored(row)) }
 
-// Codes is Row for a tensor in weights.FormCodes: it sets row to the columns [from, to) of a row.
+// Codes is Row for a quantised tensor: it sets row to the columns [from, to) of a row.
 func (m *Matrix) Codes(codes *codes.Row, row, from, to int) {
 	m.Tensor.Codes(codes, m.Order.stored(row), from, to)
 }

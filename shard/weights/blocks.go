@@ -63,6 +63,23 @@ func unpackNibbles(to, nibbles []byte) {
 	}
 }
 
+func unpackQ4(b *block, data []byte) {
+	b.scale = halfBits(data)
+	unpackNibbles(b.codes[:], data[2:])
+}
+
+func unpackQ4Min(b *block, data []byte) {
+	b.scale, b.offset = halfBits(data), halfBits(data[2:])
+	unpackNibbles(b.codes[:], data[4:])
+}
+
+func unpackQ8(b *block, data []byte) {
+	b.scale = halfBits(data)
+	for i, code := range data[2:34] {
+		b.codes[i] = code ^ 0x80 // from signed to above -128
+	}
+}
+
 func unpackFive(b *block, data []byte) {
 	high := binary.LittleEndian.Uint32(data)
 	unpackNibbles(b.codes[:], data[4:])

@@ -45,7 +45,7 @@ const (
 	FormInt8         // f16 scale, 32 int8; value = scale * q
 	FormInt4         // f16 scale, 16 bytes: columns 0..15 in the low nibbles, the others in the high; value = scale * (q - 8)
 	FormInt4Min      // f16 scale, f16 minimum, nibbles as above; value = scale * q + minimum
-	FormCodes        // no bytes: Tensor.Codes gives rows, and Tensor.Scheme says what they mean
+	FormCodes        // no bytes: Tensor.Codes gives rows, as it does for the three before, and Tensor.Scheme says what they mean
 )
 
 // encoding describes one Encoding.
@@ -59,7 +59,7 @@ type encoding struct {
 	// decode gives the exact values of whole blocks; nil: unpack does.
 	decode func(values []float32, blocks []byte)
 	form   Form
-	// scheme and unpack are of FormCodes: what rows mean, and how a block is spread out.
+	// scheme and unpack are of the quantised ones: what rows mean, and how a block is spread out.
 	scheme *codes.Scheme
 	unpack func(b *block, data []byte)
 }
@@ -68,9 +68,12 @@ var encodings = [...]encoding{
 	F32:  {name: "F32", gguf: 0, safetensors: "F32", blockColumns: 1, blockBytes: 4, decode: decodeF32, form: FormF32},
 	F16:  {name: "F16", gguf: 1, safetensors: "F16", blockColumns: 1, blockBytes: 2, decode: decodeF16, form: FormF16},
 	BF16: {name: "BF16", gguf: 30, safetensors: "BF16", blockColumns: 1, blockBytes: 2, decode: decodeBF16, form: FormBF16},
-	Q8_0: {name: "Q8_0", gguf: 8, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8},
-	Q4_0: {name: "Q4_0", gguf: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4},
-	Q4_1: {name: "Q4_1", gguf: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min},
+	Q8_0: {name: "Q8_0", gguf: 8, blockColumns: 32, blockBytes: 34, decode: decodeQ8, form: FormInt8, unpack: unpackQ8,
+		scheme: &codes.Scheme{Kind: codes.Bits8, Group: 32, Scale: halves, Bias: -128}},
+	Q4_0: {name: "Q4_0", gguf: 2, blockColumns: 32, blockBytes: 18, decode: decodeQ4, form: FormInt4, unpack: unpackQ4,
+		scheme: &codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: halves, Bias: -8}},
+	Q4_1: {name: "Q4_1", gguf: 3, blockColumns: 32, blockBytes: 20, decode: decodeQ4Min, form: FormInt4Min, unpack: unpackQ4Min,
+		scheme: &codes.Scheme{Kind: codes.Bits4, Group: 32, Scale: halves, Offset: halves}},
 	Q5_0: {name: "Q5_0", gguf: 6, blockColumns: 32, blockBytes: 22, form: FormCodes, unpack: unpackQ5,
 		scheme: &codes.Scheme{Kind: codes.Bits5, Group: 32, Scale: halves, Bias: -16}},
 	Q5_1: {name: "Q5_1", gguf: 7, blockColumns: 32, blockBytes: 24, form: FormCodes, unpack: unpackQ5Min,

@@ -58,6 +58,7 @@ func TestDecodeGolden(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{1, 2, 3}, uint8(1), uint8(5))
 	f.Add([]byte{0xff}, uint8(0), uint8(64))
+	f.Add([]byte{0, 0xfc}, uint8(1), uint8(86)) // infinite scales
 	f.Fuzz(func(t *testing.T, data []byte, from, to uint8) {
 		if len(data) == 0 || from >= to {
 			return

@@ -91,7 +91,7 @@ func (t Tensor) Row(row int) []byte {
 	return t.data[row*size : (row+1)*size]
 }
 
-// Scheme says what Codes gives; nil: the tensor's rows are of another form.
+// Scheme says what Codes gives; nil: the tensor holds plain numbers.
 func (t Tensor) Scheme() *codes.Scheme {
 	if t.quantised != nil {
 		return t.quantised.scheme
@@ -99,13 +99,21 @@ func (t Tensor) Scheme() *codes.Scheme {
 	return encodings[t.Encoding].scheme
 }
 
-// Codes sets codes to the columns [from, to) of a row in FormCodes. What codes held is overwritten.
+// Codes sets codes to the columns [from, to) of a row of a quantised tensor. What codes held is overwritten.
 func (t Tensor) Codes(codes *codes.Row, row, from, to int) {
 	if t.quantised != nil {
 		t.quantised.spread(codes, row, from, to)
 		return
 	}
-	encodings[t.Encoding].spread(codes, t.Row(row), from, to)
+	d := &encodings[t.Encoding]
+	if t.made == nil {
+		d.spread(codes, t.Row(row), from, to)
+		return
+	}
+	var blocks []byte
+	first := from / d.blockColumns * d.blockColumns
+	end := (to + d.blockColumns - 1) / d.blockColumns * d.blockColumns
+	d.spread(codes, t.Bytes(&blocks, row, first, end), from-first, to-first)
 }
 
 // Floats returns the exact values of a row; dst is used if it is large enough.
