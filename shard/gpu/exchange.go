@@ -132,24 +132,10 @@ func (b *Backend) exchangeByHost(at Address, size int) error {
 		return err
 	}
 	sum := make([]float32, size)
-	sumParts(sum, parts)
+	collective.Sum(sum, parts, 0, func(dst, a, b []float32) {
+		for i := range dst {
+			dst[i] = a[i] + b[i]
+		}
+	})
 	return b.device.Upload(at, bytesOf(sum))
-}
-
-// sumParts adds the ranks' parts as a binary tree in rank order: the left half of a tree is the largest power of two below its size.
-func sumParts(sum []float32, parts [][]float32) {
-	if len(parts) == 1 {
-		copy(sum, parts[0])
-		return
-	}
-	left := 1
-	for left*2 < len(parts) {
-		left *= 2
-	}
-	right := make([]float32, len(sum))
-	sumParts(sum, parts[:left])
-	sumParts(right, parts[left:])
-	for i, v := range right {
-		sum[i] += v
-	}
 }

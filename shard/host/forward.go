@@ -122,27 +122,3 @@ func (b *Backend) norm(dst, x []float32, n *model.Norm) {
 		b.kernels.RMSNorm(dst, x, n.Weight, n.Epsilon)
 	}
 }
-
-// sumParts adds the ranks' parts from offset on as a binary tree in rank order: the left half of a tree is the largest
-// power of two below its size, so two, four and eight ranks continue the tree of the kernels' chunks.
-func (b *Backend) sumParts(dst []float32, parts [][]float32, offset int) {
-	part := func(rank int) []float32 { return parts[rank][offset:][:len(dst)] }
-	switch len(parts) {
-	case 1:
-		copy(dst, part(0))
-	case 2:
-		b.kernels.Add(dst, part(0), part(1))
-	case 3:
-		b.kernels.Add(dst, part(0), part(1))
-		b.kernels.Add(dst, dst, part(2))
-	default:
-		left := 2
-		for left*2 < len(parts) {
-			left *= 2
-		}
-		b.sumParts(dst, parts[:left], offset)
-		right := make([]float32, len(dst))
-		b.sumParts(right, parts[left:], offset)
-		b.kernels.Add(dst, dst, right)
-	}
-}

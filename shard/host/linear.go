@@ -1,6 +1,7 @@
 package host
 
 import (
+	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 )
@@ -164,7 +165,7 @@ func (b *Backend) exchange(rows int, linears ...linear) (parts [][]float32, err 
 	}
 	at = rows * hidden
 	for _, a := range w.additions {
-		b.sumParts(a.reduced, parts, at)
+		collective.Sum(a.reduced, parts, at, b.kernels.Add)
 		at += len(a.reduced)
 	}
 	b.raise()
@@ -180,7 +181,7 @@ func (b *Backend) exchange(rows int, linears ...linear) (parts [][]float32, err 
 
 // sumRow sums the ranks' parts of a row that they have exchanged, and adds what its adapter adds.
 func (b *Backend) sumRow(dst []float32, parts [][]float32, row int) {
-	b.sumParts(dst, parts, row*len(dst))
+	collective.Sum(dst, parts, row*len(dst), b.kernels.Add)
 	if len(b.low.added) > 0 && b.low.added[row] != nil {
 		b.kernels.Add(dst, dst, b.low.added[row])
 	}
