@@ -81,58 +81,34 @@ func (l *loader) attend(p *model.Attend) *attend {
 	return s
 }
 
-// settle uploads what kernels are told of each layer, which stands once all memory is taken.
-func (b *Backend) settle() (err error) {
-	for _, planned := range b.stages {
-		switch s := planned.(type) {
-		case *project:
-			s.settle(b)
-			s.told, err = b.tell(bytesOfStruct(&s.settings))
-		case *projectLatent:
-			s.settle(b)
-			s.told, err = b.tell(bytesOfStruct(&s.settings))
-		case *experts:
-			s.settle(b)
-		case *attend:
-			settings := attendSettings{heads: int32(b.part.Heads.Size()), kvHeads: int32(b.part.KVHeads.Size()),
-				keyDims: int32(b.config.HeadDim), valueDims: int32(b.config.ValueDims()), terms: int32(b.terms), window: int32(s.Window),
-				scale: s.Scale, limit: s.Cap}
-			s.told, err = b.tell(bytesOfStruct(&settings))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+func (s *attend) settle(b *Backend) (err error) {
+	settings := attendSettings{heads: int32(b.part.Heads.Size()), kvHeads: int32(b.part.KVHeads.Size()),
+		keyDims: int32(b.config.HeadDim), valueDims: int32(b.config.ValueDims()), terms: int32(b.terms), window: int32(s.Window),
+		scale: s.Scale, limit: s.Cap}
+	s.told, err = b.tell(bytesOfStruct(&settings))
+	return err
 }
 
-// tell uploads what stands until Close.
-func (b *Backend) tell(data []byte) (Address, error) {
-	at, err := b.alloc(len(data))
-	if err != nil {
-		return 0, err
-	}
-	return at, b.device.Upload(at, data)
-}
-
-func (s *project) settle(b *Backend) {
+func (s *project) settle(b *Backend) (err error) {
 	query := b.products
 	key := query + Address(4*b.maxRows*s.query.outputs())
 	value := key + Address(4*b.maxRows*s.key.outputs())
 	s.settings = turnSettings{query: query, key: key, value: value, queryBias: s.query.bias, keyBias: s.key.bias, valueBias: s.value.bias,
 		queryNorm: s.queryNorm.weight, keyNorm: s.keyNorm.weight, queryStride: int32(s.query.outputs()), keyStride: int32(s.key.outputs()),
 		valueStride: int32(s.value.outputs()), epsilon: s.QueryNorm.Epsilon}
-	b.settleHeads(&s.settings, s.Rotation)
+	s.told, err = b.tellTurn(&s.settings, s.Rotation)
+	return err
 }
 
-// settleHeads says what is the same for all layers of a rotation.
-func (b *Backend) settleHeads(settings *turnSettings, rotation int) {
+// tellTurn adds what is the same for all layers of a rotation, and uploads the settings.
+func (b *Backend) tellTurn(settings *turnSettings, rotation int) (Address, error) {
 	settings.heads, settings.kvHeads = int32(b.part.Heads.Size()), int32(b.part.KVHeads.Size())
 	settings.keyDims, settings.valueDims, settings.terms = int32(b.config.HeadDim), int32(b.config.ValueDims()), int32(b.terms)
 	if rotation >= 0 {
 		settings.cos, settings.sin, settings.queryScales = b.turnsOf(rotation)
 		settings.half = int32(b.part.Rotations[rotation].Half())
 	}
+	return b.tell(bytesOfStruct(settings))
 }
 
 // compute leaves rotated queries in queries and stores keys and values in the cache.

@@ -114,7 +114,7 @@ func (s *experts) parts() int {
 	return s.Routing.Chosen
 }
 
-func (s *experts) settle(b *Backend) {
+func (s *experts) settle(b *Backend) error {
 	w, choices := &s.work, b.maxRows*s.Routing.Chosen
 	w.gate = b.products
 	w.up = w.gate + Address(4*choices*s.gate.outputs())
@@ -122,6 +122,7 @@ func (s *experts) settle(b *Backend) {
 	w.sharedSums = w.sums + Address(4*choices*s.down.chunks*s.down.outputs())
 	w.inner = b.inner
 	w.sharedInner = w.inner + Address(s.down.bytes(choices, b.terms))
+	return nil
 }
 
 // compute computes each expert for the rows that chose it. The ranks exchange what each choice gives, and each row's are weighted and

@@ -176,7 +176,14 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	if err := b.meetPeers(); err != nil {
 		return err
 	}
-	return b.settle()
+	for _, planned := range b.stages {
+		if s, ok := planned.(settler); ok {
+			if err := s.settle(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // alloc takes memory of the device until Close; none has no address.
@@ -189,6 +196,15 @@ func (b *Backend) alloc(bytes int) (Address, error) {
 		b.memory = append(b.memory, at)
 	}
 	return at, err
+}
+
+// tell uploads what stands until Close.
+func (b *Backend) tell(data []byte) (Address, error) {
+	at, err := b.alloc(len(data))
+	if err != nil {
+		return 0, err
+	}
+	return at, b.device.Upload(at, data)
 }
 
 // Close gives the device back with all that is on it. The backend must not be used afterwards.

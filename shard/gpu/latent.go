@@ -26,7 +26,7 @@ func (l *loader) projectLatent(p *model.ProjectLatent) *projectLatent {
 	return s
 }
 
-func (s *projectLatent) settle(b *Backend) {
+func (s *projectLatent) settle(b *Backend) (err error) {
 	query := b.products
 	key := query + Address(4*b.maxRows*s.query.outputs())
 	value := key + Address(4*b.maxRows*s.key.outputs())
@@ -34,7 +34,8 @@ func (s *projectLatent) settle(b *Backend) {
 	s.settings = turnSettings{query: query, key: key, value: value, queryBias: s.query.bias, keyBias: s.key.bias, valueBias: s.value.bias,
 		common: s.latentRows + Address(4*s.latentSize()), commonStride: int32(s.latent.outputs()), plain: int32(s.Plain),
 		queryStride: int32(s.query.outputs()), keyStride: int32(s.key.outputs()), valueStride: int32(s.value.outputs())}
-	b.settleHeads(&s.settings, s.Rotation)
+	s.told, err = b.tellTurn(&s.settings, s.Rotation)
+	return err
 }
 
 // latentSize is how many numbers of Latent's outputs are the latent; the others are the rotated part of all keys.

@@ -12,6 +12,9 @@ type stage interface {
 	compute(b *Backend, consume func(model.Scores)) error
 }
 
+// settler is a stage that tells kernels where its numbers are, once all memory is taken.
+type settler interface{ settle(b *Backend) error }
+
 // need is what stages need of the working memory.
 type need struct {
 	aside    int // 1: a norm is put aside
