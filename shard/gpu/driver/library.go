@@ -5,6 +5,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -52,6 +53,8 @@ func open(path string) (*library, error) {
 	if path == "" {
 		path = DefaultLibrary
 	}
+	runtime.LockOSThread() // dlerror tells only the thread whose call failed
+	defer runtime.UnlockOSThread()
 	handle, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil, noLibrary(path, err)
