@@ -174,7 +174,7 @@ func (b *Backend) multiplyLow(u *users, y Address, m *matrix, low *lowRank, x, r
 // pairUp numbers the choices of experts by the adapters' parts in them, where rows use adapters.
 func (s *experts) pairUp(b *Backend) error {
 	a, c := &b.adapted, &b.choice
-	rows, count, chosen := len(b.rows), len(s.Experts.Experts), s.Routing.Chosen
+	rows, count, chosen := b.shape.rows, len(s.Experts.Experts), s.Routing.Chosen
 	u := &a.paired
 	u.count, u.kinds = a.count*chosen, b.adapters*count
 	if u.count == 0 || !s.adapted() {

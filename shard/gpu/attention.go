@@ -30,7 +30,6 @@ type turnSettings struct {
 	query, key, value                                      Address
 	queryBias, keyBias, valueBias                          Address
 	queryNorm, keyNorm                                     Address
-	cos, sin, queryScales                                  Address
 	common                                                 Address
 	queryStride, keyStride, valueStride, commonStride      int32
 	heads, kvHeads, keyDims, valueDims, plain, half, terms int32
@@ -100,32 +99,36 @@ func (s *project) settle(b *Backend) (err error) {
 	return err
 }
 
-// tellTurn adds what is the same for all layers of a rotation, and uploads the settings.
+// tellTurn adds what is the same for all layers of a rotation (-1: none), and uploads the settings.
 func (b *Backend) tellTurn(settings *turnSettings, rotation int) (Address, error) {
 	settings.heads, settings.kvHeads = int32(b.part.Heads.Size()), int32(b.part.KVHeads.Size())
 	settings.keyDims, settings.valueDims, settings.terms = int32(b.config.HeadDim), int32(b.config.ValueDims()), int32(b.terms)
 	if rotation >= 0 {
-		settings.cos, settings.sin, settings.queryScales = b.turnsOf(rotation)
 		settings.half = int32(b.part.Rotations[rotation].Half())
 	}
 	return b.tell(bytesOfStruct(settings))
 }
 
 // compute leaves rotated queries in queries and stores keys and values in the cache.
-func (s *project) compute(b *Backend, _ func(model.Scores)) error {
+func (s *project) compute(b *Backend) error {
 	if err := b.outputs(b.normed, result{s.settings.query, &s.query}, result{s.settings.key, &s.key},
 		result{s.settings.value, &s.value}); err != nil {
 		return err
 	}
-	return b.turn(&s.settings, s.told, s.Layer)
+	return b.turn(&s.settings, s.told, s.Layer, s.Rotation)
 }
 
 // turn puts queries into queries and keys and values into the cache.
-func (b *Backend) turn(settings *turnSettings, told Address, layer int) error {
+func (b *Backend) turn(settings *turnSettings, told Address, layer, rotation int) error {
 	if settings.heads+settings.kvHeads == 0 {
 		return nil
 	}
-	return b.launch("turn", [3]int{len(b.rows), 1, 1}, 128, 0, b.queries, b.layerCache(layer), told, b.rowBlocks, b.positions)
+	var how turns
+	if rotation >= 0 {
+		how = b.inputs.turns[rotation]
+	}
+	return b.launch("turn", [3]int{b.shape.rows, 1, 1}, 128, 0, b.queries, b.layerCache(layer), told, b.inputs.rowBlocks,
+		b.inputs.positions, how.cos, how.sin, how.queryScales)
 }
 
 // resultFloats is the size of a result of a part: values, the largest score and the sum of weights.
@@ -159,25 +162,26 @@ func (b *Backend) roomForAttention() attentionRoom {
 }
 
 // compute leaves the heads' values in inner.
-func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
+func (s *attend) compute(b *Backend) error {
 	if s.to.columns == 0 {
 		return nil
 	}
-	parts := 1 // of the longest row
-	for _, r := range b.rows {
-		parts = max(parts, r.position/partTokens+1)
-	}
-	rows := max(min(b.attention.resultBytes/b.resultBytes(parts), b.attention.items/b.rowItems(parts)), 1)
-	for from := 0; from < len(b.rows); from += rows {
-		if err := s.computeRows(b, from, min(from+rows, len(b.rows)), parts); err != nil {
+	rows := b.rowsAtOnce(b.shape.parts)
+	for from := 0; from < b.shape.rows; from += rows {
+		if err := s.computeRows(b, from, min(from+rows, b.shape.rows)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// computeRows computes a range of rows, whose results are kept at once, of so many parts each.
-func (s *attend) computeRows(b *Backend, from, to, parts int) error {
+// rowsAtOnce is of how many rows there is memory for the results and the items, of so many parts each.
+func (b *Backend) rowsAtOnce(parts int) int {
+	return max(min(b.attention.resultBytes/b.resultBytes(parts), b.attention.items/b.rowItems(parts)), 1)
+}
+
+// computeRows computes a range of rows, whose results are kept at once.
+func (s *attend) computeRows(b *Backend, from, to int) error {
 	pairs, kernel := 8, "attend_8"
 	for _, c := range b.chunks {
 		if c.rows > 1 && b.attendShared(32) <= b.device.Describe().Shared {
@@ -190,13 +194,13 @@ func (s *attend) computeRows(b *Backend, from, to, parts int) error {
 	}
 	if count > 0 {
 		if err := b.launch(kernel, [3]int{count, 1, 1}, 128, b.attendShared(pairs), b.results, b.queries, b.layerCache(s.Layer),
-			items, b.tables, b.positions, s.told, int32(len(b.rows)), int32(parts), int32(from)); err != nil {
+			items, b.inputs.tables, b.inputs.positions, s.told, int32(b.shape.rows), int32(b.shape.parts), int32(from)); err != nil {
 			return err
 		}
 	}
 	pad := b.part.Heads.From*b.config.ValueDims() - b.part.AttentionColumns.From
-	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, b.results, b.positions, s.sinks, s.told, int32(parts),
-		int32(pad), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(len(b.rows)))
+	return b.launch("attend_join", [3]int{to - from, 1, 1}, 128, 0, b.inner, b.results, b.inputs.positions, s.sinks, s.told,
+		int32(b.shape.parts), int32(pad), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(b.shape.rows))
 }
 
 // attendShared is the dynamic shared memory of attend for so many pairs.

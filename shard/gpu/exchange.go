@@ -18,10 +18,10 @@ const maxPeers = 8
 
 // peers are what ranks exchange by, where they reach one another's memory.
 type peers struct {
-	told    Address // peerSettings; 0: they exchange through the host
-	failed  Address
-	number  uint32 // of the last exchange
-	pending bool   // nobody has looked at failed since
+	told   Address // peerSettings; 0: they exchange through the host
+	failed Address
+	number uint32 // of the last exchange before the step
+	place  int    // of the next among those of the step
 }
 
 // peerSettings are struct Peers of kernels/exchange.cu.
@@ -98,20 +98,19 @@ func (b *Backend) exchange(at Address, rows, n int) error {
 	if b.peers.told == 0 {
 		return b.exchangeByHost(at, rows*n)
 	}
-	b.peers.number++
-	b.peers.pending = true
-	return b.launch("exchange", [3]int{rows, 1, 1}, rowThreads, 0, at, b.peers.told, int32(n), int32(b.peers.number))
+	b.peers.place++
+	return b.launch("exchange", [3]int{rows, 1, 1}, rowThreads, 0, at, b.peers.told, int32(n), b.inputs.exchange, int32(b.peers.place-1))
 }
 
 // errExchange says that an exchange between devices was given up.
 var errExchange = errors.Join(collective.ErrAborted, errors.New("the devices' exchange"))
 
-// checkExchange waits for what was launched, and tells whether all exchanges have ended well.
-func (b *Backend) checkExchange() error {
-	if !b.peers.pending {
+// endExchange waits for what was launched, and tells whether all exchanges of the step have ended well.
+func (b *Backend) endExchange() error {
+	if b.peers.place == 0 {
 		return nil
 	}
-	b.peers.pending = false
+	b.peers.number, b.peers.place = b.peers.number+uint32(b.peers.place), 0
 	failed := make([]byte, 4)
 	if err := b.device.Download(failed, b.peers.failed); err != nil {
 		return err

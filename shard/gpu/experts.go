@@ -127,8 +127,8 @@ func (s *experts) settle(b *Backend) error {
 
 // compute computes each expert for the rows that chose it. The ranks exchange what each choice gives, and each row's are weighted and
 // summed behind that, in the order of its choice: so the sums over an expert's columns continue the same tree on any number of ranks.
-func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
-	rows, chosen := len(b.rows), s.Routing.Chosen
+func (s *experts) compute(b *Backend) error {
+	rows, chosen := b.shape.rows, s.Routing.Chosen
 	if err := s.choose(b); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (s *experts) compute(b *Backend, _ func(model.Scores)) error {
 
 // choose routes the rows and numbers their choices.
 func (s *experts) choose(b *Backend) error {
-	rows, count, c := len(b.rows), len(s.Experts.Experts), &b.choice
+	rows, count, c := b.shape.rows, len(s.Experts.Experts), &b.choice
 	if err := b.outputs(b.normed, result{b.products, &s.router}); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (s *experts) choose(b *Backend) error {
 
 // computeChosen leaves each choice's product with down in sums.
 func (s *experts) computeChosen(b *Backend, choices int) error {
-	w, c, rows := &s.work, &b.choice, len(b.rows)
+	w, c, rows := &s.work, &b.choice, b.shape.rows
 	for _, r := range []result{{w.gate, &s.gate}, {w.up, &s.up}} {
 		if err := s.multiply(b, r.y, r.m, b.normed, c.rowOf, choices, rows); err != nil {
 			return err
@@ -193,7 +193,7 @@ func (s *experts) computeChosen(b *Backend, choices int) error {
 
 // computeShared leaves the shared expert's product with down in sharedSums; gate and up lie there before.
 func (s *experts) computeShared(b *Backend) error {
-	w, rows := &s.work, len(b.rows)
+	w, rows := &s.work, b.shape.rows
 	gate := w.sharedSums
 	up := gate + Address(4*b.maxRows*s.sharedGate.outputs())
 	if err := b.outputs(b.normed, result{gate, &s.sharedGate}, result{up, &s.sharedUp}); err != nil {
@@ -228,7 +228,7 @@ func (s *experts) multiply(b *Backend, y Address, m *matrix, x, rowOf Address, c
 
 // sums gives what each choice and the shared expert give, [choice or row][hidden], summed over chunks and ranks.
 func (s *experts) sums(b *Backend) (each, shared Address, err error) {
-	rows, hidden := len(b.rows), b.config.Hidden
+	rows, hidden := b.shape.rows, b.config.Hidden
 	choices := rows * s.Routing.Chosen
 	each = b.folded
 	behind := each + Address(4*choices*hidden)

@@ -40,6 +40,7 @@ type Backend struct {
 	adapters int
 	unread   bool // see LoadUnread
 	stages   []stage
+	output   output
 	layouts  []itemLayout // of attention, by windows
 	run
 }
@@ -61,12 +62,10 @@ func load(b *Backend, progress func(done float64)) (*Backend, error) {
 	b.config = part.Config
 	b.need.parts = min(part.Ranks-1, 1)
 	for i, planned := range part.Stages {
-		s, err := b.load(planned)
-		if err != nil {
+		if err := b.load(planned); err != nil {
 			b.Close()
 			return nil, err
 		}
-		b.stages = append(b.stages, s)
 		progress(float64(i+1) / float64(len(part.Stages)))
 	}
 	b.piece = nil
@@ -118,7 +117,6 @@ func (b *Backend) layerCache(layer int) Address {
 // Attach gives the backend its group, and takes the memory of a cache of so many blocks and of the buffers for steps of maxRows tokens.
 func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	b.group, b.blocks, b.maxRows = group, blocks, maxRows
-	tables := maxRows * (min(b.config.MaxPositions/blockTokens, blocks) + 1)
 	logitRows := min(model.LogitRows, maxRows)
 	b.attention = b.roomForAttention()
 	hidden, choices := inputOf(b.config.Hidden, 1), maxRows*b.need.choices
@@ -157,13 +155,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.choice.mixed, 4 * min(b.need.choices, 1) * maxRows * b.config.Hidden},
 		{&b.queries, 2 * b.part.Heads.Size() * steps(b.config.HeadDim) * step * b.terms * maxRows},
 		{&b.logits, 4 * logitRows * max(b.part.Vocabulary.Size(), 1)},
-		{&b.positions, 4 * maxRows},
-		{&b.rowBlocks, 4 * maxRows},
-		{&b.wantedAt, 4 * maxRows},
-		{&b.fresh, 4 * blocks},
-		{&b.tables, 4 * tables},
-		{&b.turns, 4 * len(b.part.Rotations) * maxRows * b.config.HeadDim},
-		{&b.scales, 4 * len(b.part.Rotations) * maxRows},
+		{&b.said, b.saidBytes()},
 		{&b.results, b.attention.resultBytes},
 		{&b.items, len(b.layouts) * b.attention.items * itemBytes},
 		{&b.cache, b.config.Layers * blocks * b.blockBytes()},

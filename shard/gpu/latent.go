@@ -42,7 +42,7 @@ func (s *projectLatent) settle(b *Backend) (err error) {
 func (s *projectLatent) latentSize() int { return len(s.LatentNorm.Weight) }
 
 // compute leaves rotated queries in queries and stores keys and values in the cache.
-func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
+func (s *projectLatent) compute(b *Backend) error {
 	x := b.normed
 	if s.QueryLatent != nil {
 		y := s.latentRows + Address(4*b.maxRows*s.latent.outputs())
@@ -68,11 +68,11 @@ func (s *projectLatent) compute(b *Backend, _ func(model.Scores)) error {
 	if err := b.outputs(b.inner, result{s.settings.key, &s.key}, result{s.settings.value, &s.value}); err != nil {
 		return err
 	}
-	return b.turn(&s.settings, s.told, s.Layer)
+	return b.turn(&s.settings, s.told, s.Layer, s.Rotation)
 }
 
 // normLatent norms the first n of all results of a product, for the next.
 func (b *Backend) normLatent(x, y Address, m *matrix, weight norm, n, all int, epsilon float32) error {
-	return b.launch("norm_latent", [3]int{len(b.rows), 1, 1}, rowThreads, 4*n, x, y, m.bias, weight.weight, int32(n), int32(all),
+	return b.launch("norm_latent", [3]int{b.shape.rows, 1, 1}, rowThreads, 4*n, x, y, m.bias, weight.weight, int32(n), int32(all),
 		int32(m.outputs()), int32(steps(n)), int32(b.terms), epsilon)
 }

@@ -8,8 +8,14 @@ import (
 )
 
 // stage is one of model's stages with its matrices on the device. compute reads and writes the backend's working memory.
-type stage interface {
-	compute(b *Backend, consume func(model.Scores)) error
+type stage interface{ compute(b *Backend) error }
+
+// output is the last of model's stages.
+type output interface {
+	// launch computes the scores of wanted rows, from the from-th on.
+	launch(b *Backend, from, count int) error
+	// hand gives those of so many rows to consume, on rank 0.
+	hand(b *Backend, count int, consume func(model.Scores)) error
 }
 
 // settler is a stage that tells kernels where its numbers are, once all memory is taken.
@@ -31,6 +37,7 @@ type need struct {
 type (
 	embed struct {
 		*model.Embed
+		table, places   table
 		norm, asideNorm norm
 	}
 	gate struct {
@@ -87,11 +94,12 @@ func (l *loader) products(matrices ...matrix) {
 }
 
 // load packs a stage.
-func (b *Backend) load(planned model.Stage) (s stage, err error) {
+func (b *Backend) load(planned model.Stage) error {
 	l := &loader{Backend: b}
+	var s stage
 	switch p := planned.(type) {
 	case *model.Embed:
-		s = &embed{p, l.norm(&p.Norm), l.norm(&p.AsideNorm)}
+		s = l.embed(p)
 		l.putsAside(&p.AsideNorm)
 	case *model.Project:
 		s = l.project(p)
@@ -114,16 +122,19 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 	case *model.Head:
 		packed := &head{p, l.linear(&p.Weight)}
 		l.products(packed.weight)
-		s = packed
+		b.output = packed
 	case *model.Score:
 		packed := &score{p, l.linear(p.Inner), l.linear(&p.Outer)}
 		l.products(packed.inner)
 		l.products(packed.outer)
-		s = packed
+		b.output = packed
 	default:
-		return nil, fmt.Errorf("stage %T is not computed on cards yet", planned)
+		return fmt.Errorf("stage %T is not computed on cards yet", planned)
 	}
-	return s, l.err
+	if s != nil {
+		b.stages = append(b.stages, s)
+	}
+	return l.err
 }
 
 func (l *loader) putsAside(n *model.Norm) {
@@ -145,49 +156,24 @@ func (b *Backend) feeds(in input) {
 // rowThreads is the number of threads of blocks that work on a row.
 const rowThreads = 256
 
-// compute looks the embeddings up, on the host, and norms them.
-func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
-	hidden := b.config.Hidden
-	stream, position := make([]float32, len(b.rows)*hidden), make([]float32, hidden)
-	for i, r := range b.rows {
-		x := stream[i*hidden:][:hidden]
-		s.Table.Decode(x, int(r.token))
-		if s.Scale != 0 {
-			for j := range x {
-				x[j] *= s.Scale
-			}
-		}
-		if s.Positions != nil {
-			s.Positions.Decode(position, r.position)
-			for j := range x {
-				x[j] += position[j]
-			}
-		}
-	}
-	if err := b.device.Upload(b.hidden, bytesOf(stream)); err != nil {
-		return err
-	}
-	return b.join(0, 0, 0, 0, 0, norm{}, s.norm, s.asideNorm)
-}
-
 // join adds parts of sums, which are so many floats apart, with rows of stride, to the residual stream, and norms it.
 func (b *Backend) join(sums Address, apart, stride, parts int, bias Address, part, next, aside norm) error {
 	n := b.config.Hidden
-	return b.launch("join", [3]int{len(b.rows), 1, 1}, rowThreads, 8*n, b.hidden, sums, uint64(apart), int32(stride), int32(parts), bias,
+	return b.launch("join", [3]int{b.shape.rows, 1, 1}, rowThreads, 8*n, b.hidden, sums, uint64(apart), int32(stride), int32(parts), bias,
 		part.weight, part.bias, b.normed, next.weight, next.bias, b.aside, aside.weight, aside.bias, int32(n), int32(steps(n)),
 		int32(b.terms), b.config.NormEpsilon)
 }
 
 // outputs computes column-parallel products of the step's rows and the same x, with what adapters add.
 func (b *Backend) outputs(x Address, results ...result) error {
-	if err := b.multiplyAll(x, len(b.rows), results...); err != nil {
+	if err := b.multiplyAll(x, b.shape.rows, results...); err != nil {
 		return err
 	}
 	for _, r := range results {
 		if r.m.low == nil || b.adapted.count == 0 {
 			continue
 		}
-		if err := b.reduce(&b.adapted.users, r.m.low, x, b.adapted.rowOf, len(b.rows), false); err != nil {
+		if err := b.reduce(&b.adapted.users, r.m.low, x, b.adapted.rowOf, b.shape.rows, false); err != nil {
 			return err
 		}
 		if err := b.addLow(&b.adapted.users, r.y, r.m.outputs(), r.m.low); err != nil {
@@ -227,8 +213,8 @@ var activations = map[model.Activation]int32{model.SiLU: 0, model.GELU: 1, model
 	model.ReLU: 4}
 
 // compute leaves activated columns in inner.
-func (s *gate) compute(b *Backend, _ func(model.Scores)) error {
-	x, rows := b.normed, len(b.rows)
+func (s *gate) compute(b *Backend) error {
+	x, rows := b.normed, b.shape.rows
 	if s.Aside {
 		x = b.aside
 	}
@@ -254,8 +240,8 @@ func (b *Backend) activate(x, gate, up Address, gates, ups *matrix, biasOf Addre
 }
 
 // compute adds the sum of all ranks' parts to the residual stream, and norms it for what comes next.
-func (s *join) compute(b *Backend, _ func(model.Scores)) error {
-	m, rows := &s.weight, len(b.rows)
+func (s *join) compute(b *Backend) error {
+	m, rows := &s.weight, b.shape.rows
 	parts, err := b.multiplyParts(b.products, m, b.inner, rows)
 	if err != nil {
 		return err
@@ -286,49 +272,44 @@ func (b *Backend) sum(m *matrix, rows, parts int, low bool) error {
 	return b.lowered(&b.adapted.users, m.low, b.inner, b.adapted.rowOf, rows, b.folded)
 }
 
-// compute computes the wanted rows of logits and hands them to rank 0.
-func (s *head) compute(b *Backend, consume func(model.Scores)) error {
-	if err := b.checkExchange(); err != nil { // before anybody sees a token
+// launch leaves the rows' logits in logits.
+func (s *head) launch(b *Backend, from, count int) error {
+	if err := b.gather(from, count); err != nil || s.Weight.Rows.Size() == 0 {
 		return err
 	}
+	return b.finish(&s.weight, count, s.Weight.Rows.Size(), s.Cap)
+}
+
+// hand gathers the ranks' logits.
+func (s *head) hand(b *Backend, count int, consume func(model.Scores)) error {
 	vocabulary, own := b.config.Vocabulary, s.Weight.Rows
-	limit := min(model.LogitRows, b.maxRows)
-	for from := 0; from < len(b.wanted); from += limit {
-		count := min(limit, len(b.wanted)-from)
-		if err := b.gather(from, count); err != nil {
+	part := make([]float32, count*own.Size())
+	if own.Size() > 0 {
+		if err := b.device.Download(bytesOf(part), b.logits); err != nil {
 			return err
 		}
-		part := make([]float32, count*own.Size())
-		if own.Size() > 0 {
-			if err := b.finish(&s.weight, count, own.Size(), s.Cap); err != nil {
-				return err
-			}
-			if err := b.device.Download(bytesOf(part), b.logits); err != nil {
-				return err
-			}
-		}
-		if err := b.group.AwaitRelease(); err != nil {
-			return err
-		}
-		area := b.group.GatherArea()
-		for i := range count {
-			copy(area[i*vocabulary+own.From:], part[i*own.Size():][:own.Size()])
-		}
-		if err := b.group.Gather(); err != nil {
-			return err
-		}
-		if b.part.Rank == 0 {
-			consume(sample.Rows{Values: area[:count*vocabulary], Width: vocabulary})
-			b.group.Release()
-		}
+	}
+	if err := b.group.AwaitRelease(); err != nil {
+		return err
+	}
+	area := b.group.GatherArea()
+	for i := range count {
+		copy(area[i*vocabulary+own.From:], part[i*own.Size():][:own.Size()])
+	}
+	if err := b.group.Gather(); err != nil {
+		return err
+	}
+	if b.part.Rank == 0 {
+		consume(sample.Rows{Values: area[:count*vocabulary], Width: vocabulary})
+		b.group.Release()
 	}
 	return nil
 }
 
 // gather copies wanted rows of normed, from the from-th on, to wantedRows.
 func (b *Backend) gather(from, count int) error {
-	return b.launch("gather", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.normed, b.wantedAt+Address(4*from),
-		int32(steps(b.config.Hidden)), int32(len(b.rows)), int32(b.terms))
+	return b.launch("gather", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.normed, b.inputs.wanted+Address(4*from),
+		int32(steps(b.config.Hidden)), int32(b.shape.rows), int32(b.terms))
 }
 
 // finish computes n outputs of wanted rows into logits.
@@ -340,36 +321,29 @@ func (b *Backend) finish(m *matrix, rows, n int, limit float32) error {
 		int32(m.outputs()), limit)
 }
 
-// compute computes the scores of the wanted rows, on rank 0, which has all of a score head.
-func (s *score) compute(b *Backend, consume func(model.Scores)) error {
-	values := make([]float32, 0, len(b.wanted))
-	limit := min(model.LogitRows, b.maxRows)
-	for from := 0; from < len(b.wanted); from += limit {
-		count := min(limit, len(b.wanted)-from)
-		if err := b.gather(from, count); err != nil {
-			return err
-		}
-		if s.inner.data != 0 {
-			if err := b.multiply(b.products, &s.inner, b.wantedRows, count); err != nil {
-				return err
-			}
-			n := s.inner.columns
-			if err := b.launch("rectify", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.products, s.inner.bias, int32(n),
-				int32(s.inner.outputs()), int32(steps(n)), int32(b.terms)); err != nil {
-				return err
-			}
-		}
-		if err := b.finish(&s.outer, count, 1, 0); err != nil {
-			return err
-		}
-		part := make([]float32, count)
-		if err := b.device.Download(bytesOf(part), b.logits); err != nil {
-			return err
-		}
-		values = append(values, part...)
+// launch leaves the rows' scores in logits, on rank 0, which has all of a score head.
+func (s *score) launch(b *Backend, from, count int) error {
+	if err := b.gather(from, count); err != nil {
+		return err
 	}
-	if len(values) > 0 {
-		consume(sample.Rows{Values: values, Width: 1})
+	if s.inner.data != 0 {
+		if err := b.multiply(b.products, &s.inner, b.wantedRows, count); err != nil {
+			return err
+		}
+		n := s.inner.columns
+		if err := b.launch("rectify", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.products, s.inner.bias, int32(n),
+			int32(s.inner.outputs()), int32(steps(n)), int32(b.terms)); err != nil {
+			return err
+		}
 	}
+	return b.finish(&s.outer, count, 1, 0)
+}
+
+func (s *score) hand(b *Backend, count int, consume func(model.Scores)) error {
+	values := make([]float32, count)
+	if err := b.device.Download(bytesOf(values), b.logits); err != nil {
+		return err
+	}
+	consume(sample.Rows{Values: values, Width: 1})
 	return nil
 }

@@ -1,8 +1,6 @@
 package gpu
 
 import (
-	"errors"
-
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
 )
@@ -28,13 +26,7 @@ type run struct {
 	queries    Address // [term][row][head][dimension]
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]
-	positions  Address // [row]
-	rowBlocks  Address // [row]: the block that its keys and values go to
-	wantedAt   Address // rows
-	fresh      Address // blocks
-	tables     Address // of blocks, of all chunks
-	turns      Address // [rotation][cosine, sine][row][half]
-	scales     Address // [rotation][row]: of queries
+	said       Address // see inputs
 	results    Address // of parts of attention
 	items      Address // [layout]: of attention
 	attention  attentionRoom
@@ -42,7 +34,25 @@ type run struct {
 	rows   []row
 	wanted []int32
 	chunks []chunk
+	shape  stepShape
+	inputs inputs
+	words  []byte // what goes to said
 }
+
+// inputs are where what is said of a step lies. All of it goes up in one copy, and its places follow from the step's shape.
+type inputs struct {
+	exchange  Address // the number of the step's first
+	tokens    Address // [row]
+	positions Address // [row]; -1: the row has no token
+	rowBlocks Address // [row]: the block that its keys and values go to; -1 likewise
+	wanted    Address // rows
+	tables    Address // of blocks, of all chunks
+	turns     []turns // by rotation
+	fresh     Address // blocks
+}
+
+// turns are how a kind of rotation turns the rows: [row][half], and [row].
+type turns struct{ cos, sin, queryScales Address }
 
 // row says which token of a step a row is.
 type row struct {
@@ -55,17 +65,30 @@ type row struct {
 type chunk struct{ first, rows, table int }
 
 // Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the scores that are wanted, in the order of the
-// chunks and their tokens, up to model.LogitRows at a time, those of a reward model all at once.
+// chunks and their tokens, up to model.LogitRows at a time.
 func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
 	if err := b.begin(chunks); err != nil {
 		return err
 	}
 	for _, s := range b.stages {
-		if err := s.compute(b, consume); err != nil {
+		if err := s.compute(b); err != nil {
 			return err
 		}
 	}
-	return b.checkExchange()
+	limit := min(model.LogitRows, b.maxRows)
+	for from := 0; from < len(b.wanted); from += limit {
+		count := min(limit, len(b.wanted)-from)
+		if err := b.output.launch(b, from, count); err != nil {
+			return err
+		}
+		if err := b.endExchange(); err != nil { // before anybody sees a token
+			return err
+		}
+		if err := b.output.hand(b, count, consume); err != nil {
+			return err
+		}
+	}
+	return b.endExchange()
 }
 
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.
@@ -74,6 +97,7 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 	for i := range b.layouts {
 		b.layouts[i].from, b.layouts[i].to = 0, 0
 	}
+	b.shape = b.shapeOf(chunks)
 	var tables, fresh, adapters []int32
 	for i := range chunks {
 		c := &chunks[i]
@@ -88,7 +112,7 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 			b.rows = append(b.rows, row{token, position, c.PromptTokens, c.Blocks[position/blockTokens]})
 		}
 	}
-	if err := b.uploadRows(tables, fresh); err != nil {
+	if err := b.say(tables, fresh); err != nil {
 		return err
 	}
 	if err := b.uploadAdapted(adapters); err != nil {
@@ -98,50 +122,66 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 		return nil
 	}
 	layer := b.blocks * b.blockBytes() / 16
-	return b.launch("clear", [3]int{len(fresh), b.config.Layers, 1}, 256, 0, b.cache, b.fresh, uint64(layer), int32(b.blockBytes()/16))
+	return b.launch("clear", [3]int{len(fresh), b.config.Layers, 1}, 256, 0, b.cache, b.inputs.fresh, uint64(layer),
+		int32(b.blockBytes()/16))
 }
 
-func (b *Backend) uploadRows(tables, fresh []int32) error {
-	positions, blocks := make([]int32, len(b.rows)), make([]int32, len(b.rows))
-	for i, r := range b.rows {
-		positions[i], blocks[i] = int32(r.position), r.block
-	}
-	for _, u := range []struct {
-		to     Address
-		values []int32
-	}{{b.positions, positions}, {b.rowBlocks, blocks}, {b.tables, tables}, {b.fresh, fresh}, {b.wantedAt, b.wanted}} {
-		if len(u.values) > 0 {
-			if err := b.device.Upload(u.to, bytesOf(u.values)); err != nil {
-				return err
-			}
+// say uploads what kernels are told of the step.
+func (b *Backend) say(tables, fresh []int32) error {
+	rows := b.shape.rows
+	tokens, positions, blocks := make([]int32, rows), make([]int32, rows), make([]int32, rows)
+	for i := range rows {
+		if positions[i], blocks[i] = -1, -1; i < len(b.rows) {
+			tokens[i], positions[i], blocks[i] = b.rows[i].token, int32(b.rows[i].position), b.rows[i].block
 		}
 	}
-	for kind := range b.part.Rotations {
-		if err := b.uploadRotation(kind); err != nil {
-			return err
-		}
+	b.words = b.words[:0]
+	in := inputs{exchange: put(b, []uint32{b.peers.number + 1}), tokens: put(b, tokens), positions: put(b, positions),
+		rowBlocks: put(b, blocks), wanted: put(b, b.wanted), tables: put(b, tables), turns: b.inputs.turns[:0]}
+	for _, rotation := range b.part.Rotations {
+		in.turns = append(in.turns, b.putTurns(rotation))
 	}
-	return nil
+	in.fresh = put(b, fresh)
+	b.inputs, b.peers.place = in, 0
+	return b.device.Upload(b.said, b.words)
 }
 
-// uploadRotation uploads how a kind of rotation turns the rows.
-func (b *Backend) uploadRotation(kind int) error {
-	rotation := b.part.Rotations[kind]
-	half, rows := rotation.Half(), len(b.rows)
-	turns, scales := make([]float32, 2*rows*half), make([]float32, rows)
+// put adds to what goes up, and returns where that will lie.
+func put[T int32 | uint32 | float32](b *Backend, values []T) Address {
+	at := b.said + Address(len(b.words))
+	b.words = append(b.words, bytesOf(values)...)
+	return at
+}
+
+// putTurns puts how a kind of rotation turns the rows.
+func (b *Backend) putTurns(rotation *model.Rotation) turns {
+	half, rows := rotation.Half(), b.shape.rows
+	angles, scales := make([]float32, 2*rows*half), make([]float32, rows)
 	for i, r := range b.rows {
-		rotation.Fill(turns[i*half:][:half], turns[(rows+i)*half:][:half], r.position, r.promptTokens)
+		rotation.Fill(angles[i*half:][:half], angles[(rows+i)*half:][:half], r.position, r.promptTokens)
 		scales[i] = rotation.QueryScale(r.position)
 	}
-	cos, sin, queryScales := b.turnsOf(kind)
-	return errors.Join(b.device.Upload(cos, bytesOf(turns[:rows*half])), b.device.Upload(sin, bytesOf(turns[rows*half:])),
-		b.device.Upload(queryScales, bytesOf(scales)))
+	return turns{put(b, angles[:rows*half]), put(b, angles[rows*half:]), put(b, scales)}
 }
 
-// turnsOf are where the cosines and sines of a kind of rotation lie, and its scales of queries.
-func (b *Backend) turnsOf(kind int) (cos, sin, scales Address) {
-	size := 4 * b.maxRows * b.config.HeadDim / 2
-	return b.turns + Address(2*kind*size), b.turns + Address((2*kind+1)*size), b.scales + Address(4*kind*b.maxRows)
+// saidBytes is the size of what is said of the largest steps.
+func (b *Backend) saidBytes() int {
+	words := 1 + 4*b.maxRows + b.maxRows*b.tableRoom() + len(b.part.Rotations)*b.maxRows*(b.config.HeadDim+1) + b.blocks
+	return 4 * words
+}
+
+// tableRoom is how many blocks a chunk's table has at most.
+func (b *Backend) tableRoom() int { return min(b.config.MaxPositions/blockTokens, b.blocks) + 1 }
+
+// stepShape is what the launches of a step depend on: how many rows they compute, and how many parts the attention of one has at most.
+type stepShape struct{ rows, parts int }
+
+func (b *Backend) shapeOf(chunks []model.Chunk) (s stepShape) {
+	for i := range chunks {
+		c := &chunks[i]
+		s.rows, s.parts = s.rows+len(c.Tokens), max(s.parts, (c.Start+len(c.Tokens)-1)/partTokens+1)
+	}
+	return s
 }
 
 // launch runs a kernel with blocks of so many threads.

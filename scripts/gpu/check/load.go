@@ -68,6 +68,7 @@ func (c *check) load(shape, quantise string, layers, tokens, maxRows int) (_ *lo
 	for _, a := range m.memory {
 		m.weights += a.bytes
 	}
+	m.weights -= 2 * m.source.Config.Vocabulary * m.source.Config.Hidden // of bfloat16
 	free, _, err := card.FreeBytes()
 	if err != nil {
 		return nil, err

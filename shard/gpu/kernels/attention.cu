@@ -13,8 +13,6 @@ struct Turn {
 	const float *query, *key, *value;             // [row][its stride]
 	const float *queryBias, *keyBias, *valueBias; // null: none
 	const float *queryNorm, *keyNorm;             // weights of a norm of each head; null: none
-	const float *cos, *sin;                       // [row][half]
-	const float *queryScales;                     // [row]: of rotated queries; null: 1
 	const float *common;                          // [row][its stride]: what all heads' keys have from dimension plain on; null: key has all
 	int queryStride, keyStride, valueStride, commonStride;
 	int heads, kvHeads, keyDims, valueDims, plain, half, terms;
@@ -22,15 +20,18 @@ struct Turn {
 };
 
 // turn adds biases, norms each head's query and key, rotates the pairs (plain + i, plain + half + i), and puts queries into q, [term][row]
-// [head][steps x 16], and keys and values into the cache of a layer, at the row's block and position. A block is a row.
-extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const Turn *told, const int *blocks, const int *positions) {
+// [head][steps x 16], and keys and values into the cache of a layer, at the row's block and position. cos and sin are [row][half],
+// queryScales, [row], are those of rotated queries; null: 1. A block is a row.
+extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const Turn *told, const int *blocks, const int *positions, const float *cos,
+	const float *sin, const float *queryScales) {
 	letNext();
 	wait();
 	const Turn s = *told;
 	int row = blockIdx.x, rows = gridDim.x, warp = threadIdx.x >> 5, lane = threadIdx.x & 31, D = s.keyDims;
 	int keySteps = (D + 15) / 16, valueSteps = (s.valueDims + 15) / 16, headSize = (keySteps + valueSteps) * s.terms * 256;
 	int position = positions[row] % BLOCK;
-	u16 *to = cache + (size_t)blocks[row] * s.kvHeads * headSize;
+	bool there = position >= 0;
+	u16 *to = cache + (there ? (size_t)blocks[row] * s.kvHeads * headSize : 0);
 	for (int head = warp; head < s.heads + s.kvHeads; head += 4) {
 		bool query = head < s.heads;
 		int kv = head - s.heads, own = query || !s.common ? D : s.plain; // dimensions that lie in one row
@@ -52,17 +53,17 @@ extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const
 			float f = normed(d);
 			if (i >= 0 && i < 2 * s.half) {
 				int pair = i < s.half ? i : i - s.half;
-				float c = s.cos[row * s.half + pair], sine = s.sin[row * s.half + pair];
+				float c = cos[row * s.half + pair], sine = sin[row * s.half + pair];
 				f = i < s.half ? f * c - normed(d + s.half) * sine : f * c + normed(d - s.half) * sine;
 			}
-			if (query && s.queryScales) f *= s.queryScales[row];
+			if (query && queryScales) f *= queryScales[row];
 			if (query) putTerms(q + ((size_t)row * s.heads + head) * keySteps * 16 + d, (size_t)rows * s.heads * keySteps * 16, s.terms, f);
-			else putTerms(to + (size_t)kv * headSize + d / 16 * 256 + slot(position, d % 16), keySteps * 256, s.terms, f);
+			else if (there) putTerms(to + (size_t)kv * headSize + d / 16 * 256 + slot(position, d % 16), keySteps * 256, s.terms, f);
 		}
 		if (query) // behind its dimensions a query is zero
 			for (int d = D + lane; d < keySteps * 16; d += 32) putTerms(q + ((size_t)row * s.heads + head) * keySteps * 16 + d, (size_t)rows * s.heads * keySteps * 16, s.terms, 0);
 	}
-	for (int i = threadIdx.x; i < s.kvHeads * s.valueDims; i += blockDim.x) {
+	for (int i = threadIdx.x; there && i < s.kvHeads * s.valueDims; i += blockDim.x) {
 		int kv = i / s.valueDims, d = i % s.valueDims;
 		float f = s.value[(size_t)row * s.valueStride + i];
 		if (s.valueBias) f += s.valueBias[i];
@@ -71,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const
 }
 
 // Item is a piece of attention: up to 8 NB pairs of a row and a query head of one KV head, all of one sequence, over one part of its
-// positions. The pairs are numbered from the first row of a chunk on, the heads of a row first.
+// positions. The pairs are numbered from the first row of a chunk on, the heads of a row first. Without pairs it is none.
 struct Item { int kv, head, heads, row, pair, pairs, part, table; };
 
 // Attend is what attend is told of a layer.
@@ -94,6 +95,7 @@ static __device__ __forceinline__ void attend(float *results, const u16 *q, cons
 	letNext();
 	wait();
 	const Item item = items[blockIdx.x];
+	if (!item.pairs) return;
 	int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, from = item.part * SPLIT;
 	auto rowOf = [&](int pair) { return item.row + (item.pair + pair) / item.heads; };
 	auto headOf = [&](int pair) { return item.head + (item.pair + pair) % item.heads; };
@@ -211,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(128) attend_join(u16 *x, const floa
 	for (int i = threadIdx.x; i < steps * STEP; i += blockDim.x) {
 		int column = i / padded * chunkColumns + i % padded - pad, head = column / s.valueDims, d = column % s.valueDims;
 		float v = 0;
-		if (i % padded < chunkColumns && column >= 0 && head < s.heads) {
+		if (i % padded < chunkColumns && column >= 0 && head < s.heads && position >= 0) {
 			const float *p = results + (((size_t)blockIdx.x * s.heads + head) * parts + first) * (valueSize + 2);
 			float top = p[valueSize], sum = p[valueSize + 1];
 			v = p[d];

@@ -2,6 +2,9 @@
 // multiplication rounds by itself, and what is fused is written as fmaf. So PTX says each operation, and package ptx computes it
 // to the bit.
 //
+// Rows. A step may have more rows than tokens, so that steps of like numbers of rows have the same launches: the position and the block of
+// a row without a token are -1; it stores nothing, and what is computed of it is finite and read by nobody.
+//
 // Layouts. A matrix input x, of bfloat16, is [term][step][row][16]: a step is 16 columns of the summed dimension, and a number is
 // the sum of its terms (one, or two where --numerics two-term asks for it: what the first rounds off is the second). Where the
 // summed dimension is cut into chunks each begins a step of its own, and the columns behind its last are zero. Weights are
@@ -44,6 +47,11 @@ static __device__ u16 roundBF16(float f) {
 	return r;
 }
 static __device__ float widen(u16 bits) { return __uint_as_float((u32)bits << 16); }
+static __device__ float widenHalf(u16 bits) {
+	float r;
+	asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(bits));
+	return r;
+}
 
 // putTerms writes a number as its terms, which are so many elements apart.
 static __device__ void putTerms(u16 *to, size_t apart, int terms, float f) {

@@ -32,13 +32,15 @@ static __device__ bool await(const u32 *flag, u32 number, const Peers &p) {
 }
 
 // exchange sums rows of n floats over the ranks, as the tree that continues that of the chunks. A block is a row: it writes the row to its
-// rank's buffer, tells all ranks, waits for theirs, and adds. A rank is at most one exchange ahead of another, so two buffers do.
+// rank's buffer, tells all ranks, waits for theirs, and adds. A rank is at most one exchange ahead of another, so two buffers do. Its number
+// is `next`, which the step is told, and its place among those of the step.
 //
 // Roof: the links between cards, and their latency twice.
-extern "C" __global__ void __launch_bounds__(256) exchange(float *values, const Peers *told, int n, u32 number) {
+extern "C" __global__ void __launch_bounds__(256) exchange(float *values, const Peers *told, int n, const u32 *next, int place) {
 	__shared__ u32 given;
 	letNext();
 	wait();
+	u32 number = *next + place;
 	const Peers &p = *told;
 	int row = blockIdx.x;
 	size_t at = (number & 1) * p.floats + (size_t)row * n;

@@ -35,6 +35,29 @@ static __device__ void putNormed(u16 *x, int steps, int terms, const float *v, f
 		putTerms(x + ((size_t)(i >> 4) * gridDim.x + blockIdx.x) * STEP + (i & 15), apart, terms, i < n ? normed(v[i], i, s, norm) : 0);
 }
 
+// entry is a number of a table of float32 (0), half precision (1) or bfloat16 (2): package weights' encodings of plain numbers.
+static __device__ float entry(const void *table, int encoding, size_t i) {
+	if (encoding == 0) return ((const float *)table)[i];
+	u16 bits = ((const u16 *)table)[i];
+	return encoding == 1 ? widenHalf(bits) : widen(bits);
+}
+
+// embed begins the residual stream h, [row][n], with the tokens' rows of a table, times scale (0: as they are), and adds those of the
+// positions; places null: nothing is added. A block is a row.
+extern "C" __global__ void __launch_bounds__(256) embed(float *h, const void *table, int encoding, const int *tokens, float scale, const void *places,
+	int placeEncoding, const int *positions, int n) {
+	letNext();
+	wait();
+	int row = blockIdx.x;
+	size_t token = (size_t)tokens[row] * n, place = (size_t)max(positions[row], 0) * n;
+	for (int i = threadIdx.x; i < n; i += blockDim.x) {
+		float f = entry(table, encoding, token + i);
+		if (scale) f *= scale;
+		if (places) f += entry(places, placeEncoding, place + i);
+		h[(size_t)row * n + i] = f;
+	}
+}
+
 // join: the sum of the parts of a row-parallel product, the bias and the part's norm are added to the residual stream h, [row][n],
 // which is normed for what comes next (x), and once more for later (aside). Weights that are null norm nothing. A block is a row;
 // parts 0: nothing is added. Shared memory: 2n floats.
