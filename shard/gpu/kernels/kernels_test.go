@@ -60,3 +60,19 @@ func TestInterpreterKnowsAll(t *testing.T) {
 		}
 	}
 }
+
+// Whatever begins before the last kernel has ended waits for it, and lets the next begin.
+func TestEveryKernelWaits(t *testing.T) {
+	for _, name := range kernels.Names {
+		code, err := kernels.Module(name, kernels.PTX90)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range strings.Split(string(code), ".entry ")[1:] {
+			kernel, _, _ := strings.Cut(body, "(")
+			if !strings.Contains(body, "griddepcontrol.wait;") || !strings.Contains(body, "griddepcontrol.launch_dependents;") {
+				t.Errorf("%s, %s: it does not wait, or does not let others begin", name, kernel)
+			}
+		}
+	}
+}

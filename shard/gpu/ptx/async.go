@@ -145,7 +145,7 @@ func (k *kernel) copy16(args []string) (execute, error) {
 		each(lanes, func(lane int) {
 			c := asyncCopy{to: at[0].of(w, lane), data: make([]byte, 16)}
 			if n := int(w.registers[size][lane]); n > 0 {
-				copy(c.data, w.memory.at(at[1].of(w, lane), 16)[:n])
+				copy(c.data, w.global(at[1].of(w, lane), 16, false)[:n])
 			}
 			w.touch(c.to, 16, w.number, true)
 			*open = append(*open, c)
@@ -170,7 +170,7 @@ func (k *kernel) copyBulk(args []string) (execute, error) {
 			}
 			c := asyncCopy{to, make([]byte, n)}
 			for i := 0; i < n; i += 16 {
-				copy(c.data[i:], w.memory.at(from+uint64(i), 16))
+				copy(c.data[i:], w.global(from+uint64(i), 16, false))
 			}
 			under := w.inside(to, n)
 			for i := range under {

@@ -26,7 +26,13 @@ func (k *kernel) compile(op string, args []string) (execute, error) {
 		return k.copy(op, args)
 	case "shfl":
 		return k.shuffle(op, args)
-	case "fence", "membar", "griddepcontrol", "prefetch": // of order between what happens in order here
+	case "griddepcontrol":
+		if op == "griddepcontrol.wait" {
+			k.waits = true
+			return func(w *warp, _ uint32) { w.waited = true }, nil
+		}
+		return func(*warp, uint32) {}, nil
+	case "fence", "membar", "prefetch": // of order between what happens in order here
 		return func(*warp, uint32) {}, nil
 	}
 	switch op {
@@ -179,7 +185,7 @@ func space(op string, parts []string, bytes int) (func(w *warp, lane int, at uin
 		case "param":
 			return func(w *warp, _ int, at uint64, _ bool) []byte { return w.params[at:][:bytes] }, nil
 		case "global":
-			return func(w *warp, _ int, at uint64, _ bool) []byte { return w.memory.at(at, bytes) }, nil
+			return func(w *warp, _ int, at uint64, write bool) []byte { return w.global(at, bytes, write) }, nil
 		case "shared":
 			return func(w *warp, _ int, at uint64, write bool) []byte {
 				return w.touch(at&(1<<32-1), bytes, w.number, write)
@@ -187,7 +193,7 @@ func space(op string, parts []string, bytes int) (func(w *warp, lane int, at uin
 		case "generic": // addresses of shared memory are small
 			return func(w *warp, _ int, at uint64, write bool) []byte {
 				if at >= 1<<addressBits {
-					return w.memory.at(at, bytes)
+					return w.global(at, bytes, write)
 				}
 				return w.touch(at, bytes, w.number, write)
 			}, nil

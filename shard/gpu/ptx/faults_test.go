@@ -73,6 +73,33 @@ func TestRefusesFreedMemory(t *testing.T) {
 	}
 }
 
+// A kernel that may begin before those before it have ended touches nothing that they write until it has waited.
+func TestRefusesWhatDoesNotWait(t *testing.T) {
+	one := ptx.Launch{Threads: [3]int{32}}
+	for _, c := range []struct{ what, want, body string }{
+		{"a write", "written before griddepcontrol.wait", "st.global.u32 [%p0], 1;\ngriddepcontrol.wait;\nret;"},
+		{"no wait", "ends without griddepcontrol.wait", "setp.eq.u32 %q, %m, %m;\n@%q ret;\ngriddepcontrol.wait;\nret;"},
+		{"a read", "", "ld.global.u32 %x, [%p0];\ngriddepcontrol.wait;\nst.global.u32 [%p0], 1;\nret;"},
+	} {
+		if c.want != "" {
+			refused(t, c.what, c.want, source(1, c.body), one, make([]uint64, 4))
+			continue
+		}
+		module, err := ptx.Parse(source(1, c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var memory ptx.Memory
+		at, l := memory.Alloc(8), ptx.Launch{Kernel: "k", Grid: [3]int{1, 1, 1}, Threads: [3]int{1, 1, 1}}
+		if _, err := module.Run(&memory, l, at); err != nil {
+			t.Errorf("%s of what no kernel has written: %v", c.what, err)
+		}
+		if _, err := module.Run(&memory, l, at); err == nil || !strings.Contains(err.Error(), "a kernel has written to this memory") {
+			t.Errorf("%s of what a kernel has written: %v", c.what, err)
+		}
+	}
+}
+
 func TestRefusesRaces(t *testing.T) {
 	l := ptx.Launch{Threads: [3]int{96}, Shared: 4 * 96}
 	out := func() []uint64 { return make([]uint64, 96) }

@@ -2,6 +2,7 @@ package ptx
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -104,6 +105,7 @@ type block struct {
 	shared []byte
 	shadow []shadow
 	epoch  int32 // barriers and blocks that have passed
+	waited bool  // a warp has waited for the kernels before, which may still run until then
 	bars   map[uint64]*mbarrier
 	// events are what a warp could wait for: arrivals, and ends of warps.
 	events              int
@@ -140,6 +142,7 @@ func (k *kernel) block(l *Launch) *block {
 // begin has all warps begin a block.
 func (b *block) begin(at [3]int, l *Launch) {
 	b.epoch++
+	b.waited = false
 	b.bars, b.events, b.instructions, b.limit = map[uint64]*mbarrier{}, 0, 0, l.Instructions
 	if b.limit == 0 {
 		b.limit = maxInstructions
@@ -186,6 +189,9 @@ func (b *block) run() error {
 			}
 		}
 		if live == 0 {
+			if b.kernel.waits && !b.waited { // the kernel after this one waits for this one alone
+				return errors.New("it ends without griddepcontrol.wait")
+			}
 			return nil
 		}
 		if live == waiting {

@@ -3,10 +3,17 @@ package ptx
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 )
 
 // Memory is the memory of a card. Each allocation is an address space of its own, so that no access reaches another.
-type Memory struct{ buffers [][]byte }
+type Memory struct{ buffers []*buffer }
+
+// buffer is an allocation.
+type buffer struct {
+	data    []byte
+	written atomic.Bool // by a kernel
+}
 
 // addressBits of an address are an offset into the allocation whose number, from 1 on, the others are.
 const addressBits = 40
@@ -22,16 +29,16 @@ func (m *Memory) Alloc(bytes int) uint64 {
 
 // Map makes memory of the caller's an allocation, as that of the host which a card reaches.
 func (m *Memory) Map(data []byte) uint64 {
-	m.buffers = append(m.buffers, data)
+	m.buffers = append(m.buffers, &buffer{data: data})
 	return uint64(len(m.buffers)) << addressBits
 }
 
 // Free gives an allocation back. Its address is not used again.
-func (m *Memory) Free(address uint64) { m.buffers[address>>addressBits-1] = nil }
+func (m *Memory) Free(address uint64) { m.buffers[address>>addressBits-1] = &buffer{} }
 
 // Bytes returns memory of an allocation, which must have so much from the address on.
 func (m *Memory) Bytes(address uint64, bytes int) []byte {
-	return m.buffers[address>>addressBits-1][address&(1<<addressBits-1):][:bytes:bytes]
+	return m.buffers[address>>addressBits-1].data[address&(1<<addressBits-1):][:bytes:bytes]
 }
 
 // fault is what a kernel did wrong. It is thrown by instructions and caught by warp.step.
@@ -39,16 +46,27 @@ type fault string
 
 func faultf(format string, values ...any) fault { return fault(fmt.Sprintf(format, values...)) }
 
-// at is Bytes for a kernel.
-func (m *Memory) at(address uint64, bytes int) []byte {
-	i, offset := int(address>>addressBits)-1, address&(1<<addressBits-1)
-	if i < 0 || i >= len(m.buffers) || offset+uint64(bytes) > uint64(len(m.buffers[i])) {
+// global is Memory.Bytes for a kernel.
+func (b *block) global(address uint64, bytes int, write bool) []byte {
+	m, i, offset := b.memory, int(address>>addressBits)-1, address&(1<<addressBits-1)
+	if i < 0 || i >= len(m.buffers) || offset+uint64(bytes) > uint64(len(m.buffers[i].data)) {
 		panic(faultf("global address %#x, %d bytes: outside every allocation", address, bytes))
 	}
 	if offset%uint64(bytes) != 0 {
 		panic(faultf("global address %#x: not aligned to %d bytes", address, bytes))
 	}
-	return m.buffers[i][offset:][:bytes]
+	a := m.buffers[i]
+	switch {
+	case !b.kernel.waits || b.waited:
+	case write:
+		panic(faultf("global address %#x: written before griddepcontrol.wait", address))
+	case a.written.Load():
+		panic(faultf("global address %#x: read before griddepcontrol.wait, and a kernel has written to this memory", address))
+	}
+	if write && !a.written.Load() {
+		a.written.Store(true)
+	}
+	return a.data[offset:][:bytes]
 }
 
 // load reads a number; signed ones are widened.

@@ -44,6 +44,7 @@ type kernel struct {
 	labels    map[string]int
 	branches  map[int]string // the labels of branches, by their place in the code
 	dynamic   []string       // names of dynamic shared memory, which lies behind the static
+	waits     bool           // it may begin before the kernels before it have ended, and waits for them
 	blocks    sync.Pool      // of *block, to be used again
 }
 
