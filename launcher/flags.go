@@ -51,6 +51,7 @@ type modelFlags struct {
 	Devices              []string `env:"LOCKSTEP_DEVICES" placeholder:"CARD" help:"NVIDIA cards to compute on, one for each shard: numbers from 0, as the driver counts those that CUDA_VISIBLE_DEVICES leaves, or UUIDs. Default: all, or the first --num-shard."`
 	CUDALibrary          string   `name:"cuda-library" env:"LOCKSTEP_CUDA_LIBRARY" placeholder:"FILE" help:"Library of the NVIDIA driver. Default: ${cuda_library}."`
 	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of cards (--kernels cuda or ptx): bf16, or two-term, which is nearly that of float32 and takes twice the KV cache. Default: bf16."`
+	CUDAGraphs           []int    `name:"cuda-graphs" env:"CUDA_GRAPHS" placeholder:"ROWS" help:"Numbers of sequences that a card's decode steps are filled up to, each a graph that is launched at once; larger steps launch kernel by kernel, as all do with 0. Default: ${graphs}."`
 }
 
 // routerFlags say how HTTP clients are served.
@@ -109,7 +110,6 @@ type refusedFlags struct {
 	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
-	CUDAGraphs            string `name:"cuda-graphs" env:"CUDA_GRAPHS" hidden:"" accept:"0" refuse:"kernels of cards are launched one by one, there are no graphs yet"`
 	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"nothing bounds what is taken of a card as a whole; --cpu-memory-fraction is its sibling: the share that the KV cache takes of what is free beside the weights, on cards too"`
 	PrometheusPort        string `env:"PROMETHEUS_PORT" hidden:"" refuse:"/metrics is served on the main port only"`
 	ShardUDSPath          string `name:"shard-uds-path" env:"SHARD_UDS_PATH" hidden:"" refuse:"shards use no sockets"`
@@ -192,6 +192,7 @@ func flagVars() kong.Vars {
 	return kong.Vars{
 		"kernels":        strings.Join(slices.Concat(cpuKernels, []string{anyCPUKernels}, cardKernels), ","),
 		"numerics":       strings.Join(shard.CardNumerics(), ","),
+		"graphs":         strings.Trim(strings.ReplaceAll(fmt.Sprint(shard.CardGraphs()), " ", ","), "[]"),
 		"quantize_names": strings.Join(model.QuantiseNames(), ","),
 		"backends":       strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,
 		"cuda_library": driver.DefaultLibrary,

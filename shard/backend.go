@@ -114,7 +114,7 @@ func loadEmulated(r *rank) (backend, string, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gpu.Load(part, device, r.team, cmp.Or(r.config.Numerics, gpu.DefaultNumerics), r.advance)
+		return gpu.Load(part, device, r.team, r.cardOptions())
 	})
 }
 
@@ -134,7 +134,7 @@ func loadCard(r *rank) (backend, string, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := gpu.Load(part, device, r.team, cmp.Or(c.Numerics, gpu.DefaultNumerics), r.advance)
+		b, err := gpu.Load(part, device, r.team, r.cardOptions())
 		if lacking := (*driver.MemoryError)(nil); errors.As(err, &lacking) {
 			err = fmt.Errorf("the weights of this shard: %w: spread them over more cards (--num-shard), take a smaller model, or end what "+
 				"else takes memory of the card", err)
@@ -144,6 +144,18 @@ func loadCard(r *rank) (backend, string, error) {
 		}
 		return b, nil
 	})
+}
+
+// cardOptions say how the rank computes on a card.
+func (r *rank) cardOptions() gpu.Options {
+	graphs := r.config.Graphs
+	if len(graphs) == 0 {
+		graphs = gpu.DefaultGraphs
+	} else if slices.Contains(graphs, 0) {
+		graphs = nil
+	}
+	return gpu.Options{Numerics: cmp.Or(r.config.Numerics, gpu.DefaultNumerics), Graphs: graphs, Progress: r.advance,
+		Warn: func(err error) { r.log.Warn().Err(err).Msg("the card is used with less than it could") }}
 }
 
 // loadPart has the rank's part of the model and of its adapters loaded, and tells rank 0 what the model is.

@@ -48,6 +48,8 @@ type Config struct {
 	Kernels string `json:"kernels,omitempty"`
 	// Numerics is the arithmetic of a backend of cards, one of gpu.Numerics; empty: gpu.DefaultNumerics.
 	Numerics string `json:"numerics,omitempty"`
+	// Graphs are gpu.Options'; empty: gpu.DefaultGraphs. A 0 among them means none.
+	Graphs []int `json:"graphs,omitempty"`
 	// Devices are the cards that ranks compute on, by rank, for a backend of cards: UUIDs as package driver shows them. Ranks may share
 	// one.
 	Devices []string `json:"devices,omitempty"`
@@ -127,6 +129,9 @@ type Status struct {
 
 // CardNumerics are the arithmetics of cards.
 func CardNumerics() []string { return slices.Sorted(maps.Keys(gpu.Numerics)) }
+
+// CardGraphs are the numbers of rows that cards keep graphs for, where nobody asks for others.
+func CardGraphs() []int { return slices.Clone(gpu.DefaultGraphs) }
 
 // KVCaches are the types of numbers that a KV cache may hold.
 func KVCaches() []string { return slices.Sorted(maps.Keys(host.CacheTypes)) }

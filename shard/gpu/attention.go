@@ -217,11 +217,23 @@ func (b *Backend) layOut(layout, from, to, pairs int) (at Address, count int, er
 		return at, l.count, nil
 	}
 	items := b.cut(l.window, from, to, pairs)
+	if b.shape.filled {
+		items = append(items, make([]attendItem, b.filledItems(l.window)-len(items))...)
+	}
 	l.from, l.to, l.count = from, to, len(items)
 	if len(items) > 0 {
 		err = b.device.Upload(at, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*itemBytes))
 	}
 	return at, len(items), err
+}
+
+// filledItems is how many items a filled step has, of a window.
+func (b *Backend) filledItems(window int) int {
+	parts := b.shape.parts
+	if window > 0 {
+		parts = min(parts, window/partTokens+2)
+	}
+	return b.shape.rows * b.rowItems(parts)
 }
 
 // cut cuts the attention of rows into items of at most so many pairs.

@@ -13,18 +13,15 @@ type table struct {
 
 func (l *loader) embed(p *model.Embed) *embed {
 	s := &embed{Embed: p, norm: l.norm(&p.Norm), asideNorm: l.norm(&p.AsideNorm)}
-	if s.looksUp() {
-		s.table = l.table(&p.Table)
-		if p.Positions != nil {
-			s.places = l.table(p.Positions)
-		}
+	if p.Table.Encoding > weights.BF16 || p.Positions != nil && p.Positions.Encoding > weights.BF16 {
+		l.hosted = s
+		return s
+	}
+	s.table = l.table(&p.Table)
+	if p.Positions != nil {
+		s.places = l.table(p.Positions)
 	}
 	return s
-}
-
-// looksUp reports whether the device looks embeddings up; else the host does.
-func (s *embed) looksUp() bool {
-	return s.Table.Encoding <= weights.BF16 && (s.Positions == nil || s.Positions.Encoding <= weights.BF16)
 }
 
 // table uploads a matrix as it lies in its file.
@@ -46,18 +43,16 @@ func (l *loader) table(m *model.Matrix) (t table) {
 
 // compute begins the stream with the embeddings, and norms it.
 func (s *embed) compute(b *Backend) error {
-	if !s.looksUp() {
-		if err := s.lookUp(b); err != nil {
+	if b.hosted == nil {
+		if err := b.launch("embed", [3]int{b.shape.rows, 1, 1}, rowThreads, 0, b.hidden, s.table.data, s.table.encoding,
+			b.inputs.tokens, s.Scale, s.places.data, s.places.encoding, b.inputs.positions, int32(b.config.Hidden)); err != nil {
 			return err
 		}
-	} else if err := b.launch("embed", [3]int{b.shape.rows, 1, 1}, rowThreads, 0, b.hidden, s.table.data, s.table.encoding, b.inputs.tokens,
-		s.Scale, s.places.data, s.places.encoding, b.inputs.positions, int32(b.config.Hidden)); err != nil {
-		return err
 	}
 	return b.join(0, 0, 0, 0, 0, norm{}, s.norm, s.asideNorm)
 }
 
-// lookUp is what kernel embed does, on the host.
+// lookUp is what kernel embed does, on the host, before the stages are launched.
 func (s *embed) lookUp(b *Backend) error {
 	hidden := b.config.Hidden
 	stream, position := make([]float32, b.shape.rows*hidden), make([]float32, hidden)

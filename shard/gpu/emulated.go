@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -21,6 +22,7 @@ type emulated struct {
 	free    func() (bytes int64, of string, err error)
 	shared  [][]byte   // mappings
 	files   []*os.File // of those that are exported
+	kept    *graph     // while launches are captured
 }
 
 // NewEmulated returns a device that runs the blocks of a kernel on so many goroutines, in memory of the machine, of which free tells how
@@ -63,16 +65,26 @@ func (e *emulated) Free(address Address) { e.memory.Free(uint64(address)) }
 func (e *emulated) FreeBytes() (int64, string, error) { return e.free() }
 
 func (e *emulated) Upload(to Address, data []byte) error {
+	if e.kept != nil {
+		return errCapturing
+	}
 	copy(e.memory.Bytes(uint64(to), len(data)), data)
 	return nil
 }
 
 func (e *emulated) Download(data []byte, from Address) error {
+	if e.kept != nil {
+		return errCapturing
+	}
 	copy(data, e.memory.Bytes(uint64(from), len(data)))
 	return nil
 }
 
 func (e *emulated) Launch(l *Launch) error {
+	if e.kept != nil {
+		e.kept.launches = append(e.kept.launches, *l)
+		return nil
+	}
 	module := e.modules[l.Kernel]
 	if module == nil {
 		return fmt.Errorf("there is no kernel %s", l.Kernel)
@@ -91,6 +103,28 @@ func (e *emulated) Launch(l *Launch) error {
 	_, err := module.Run(&e.memory, ptx.Launch{Kernel: l.Kernel, Grid: l.Grid, Threads: l.Threads, Shared: l.Shared, Core: e.core,
 		Workers: e.workers}, args...)
 	return err
+}
+
+// graph is a list of launches.
+type graph struct{ launches []Launch }
+
+var errCapturing = errors.New("launches are captured, and a copy is none")
+
+func (e *emulated) Capture(f func() error) (Graph, error) {
+	g := &graph{}
+	e.kept = g
+	err := f()
+	e.kept = nil
+	return g, err
+}
+
+func (e *emulated) Replay(kept Graph) error {
+	for i := range kept.(*graph).launches {
+		if err := e.Launch(&kept.(*graph).launches[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *emulated) Close() error {

@@ -38,7 +38,7 @@ func groupOn(t testing.TB, source *model.Model, ranks int, numerics string, as f
 			return nil, err
 		}
 		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
-			return gpu.Load(part, as(part.Rank, device), team, numerics, func(float64) {})
+			return gpu.Load(part, as(part.Rank, device), team, gpu.Options{Numerics: numerics, Graphs: gpu.DefaultGraphs})
 		})
 	}, adapters...)
 }

@@ -38,37 +38,49 @@ type Backend struct {
 	need   need
 	// adapters is how many there are.
 	adapters int
-	unread   bool // see LoadUnread
+	unread   bool // see Options
+	warn     func(error)
+	hosted   *embed // whose table is the host's; nil: the device has it
 	stages   []stage
 	output   output
 	layouts  []itemLayout // of attention, by windows
+	graphs   graphs
 	run
 }
 
-// Load uploads this rank's part of the weights, which the team packs. The backend owns the device. progress gets the share that is done,
-// from 0 to 1.
-func Load(part *model.Part, device Device, team *workers.Team, numerics string, progress func(done float64)) (*Backend, error) {
-	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics]}, progress)
+// Options are how a backend computes.
+type Options struct {
+	Numerics string // one of Numerics
+	// Graphs are the numbers of rows that decode steps are filled up to, see DefaultGraphs; none: all is launched one by one.
+	Graphs []int
+	// Unread says that the weights of matrices are not looked at: zeros of their size go up. It is for measuring the shape of a model
+	// that nobody has, with a device that makes something of them.
+	Unread bool
+	// Progress gets the share of the weights that is loaded, from 0 to 1; Warn what does not go as it should and can be done without.
+	// Either may be nil.
+	Progress func(done float64)
+	Warn     func(err error)
 }
 
-// LoadUnread is Load without a look at the weights of matrices: it uploads zeros of their size. It is for measuring the shape of a model
-// that nobody has, with a device that makes something of them.
-func LoadUnread(part *model.Part, device Device, team *workers.Team, numerics string) (*Backend, error) {
-	return load(&Backend{part: part, device: device, team: team, terms: Numerics[numerics], unread: true}, func(float64) {})
-}
-
-func load(b *Backend, progress func(done float64)) (*Backend, error) {
-	part := b.part
-	b.config = part.Config
+// Load uploads this rank's part of the weights, which the team packs. The backend owns the device.
+func Load(part *model.Part, device Device, team *workers.Team, options Options) (*Backend, error) {
+	b := &Backend{config: part.Config, part: part, device: device, team: team, terms: Numerics[options.Numerics], unread: options.Unread,
+		warn: options.Warn}
+	if b.warn == nil {
+		b.warn = func(error) {}
+	}
 	b.need.parts = min(part.Ranks-1, 1)
 	for i, planned := range part.Stages {
 		if err := b.load(planned); err != nil {
 			b.Close()
 			return nil, err
 		}
-		progress(float64(i+1) / float64(len(part.Stages)))
+		if options.Progress != nil {
+			options.Progress(float64(i+1) / float64(len(part.Stages)))
+		}
 	}
 	b.piece = nil
+	b.useGraphs(options.Graphs)
 	return b, nil
 }
 
@@ -117,7 +129,7 @@ func (b *Backend) layerCache(layer int) Address {
 // Attach gives the backend its group, and takes the memory of a cache of so many blocks and of the buffers for steps of maxRows tokens.
 func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	b.group, b.blocks, b.maxRows = group, blocks, maxRows
-	logitRows := min(model.LogitRows, maxRows)
+	logitRows := b.logitRows()
 	b.attention = b.roomForAttention()
 	hidden, choices := inputOf(b.config.Hidden, 1), maxRows*b.need.choices
 	for _, buffer := range []struct {

@@ -1,6 +1,8 @@
 package gpu
 
 import (
+	"slices"
+
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
 )
@@ -70,16 +72,15 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 	if err := b.begin(chunks); err != nil {
 		return err
 	}
-	for _, s := range b.stages {
-		if err := s.compute(b); err != nil {
-			return err
-		}
+	if err := b.launchStages(); err != nil {
+		return err
 	}
-	limit := min(model.LogitRows, b.maxRows)
-	for from := 0; from < len(b.wanted); from += limit {
-		count := min(limit, len(b.wanted)-from)
-		if err := b.output.launch(b, from, count); err != nil {
-			return err
+	for from := 0; from < len(b.wanted); from += b.logitRows() {
+		count := min(b.logitRows(), len(b.wanted)-from)
+		if !b.outputFilled() {
+			if err := b.output.launch(b, from, count); err != nil {
+				return err
+			}
 		}
 		if err := b.endExchange(); err != nil { // before anybody sees a token
 			return err
@@ -94,15 +95,15 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.
 func (b *Backend) begin(chunks []model.Chunk) error {
 	b.rows, b.wanted, b.chunks = b.rows[:0], b.wanted[:0], b.chunks[:0]
-	for i := range b.layouts {
-		b.layouts[i].from, b.layouts[i].to = 0, 0
-	}
-	b.shape = b.shapeOf(chunks)
+	b.shape = b.fill(shapeOf(chunks), chunks)
 	var tables, fresh, adapters []int32
 	for i := range chunks {
 		c := &chunks[i]
 		b.chunks = append(b.chunks, chunk{len(b.rows), len(c.Tokens), len(tables)})
 		tables, fresh = append(tables, c.Blocks...), append(fresh, c.FreshBlocks()...)
+		if b.shape.filled {
+			tables = append(tables, make([]int32, (i+1)*b.filledTable()-len(tables))...)
+		}
 		for j, token := range c.Tokens {
 			position := c.Start + j
 			if c.Logits == model.LogitsAll || c.Logits == model.LogitsLast && j == len(c.Tokens)-1 {
@@ -112,7 +113,13 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 			b.rows = append(b.rows, row{token, position, c.PromptTokens, c.Blocks[position/blockTokens]})
 		}
 	}
+	if b.shape.filled {
+		tables = append(tables, make([]int32, b.shape.rows*b.filledTable()-len(tables))...)
+	}
 	if err := b.say(tables, fresh); err != nil {
+		return err
+	}
+	if err := b.prepare(); err != nil {
 		return err
 	}
 	if err := b.uploadAdapted(adapters); err != nil {
@@ -135,15 +142,37 @@ func (b *Backend) say(tables, fresh []int32) error {
 			tokens[i], positions[i], blocks[i] = b.rows[i].token, int32(b.rows[i].position), b.rows[i].block
 		}
 	}
+	wanted := b.wanted
+	if b.shape.filled {
+		wanted = append(slices.Clone(wanted), make([]int32, rows-len(wanted))...)
+	}
 	b.words = b.words[:0]
 	in := inputs{exchange: put(b, []uint32{b.peers.number + 1}), tokens: put(b, tokens), positions: put(b, positions),
-		rowBlocks: put(b, blocks), wanted: put(b, b.wanted), tables: put(b, tables), turns: b.inputs.turns[:0]}
+		rowBlocks: put(b, blocks), wanted: put(b, wanted), tables: put(b, tables), turns: b.inputs.turns[:0]}
 	for _, rotation := range b.part.Rotations {
 		in.turns = append(in.turns, b.putTurns(rotation))
 	}
 	in.fresh = put(b, fresh)
 	b.inputs, b.peers.place = in, 0
 	return b.device.Upload(b.said, b.words)
+}
+
+// prepare does what a step needs of the host before its launches.
+func (b *Backend) prepare() error {
+	if b.hosted != nil {
+		if err := b.hosted.lookUp(b); err != nil {
+			return err
+		}
+	}
+	for i := range b.layouts {
+		if b.layouts[i].from, b.layouts[i].to = 0, 0; !b.shape.filled {
+			continue // the stages do as they come to it, a few rows at a time
+		}
+		if _, _, err := b.layOut(i, 0, b.shape.rows, 8); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // put adds to what goes up, and returns where that will lie.
@@ -173,10 +202,17 @@ func (b *Backend) saidBytes() int {
 // tableRoom is how many blocks a chunk's table has at most.
 func (b *Backend) tableRoom() int { return min(b.config.MaxPositions/blockTokens, b.blocks) + 1 }
 
-// stepShape is what the launches of a step depend on: how many rows they compute, and how many parts the attention of one has at most.
-type stepShape struct{ rows, parts int }
+// filledTable is how many blocks a chunk's table has in a filled step.
+func (b *Backend) filledTable() int { return min(b.shape.parts*partTokens/blockTokens, b.tableRoom()) }
 
-func (b *Backend) shapeOf(chunks []model.Chunk) (s stepShape) {
+// stepShape is what the launches of a step depend on: how many rows they compute, and how many parts the attention of one has at most.
+// A filled one has more than there are, so that steps are of few shapes.
+type stepShape struct {
+	rows, parts int
+	filled      bool
+}
+
+func shapeOf(chunks []model.Chunk) (s stepShape) {
 	for i := range chunks {
 		c := &chunks[i]
 		s.rows, s.parts = s.rows+len(c.Tokens), max(s.parts, (c.Start+len(c.Tokens)-1)/partTokens+1)

@@ -63,7 +63,7 @@ func (c *check) group(t *trial, source *model.Model, ranks int, numerics string)
 			return nil, err
 		}
 		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
-			return gpu.Load(part, device, team, numerics, func(float64) {})
+			return gpu.Load(part, device, team, gpu.Options{Numerics: numerics, Graphs: gpu.DefaultGraphs})
 		})
 	})
 }

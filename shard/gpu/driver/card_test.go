@@ -28,7 +28,7 @@ func groupOn(t *testing.T, source *model.Model, ranks int, numerics string, open
 			return nil, err
 		}
 		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
-			return gpu.Load(part, device, team, numerics, func(float64) {})
+			return gpu.Load(part, device, team, gpu.Options{Numerics: numerics, Graphs: gpu.DefaultGraphs})
 		})
 	})
 }
@@ -56,6 +56,9 @@ func TestEveryLaunchIsTaken(t *testing.T) {
 					for _, c := range cases {
 						s := g.Sequence(len(c.Prompt))
 						s.Compute(c.Prompt, model.LogitsAll)
+						for range min(3, g.MaxTokens-len(c.Prompt)) { // a graph is made of the second
+							s.Compute(c.Prompt[:1], model.LogitsLast)
+						}
 						s.Release()
 					}
 				})
@@ -66,6 +69,9 @@ func TestEveryLaunchIsTaken(t *testing.T) {
 			if fields := strings.Fields(line); fields[0] == "launch" {
 				launched[fields[1]] = true
 			}
+		}
+		if captured := strings.Count(log(), " captured\n"); captured < 1000 || !strings.Contains(log(), "\ngraph of ") {
+			t.Errorf("%s: %d launches were captured", capability, captured)
 		}
 		t.Logf("%s: launched %v", capability, slices.Sorted(maps.Keys(launched)))
 		if len(launched) < 20 {

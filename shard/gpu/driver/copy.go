@@ -19,6 +19,9 @@ type staging struct {
 
 // Upload copies to the card behind what was launched; data may be changed when it returns.
 func (d *device) Upload(to gpu.Address, data []byte) error {
+	if d.capturing != nil {
+		return errCapturing
+	}
 	s := &d.staging
 	for len(data) > 0 {
 		if s.used == stagingBytes {
@@ -53,6 +56,9 @@ func (d *device) nextHalf() error {
 
 // Download waits for all that was launched and copies from the card.
 func (d *device) Download(data []byte, from gpu.Address) error {
+	if d.capturing != nil {
+		return errCapturing
+	}
 	for len(data) > 0 {
 		n := min(len(data), len(d.landing))
 		if err := d.do("cuMemcpyDtoHAsync_v2", address(d.landing), uintptr(from), uintptr(n), uintptr(d.stream)); err != nil {

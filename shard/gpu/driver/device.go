@@ -20,18 +20,19 @@ import (
 // Open is locked to its own until Close, and alone uses the device.
 type device struct {
 	*library
-	card    Card
-	handle  uint64
-	stream  uint64
-	options Options
-	about   gpu.Description
-	modules []uint64
-	kernels map[string]*kernel
-	staging staging
-	landing []byte // what Download takes comes here
-	// lastKernel and lastGrid are of the last launch.
-	lastKernel string
+	card       Card
+	handle     uint64
+	stream     uint64
+	options    Options
+	about      gpu.Description
+	modules    []uint64
+	kernels    map[string]*kernel
+	staging    staging
+	landing    []byte // what Download takes comes here
+	capturing  *graph // nil: launches run
+	lastKernel string // that was launched, and its grid
 	lastGrid   [3]int
+	last       string // "": lastKernel is the last launch, else what was
 	// failed is why the context is dead; nothing is asked of it then.
 	failed error
 	closed bool
@@ -144,7 +145,10 @@ func (d *device) judge(err error) error {
 		return err
 	}
 	last := "nothing was launched before"
-	if d.lastKernel != "" {
+	switch {
+	case d.last != "":
+		last = "the last launch was " + d.last
+	case d.lastKernel != "":
 		last = fmt.Sprintf("the last launch was %s on a grid of %v (with CUDA_LAUNCH_BLOCKING=1 in the environment it is the one that "+
 			"failed)", d.lastKernel, d.lastGrid)
 	}

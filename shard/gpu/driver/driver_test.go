@@ -155,9 +155,9 @@ func TestLaunch(t *testing.T) {
 	if err := device.Launch(finish); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"launch clear grid 2,3,4 threads 256,1,1 shared 0: 123456789abcdef0 1 10000000000 fffffffe\n",
+	for _, want := range []string{"launch clear grid 2,3,4 threads 256,1,1 shared 0: 123456789abcdef0 1 10000000000 fffffffe overlapping\n",
 		"shared clear 100000\n", "shared 100000: 123456789abcdef0",
-		"launch finish grid 1,1,1 threads 32,1,1 shared 0: 1 2 3 4 5 3fc00000\n"} {
+		"launch finish grid 1,1,1 threads 32,1,1 shared 0: 1 2 3 4 5 3fc00000 overlapping\n"} {
 		if !strings.Contains(log(), want) {
 			t.Errorf("%q is not in %s", want, log())
 		}
@@ -182,6 +182,100 @@ func TestLaunch(t *testing.T) {
 	}
 	if err := device.Launch(launch); err != nil {
 		t.Errorf("after launches that were refused: %v", err)
+	}
+}
+
+// Kernels begin before the last one has ended where their code waits for it, unless that is not wanted.
+func TestOverlaps(t *testing.T) {
+	for _, c := range []struct {
+		capability      string
+		serial, overlap bool
+	}{{"8.6", false, false}, {"9.0", false, true}, {"9.0", true, false}, {"10.0", false, true}, {"12.1", false, false}} {
+		library, log := imitate(t, "CARDS=One:"+c.capability+":64:0")
+		device, err := driver.Open(driver.Options{Library: library, UUID: uuid(0), Serial: c.serial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = device.Launch(&gpu.Launch{Kernel: "clear", Grid: [3]int{1, 1, 1}, Threads: [3]int{256, 1, 1},
+			Args: []any{gpu.Address(1), gpu.Address(1), uint64(0), int32(0)}})
+		if device.Close(); err != nil || strings.Contains(log(), "overlapping") != c.overlap {
+			t.Errorf("%+v: %v, %s", c, err, log())
+		}
+	}
+}
+
+// What is captured runs when it is replayed, as often as that is.
+func TestGraphs(t *testing.T) {
+	library, log := imitate(t)
+	device := openFirst(t, library).(gpu.Grapher)
+	at, err := device.Alloc(1 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	launch := &gpu.Launch{Kernel: "clear", Grid: [3]int{2, 1, 1}, Threads: [3]int{256, 1, 1}, Args: []any{at, at, uint64(0), int32(0)}}
+	both := func() error { return errors.Join(device.Launch(launch), device.Launch(launch)) }
+	graph, err := device.Capture(both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := log(); strings.Count(got, "captured\n") != 2 {
+		t.Errorf("got %s", got)
+	}
+	for range 2 {
+		if err := errors.Join(device.Upload(at, make([]byte, 4)), device.Replay(graph)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := device.Download(make([]byte, 4), at); err != nil || strings.Count(log(), "graph of 2\n") != 2 {
+		t.Errorf("%v, %s", err, log())
+	}
+	for what, f := range map[string]func() error{
+		"upload":   func() error { return device.Upload(at, make([]byte, 4)) },
+		"download": func() error { return device.Download(make([]byte, 4), at) },
+		"error":    func() error { return errEnough },
+	} {
+		if _, err := device.Capture(f); err == nil {
+			t.Errorf("a graph of an %s is made", what)
+		}
+	}
+	if err := both(); err != nil {
+		t.Errorf("after graphs that were not made: %v", err)
+	}
+}
+
+// A driver that cannot make graphs says so, and launches go on; a kernel that fails in a graph is told of.
+func TestGraphsThatFail(t *testing.T) {
+	for _, function := range []string{"cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"} {
+		library, _ := imitate(t, "FAIL="+function+":0:801")
+		device := openFirst(t, library).(gpu.Grapher)
+		launch := func() error {
+			return device.Launch(&gpu.Launch{Kernel: "clear", Grid: [3]int{1, 1, 1}, Threads: [3]int{256, 1, 1},
+				Args: []any{gpu.Address(1), gpu.Address(1), uint64(0), int32(0)}})
+		}
+		if _, err := device.Capture(launch); err == nil || !strings.Contains(err.Error(), function) {
+			t.Errorf("%s fails: got %v", function, err)
+		}
+		if err := launch(); err != nil && function != "cuStreamEndCapture" {
+			t.Errorf("%s fails: a launch behind it: %v", function, err)
+		}
+	}
+	library, _ := imitate(t, "FAIL=kernel:1:700")
+	device := openFirst(t, library).(gpu.Grapher)
+	at, err := device.Alloc(16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	launch := &gpu.Launch{Kernel: "clear", Grid: [3]int{1, 1, 1}, Threads: [3]int{256, 1, 1}, Args: []any{at, at, uint64(0), int32(0)}}
+	graph, err := device.Capture(func() error { return errors.Join(device.Launch(launch), device.Launch(launch)) })
+	if err == nil {
+		err = device.Replay(graph)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = device.Download(make([]byte, 16), at)
+	if err == nil || !strings.Contains(err.Error(), "the last launch was a graph of 2 launches") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -104,12 +104,14 @@ func (d *device) allow(k *kernel, l *gpu.Launch) error {
 }
 
 // What cuLaunchKernelEx reads, in library.launch: CUlaunchConfig (grid, threads and shared memory as seven uint32, at 32 the stream, at
-// 40 the attributes and at 48 their number, which is 0), pointers to arguments with a null behind the last, and the arguments.
+// 40 the attributes and at 48 their number), pointers to arguments with a null behind the last, the arguments, and an attribute (its
+// number as an uint32, and at 8 its value).
 const (
 	maxArguments = 32
 	streamAt     = 32
 	pointersAt   = 64
 	argumentsAt  = pointersAt + 8*(maxArguments+1)
+	attributeAt  = argumentsAt + 8*maxArguments
 )
 
 func (d *device) Launch(l *gpu.Launch) error {
@@ -125,10 +127,13 @@ func (d *device) Launch(l *gpu.Launch) error {
 			return err
 		}
 	}
-	if err := layOut(d.launch, l, d.stream); err != nil {
+	if err := layOut(d.launch, l, d.stream, d.overlaps()); err != nil {
 		return err
 	}
-	d.lastKernel, d.lastGrid = l.Kernel, l.Grid
+	if d.capturing != nil {
+		d.capturing.launches++
+	}
+	d.lastKernel, d.lastGrid, d.last = l.Kernel, l.Grid, ""
 	err = d.do("cuLaunchKernelEx", address(d.launch), uintptr(k.function), address(d.launch[pointersAt:]), 0)
 	if err != nil && d.failed == nil {
 		err = fmt.Errorf("launch of %s, %v blocks of %v threads: %w", l.Kernel, l.Grid, l.Threads, err)
@@ -136,14 +141,24 @@ func (d *device) Launch(l *gpu.Launch) error {
 	return err
 }
 
+// overlaps reports whether kernels may begin before the last one has ended: they wait for it before they touch what it leaves
+// (programmatic dependent launch), in code for compute capability 9.0 and later.
+func (d *device) overlaps() bool { return d.about.Capability >= 90 && !d.options.Serial }
+
 // layOut writes a launch to memory outside the Go heap. The driver copies what it reads of it.
-func layOut(to []byte, l *gpu.Launch, stream uint64) error {
+func layOut(to []byte, l *gpu.Launch, stream uint64, overlaps bool) error {
 	if len(l.Args) > maxArguments {
 		return fmt.Errorf("kernel %s: %d arguments, at most %d", l.Kernel, len(l.Args), maxArguments)
 	}
 	*(*[7]uint32)(unsafe.Pointer(&to[0])) = [7]uint32{uint32(l.Grid[0]), uint32(l.Grid[1]), uint32(l.Grid[2]), uint32(l.Threads[0]),
 		uint32(l.Threads[1]), uint32(l.Threads[2]), uint32(l.Shared)}
-	*(*[3]uint64)(unsafe.Pointer(&to[streamAt])) = [3]uint64{stream, 0, 0}
+	attributes := uint64(0)
+	if overlaps {
+		const programmaticStreamSerialization, allowed = 6, 1 // CU_LAUNCH_ATTRIBUTE
+		attributes = 1
+		*(*[2]uint64)(unsafe.Pointer(&to[attributeAt])) = [2]uint64{programmaticStreamSerialization, allowed}
+	}
+	*(*[3]uint64)(unsafe.Pointer(&to[streamAt])) = [3]uint64{stream, uint64(uintptr(unsafe.Pointer(&to[attributeAt]))), attributes}
 	pointers := (*[maxArguments + 1]uintptr)(unsafe.Pointer(&to[pointersAt]))
 	arguments := (*[maxArguments]uint64)(unsafe.Pointer(&to[argumentsAt]))
 	for i, arg := range l.Args {

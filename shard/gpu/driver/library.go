@@ -20,7 +20,8 @@ var functions = []string{"cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGe
 	"cuMemFreeHost", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuStreamCreateWithPriority", "cuStreamDestroy_v2",
 	"cuStreamQuery", "cuEventCreate", "cuEventRecord", "cuEventQuery", "cuEventDestroy_v2", "cuModuleLoadDataEx", "cuModuleUnload",
 	"cuModuleGetFunction", "cuFuncGetAttribute", "cuFuncSetAttribute", "cuLaunchKernelEx", "cuMemsetD8Async", "cuIpcGetMemHandle",
-	"cuIpcOpenMemHandle_v2", "cuMemHostRegister_v2", "cuMemHostGetDevicePointer_v2"}
+	"cuIpcOpenMemHandle_v2", "cuMemHostRegister_v2", "cuMemHostGetDevicePointer_v2", "cuStreamBeginCapture_v2", "cuStreamEndCapture",
+	"cuGraphInstantiateWithFlags", "cuGraphDestroy", "cuGraphLaunch"}
 
 // Attributes of a device (CUdevice_attribute).
 const (
@@ -34,7 +35,7 @@ const (
 const (
 	words        = 8    // results of calls
 	textBytes    = 4096 // texts that calls write
-	launchBytes  = 1024 // what a launch reads
+	launchBytes  = 1024 // what a launch reads, see layOut
 	outsideBytes = 8*words + textBytes + launchBytes
 )
 

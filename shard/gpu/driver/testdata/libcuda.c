@@ -238,6 +238,8 @@ int cuMemFreeHost(u64 at) {
 // The stream: what was put in is done one by one, by queries.
 static struct { u64 to, from, bytes; int kernel; } queue[MOST];
 static u64 put, done, asked;
+static struct { int kernels, executable; } graphs[256]; // from 1 on
+static int graph_count, capturing;                      // the graph to which launches go; 0: they run
 static const u64 STREAM = 77;
 
 static int enqueue(u64 to, u64 from, u64 bytes, int kernel) {
@@ -258,6 +260,7 @@ int cuStreamDestroy_v2(u64 s) { BEGIN_IN_CONTEXT; return s == STREAM ? 0 : 400; 
 int cuStreamQuery(u64 s) {
 	BEGIN_IN_CONTEXT;
 	if (s != STREAM) return 400;
+	if (capturing) return 900;
 	advance();
 	return dead ? dead : done == put ? 0 : 600;
 }
@@ -274,11 +277,13 @@ int cuEventQuery(u64 e) {
 }
 int cuMemcpyHtoDAsync_v2(u64 to, u64 from, u64 bytes, u64 s) {
 	BEGIN_IN_CONTEXT;
+	if (capturing) return 900;
 	if (s != STREAM || !inside(to, bytes) || !is_pinned(from, bytes)) return 1;
 	return enqueue(to, from, bytes, 0);
 }
 int cuMemcpyDtoHAsync_v2(u64 to, u64 from, u64 bytes, u64 s) {
 	BEGIN_IN_CONTEXT;
+	if (capturing) return 900;
 	if (s != STREAM || !inside(from, bytes) || !is_pinned(to, bytes)) return 1;
 	return enqueue(to, from, bytes, 0);
 }
@@ -381,7 +386,8 @@ int cuFuncSetAttribute(struct function *f, int attribute, int value) {
 struct config { u32 grid[3], block[3], shared; u64 stream; void *attributes; u32 attribute_count; };
 int cuLaunchKernelEx(struct config *c, struct function *f, u64 **arguments, void **extra) {
 	BEGIN_IN_CONTEXT;
-	if (c->stream != STREAM || extra || c->attribute_count) return 400;
+	if (c->stream != STREAM || extra || c->attribute_count > 1) return 400;
+	if (c->attribute_count && (*(u32 *)c->attributes != 6 || ((u32 *)c->attributes)[2] != 1 || cards[taken].major < 9)) return 801;
 	for (int i = 0; i < 3; i++) if (!c->grid[i] || !c->block[i]) return 1;
 	if (c->grid[1] > 65535 || c->grid[2] > 65535 || c->block[0] * c->block[1] * c->block[2] > 1024 || c->shared > f->dynamic) return 1;
 	char line[2048];
@@ -397,8 +403,39 @@ int cuLaunchKernelEx(struct config *c, struct function *f, u64 **arguments, void
 		note("%s has %d parameters, and %d were given", f->name, f->count, given);
 		return 1;
 	}
+	if (c->attribute_count) n += sprintf(line + n, " overlapping");
+	if (capturing) n += sprintf(line + n, " captured"), graphs[capturing].kernels++;
 	note("%s", line);
-	return enqueue(0, 0, 0, 1);
+	return capturing ? 0 : enqueue(0, 0, 0, 1);
+}
+
+// Graphs.
+int cuStreamBeginCapture_v2(u64 s, int mode) {
+	BEGIN_IN_CONTEXT;
+	if (s != STREAM || mode != 1 || capturing || graph_count == 255) return 1;
+	capturing = ++graph_count, graphs[capturing].kernels = graphs[capturing].executable = 0;
+	return 0;
+}
+int cuStreamEndCapture(u64 s, u64 *to) {
+	BEGIN_IN_CONTEXT;
+	if (s != STREAM || !capturing) return 1;
+	*to = 500 + capturing, capturing = 0;
+	return 0;
+}
+int cuGraphInstantiateWithFlags(u64 *to, u64 g, u64 flags) {
+	BEGIN_IN_CONTEXT;
+	if (g <= 500 || g > 500 + (u64)graph_count || flags) return 1;
+	graphs[g - 500].executable = 1, *to = g + 500;
+	return 0;
+}
+int cuGraphDestroy(u64 g) { BEGIN_IN_CONTEXT; return g <= 500 || g > 500 + (u64)graph_count; }
+int cuGraphLaunch(u64 x, u64 s) {
+	BEGIN_IN_CONTEXT;
+	if (s != STREAM || capturing || x <= 1000 || x > 1000 + (u64)graph_count || !graphs[x - 1000].executable) return 1;
+	note("graph of %d", graphs[x - 1000].kernels);
+	int code = 0;
+	for (int i = 0; i < graphs[x - 1000].kernels && !code; i++) code = enqueue(0, 0, 0, 1);
+	return code;
 }
 int cuDevicePrimaryCtxRelease_v2(int d) {
 	BEGIN;
@@ -408,6 +445,6 @@ int cuDevicePrimaryCtxRelease_v2(int d) {
 	for (int i = 0; i < MOST; i++) if (areas[i].bytes) munmap((void *)(areas[i].at & ~OF_CARD), areas[i].bytes), areas[i].bytes = 0;
 	for (int i = 0; i < 8; i++) if (pinned[i].bytes) munmap((void *)pinned[i].at, pinned[i].bytes), pinned[i].bytes = 0;
 	while (module_count) free(modules[--module_count].image);
-	cards[d].used = 0, event_count = 0, put = done = 0, current = 0;
+	cards[d].used = 0, event_count = 0, put = done = 0, current = 0, graph_count = capturing = 0;
 	return 0;
 }
