@@ -20,7 +20,7 @@ type ModelCard struct {
 	Revision string `json:"revision,omitempty"`
 	// DataType is the weights' type in TGI's words: "torch.bfloat16", "torch.float16", "torch.float32"; or GGUF's: "gguf.q4_1".
 	DataType string `json:"data_type"`
-	// DeviceType is what computes: "cpu" or "sim".
+	// DeviceType is what computes, as clients know it: "cpu", "cuda", "ptx" or "sim". Which one it is, a group's Device says.
 	DeviceType string `json:"device_type"`
 	// PipelineTag is the hub's tag, empty when unknown.
 	PipelineTag string `json:"pipeline_tag,omitempty"`
@@ -37,6 +37,8 @@ type ModelCard struct {
 	Reward bool `json:"reward,omitempty"`
 	// NumericsID names weights, their format and kernel numerics: groups of equal id compute equal bits (law 4 in docs/architecture.md).
 	NumericsID string `json:"numerics_id"`
+	// Numerics is the class of arithmetic among what NumericsID names, for people: "f32.1". Empty: an older group did not say.
+	Numerics string `json:"numerics,omitempty"`
 	// Tokenizer is what the router builds its tokenizer from.
 	Tokenizer TokenizerSource `json:"tokenizer"`
 	// Chat is how the model wants conversations written.

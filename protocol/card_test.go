@@ -28,6 +28,7 @@ func TestCardKind(t *testing.T) {
 		"spaces in its JSON": {func(c *protocol.ModelCard) { c.Tokenizer.HuggingFace = json.RawMessage(`{"a": 1}`) }, true},
 		"positions":          {func(c *protocol.ModelCard) { c.MaxPositions = 7 }, true},
 		"numerics":           {func(c *protocol.ModelCard) { c.NumericsID = "o" }, false},
+		"numerics' name":     {func(c *protocol.ModelCard) { c.Numerics = "f32.1" }, true}, // an older group's card has none
 		"no numerics":        {func(c *protocol.ModelCard) { c.NumericsID = "" }, false},
 		"tokenizer":          {func(c *protocol.ModelCard) { c.Tokenizer.HuggingFace = json.RawMessage(`{"a":2}`) }, false},
 		"form of tokenizer": {func(c *protocol.ModelCard) { c.Tokenizer = protocol.TokenizerSource{GGUF: &protocol.GGUFTokenizer{}} },

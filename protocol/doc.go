@@ -27,7 +27,8 @@
 //	2  all sampling parameters, top log-probabilities, cached prompts and accounts in frames, numbered cancels, scores
 //	3  the likeliest tokens of prompts too
 //	4  subjects name their publisher; groups say that they are stalled; later, and absent from older groups without harm, the
-//	   prompt budget of a step (Limits.PrefillTokens) and adapters: a request that names one goes only where a card lists it
+//	   prompt budget of a step (Limits.PrefillTokens), adapters: a request that names one goes only where a card lists it; and
+//	   what people see of a group: its Device, and the class of its numerics (ModelCard.Numerics)
 package protocol
 
 import "time"

@@ -63,6 +63,16 @@ type Account struct {
 	Cancels uint64
 }
 
+// Device is what computes a group. It is for people: nothing is decided by it, and groups of one kind may differ in it, so it
+// is no part of a card. All of it is known at the group's start and does not change.
+type Device struct {
+	// Name is that of the hardware, or of what computes on it: "NVIDIA H100 80GB HBM3", "avx512 kernels".
+	Name string `json:"name"`
+	// FreeBytes is the memory that was left, on the devices of all shards together, when weights, KV cache and buffers had been
+	// taken; 0: not known.
+	FreeBytes int64 `json:"free_bytes,omitempty"`
+}
+
 // Announcement is a group's heartbeat. A router learns from it that the group exists.
 type Announcement struct {
 	Version int `json:"version"`
@@ -73,6 +83,7 @@ type Announcement struct {
 	CardDigest string     `json:"card_digest"` // SHA-256 of the card's JSON, hexadecimal
 	CardBytes  int        `json:"card_bytes"`
 	Shards     int        `json:"shards"`
+	Device     Device     `json:"device,omitzero"` // zero: an older group does not say
 	Limits     Limits     `json:"limits"`
 	Load       Load       `json:"load"`
 }
@@ -85,6 +96,8 @@ const (
 	MaxPrefillTokens = 1 << 16 // of a step
 	MaxShards        = 1024
 	MaxNameBytes     = 4096 // of a model or node
+
+	MaxDeviceNameBytes = 256 // the driver's names of cards are as long at most
 )
 
 func between(low, value, high int) bool { return low <= value && value <= high }
@@ -109,6 +122,14 @@ func (l *Load) Validate() error {
 	return nil
 }
 
+// Validate checks ranges.
+func (d *Device) Validate() error {
+	if len(d.Name) > MaxDeviceNameBytes || d.FreeBytes < 0 {
+		return fmt.Errorf("a device out of range: a name of %d bytes, and %d bytes free", len(d.Name), d.FreeBytes)
+	}
+	return nil
+}
+
 // Validate checks names, sizes and ranges.
 func (a *Announcement) Validate() error {
 	switch {
@@ -124,6 +145,9 @@ func (a *Announcement) Validate() error {
 		return fmt.Errorf("a card of %d bytes, at most %d", a.CardBytes, MaxCardBytes)
 	case !between(1, a.Shards, MaxShards):
 		return fmt.Errorf("%d shards", a.Shards)
+	}
+	if err := a.Device.Validate(); err != nil {
+		return err
 	}
 	if err := a.Limits.Validate(); err != nil {
 		return err

@@ -49,6 +49,8 @@ func TestAnnouncementValidate(t *testing.T) {
 		func(a *protocol.Announcement) { a.CardBytes = 0 },
 		func(a *protocol.Announcement) { a.CardBytes = protocol.MaxCardBytes + 1 },
 		func(a *protocol.Announcement) { a.Shards = 0 },
+		func(a *protocol.Announcement) { a.Device.Name = strings.Repeat("d", protocol.MaxDeviceNameBytes+1) },
+		func(a *protocol.Announcement) { a.Device.FreeBytes = -1 },
 		func(a *protocol.Announcement) { a.Limits.BlockTokens = math.MaxInt64 },
 		func(a *protocol.Announcement) { a.Limits.BlockTokens = 0 },
 		func(a *protocol.Announcement) { a.Limits.CapacityTokens = math.MaxInt64 },

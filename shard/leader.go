@@ -44,7 +44,7 @@ type leader struct {
 
 	said      repeat.Filter
 	shape     model.Config          // for checks beside the engine's owner
-	base      protocol.Announcement // without state and load
+	base      protocol.Announcement // without state and load; never changed
 	held      atomic.Int64          // requests accepted and not ended
 	draining  atomic.Bool
 	load      atomic.Pointer[protocol.Load]
@@ -53,19 +53,22 @@ type leader struct {
 	stop      chan struct{}
 }
 
-// capacity is the size of the KV cache, and what bounds it.
-type capacity struct {
-	blocks int
-	reason string
+// facts are what a start has found out about the group.
+type facts struct {
+	card   []byte // as JSON
+	digest string // its
+	device protocol.Device
+	blocks int    // of the KV cache
+	reason string // what bounds it
 }
 
-func newLeader(config Config, e *engine, card []byte, digest string, size capacity, log zerolog.Logger) (*leader, error) {
-	l := &leader{config: config, engine: e, log: log, card: card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group),
+func newLeader(config Config, e *engine, f facts, log zerolog.Logger) (*leader, error) {
+	l := &leader{config: config, engine: e, log: log, card: f.card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group),
 		shape: e.shape, announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
-			CardDigest: digest, CardBytes: len(card), Shards: config.Shards,
+			CardDigest: f.digest, CardBytes: len(f.card), Shards: config.Shards, Device: f.device,
 			Limits: protocol.Limits{MaxSequenceTokens: config.MaxSequenceTokens,
-				CapacityTokens: size.blocks * e.blockTokens, CapacityReason: size.reason, BlockTokens: e.blockTokens,
+				CapacityTokens: f.blocks * e.blockTokens, CapacityReason: f.reason, BlockTokens: e.blockTokens,
 				MaxRequests: config.MaxRequests, MaxSequences: config.MaxSequences, PrefillTokens: config.PrefillTokens}}}
 	var err error
 	if l.steps, err = openStepLog(config.StepLog, log); err != nil && !config.Restarted {

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -205,7 +206,7 @@ func (r *rank) lead(ctx context.Context) error {
 			Msg("requests may have fewer tokens than the model has positions: the KV cache has no room for more")
 	}
 	r.logEnds()
-	leader, err := newLeader(r.config, e, card, digest, capacity{blocks, reason}, r.log)
+	leader, err := newLeader(r.config, e, facts{card, digest, r.announcedDevice(), blocks, reason}, r.log)
 	if err != nil {
 		return err
 	}
@@ -221,6 +222,16 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	return r.sendControl(planStop, 0)
+}
+
+// announcedDevice is the device as routers hear of it, once all memory is taken. What is not known is left out: it is for people.
+func (r *rank) announcedDevice() protocol.Device {
+	name := r.device.Name[:min(len(r.device.Name), protocol.MaxDeviceNameBytes)]
+	d := protocol.Device{Name: strings.ToValidUTF8(name, "")}
+	if free, _, err := r.backend.FreeBytes(); err == nil {
+		d.FreeBytes = max(free, 0)
+	}
+	return d
 }
 
 // Count says for people how many shards.
@@ -329,8 +340,8 @@ func (r *rank) card() (card []byte, digest string, err error) {
 			Msg("requests in OpenAI's interface that do not say have the sampling parameters that the model's files recommend")
 	}
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
-		VocabularySize: c.Vocabulary,
-		MaxPositions:   c.MaxPositions, SlidingWindow: r.window, EOSTokenIDs: c.EOSTokenIDs, Reward: c.Reward, NumericsID: numerics,
+		VocabularySize: c.Vocabulary, MaxPositions: c.MaxPositions, SlidingWindow: r.window, EOSTokenIDs: c.EOSTokenIDs,
+		Reward: c.Reward, NumericsID: numerics, Numerics: r.device.Numerics,
 		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters, Defaults: defaults})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)

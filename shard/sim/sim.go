@@ -51,6 +51,7 @@ type Backend struct {
 	seeds  []uint64 // by adapter
 	group  *collective.Group
 	states []uint64 // [block][position]; see the package
+	taken  int64    // bytes of the modelled device that the KV cache has
 	wanted []uint64 // states of the rows whose scores are wanted
 	rows   []float32
 	ends   time.Time // of the last step
@@ -76,18 +77,19 @@ func (b *Backend) Describe() model.Device {
 // ExchangeFloats is nothing: the ranks meet in each step, and have nothing to say.
 func (b *Backend) ExchangeFloats(int) (reduce, gather int) { return 0, 0 }
 
-// FreeBytes is the modelled device's.
+// FreeBytes is what the modelled device has beside the KV cache.
 func (b *Backend) FreeBytes() (bytes int64, of string, err error) {
-	return deviceBytes, "the simulated device", nil
+	return deviceBytes - b.taken, "the simulated device", nil
 }
 
 // Attach takes 8 bytes a position. A cache that the modelled device could not hold is refused, as a real one would be.
 func (b *Backend) Attach(group *collective.Group, blocks, _ int) error {
-	if need := int64(blocks) * int64(b.Describe().BlockBytes); need > deviceBytes {
+	need := int64(blocks) * int64(b.Describe().BlockBytes)
+	if need > deviceBytes {
 		return fmt.Errorf("a KV cache of %d tokens takes %d GiB, and the simulated device has %d: lower --max-batch-total-tokens",
 			blocks*blockTokens, need>>30, deviceBytes>>30)
 	}
-	b.group, b.states = group, make([]uint64, blocks*blockTokens)
+	b.group, b.states, b.taken = group, make([]uint64, blocks*blockTokens), need
 	return nil
 }
 
