@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/router"
+	"lockstep/router/api/tgi"
 	"lockstep/router/fleettest"
 )
 
@@ -68,6 +70,7 @@ func TestStartsBeforeEverythingElse(t *testing.T) {
 	var info struct {
 		MaxInputLength int `json:"max_input_length"`
 		MaxTotalTokens int `json:"max_total_tokens"`
+		tgi.Fleet
 	}
 	response, err := http.Get(url + "/info")
 	if err != nil {
@@ -76,6 +79,18 @@ func TestStartsBeforeEverythingElse(t *testing.T) {
 	defer response.Body.Close()
 	if err := json.NewDecoder(response.Body).Decode(&info); err != nil || info.MaxTotalTokens != 2048 || info.MaxInputLength != 2047 {
 		t.Errorf("limits from the group: got %+v, %v", info, err)
+	}
+	want := tgi.Group{Group: "group-1", Node: "test", ModelID: "demo", Serves: true, State: "ready", Shards: 1, DeviceType: "sim",
+		Device: "simulated (1ms)", Numerics: "sim.1", CapacityTokens: 16384}
+	if len(info.Groups) == 1 {
+		g := &info.Groups[0]
+		if g.FreeBytes <= 0 || g.FreeBytes >= 64<<30 { // of the simulated device, whose KV cache is taken
+			t.Errorf("%d bytes are free", g.FreeBytes)
+		}
+		g.FreeBytes, g.HeldTokens, g.CachedTokens, g.Running = 0, 0, 0, 0 // the requests may not have left yet
+	}
+	if info.Numerics != "sim.1" || !slices.Equal(info.Groups, []tgi.Group{want}) {
+		t.Errorf("got the fleet %+v, want the group %+v", info.Fleet, want)
 	}
 	cancel()
 	if err := <-done; err != nil {

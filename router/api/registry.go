@@ -45,7 +45,7 @@ type parts struct {
 func dialects(c *Config, answers *answer.Service) (list []*wire.Dialect) {
 	p := &parts{config: c, answers: answers}
 	p.tgi = tgi.New(tgi.Config{Limits: c.Limits, Form: c.TGIVersion, MaxWaitingTokens: c.MaxWaitingTokens,
-		WaitingServedRatio: c.WaitingServedRatio, CORSAllowOrigin: c.CORSAllowOrigin}, answers)
+		WaitingServedRatio: c.WaitingServedRatio, Build: c.Build, CORSAllowOrigin: c.CORSAllowOrigin}, answers)
 	lent := openai.Lent{Health: p.tgi.Health, Tokenize: p.tgi.Tokenize, CheckChat: tgi.CheckChat, RefuseBody: p.tgi.RefuseBody,
 		AppendPlaces: tgi.AppendPlaces}
 	p.openai = openai.New(openai.Config{Limits: c.Limits, AsTGI3: c.TGIVersion == tgi.Form3, Build: c.Build, CORS: p.tgi.CORS(),

@@ -68,7 +68,7 @@ func (a *actions) FetchCard(announcement protocol.Announcement) {
 		fetched := err == nil
 		var loaded core.Card
 		if fetched {
-			loaded = core.Card{Kinds: card.Kinds(), Reward: card.Reward}
+			loaded = core.Card{Kinds: card.Kinds(), Reward: card.Reward, DeviceType: card.DeviceType, Numerics: card.Numerics}
 			err = f.config.OnCard(announcement.CardDigest, card)
 		}
 		f.post(func(now time.Time) {

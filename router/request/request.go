@@ -97,9 +97,25 @@ type Alternative struct {
 	Logprob float32
 }
 
-// GroupLoad is what is known of one group's load, as GET /token_load and the metrics show it.
+// About is what is told of a group, as GET /info shows it. Node, ModelID, Device and State are the group's words.
+type About struct {
+	Node, ModelID string
+	// Kind is that of the requests without an adapter which the group takes (protocol.ModelCard.Kind), DeviceType and Numerics
+	// are its card's.
+	Kind, DeviceType, Numerics string
+	Device                     protocol.Device
+	Shards                     int
+	State                      protocol.GroupState
+	// Silent says that the group has missed announcements: whatever its State is, nothing new goes there.
+	Silent bool
+	// Running and Waiting are its requests of all routers: those that hold KV blocks, and those that hold none.
+	Running, Waiting int
+}
+
+// GroupLoad is what is known of one group and its load, as GET /info, GET /token_load and the metrics show it.
 type GroupLoad struct {
 	Group string
+	About
 	// CapacityTokens is the size of the group's KV cache.
 	CapacityTokens int
 	// HeldTokens is what the group last reported to hold for requests of all routers, and CachedTokens what only its

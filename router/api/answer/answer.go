@@ -91,6 +91,9 @@ func (s *Service) Healthy(r *http.Request) bool {
 // Model returns what is served, nil before the first group has come.
 func (s *Service) Model() *Model { return s.backend.Model() }
 
+// Groups are those that the router has found, by name.
+func (s *Service) Groups() []request.GroupLoad { return s.backend.Load().Groups }
+
 // ModelID names the model that is served; "" before the first group has come.
 func (s *Service) ModelID() string {
 	if model := s.backend.Model(); model != nil {

@@ -38,6 +38,8 @@ type Options struct {
 	MaxInputLength, MaxTotalTokens int
 	// Step lies between two tokens; 0: all come at once.
 	Step time.Duration
+	// NoGroups leaves out what is told of the one group, which originals do not tell.
+	NoGroups bool
 }
 
 // Serve serves all dialects over a model until the test ends, and returns the URL. The configuration is the default one,
@@ -106,7 +108,12 @@ func (b *backend) Model() *answer.Model         { return b.model }
 func (b *backend) ModelKnown() <-chan struct{}  { return b.known }
 func (b *backend) Healthy(context.Context) bool { return true }
 func (b *backend) Load() request.Load {
-	return request.Load{Groups: []request.GroupLoad{{Group: "group-1", CapacityTokens: b.model.MaxBatchTotalTokens}}}
+	if b.options.NoGroups {
+		return request.Load{}
+	}
+	return request.Load{Groups: []request.GroupLoad{{Group: "group-1", CapacityTokens: b.model.MaxBatchTotalTokens,
+		About: request.About{Node: "group-1", ModelID: b.model.Card.ModelID, Kind: b.model.Kind, DeviceType: b.model.Card.DeviceType,
+			Device: protocol.Device{Name: "a table of words"}, Shards: 1, State: protocol.StateReady}}}}
 }
 
 func (b *backend) Submit(r *request.Request) (uint64, *request.Events, *request.Refusal) {

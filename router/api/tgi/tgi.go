@@ -4,9 +4,7 @@ package tgi
 
 import (
 	_ "embed"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"lockstep/router/api/answer"
@@ -27,6 +25,8 @@ type Config struct {
 	// MaxWaitingTokens and WaitingServedRatio are what /info says.
 	MaxWaitingTokens   int
 	WaitingServedRatio float32
+	// Build is the version of this program, which /info tells beside TGI's.
+	Build string
 	// CORSAllowOrigin are the origins that browsers may call from; empty: any.
 	CORSAllowOrigin []string
 }
@@ -183,65 +183,4 @@ func (d *Dialect) Health(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	wire.Respond(w, http.StatusServiceUnavailable, wire.JSONType, wire.AppendError(nil, "unhealthy", "healthcheck"))
-}
-
-// info answers GET /info.
-func (d *Dialect) info(w http.ResponseWriter, r *http.Request) {
-	model := d.answers.Model()
-	if model == nil {
-		wire.Respond(w, http.StatusServiceUnavailable, wire.JSONType, wire.AppendError(nil, "unhealthy", "healthcheck"))
-		return
-	}
-	c := &d.config
-	b := []byte{'{'}
-	text := func(name, value string, nullable bool) {
-		b = append(wire.AppendExactText(b, name), ':')
-		if value == "" && nullable {
-			b = append(b, "null,"...)
-		} else {
-			b = append(wire.AppendExactText(b, value), ',')
-		}
-	}
-	count := func(name string, value int) {
-		b = append(wire.AppendExactText(b, name), ':')
-		b = append(strconv.AppendInt(b, int64(value), 10), ',')
-	}
-	text("model_id", model.Card.ModelID, false)
-	text("model_sha", model.Card.Revision, true)
-	if d.version.batchInfo {
-		text("model_dtype", model.Card.DataType, false)
-		text("model_device_type", model.Card.DeviceType, false)
-	}
-	text("model_pipeline_tag", model.Card.PipelineTag, true)
-	count("max_concurrent_requests", c.Limits.MaxConcurrentRequests)
-	count("max_best_of", c.Limits.MaxBestOf)
-	count("max_stop_sequences", c.Limits.MaxStopSequences)
-	if !d.version.batchInfo {
-		count("max_input_tokens", model.MaxInputLength)
-		count("max_total_tokens", model.MaxTotalTokens)
-		count("validation_workers", c.Limits.ValidationWorkers)
-		count("max_client_batch_size", c.Limits.MaxClientBatchSize)
-		text("router", "text-generation-router", false)
-	} else {
-		count("max_input_length", model.MaxInputLength)
-		count("max_total_tokens", model.MaxTotalTokens)
-		b = append(wire.AppendFloat(append(b, `"waiting_served_ratio":`...), c.WaitingServedRatio), ',')
-		count("max_batch_total_tokens", min(model.MaxBatchTotalTokens, math.MaxUint32))
-		count("max_waiting_tokens", c.MaxWaitingTokens)
-		count("validation_workers", c.Limits.ValidationWorkers)
-	}
-	text("version", d.version.number, false)
-	text("sha", "", true)
-	text("docker_label", "", true)
-	if model.MaxBatchTotalReason != "" && d.version.batchInfo { // ours, as what follows
-		text("max_batch_total_tokens_reason", model.MaxBatchTotalReason, false)
-	}
-	if window := model.Card.SlidingWindow; window > 0 {
-		count("sliding_window", window)
-	}
-	if len(model.Defaults) > 0 { // of OpenAI's routes
-		b = append(append(append(b, `"default_sampling_params":`...), model.Defaults...), ',')
-	}
-	b[len(b)-1] = '}'
-	wire.Respond(w, http.StatusOK, wire.JSONType, b)
 }

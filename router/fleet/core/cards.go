@@ -14,6 +14,8 @@ type Card struct {
 	Kinds map[string]string
 	// Reward says that the model answers with scores only.
 	Reward bool
+	// DeviceType and Numerics are the card's, for people.
+	DeviceType, Numerics string
 }
 
 // card is how far the router is with a model card.

@@ -202,10 +202,17 @@ func (f *Fleet) show() {
 		ledger := f.admission.Load(a.Group)
 		s.Groups = append(s.Groups, Group{Ref: a.GroupRef, CardDigest: a.CardDigest, Limits: a.Limits, Ready: g.ready()})
 		s.Load.Groups = append(s.Load.Groups, request.GroupLoad{
-			Group: a.Group, CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens, CachedTokens: a.Load.CachedTokens,
-			LedgerTokens: ledger.LedgerTokens, ReservedTokens: ledger.ReservedTokens, PeakTokens: ledger.PeakTokens,
-			ErrorTokens: g.errorTokens, Requests: ledger.Requests, Parked: a.Load.Parked,
+			Group: a.Group, About: f.about(g), CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens,
+			CachedTokens: a.Load.CachedTokens, LedgerTokens: ledger.LedgerTokens, ReservedTokens: ledger.ReservedTokens,
+			PeakTokens: ledger.PeakTokens, ErrorTokens: g.errorTokens, Requests: ledger.Requests, Parked: a.Load.Parked,
 		})
 	}
 	f.actions.Show(s)
+}
+
+// about is what is told of a group whose card is known.
+func (f *Fleet) about(g *group) request.About {
+	a, card := &g.Announcement, f.cards[g.Announcement.CardDigest]
+	return request.About{Node: a.Node, ModelID: a.ModelID, Kind: g.kinds[0], DeviceType: card.DeviceType, Numerics: card.Numerics,
+		Device: a.Device, Shards: a.Shards, State: a.State, Silent: g.quiet, Running: a.Load.Running, Waiting: a.Load.Waiting}
 }

@@ -308,7 +308,10 @@ func (w *world) showLoad() {
 		load := w.snapshot.Load.Groups[i]
 		state := "open"
 		if !g.Ready {
-			state = "shut"
+			state = "shut (" + string(load.State) + ")"
+		}
+		if load.Silent {
+			state = "shut (silent)"
 		}
 		w.see("%s is %s: %d requests, ledger %d, error %d", g.Ref, state, load.Requests, load.LedgerTokens, load.ErrorTokens)
 	}
