@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -12,6 +13,9 @@ import (
 func TestKilledRankOfAnEmulatedCard(t *testing.T) {
 	outside.Slow(t)
 	s := serve(t, "serve", "--kernels", "ptx", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", strconv.Itoa(freePort(t)))
+	if got := s.status(); !strings.Contains(got, " emulated card (PTX)  2       bf16h.1 ") {
+		t.Errorf("got %s", got)
+	}
 	const tokens = 12
 	want := s.mustGenerate("Once upon a time", tokens)
 	next := s.stream("Once upon a time", tokens)

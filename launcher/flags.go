@@ -154,6 +154,7 @@ type commandLine struct {
 		MaxInputTokens int `env:"MAX_INPUT_TOKENS" placeholder:"TOKENS" help:"New name of --max-input-length."`
 		MaxTotalTokens int `env:"MAX_TOTAL_TOKENS" placeholder:"TOKENS" help:"Longest prompt and output together. Default: what the model allows."`
 	} `cmd:"" help:"Run a router that serves from the nodes it finds."`
+	Status   statusFlags   `cmd:"" help:"Print what a router serves, and from which groups: devices, memory, load."`
 	Simulate simulateFlags `cmd:"" help:"Run a trace of requests through queue, ledger and scheduler in virtual time."`
 	Shard    struct {
 		Group string `help:"Name of the group."`
@@ -177,7 +178,8 @@ type settings struct {
 
 // command is a checked command line.
 type command struct {
-	role      string // serve, node, router, simulate, nats-users, certs or version
+	role      string // serve, node, router, status, simulate, nats-users, certs or version
+	status    statusFlags
 	simulate  simulateFlags
 	natsUsers natsUsersFlags
 	certs     certsFlags
@@ -254,6 +256,9 @@ func parse(arguments []string, out io.Writer) (command, error) {
 			line.Router.MaxTotalTokens
 	case "shard":
 		return c, errors.New("shards are started by the launcher: use `lockstep serve` or `lockstep node`")
+	case "status":
+		c.status = line.Status
+		return c, c.status.check()
 	case "simulate":
 		c.simulate = line.Simulate
 		return c, nil

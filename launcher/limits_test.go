@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,7 +28,18 @@ func (s *server) info() (all map[string]any) {
 	return all
 }
 
-// A server tells the limits and defaults that it has, and does not start with those that model or cache cannot keep.
+// status runs the command of this name on a server and returns what it prints.
+func (s *server) status(arguments ...string) string {
+	s.t.Helper()
+	output, err := exec.Command(s.command.Path, append([]string{"status", "--url", s.url}, arguments...)...).CombinedOutput()
+	if err != nil {
+		s.t.Errorf("status: %v: %s", err, output)
+	}
+	return string(output)
+}
+
+// A server tells the limits and defaults that it has, and what computes; it does not start with limits that model or cache cannot
+// keep.
 func TestLimitsAreTold(t *testing.T) {
 	t.Parallel()
 	s := serveDemo(t)
@@ -37,6 +49,16 @@ func TestLimitsAreTold(t *testing.T) {
 		info["max_input_length"] != 2047.0 || info["max_batch_total_tokens"] != 8192.0 || info["sliding_window"] != nil ||
 		info["max_batch_total_tokens_reason"] != "as configured" {
 		t.Errorf("got %v", info)
+	}
+	got := s.status("--json")
+	for _, want := range []string{`"numerics": "f32.1",`, `"shards": 2,`, ` kernels",`, `"free_bytes": `, `"capacity_tokens": 8192,`} {
+		if !strings.Contains(got, want) || !json.Valid([]byte(got)) {
+			t.Errorf("got %s, want %s in it", got, want)
+		}
+	}
+	if got := s.status(); strings.Count(got, " 0 / 8192 ") != 1 || !strings.HasSuffix(got, "  ready\n") ||
+		!strings.HasPrefix(got, "model   lockstep/demo\nrouter  "+s.url+", version dev\n") {
+		t.Errorf("got %s", got)
 	}
 	if !strings.Contains(s.logged(), `recommended={"max_tokens":512,"temperature":0.8,`) {
 		t.Errorf("the log does not tell the model's defaults:\n%s", s.logged())

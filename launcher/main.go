@@ -1,7 +1,7 @@
 // Command lockstep is the whole server: its launcher and, started by the launcher, its shards and its router.
 //
-// Exit codes: 0 after a stop that was asked for, 1 when the server cannot run or go on, 2 for a command line that cannot
-// be honoured.
+// Exit codes: 0 after a stop that was asked for, 1 when the server cannot run or go on, or has no status to tell, 2 for a
+// command line that cannot be honoured.
 package main
 
 import (
@@ -35,12 +35,14 @@ func run(arguments []string) int {
 	case command.role == "version":
 		fmt.Println("lockstep", version)
 		return 0
+	case command.role == "status":
+		return report(command.status.run(os.Stdout), 1)
 	case command.role == "simulate":
-		return report(command.simulate.run(os.Stdout))
+		return report(command.simulate.run(os.Stdout), 2)
 	case command.role == "nats-users":
-		return report(command.natsUsers.run(os.Stdout))
+		return report(command.natsUsers.run(os.Stdout), 2)
 	case command.role == "certs":
-		return report(command.certs.run(os.Stdout))
+		return report(command.certs.run(os.Stdout), 2)
 	}
 	return serveUntilStopped(command)
 }
@@ -60,11 +62,11 @@ func serveUntilStopped(command command) int {
 	return 0
 }
 
-// report prints the error of a command that serves nothing; it returns the exit code.
-func report(err error) int {
+// report prints the error of a command that serves nothing; it returns the exit code, which is code if there is one.
+func report(err error, code int) int {
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "lockstep: %v\n", err)
-	return 2
+	return code
 }
