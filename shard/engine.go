@@ -30,6 +30,11 @@ type sequence struct {
 	chain   protocol.KeyChain
 }
 
+// wantsBest says that the likeliest token is chosen, and nothing is told of others.
+func (s *sequence) wantsBest() bool {
+	return !s.request.Score && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling)
+}
+
 // output is what a step produced for one sequence.
 type output struct {
 	sequence *sequence
@@ -249,7 +254,9 @@ func (e *engine) prepare(work []schedule.Work) {
 				e.wants = append(e.wants, wanted{len(e.outputs), next})
 			}
 		case w.Reaches:
-			chunk.Logits = model.LogitsLast
+			if chunk.Logits = model.LogitsLast; s.wantsBest() {
+				chunk.Logits = model.LogitsBest
+			}
 			e.wants = append(e.wants, wanted{len(e.outputs), chosenNext})
 		}
 		e.planned.add(chunk, slotUse{slot: s.slot, begins: w.Begins, added: w.Added})
@@ -278,7 +285,7 @@ func (e *engine) consume() func(model.Scores) {
 					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
 				case s.request.Score:
 					*r = result{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
-				case next == chosenNext && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling):
+				case next == chosenNext && s.wantsBest():
 					r.token, r.logprob = scores.Best(i)
 				case next == chosenNext:
 					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}

@@ -89,9 +89,14 @@ func (g *Group) rank(source *model.Model, memory *os.File, rank, ranks int, load
 			return err
 		}
 		for step := range g.steps[rank] {
-			var out [][]float32
+			out, only := [][]float32{}, onlyBest(step)
 			if err := b.Forward(step, func(scores model.Scores) {
 				for row := range scores.Rows() {
+					if only[len(out)] {
+						token, logprob := scores.Best(row)
+						out = append(out, []float32{float32(token), logprob})
+						continue
+					}
 					out = append(out, slices.Clone(scores.Row(row)))
 				}
 			}); err != nil {
@@ -105,7 +110,20 @@ func (g *Group) rank(source *model.Model, memory *os.File, rank, ranks int, load
 	}()
 }
 
-// Step computes one step on all ranks and returns the wanted rows of logits.
+// onlyBest says which wanted rows of a step are of model.LogitsBest.
+func onlyBest(step []model.Chunk) (only []bool) {
+	for i := range step {
+		for j := range step[i].Tokens {
+			if step[i].Wants(j) {
+				only = append(only, step[i].Logits == model.LogitsBest)
+			}
+		}
+	}
+	return only
+}
+
+// Step computes one step on all ranks and returns the wanted rows of logits; those of model.LogitsBest are the likeliest token and its
+// log-probability.
 func (g *Group) Step(chunks []model.Chunk) [][]float32 {
 	g.t.Helper()
 	for _, steps := range g.steps {

@@ -98,7 +98,7 @@ func (b *Backend) Describe() model.Device {
 // ExchangeFloats returns what the ranks exchange through the group's memory: sums of rows, and logits.
 func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 	if !b.config.Reward {
-		gather = min(model.LogitRows, maxRows) * b.config.Vocabulary
+		gather = b.handedFloats(min(model.LogitRows, maxRows))
 	}
 	if b.part.Ranks > 1 {
 		reduce = maxRows * max(b.need.parts*b.config.Hidden, b.need.lowRanks)
@@ -167,6 +167,7 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.choice.mixed, 4 * min(b.need.choices, 1) * maxRows * b.config.Hidden},
 		{&b.queries, 2 * b.part.Heads.Size() * steps(b.config.HeadDim) * step * b.terms * maxRows},
 		{&b.logits, 4 * logitRows * max(b.part.Vocabulary.Size(), 1)},
+		{&b.summaries, 4 * summaryFloats * logitRows * b.summaryParts()},
 		{&b.said, b.saidBytes()},
 		{&b.results, b.attention.resultBytes},
 		{&b.items, len(b.layouts) * b.attention.items * itemBytes},

@@ -14,8 +14,8 @@ type stage interface{ compute(b *Backend) error }
 type output interface {
 	// launch computes the scores of wanted rows, from the from-th on.
 	launch(b *Backend, from, count int) error
-	// hand gives those of so many rows to consume, on rank 0.
-	hand(b *Backend, count int, consume func(model.Scores)) error
+	// hand gives what launch has computed to consume, on rank 0.
+	hand(b *Backend, from, count int, consume func(model.Scores)) error
 }
 
 // settler is a stage that tells kernels where its numbers are, once all memory is taken.
@@ -49,10 +49,6 @@ type (
 		*model.Join
 		weight                    matrix
 		partNorm, norm, asideNorm norm
-	}
-	head struct {
-		*model.Head
-		weight matrix
 	}
 	score struct {
 		*model.Score
@@ -272,40 +268,6 @@ func (b *Backend) sum(m *matrix, rows, parts int, low bool) error {
 	return b.lowered(&b.adapted.users, m.low, b.inner, b.adapted.rowOf, rows, b.folded)
 }
 
-// launch leaves the rows' logits in logits.
-func (s *head) launch(b *Backend, from, count int) error {
-	if err := b.gather(from, count); err != nil || s.Weight.Rows.Size() == 0 {
-		return err
-	}
-	return b.finish(&s.weight, count, s.Weight.Rows.Size(), s.Cap)
-}
-
-// hand gathers the ranks' logits.
-func (s *head) hand(b *Backend, count int, consume func(model.Scores)) error {
-	vocabulary, own := b.config.Vocabulary, s.Weight.Rows
-	part := make([]float32, count*own.Size())
-	if own.Size() > 0 {
-		if err := b.device.Download(bytesOf(part), b.logits); err != nil {
-			return err
-		}
-	}
-	if err := b.group.AwaitRelease(); err != nil {
-		return err
-	}
-	area := b.group.GatherArea()
-	for i := range count {
-		copy(area[i*vocabulary+own.From:], part[i*own.Size():][:own.Size()])
-	}
-	if err := b.group.Gather(); err != nil {
-		return err
-	}
-	if b.part.Rank == 0 {
-		consume(sample.Rows{Values: area[:count*vocabulary], Width: vocabulary})
-		b.group.Release()
-	}
-	return nil
-}
-
 // gather copies wanted rows of normed, from the from-th on, to wantedRows.
 func (b *Backend) gather(from, count int) error {
 	return b.launch("gather", [3]int{count, 1, 1}, rowThreads, 0, b.wantedRows, b.normed, b.inputs.wanted+Address(4*from),
@@ -339,7 +301,7 @@ func (s *score) launch(b *Backend, from, count int) error {
 	return b.finish(&s.outer, count, 1, 0)
 }
 
-func (s *score) hand(b *Backend, count int, consume func(model.Scores)) error {
+func (s *score) hand(b *Backend, _, count int, consume func(model.Scores)) error {
 	values := make([]float32, count)
 	if err := b.device.Download(bytesOf(values), b.logits); err != nil {
 		return err

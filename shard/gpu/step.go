@@ -28,6 +28,7 @@ type run struct {
 	queries    Address // [term][row][head][dimension]
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]
+	summaries  Address // [wanted row][part of these]
 	said       Address // see inputs
 	results    Address // of parts of attention
 	items      Address // [layout]: of attention
@@ -35,10 +36,12 @@ type run struct {
 
 	rows   []row
 	wanted []int32
-	chunks []chunk
-	shape  stepShape
-	inputs inputs
-	words  []byte // what goes to said
+	// onlyBest says of wanted rows that nothing but the likeliest token is.
+	onlyBest []bool
+	chunks   []chunk
+	shape    stepShape
+	inputs   inputs
+	words    []byte // what goes to said
 }
 
 // inputs are where what is said of a step lies. All of it goes up in one copy, and its places follow from the step's shape.
@@ -85,7 +88,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 		if err := b.endExchange(); err != nil { // before anybody sees a token
 			return err
 		}
-		if err := b.output.hand(b, count, consume); err != nil {
+		if err := b.output.hand(b, from, count, consume); err != nil {
 			return err
 		}
 	}
@@ -94,7 +97,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.
 func (b *Backend) begin(chunks []model.Chunk) error {
-	b.rows, b.wanted, b.chunks = b.rows[:0], b.wanted[:0], b.chunks[:0]
+	b.rows, b.wanted, b.onlyBest, b.chunks = b.rows[:0], b.wanted[:0], b.onlyBest[:0], b.chunks[:0]
 	b.shape = b.fill(shapeOf(chunks), chunks)
 	var tables, fresh, adapters []int32
 	for i := range chunks {
@@ -106,8 +109,8 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 		}
 		for j, token := range c.Tokens {
 			position := c.Start + j
-			if c.Logits == model.LogitsAll || c.Logits == model.LogitsLast && j == len(c.Tokens)-1 {
-				b.wanted = append(b.wanted, int32(len(b.rows)))
+			if c.Wants(j) {
+				b.wanted, b.onlyBest = append(b.wanted, int32(len(b.rows))), append(b.onlyBest, c.Logits == model.LogitsBest)
 			}
 			adapters = append(adapters, int32(c.Adapter))
 			b.rows = append(b.rows, row{token, position, c.PromptTokens, c.Blocks[position/blockTokens]})

@@ -84,7 +84,7 @@ func (b *Backend) begin(chunks []model.Chunk) {
 			b.end[at] = int32(position + 1)
 			b.rows = append(b.rows, row{token: token, position: position, promptTokens: chunk.PromptTokens, adapter: chunk.Adapter,
 				block: chunk.Blocks[position/blockTokens]})
-			if chunk.Logits == model.LogitsAll || chunk.Logits == model.LogitsLast && j == len(chunk.Tokens)-1 {
+			if chunk.Wants(j) {
 				b.wanted = append(b.wanted, int32(at))
 			}
 		}

@@ -9,7 +9,8 @@ type Logits uint8
 const (
 	LogitsNone Logits = iota // the prompt goes on in a later step
 	LogitsLast
-	LogitsAll // prompt log-probabilities are wanted
+	LogitsBest // of the last, and of these only the likeliest
+	LogitsAll  // prompt log-probabilities are wanted
 )
 
 // Chunk is a run of tokens of one sequence that a step computes.
@@ -25,6 +26,11 @@ type Chunk struct {
 	Logits Logits
 }
 
+// Wants reports whether logits of Tokens[i] are wanted.
+func (c *Chunk) Wants(i int) bool {
+	return c.Logits == LogitsAll || c.Logits != LogitsNone && i == len(c.Tokens)-1
+}
+
 // FreshBlocks are the last Fresh of Blocks.
 func (c *Chunk) FreshBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.Fresh:] }
 
@@ -33,10 +39,10 @@ func (c *Chunk) FreshBlocks() []int32 { return c.Blocks[len(c.Blocks)-c.Fresh:] 
 // for different rows.
 type Scores interface {
 	Rows() int
-	// Row returns a row's logits; they must not be changed.
+	// Row returns a row's logits, but of LogitsBest; they must not be changed.
 	Row(row int) []float32
-	// Best returns the likeliest token (the lowest id of several) and its log-probability, as sample.Sampler chooses it from
-	// Row without any parameter. A backend may know it without the logits.
+	// Best returns the likeliest token (the lowest id of several), as sample.Sampler chooses it from Row without any parameter,
+	// and its log-probability, which may differ from the sampler's in rounding where the chunk has LogitsBest.
 	Best(row int) (token int32, logprob float32)
 }
 

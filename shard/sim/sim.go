@@ -146,7 +146,7 @@ func (b *Backend) advance(c *model.Chunk) {
 			state = mix(state ^ *place)
 		}
 		*place = state
-		if c.Logits == model.LogitsAll || c.Logits == model.LogitsLast && i == len(c.Tokens)-1 {
+		if c.Wants(i) {
 			b.wanted = append(b.wanted, state)
 		}
 	}

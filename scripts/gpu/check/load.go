@@ -97,7 +97,7 @@ func (m *loaded) decodeStep(rows, position int) (chunks []model.Chunk) {
 	position = min(position, m.blocks*16-1)
 	for i := range rows {
 		chunks = append(chunks, model.Chunk{Start: position, PromptTokens: position, Tokens: []int32{int32((i*37 + 5) % m.tokens())},
-			Blocks: m.table(i*(position/16+1), position+1), Logits: model.LogitsLast})
+			Blocks: m.table(i*(position/16+1), position+1), Logits: model.LogitsBest})
 	}
 	return chunks
 }
@@ -108,7 +108,7 @@ func (m *loaded) prefillStep(rows int) []model.Chunk {
 	for i := range tokens {
 		tokens[i] = int32((i*37 + 5) % m.tokens())
 	}
-	return []model.Chunk{{PromptTokens: rows, Tokens: tokens, Blocks: m.table(0, rows), Logits: model.LogitsLast}}
+	return []model.Chunk{{PromptTokens: rows, Tokens: tokens, Blocks: m.table(0, rows), Logits: model.LogitsBest}}
 }
 
 func (m *loaded) tokens() int { return min(knownTokens, m.source.Config.Vocabulary) }

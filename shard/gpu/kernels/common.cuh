@@ -72,17 +72,22 @@ static __device__ void letNext() {
 #endif
 }
 
-// exponential is e^x for x <= 0, by a polynomial of degree 6 (Cephes' expf; error below 2 ulp), so that no approximate instruction
-// has a say.
-static __device__ float exponential(float x) {
-	if (x < -87.0f) return 0;
-	float n = rintf(x * 1.44269504f), r = fmaf(n, -0.693359375f, x);
+// mantissa is e^x / 2^n for n = rintf(x / ln 2), by a polynomial of degree 6 (Cephes' expf; error below 2 ulp), so that no approximate
+// instruction has a say.
+static __device__ float mantissa(float x, float n) {
+	float r = fmaf(n, -0.693359375f, x);
 	r = fmaf(n, 2.12194440e-4f, r);
 	float p = 1.9875691500e-4f;
 	p = fmaf(p, r, 1.3981999507e-3f), p = fmaf(p, r, 8.3334519073e-3f), p = fmaf(p, r, 4.1665795894e-2f);
 	p = fmaf(p, r, 1.6666665459e-1f), p = fmaf(p, r, 5.0000001201e-1f);
-	p = fmaf(p * r, r, r + 1.0f);
-	return p * __uint_as_float((u32)((int)n + 127) << 23);
+	return fmaf(p * r, r, r + 1.0f);
+}
+
+// exponential is e^x for x <= 0.
+static __device__ float exponential(float x) {
+	if (x < -87.0f) return 0;
+	float n = rintf(x * 1.44269504f);
+	return mantissa(x, n) * __uint_as_float((u32)((int)n + 127) << 23);
 }
 
 // sigmoid is 1 / (1 + e^-x).

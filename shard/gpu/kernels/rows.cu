@@ -163,6 +163,62 @@ extern "C" __global__ void __launch_bounds__(256) finish(float *logits, const fl
 	logits[(size_t)blockIdx.y * n + i] = cap ? cap * hyperbolicTangent(f / cap) : f;
 }
 
+// Summary is sample.Summary.
+struct Summary { u64 bins[5]; float highest; int token, bin, unused; };
+#define SUMMARISED 4096 // logits of a part
+
+// summarise leaves a Summary of each 4096 of a row's n logits, [row][part], whose first token is `first`. The grid is [parts][rows]. The
+// sums are of integers, and so in any order.
+extern "C" __global__ void __launch_bounds__(256) summarise(Summary *to, const float *logits, int n, int first) {
+	constexpr int EACH = SUMMARISED / 256, NOBODY = 0x7fffffff;
+	__shared__ float tops[8];
+	__shared__ int tokens[8];
+	__shared__ u64 sums[8][5];
+	letNext();
+	wait();
+	int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, from = blockIdx.x * SUMMARISED;
+	const float *row = logits + (size_t)blockIdx.y * n;
+	float v[EACH], top = -infinity();
+	int token = NOBODY;
+	#pragma unroll
+	for (int j = 0; j < EACH; j++) {
+		int i = from + j * 256 + threadIdx.x;
+		v[j] = i < n ? row[i] : -infinity();
+		if (!(v[j] >= -infinity())) v[j] = -infinity(); // NaN
+		if (v[j] > top) top = v[j], token = first + i;
+	}
+	auto take = [&](float f, int t) { if (f > top || f == top && t < token) top = f, token = t; };
+	for (int apart = 16; apart; apart >>= 1) take(__shfl_xor_sync(~0u, top, apart), __shfl_xor_sync(~0u, token, apart));
+	if (lane == 0) tops[warp] = top, tokens[warp] = token;
+	__syncthreads();
+	for (int i = 0; i < 8; i++) take(tops[i], tokens[i]);
+	auto powerOf = [](float x) { return (int)rintf(x * 1.44269504f); };
+	auto within = [](float x) { return fminf(fmaxf(x, -16384.0f), 16384.0f); };
+	int last = powerOf(within(top)) >> 4;
+	u64 bins[5] = {0, 0, 0, 0, 0};
+	#pragma unroll
+	for (int j = 0; j < EACH; j++) {
+		float x = within(v[j]);
+		int n = powerOf(x), bin = (n >> 4) - last + 4;
+		u64 part = v[j] > -infinity() ? (u64)(u32)(int)(mantissa(x, n) * 16777216.0f) << (n & 15) : 0;
+		#pragma unroll
+		for (int b = 0; b < 5; b++) bins[b] += b == bin ? part : 0;
+	}
+	#pragma unroll
+	for (int b = 0; b < 5; b++) {
+		for (int apart = 16; apart; apart >>= 1) bins[b] += __shfl_xor_sync(~0u, bins[b], apart);
+		if (lane == 0) sums[warp][b] = bins[b];
+	}
+	__syncthreads();
+	Summary *s = to + (size_t)blockIdx.y * gridDim.x + blockIdx.x;
+	if (threadIdx.x < 5) {
+		u64 sum = 0;
+		for (int i = 0; i < 8; i++) sum += sums[i][threadIdx.x];
+		s->bins[threadIdx.x] = sum;
+	}
+	if (threadIdx.x == 0) s->highest = top, s->token = token, s->bin = last, s->unused = 0;
+}
+
 // rectify: x = relu(y + bias), for the inner product of a score head. A block is a row.
 extern "C" __global__ void __launch_bounds__(256) rectify(u16 *x, const float *y, const float *bias, int n, int stride, int steps, int terms) {
 	letNext();
