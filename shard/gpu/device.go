@@ -51,6 +51,8 @@ type Launch struct {
 	Grid, Threads [3]int
 	Shared        int // bytes of dynamic shared memory
 	Args          []any
+	// Serial says that it does not begin before the last one has ended, which its kernel could: for measuring what that gains.
+	Serial bool
 }
 
 // bytesOf are the bytes of numbers.

@@ -60,7 +60,8 @@ func (c *check) load(shape, quantise string, layers, tokens, maxRows int) (_ *lo
 	team := workers.New(2, nil)
 	m.closers = append(m.closers, team.Close)
 	m.filling = true
-	if m.backend, err = gpu.Load(part, m.mirror, team, gpu.Options{Numerics: gpu.DefaultNumerics, Unread: true}); err != nil {
+	if m.backend, err = gpu.Load(part, m.mirror, team, gpu.Options{Numerics: gpu.DefaultNumerics,
+		Graphs: gpu.DefaultGraphs, Unread: true}); err != nil {
 		return nil, err
 	}
 	m.closers = append(m.closers, m.backend.Close)

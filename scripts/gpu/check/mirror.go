@@ -20,7 +20,32 @@ type mirror struct {
 	filling  bool // large uploads become random numbers on the device
 	keeping  bool
 	launches []gpu.Launch
+	kept     *kept // of a graph that is captured
+	way      way
 	found    map[string]*comparison // by kernel
+}
+
+// way is how the launches of steps are told to a card.
+type way struct {
+	single bool // one by one, where there is a graph
+	serial bool // none begins before the last one has ended
+}
+
+func (w way) String() string {
+	text := "as a graph"
+	if w.single {
+		text = "kernel by kernel"
+	}
+	if !w.serial {
+		text += ", overlapping"
+	}
+	return text
+}
+
+// kept are captured launches, and the card's graphs of them: of launches that overlap, and of others.
+type kept struct {
+	launches            []gpu.Launch
+	overlapping, serial gpu.Graph
 }
 
 // comparison is what became of the launches of a kernel.
@@ -134,8 +159,13 @@ func (m *mirror) Upload(to gpu.Address, data []byte) error {
 }
 
 func (m *mirror) Launch(l *gpu.Launch) error {
+	if m.kept != nil {
+		m.kept.launches = append(m.kept.launches, *l)
+		return nil
+	}
 	for side, device := range m.sides {
 		real := *l
+		real.Serial = m.way.serial
 		real.Args = slices.Clone(l.Args)
 		for i, arg := range real.Args {
 			if address, ok := arg.(gpu.Address); ok {
@@ -153,6 +183,48 @@ func (m *mirror) Launch(l *gpu.Launch) error {
 	}
 	if m.compare {
 		return m.compareAfter(l)
+	}
+	return nil
+}
+
+// Capture keeps launches, of a card alone.
+func (m *mirror) Capture(f func() error) (gpu.Graph, error) {
+	k, device := &kept{}, m.sides[0].(gpu.Grapher)
+	m.kept = k
+	err := f()
+	m.kept = nil
+	before := m.way
+	defer func() { m.way = before }()
+	all := func() error {
+		for i := range k.launches {
+			if err := m.Launch(&k.launches[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if m.way.serial = false; err == nil {
+		k.overlapping, err = device.Capture(all)
+	}
+	if m.way.serial = true; err == nil {
+		k.serial, err = device.Capture(all)
+	}
+	return k, err
+}
+
+// Replay launches what was kept as the mirror's way is, or one by one for its list.
+func (m *mirror) Replay(graph gpu.Graph) error {
+	k, device := graph.(*kept), m.sides[0].(gpu.Grapher)
+	if !m.way.single && !m.keeping {
+		if m.way.serial {
+			return device.Replay(k.serial)
+		}
+		return device.Replay(k.overlapping)
+	}
+	for i := range k.launches {
+		if err := m.Launch(&k.launches[i]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -313,7 +313,7 @@ func (c *check) whole(r *report) error {
 	if c.quick {
 		kinds = kinds[:1]
 	}
-	r.table("model", "step", "ms", "ms of its launches alone", "tokens/s", "GB/s of weights", "share of the read rate")
+	r.table("model", "step", "launched", "ms", "ms of its launches alone", "tokens/s", "GB/s of weights", "share of the read rate")
 	var failed []error
 	for _, kind := range kinds {
 		failed = append(failed, func() error {
@@ -322,35 +322,51 @@ func (c *check) whole(r *report) error {
 				return err
 			}
 			defer m.close()
-			steps := map[string][]model.Chunk{"decode, 1 sequence at 512": m.decodeStep(1, 512), "decode, 8 at 512": m.decodeStep(8, 512),
-				"decode, 64 at 512": m.decodeStep(64, 512), "prefill of 512": m.prefillStep(min(512, m.tokensAtOnce())),
-				"prefill of 2048": m.prefillStep(m.tokensAtOnce())}
-			for _, name := range []string{"decode, 1 sequence at 512", "decode, 8 at 512", "decode, 64 at 512", "prefill of 512",
-				"prefill of 2048"} {
-				if c.quick && name != "decode, 1 sequence at 512" {
+			for _, s := range []struct {
+				name  string
+				step  []model.Chunk
+				graph bool
+			}{{"decode, 1 sequence at 512", m.decodeStep(1, 512), true}, {"decode, 8 at 512", m.decodeStep(8, 512), true},
+				{"decode, 64 at 512", m.decodeStep(64, 512), true}, {"prefill of 512", m.prefillStep(min(512, m.tokensAtOnce())), false},
+				{"prefill of 2048", m.prefillStep(m.tokensAtOnce()), false}} {
+				if c.quick && s.name != "decode, 1 sequence at 512" {
 					continue
 				}
-				took, err := c.median(m, steps[name])
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", m.name, name, err)
+				if err := c.wholeStep(r, m, s.name, s.step, s.graph); err != nil {
+					return fmt.Errorf("%s, %s: %w", m.name, s.name, err)
 				}
-				kernels, err := c.launchesAlone(m, steps[name])
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", m.name, name, err)
-				}
-				tokens := 0
-				for _, chunk := range steps[name] {
-					tokens += len(chunk.Tokens)
-				}
-				rate := float64(m.weights) / took.Seconds()
-				r.row(m.name, name, micro(took)/1e3, micro(kernels)/1e3, float64(tokens)/took.Seconds(), rate/1e9, c.share(rate))
-				r.record(map[string]any{"model": m.name, "step of": name, "ms": micro(took) / 1e3, "launchesMs": micro(kernels) / 1e3,
-					"tokensPerSecond": float64(tokens) / took.Seconds(), "weights": m.weights})
 			}
 			return nil
 		}())
 	}
 	return errors.Join(failed...)
+}
+
+// wholeStep times a step in all ways that it can be launched in, the server's last.
+func (c *check) wholeStep(r *report, m *loaded, name string, step []model.Chunk, graph bool) error {
+	ways := []way{{single: true, serial: true}, {single: true}}
+	if graph {
+		ways = append(ways, way{serial: true}, way{})
+	}
+	for _, m.way = range ways {
+		took, err := c.median(m, step)
+		if err != nil {
+			return err
+		}
+		kernels, err := c.launchesAlone(m, step)
+		if err != nil {
+			return err
+		}
+		tokens := 0
+		for _, chunk := range step {
+			tokens += len(chunk.Tokens)
+		}
+		rate := float64(m.weights) / took.Seconds()
+		r.row(m.name, name, m.way, micro(took)/1e3, micro(kernels)/1e3, float64(tokens)/took.Seconds(), rate/1e9, c.share(rate))
+		r.record(map[string]any{"model": m.name, "step of": name, "launched": m.way.String(), "ms": micro(took) / 1e3,
+			"launchesMs": micro(kernels) / 1e3, "tokensPerSecond": float64(tokens) / took.Seconds(), "weights": m.weights})
+	}
+	return nil
 }
 
 // launchesAlone is the time of a step's launches one behind the other, without what the host does between them.
@@ -374,7 +390,7 @@ func (c *check) median(m *loaded, step []model.Chunk) (time.Duration, error) {
 		if i >= 2 || c.quick {
 			times = append(times, time.Since(at))
 		}
-		if len(times) > 0 && (c.quick || len(times) >= 3 && time.Since(began) > 2*time.Second) {
+		if len(times) > 0 && (c.quick || len(times) >= 3 && time.Since(began) > 600*time.Millisecond) {
 			break
 		}
 	}

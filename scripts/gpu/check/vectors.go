@@ -221,7 +221,7 @@ func (v variant) launchAll(dir string, m *mirror) error {
 	defer done()
 	team := workers.New(2, nil)
 	defer team.Close()
-	b, err := gpu.Load(part, m, team, gpu.Options{Numerics: v.numerics, Graphs: gpu.DefaultGraphs})
+	b, err := gpu.Load(part, m, team, gpu.Options{Numerics: v.numerics})
 	if err != nil {
 		return err
 	}

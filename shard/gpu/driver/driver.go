@@ -38,8 +38,6 @@ type Options struct {
 	UUID    string // of the card
 	// Shared says that other ranks take memory of the same card.
 	Shared bool
-	// Serial says that no kernel begins before the last one has ended: it is for measuring what is gained where they do.
-	Serial bool
 	// GiveUp is asked while the card computes; with its error the wait ends. Nil: never.
 	GiveUp func() error
 }

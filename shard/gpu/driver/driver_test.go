@@ -192,13 +192,10 @@ func TestOverlaps(t *testing.T) {
 		serial, overlap bool
 	}{{"8.6", false, false}, {"9.0", false, true}, {"9.0", true, false}, {"10.0", false, true}, {"12.1", false, false}} {
 		library, log := imitate(t, "CARDS=One:"+c.capability+":64:0")
-		device, err := driver.Open(driver.Options{Library: library, UUID: uuid(0), Serial: c.serial})
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = device.Launch(&gpu.Launch{Kernel: "clear", Grid: [3]int{1, 1, 1}, Threads: [3]int{256, 1, 1},
+		device := openFirst(t, library)
+		err := device.Launch(&gpu.Launch{Kernel: "clear", Grid: [3]int{1, 1, 1}, Threads: [3]int{256, 1, 1}, Serial: c.serial,
 			Args: []any{gpu.Address(1), gpu.Address(1), uint64(0), int32(0)}})
-		if device.Close(); err != nil || strings.Contains(log(), "overlapping") != c.overlap {
+		if err != nil || strings.Contains(log(), "overlapping") != c.overlap {
 			t.Errorf("%+v: %v, %s", c, err, log())
 		}
 	}

@@ -127,7 +127,7 @@ func (d *device) Launch(l *gpu.Launch) error {
 			return err
 		}
 	}
-	if err := layOut(d.launch, l, d.stream, d.overlaps()); err != nil {
+	if err := layOut(d.launch, l, d.stream, d.overlaps() && !l.Serial); err != nil {
 		return err
 	}
 	if d.capturing != nil {
@@ -143,7 +143,7 @@ func (d *device) Launch(l *gpu.Launch) error {
 
 // overlaps reports whether kernels may begin before the last one has ended: they wait for it before they touch what it leaves
 // (programmatic dependent launch), in code for compute capability 9.0 and later.
-func (d *device) overlaps() bool { return d.about.Capability >= 90 && !d.options.Serial }
+func (d *device) overlaps() bool { return d.about.Capability >= 90 }
 
 // layOut writes a launch to memory outside the Go heap. The driver copies what it reads of it.
 func layOut(to []byte, l *gpu.Launch, stream uint64, overlaps bool) error {
