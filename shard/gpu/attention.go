@@ -40,6 +40,7 @@ type turnSettings struct {
 type attendSettings struct {
 	heads, kvHeads, keyDims, valueDims, terms, window int32
 	scale, limit                                      float32
+	group, firstHead, firstKVHead                     int32
 }
 
 // attendItem is struct Item.
@@ -49,10 +50,12 @@ const itemBytes = int(unsafe.Sizeof(attendItem{}))
 
 // itemLayout is how the step's attention is cut into items in all layers of a window.
 type itemLayout struct {
-	window   int
-	from, to int // the rows whose items lie on the device; none at the beginning of a step
-	count    int
+	window int
+	ranges []itemRange // that lie on the device; none at the beginning of a step
 }
+
+// itemRange are the items of a range of rows: where they lie among a window's, and how many they are.
+type itemRange struct{ from, to, at, count int }
 
 func bytesOfStruct[T any](v *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
@@ -83,7 +86,8 @@ func (l *loader) attend(p *model.Attend) *attend {
 func (s *attend) settle(b *Backend) (err error) {
 	settings := attendSettings{heads: int32(b.part.Heads.Size()), kvHeads: int32(b.part.KVHeads.Size()),
 		keyDims: int32(b.config.HeadDim), valueDims: int32(b.config.ValueDims()), terms: int32(b.terms), window: int32(s.Window),
-		scale: s.Scale, limit: s.Cap}
+		scale: s.Scale, limit: s.Cap, group: int32(b.headGroup()), firstHead: int32(b.part.Heads.From),
+		firstKVHead: int32(b.part.KVHeads.From)}
 	s.told, err = b.tell(bytesOfStruct(&settings))
 	return err
 }
@@ -123,12 +127,12 @@ func (b *Backend) turn(settings *turnSettings, told Address, layer, rotation int
 	if settings.heads+settings.kvHeads == 0 {
 		return nil
 	}
-	var how turns
+	how := turns{}
 	if rotation >= 0 {
 		how = b.inputs.turns[rotation]
 	}
 	return b.launch("turn", [3]int{b.shape.rows, 1, 1}, 128, 0, b.queries, b.layerCache(layer), told, b.inputs.rowBlocks,
-		b.inputs.positions, how.cos, how.sin, how.queryScales)
+		b.inputs.positions, how.cos, how.sin, how.queryScales, how.byPosition)
 }
 
 // resultFloats is the size of a result of a part: values, the largest score and the sum of weights.
@@ -137,7 +141,7 @@ func (b *Backend) resultFloats() int { return steps(b.config.ValueDims())*step +
 // What bounds the results of attention, and the items, that are kept at once, but for those of one row.
 var (
 	maxResultBytes = 256 << 20
-	maxItems       = 1 << 16
+	maxItems       = 1 << 18
 )
 
 // attentionRoom is how much of them there is memory for.
@@ -150,7 +154,7 @@ func (b *Backend) resultBytes(parts int) int {
 
 // rowItems is how many items a row has at most.
 func (b *Backend) rowItems(parts int) int {
-	group := b.config.Heads / b.config.KVHeads
+	group := b.headGroup()
 	return max(b.part.KVHeads.Size(), 1) * ((group + 7) / 8) * parts
 }
 
@@ -182,19 +186,8 @@ func (b *Backend) rowsAtOnce(parts int) int {
 
 // computeRows computes a range of rows, whose results are kept at once.
 func (s *attend) computeRows(b *Backend, from, to int) error {
-	pairs, kernel := 8, "attend_8"
-	for _, c := range b.chunks {
-		if c.rows > 1 && b.attendShared(32) <= b.device.Describe().Shared {
-			pairs, kernel = 32, "attend_32"
-		}
-	}
-	items, count, err := b.layOut(s.layout, from, to, pairs)
-	if err != nil {
-		return err
-	}
-	if count > 0 {
-		if err := b.launch(kernel, [3]int{count, 1, 1}, 128, b.attendShared(pairs), b.results, b.queries, b.layerCache(s.Layer),
-			items, b.inputs.tables, b.inputs.positions, s.told, int32(b.shape.rows), int32(b.shape.parts), int32(from)); err != nil {
+	if b.part.KVHeads.Size() > 0 {
+		if err := s.launch(b, from, to); err != nil {
 			return err
 		}
 	}
@@ -203,42 +196,57 @@ func (s *attend) computeRows(b *Backend, from, to int) error {
 		int32(b.shape.parts), int32(pad), int32(s.to.columns), int32(s.to.chunks), int32(s.to.steps), int32(from), int32(b.shape.rows))
 }
 
+// launch computes the parts of a range of rows.
+func (s *attend) launch(b *Backend, from, to int) error {
+	pairs, kernel, items, tableOf := 8, "attend_8", Address(0), b.inputs.tableOf
+	grid := [3]int{b.shape.parts, b.part.KVHeads.Size() * ((b.headGroup() + 7) / 8), to - from}
+	if !b.shape.single {
+		if b.attendShared(32) <= b.device.Describe().Shared {
+			pairs, kernel = 32, "attend_32"
+		}
+		var err error
+		if items, grid[0], err = b.layOut(s.layout, from, to, pairs); err != nil || grid[0] == 0 {
+			return err
+		}
+		grid[1], grid[2] = 1, 1
+	}
+	return b.launch(kernel, grid, 128, b.attendShared(pairs), b.results, b.queries, b.layerCache(s.Layer), items, b.inputs.tables, tableOf,
+		b.inputs.positions, s.told, int32(b.shape.rows), int32(b.shape.parts), int32(from))
+}
+
+// headGroup is how many query heads have the same keys and values.
+func (b *Backend) headGroup() int { return b.config.Heads / b.config.KVHeads }
+
 // attendShared is the dynamic shared memory of attend for so many pairs.
 func (b *Backend) attendShared(pairs int) int {
 	scores, shares := 4*pairs*(partTokens+4), 2*b.terms*pairs*(partTokens+16)
 	return scores + 8*pairs + shares + 2*b.terms*pairs*(steps(b.config.HeadDim)*step+8)
 }
 
-// layOut returns where the items of rows lie, which the first layer of a window uploads.
+// layOut returns where the items of a range of rows lie, which the first layer of a window uploads.
 func (b *Backend) layOut(layout, from, to, pairs int) (at Address, count int, err error) {
-	at = b.items + Address(layout*b.attention.items*itemBytes)
-	l := &b.layouts[layout]
-	if l.from == from && l.to == to {
-		return at, l.count, nil
+	l, end := &b.layouts[layout], 0
+	place := func(r itemRange) Address { return b.items + Address((layout*b.attention.items+r.at)*itemBytes) }
+	for _, r := range l.ranges {
+		if r.from == from && r.to == to {
+			return place(r), r.count, nil
+		}
+		end = r.at + r.count
 	}
 	items := b.cut(l.window, from, to, pairs)
-	if b.shape.filled {
-		items = append(items, make([]attendItem, b.filledItems(l.window)-len(items))...)
+	if end+len(items) > b.attention.items { // the first layer's other launches have been told
+		l.ranges, end = l.ranges[:0], 0
 	}
-	l.from, l.to, l.count = from, to, len(items)
-	if len(items) > 0 {
-		err = b.device.Upload(at, unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*itemBytes))
+	r := itemRange{from, to, end, len(items)}
+	if l.ranges = append(l.ranges, r); len(items) > 0 {
+		err = b.device.Upload(place(r), unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*itemBytes))
 	}
-	return at, len(items), err
-}
-
-// filledItems is how many items a filled step has, of a window.
-func (b *Backend) filledItems(window int) int {
-	parts := b.shape.parts
-	if window > 0 {
-		parts = min(parts, window/partTokens+2)
-	}
-	return b.shape.rows * b.rowItems(parts)
+	return place(r), len(items), err
 }
 
 // cut cuts the attention of rows into items of at most so many pairs.
 func (b *Backend) cut(window, from, to, pairs int) (items []attendItem) {
-	group := b.config.Heads / b.config.KVHeads
+	group := b.headGroup()
 	for _, c := range b.chunks {
 		first, end := max(c.first, from), min(c.first+c.rows, to)
 		if first >= end {

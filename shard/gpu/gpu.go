@@ -44,6 +44,7 @@ type Backend struct {
 	stages   []stage
 	output   output
 	layouts  []itemLayout // of attention, by windows
+	turns    []turns      // by rotation; of some each step is told
 	graphs   graphs
 	run
 }
@@ -177,6 +178,9 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		if *buffer.at, err = b.alloc(buffer.bytes); err != nil {
 			return fmt.Errorf("a KV cache of %d blocks: %w: lower --max-batch-total-tokens", blocks, err)
 		}
+	}
+	if err := b.layTurns(); err != nil {
+		return err
 	}
 	if err := b.meetPeers(); err != nil {
 		return err

@@ -14,8 +14,8 @@ import (
 // DefaultGraphs are the numbers of rows that decode steps are filled up to. Larger steps are launched one kernel after the other.
 var DefaultGraphs = []int{1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128}
 
-// graphPartsFactor is how far numbers of parts that graphs are made for lie apart: 256 positions, 1024, 4096 and so on.
-const graphPartsFactor = 4
+// graphPartsFactor is how far numbers of parts that graphs are made for lie apart: 256 positions, 512, 1024 and so on.
+const graphPartsFactor = 2
 
 // Grapher is a Device that keeps launches for later.
 type Grapher interface {
@@ -53,11 +53,11 @@ func (b *Backend) useGraphs(rows []int) {
 // fill turns the shape of a step into that of the graph which computes it, with rows and parts that are not there. It leaves steps that
 // are not decode steps alone, and those that need the host in between or are too large.
 func (b *Backend) fill(exact stepShape, chunks []model.Chunk) stepShape {
-	if b.graphs.device == nil || b.part.Ranks > 1 && b.peers.told == 0 {
+	if b.graphs.device == nil || !exact.single || b.part.Ranks > 1 && b.peers.told == 0 {
 		return exact
 	}
 	for i := range chunks {
-		if c := &chunks[i]; len(c.Tokens) != 1 || c.Adapter != 0 || c.Logits == model.LogitsNone {
+		if c := &chunks[i]; c.Adapter != 0 || c.Logits == model.LogitsNone {
 			return exact
 		}
 	}
@@ -65,7 +65,7 @@ func (b *Backend) fill(exact stepShape, chunks []model.Chunk) stepShape {
 	if at == len(b.graphs.rows) {
 		return exact
 	}
-	filled := stepShape{rows: b.graphs.rows[at], parts: 1, filled: true}
+	filled := stepShape{rows: b.graphs.rows[at], parts: 1, single: true, filled: true}
 	for filled.parts < exact.parts {
 		filled.parts *= graphPartsFactor
 	}

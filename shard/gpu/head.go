@@ -97,7 +97,9 @@ func (b *Backend) downloadSummaries(onlyBest []bool) ([]sample.Summary, error) {
 		}
 	}
 	each := b.summaryParts()
-	rows, parts := make([]sample.Summary, last+1), make([]sample.Summary, (last+1)*each)
+	rows := make([]sample.Summary, last+1)
+	b.parts = append(b.parts[:0], make([]sample.Summary, len(rows)*each)...)
+	parts := b.parts
 	if len(parts) > 0 {
 		bytes := unsafe.Slice((*byte)(unsafe.Pointer(&parts[0])), len(parts)*4*summaryFloats)
 		if err := b.device.Download(bytes, b.summaries); err != nil {

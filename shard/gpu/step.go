@@ -5,6 +5,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
+	"lockstep/shard/sample"
 )
 
 // run is what steps compute with: the device's memory, and the step that is under way.
@@ -29,6 +30,7 @@ type run struct {
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]
 	summaries  Address // [wanted row][part of these]
+	parts      []sample.Summary
 	said       Address // see inputs
 	results    Address // of parts of attention
 	items      Address // [layout]: of attention
@@ -52,12 +54,10 @@ type inputs struct {
 	rowBlocks Address // [row]: the block that its keys and values go to; -1 likewise
 	wanted    Address // rows
 	tables    Address // of blocks, of all chunks
+	tableOf   Address // [row]: where in tables its table begins, if each sequence has one row
 	turns     []turns // by rotation
 	fresh     Address // blocks
 }
-
-// turns are how a kind of rotation turns the rows: [row][half], and [row].
-type turns struct{ cos, sin, queryScales Address }
 
 // row says which token of a step a row is.
 type row struct {
@@ -99,14 +99,14 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 func (b *Backend) begin(chunks []model.Chunk) error {
 	b.rows, b.wanted, b.onlyBest, b.chunks = b.rows[:0], b.wanted[:0], b.onlyBest[:0], b.chunks[:0]
 	b.shape = b.fill(shapeOf(chunks), chunks)
+	for i := range b.layouts {
+		b.layouts[i].ranges = b.layouts[i].ranges[:0]
+	}
 	var tables, fresh, adapters []int32
 	for i := range chunks {
 		c := &chunks[i]
 		b.chunks = append(b.chunks, chunk{len(b.rows), len(c.Tokens), len(tables)})
 		tables, fresh = append(tables, c.Blocks...), append(fresh, c.FreshBlocks()...)
-		if b.shape.filled {
-			tables = append(tables, make([]int32, (i+1)*b.filledTable()-len(tables))...)
-		}
 		for j, token := range c.Tokens {
 			position := c.Start + j
 			if c.Wants(j) {
@@ -115,9 +115,6 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 			adapters = append(adapters, int32(c.Adapter))
 			b.rows = append(b.rows, row{token, position, c.PromptTokens, c.Blocks[position/blockTokens]})
 		}
-	}
-	if b.shape.filled {
-		tables = append(tables, make([]int32, b.shape.rows*b.filledTable()-len(tables))...)
 	}
 	if err := b.say(tables, fresh); err != nil {
 		return err
@@ -139,7 +136,10 @@ func (b *Backend) begin(chunks []model.Chunk) error {
 // say uploads what kernels are told of the step.
 func (b *Backend) say(tables, fresh []int32) error {
 	rows := b.shape.rows
-	tokens, positions, blocks := make([]int32, rows), make([]int32, rows), make([]int32, rows)
+	tokens, positions, blocks, tableOf := make([]int32, rows), make([]int32, rows), make([]int32, rows), make([]int32, rows)
+	for i := range b.chunks {
+		tableOf[b.chunks[i].first] = int32(b.chunks[i].table)
+	}
 	for i := range rows {
 		if positions[i], blocks[i] = -1, -1; i < len(b.rows) {
 			tokens[i], positions[i], blocks[i] = b.rows[i].token, int32(b.rows[i].position), b.rows[i].block
@@ -151,10 +151,14 @@ func (b *Backend) say(tables, fresh []int32) error {
 	}
 	b.words = b.words[:0]
 	in := inputs{exchange: put(b, []uint32{b.peers.number + 1}), tokens: put(b, tokens), positions: put(b, positions),
-		rowBlocks: put(b, blocks), wanted: put(b, wanted), tables: put(b, tables), turns: b.inputs.turns[:0]}
-	for _, rotation := range b.part.Rotations {
-		in.turns = append(in.turns, b.putTurns(rotation))
+		rowBlocks: put(b, blocks), wanted: put(b, wanted), turns: b.inputs.turns[:0]}
+	for kind := range b.part.Rotations {
+		in.turns = append(in.turns, b.putTurns(kind))
 	}
+	if b.shape.single {
+		in.tableOf = put(b, tableOf)
+	}
+	in.tables = put(b, tables)
 	in.fresh = put(b, fresh)
 	b.inputs, b.peers.place = in, 0
 	return b.device.Upload(b.said, b.words)
@@ -163,17 +167,7 @@ func (b *Backend) say(tables, fresh []int32) error {
 // prepare does what a step needs of the host before its launches.
 func (b *Backend) prepare() error {
 	if b.hosted != nil {
-		if err := b.hosted.lookUp(b); err != nil {
-			return err
-		}
-	}
-	for i := range b.layouts {
-		if b.layouts[i].from, b.layouts[i].to = 0, 0; !b.shape.filled {
-			continue // the stages do as they come to it, a few rows at a time
-		}
-		if _, _, err := b.layOut(i, 0, b.shape.rows, 8); err != nil {
-			return err
-		}
+		return b.hosted.lookUp(b)
 	}
 	return nil
 }
@@ -185,40 +179,29 @@ func put[T int32 | uint32 | float32](b *Backend, values []T) Address {
 	return at
 }
 
-// putTurns puts how a kind of rotation turns the rows.
-func (b *Backend) putTurns(rotation *model.Rotation) turns {
-	half, rows := rotation.Half(), b.shape.rows
-	angles, scales := make([]float32, 2*rows*half), make([]float32, rows)
-	for i, r := range b.rows {
-		rotation.Fill(angles[i*half:][:half], angles[(rows+i)*half:][:half], r.position, r.promptTokens)
-		scales[i] = rotation.QueryScale(r.position)
-	}
-	return turns{put(b, angles[:rows*half]), put(b, angles[rows*half:]), put(b, scales)}
-}
-
 // saidBytes is the size of what is said of the largest steps.
 func (b *Backend) saidBytes() int {
-	words := 1 + 4*b.maxRows + b.maxRows*b.tableRoom() + len(b.part.Rotations)*b.maxRows*(b.config.HeadDim+1) + b.blocks
+	words := 1 + 5*b.maxRows + b.maxRows*b.tableRoom() + len(b.part.Rotations)*b.maxRows*(b.config.HeadDim+1) + b.blocks
 	return 4 * words
 }
 
 // tableRoom is how many blocks a chunk's table has at most.
 func (b *Backend) tableRoom() int { return min(b.config.MaxPositions/blockTokens, b.blocks) + 1 }
 
-// filledTable is how many blocks a chunk's table has in a filled step.
-func (b *Backend) filledTable() int { return min(b.shape.parts*partTokens/blockTokens, b.tableRoom()) }
-
 // stepShape is what the launches of a step depend on: how many rows they compute, and how many parts the attention of one has at most.
 // A filled one has more than there are, so that steps are of few shapes.
 type stepShape struct {
 	rows, parts int
+	single      bool // each sequence has one row
 	filled      bool
 }
 
 func shapeOf(chunks []model.Chunk) (s stepShape) {
+	s.single = true
 	for i := range chunks {
 		c := &chunks[i]
 		s.rows, s.parts = s.rows+len(c.Tokens), max(s.parts, (c.Start+len(c.Tokens)-1)/partTokens+1)
+		s.single = s.single && len(c.Tokens) == 1
 	}
 	return s
 }

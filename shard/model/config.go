@@ -145,8 +145,8 @@ func (c *Config) fill() {
 // KeysDependOnPrompt reports whether keys in the cache are those of a prompt of this length only ("dynamic" and "longrope"
 // rotations beyond the original positions), so that no sequence with another prompt may use them.
 func (c *Config) KeysDependOnPrompt(promptTokens int) bool {
-	return c.Rope.dependsOnLength() && promptTokens > c.Rope.OriginalMaxPositions
+	return c.Rope.DependsOnLength() && promptTokens > c.Rope.OriginalMaxPositions
 }
 
-// dependsOnLength reports whether a position turns otherwise in a longer sequence.
-func (r *Rope) dependsOnLength() bool { return r.Type == "dynamic" || r.Type == "longrope" }
+// DependsOnLength reports whether a position turns otherwise in a longer sequence.
+func (r *Rope) DependsOnLength() bool { return r.Type == "dynamic" || r.Type == "longrope" }

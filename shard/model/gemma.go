@@ -94,7 +94,7 @@ func readGemma3(files *weights.Files) (Config, writer, error) {
 		if err := local.check(); err != nil {
 			return c, nil, err
 		}
-		if local.dependsOnLength() { // Config.KeysDependOnPrompt knows of one rotation
+		if local.DependsOnLength() { // Config.KeysDependOnPrompt knows of one rotation
 			return c, nil, fmt.Errorf("rope type %q of layers with a window is not served", local.Type)
 		}
 	}

@@ -166,12 +166,12 @@ func yarnScale(factor, m float64) float64 {
 	return 0.1*m*math.Log(factor) + 1
 }
 
-// Fill writes the cosines and sines of a position. promptTokens matters where Rope.dependsOnLength: a sequence within the
+// Fill writes the cosines and sines of a position. promptTokens matters where Rope.DependsOnLength: a sequence within the
 // original positions turns as trained; beyond, frequencies follow the length that the sequence had when this position was
 // computed first, which is the prompt's for its tokens. So they depend on the request alone, not on how it was cut into steps.
 func (r *Rotation) Fill(cos, sin []float32, position, promptTokens int) {
 	frequencies := r.frequencies
-	if length := max(position+1, promptTokens); r.dependsOnLength() && length > r.OriginalMaxPositions {
+	if length := max(position+1, promptTokens); r.DependsOnLength() && length > r.OriginalMaxPositions {
 		if frequencies = r.long; r.Type == "dynamic" {
 			dim := float64(r.dims)
 			stretch := r.Factor*float64(length)/float64(r.OriginalMaxPositions) - (r.Factor - 1)

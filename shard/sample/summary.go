@@ -35,6 +35,12 @@ func (s *Summary) Add(o *Summary) {
 	if o.Highest > s.Highest || o.Highest == s.Highest && o.Token < s.Token {
 		s.Highest, s.Token = o.Highest, o.Token
 	}
+	if o.Bin == s.Bin {
+		for i := range s.Bins {
+			s.Bins[i] += o.Bins[i]
+		}
+		return
+	}
 	bins, last := s.Bins, max(s.Bin, o.Bin)
 	for i := range s.Bins {
 		s.Bins[i] = binAt(&bins, s.Bin, last, i) + binAt(&o.Bins, o.Bin, last, i)

@@ -20,10 +20,10 @@ struct Turn {
 };
 
 // turn adds biases, norms each head's query and key, rotates the pairs (plain + i, plain + half + i), and puts queries into q, [term][row]
-// [head][steps x 16], and keys and values into the cache of a layer, at the row's block and position. cos and sin are [row][half],
-// queryScales, [row], are those of rotated queries; null: 1. A block is a row.
+// [head][steps x 16], and keys and values into the cache of a layer, at the row's block and position. cos and sin are [row][half], or
+// [position][half]; queryScales, [row] or [position], are those of rotated queries; null: 1. A block is a row.
 extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const Turn *told, const int *blocks, const int *positions, const float *cos,
-	const float *sin, const float *queryScales) {
+	const float *sin, const float *queryScales, int byPosition) {
 	letNext();
 	wait();
 	const Turn s = *told;
@@ -31,6 +31,7 @@ extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const
 	int keySteps = (D + 15) / 16, valueSteps = (s.valueDims + 15) / 16, headSize = (keySteps + valueSteps) * s.terms * 256;
 	int position = positions[row] % BLOCK;
 	bool there = position >= 0;
+	size_t turn = byPosition ? max(positions[row], 0) : row;
 	u16 *to = cache + (there ? (size_t)blocks[row] * s.kvHeads * headSize : 0);
 	for (int head = warp; head < s.heads + s.kvHeads; head += 4) {
 		bool query = head < s.heads;
@@ -53,10 +54,10 @@ extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const
 			float f = normed(d);
 			if (i >= 0 && i < 2 * s.half) {
 				int pair = i < s.half ? i : i - s.half;
-				float c = cos[row * s.half + pair], sine = sin[row * s.half + pair];
+				float c = cos[turn * s.half + pair], sine = sin[turn * s.half + pair];
 				f = i < s.half ? f * c - normed(d + s.half) * sine : f * c + normed(d - s.half) * sine;
 			}
-			if (query && queryScales) f *= queryScales[row];
+			if (query && queryScales) f *= queryScales[turn];
 			if (query) putTerms(q + ((size_t)row * s.heads + head) * keySteps * 16 + d, (size_t)rows * s.heads * keySteps * 16, s.terms, f);
 			else if (there) putTerms(to + (size_t)kv * headSize + d / 16 * 256 + slot(position, d % 16), keySteps * 256, s.terms, f);
 		}
@@ -72,21 +73,36 @@ extern "C" __global__ void __launch_bounds__(128) turn(u16 *q, u16 *cache, const
 }
 
 // Item is a piece of attention: up to 8 NB pairs of a row and a query head of one KV head, all of one sequence, over one part of its
-// positions. The pairs are numbered from the first row of a chunk on, the heads of a row first. Without pairs it is none.
+// positions. The pairs are numbered from the first row of a chunk on, the heads of a row first.
 struct Item { int kv, head, heads, row, pair, pairs, part, table; };
 
 // Attend is what attend is told of a layer.
-struct Attend { int heads, kvHeads, keyDims, valueDims, terms, window; float scale, cap; };
+struct Attend {
+	int heads, kvHeads, keyDims, valueDims, terms, window;
+	float scale, cap;
+	int group, firstHead, firstKVHead; // query heads of a KV head, and where in the model this rank's heads begin
+};
+
+// itemOf is the item of a block of a step in which each sequence has one row: the grid is [parts][KV heads x pieces of 8 query heads][rows].
+// It has no pairs where the row has no such part, or the KV head no such piece.
+static __device__ Item itemOf(const Attend &s, const int *positions, const int *tableOf, int row0) {
+	int pieces = (s.group + 7) / 8, kv = blockIdx.y / pieces, row = row0 + blockIdx.z, part = blockIdx.x, position = positions[row];
+	int first = max((s.firstKVHead + kv) * s.group, s.firstHead), end = min((s.firstKVHead + kv + 1) * s.group, s.firstHead + s.heads);
+	int pair = blockIdx.y % pieces * 8, begin = s.window ? max(position + 1 - s.window, 0) / SPLIT : 0;
+	bool there = position >= 0 && part >= begin && part <= position / SPLIT;
+	return {kv, first - s.firstHead, end - first, row, pair, there ? min(end - first - pair, 8) : 0, part, tableOf[row]};
+}
 
 // attend computes for each pair of an item the weighted sum of the part's values, with the largest score and the sum of weights: results
-// is [row, from row0 on][head][parts][steps of values x 16 + 2]. Positions are the rows of fragments, pairs their columns: so a pair computes the same
-// whatever the others are, and the rows of a prompt share what is read of the cache.
+// is [row, from row0 on][head][parts][steps of values x 16 + 2]. A block is an item of a list, or, where that is null, itemOf's. Positions
+// are the rows of fragments, pairs their columns: so a pair computes the same whatever the others are, and the rows of a prompt share what
+// is read of the cache.
 //
 // Order: products over dimensions, 16 at a time; weights over the part's 256 positions, by lane, then as a tree; values over positions, 16
 // at a time. Roof: the memory's read rate for keys and values.
 template <int NB>
 static __device__ __forceinline__ void attend(float *results, const u16 *q, const u16 *cache, const Item *items, const int *tables,
-	const int *positions, Attend s, int rows, int parts, int row0) {
+	const int *tableOf, const int *positions, Attend s, int rows, int parts, int row0) {
 	constexpr int PAIRS = 8 * NB;
 	const float none = -infinity();
 	int keySteps = (s.keyDims + 15) / 16, valueSteps = (s.valueDims + 15) / 16, width = keySteps * 16 + 8;
@@ -94,8 +110,8 @@ static __device__ __forceinline__ void attend(float *results, const u16 *q, cons
 	u16 *shares = (u16 *)(sums + PAIRS), *queries = shares + s.terms * PAIRS * (SPLIT + 16);
 	letNext();
 	wait();
-	const Item item = items[blockIdx.x];
-	if (!item.pairs) return;
+	const Item item = items ? items[blockIdx.x] : itemOf(s, positions, tableOf, row0);
+	if (item.pairs <= 0) return;
 	int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, from = item.part * SPLIT;
 	auto rowOf = [&](int pair) { return item.row + (item.pair + pair) / item.heads; };
 	auto headOf = [&](int pair) { return item.head + (item.pair + pair) % item.heads; };
@@ -196,8 +212,8 @@ static __device__ __forceinline__ void attend(float *results, const u16 *q, cons
 }
 
 #define ATTEND(NB, NAME) extern "C" __global__ void __launch_bounds__(128) NAME(float *results, const u16 *q, const u16 *cache, const Item *items, \
-	const int *tables, const int *positions, const Attend *told, int rows, int parts, int row0) \
-	{ attend<NB>(results, q, cache, items, tables, positions, *told, rows, parts, row0); }
+	const int *tables, const int *tableOf, const int *positions, const Attend *told, int rows, int parts, int row0) \
+	{ attend<NB>(results, q, cache, items, tables, tableOf, positions, *told, rows, parts, row0); }
 ATTEND(1, attend_8)
 ATTEND(4, attend_32)
 
