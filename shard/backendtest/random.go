@@ -40,16 +40,40 @@ func FloatTensors(t testing.TB, files *weights.Files) map[string]FloatTensor {
 	return all
 }
 
+// StoredTensor is a tensor as a file of safetensors has it.
+type StoredTensor struct {
+	DataType string
+	Shape    []int
+	Data     []byte
+}
+
+// Stored is a tensor as a file has it.
+func (f FloatTensor) Stored() StoredTensor {
+	s := StoredTensor{DataType: "F32", Shape: f.Shape}
+	for _, v := range f.Values {
+		s.Data = binary.LittleEndian.AppendUint32(s.Data, math.Float32bits(v))
+	}
+	return s
+}
+
 // Safetensors writes tensors in float32.
 func Safetensors(t testing.TB, tensors map[string]FloatTensor) []byte {
 	t.Helper()
+	all := map[string]StoredTensor{}
+	for name, tensor := range tensors {
+		all[name] = tensor.Stored()
+	}
+	return SafetensorsOf(t, all)
+}
+
+// SafetensorsOf writes tensors of any types.
+func SafetensorsOf(t testing.TB, tensors map[string]StoredTensor) []byte {
+	t.Helper()
 	header, payload := map[string]any{}, []byte(nil)
 	for name, tensor := range tensors {
-		from := len(payload)
-		for _, v := range tensor.Values {
-			payload = binary.LittleEndian.AppendUint32(payload, math.Float32bits(v))
-		}
-		header[name] = map[string]any{"dtype": "F32", "shape": tensor.Shape, "data_offsets": []int{from, len(payload)}}
+		header[name] = map[string]any{"dtype": tensor.DataType, "shape": tensor.Shape,
+			"data_offsets": []int{len(payload), len(payload) + len(tensor.Data)}}
+		payload = append(payload, tensor.Data...)
 	}
 	text, err := json.Marshal(header)
 	if err != nil {

@@ -36,6 +36,7 @@ var scaleKinds = map[codes.Kind]int32{codes.F32: 0, codes.F16: 1, codes.BF16: 2,
 // codedMatrix says how a matrix of codes lies on the device.
 type codedMatrix struct {
 	matrix
+	linear          *model.Linear
 	scheme          *codes.Scheme
 	first           int // group
 	groups          int
@@ -60,8 +61,9 @@ func (s *scaleSettings) aboveBytes() int {
 }
 
 // describeCodes says how a rank's part of a linear operation of codes will lie.
-func describeCodes(l *model.Linear, scheme *codes.Scheme) (*codedMatrix, error) {
-	m := &codedMatrix{scheme: scheme}
+func describeCodes(l *model.Linear) (*codedMatrix, error) {
+	scheme := l.Scheme()
+	m := &codedMatrix{linear: l, scheme: scheme}
 	m.tiles, m.terms, m.coded = steps(l.Rows.Size()), 1, true
 	var end int
 	m.first, end = scheme.Span(l.Columns.From, l.Columns.To)
@@ -129,6 +131,17 @@ func (m *codedMatrix) arrange(l *model.Linear) {
 	if plain {
 		m.order = nil
 	}
+}
+
+// lengthen gives the chunks so many steps in all. Those that are added have no columns, and go on with the last group of their chunk.
+func (m *codedMatrix) lengthen(taken int) {
+	have, more := m.taken/m.chunks, (taken-m.taken)/m.chunks
+	for chunk := m.chunks; chunk > 0 && more > 0; chunk-- { // the last first: those before stay where they are
+		end := chunk * have
+		m.order = slices.Insert(m.order, end*step, slices.Repeat([]int32{-1}, more*step)...)
+		m.groupOf = slices.Insert(m.groupOf, end, slices.Repeat(m.groupOf[end-1:end], more)...)
+	}
+	m.taken = taken
 }
 
 // describeScales says how scales, or offsets, lie. Two of 4 bits share a byte, in which these begin at a bit.
@@ -226,10 +239,13 @@ func levels(s *codes.Scheme) []uint16 {
 }
 
 // packCodes uploads a rank's part of the same linear operation of several experts, or of one alone, whose codes are all of one form.
-func (b *Backend) packCodes(linears []*model.Linear) (matrix, error) {
-	first, err := describeCodes(linears[0], linears[0].Scheme())
-	if err != nil {
-		return matrix{}, err
+func (b *Backend) packCodes(all []*codedMatrix) (matrix, error) {
+	first, taken := all[0], 0
+	for _, m := range all {
+		taken = max(taken, m.taken)
+	}
+	for _, m := range all {
+		m.lengthen(taken)
 	}
 	m, s := first.matrix, codedSettings{bits: int32(first.scheme.Kind.Bits()), scales: first.scales, offsets: first.offsets}
 	if first.scheme.Offset != nil {
@@ -252,13 +268,14 @@ func (b *Backend) packCodes(linears []*model.Linear) (matrix, error) {
 		bytes int
 	}{{&s.codes, first.codeBytes()}, {&s.scales.numbers, numbers[0]}, {&s.scales.above, above[0]}, {&s.offsets.numbers, numbers[1]},
 		{&s.offsets.above, above[1]}} {
-		if *part.to, err = b.alloc(part.bytes * m.tiles * len(linears)); err != nil {
+		var err error
+		if *part.to, err = b.alloc(part.bytes * m.tiles * len(all)); err != nil {
 			return m, err
 		}
 		layout.parts = append(layout.parts, tilePart{*part.to, part.bytes})
 	}
-	for i, l := range linears {
-		if err := b.packExpertCodes(layout, first, l, i); err != nil {
+	for _, codes := range all {
+		if err := b.uploadCodes(layout, codes); err != nil {
 			return m, err
 		}
 		for j := range layout.parts {
@@ -268,24 +285,12 @@ func (b *Backend) packCodes(linears []*model.Linear) (matrix, error) {
 	if first.offsets.shift > 0 {
 		s.offsets.numbers, s.offsets.expert = s.scales.numbers, s.scales.expert
 	}
-	return b.tellCodes(m, first, &s)
+	return b.tellCodes(m, all, &s)
 }
 
-// packExpertCodes uploads what one expert has, or a linear operation alone.
-func (b *Backend) packExpertCodes(layout *tileLayout, first *codedMatrix, l *model.Linear, number int) error {
-	m := first
-	if number > 0 {
-		scheme, err := l.Scheme(), error(nil)
-		if scheme == nil {
-			return fmt.Errorf("%s is not quantised as the other experts are, which is not computed on cards", l.Name)
-		}
-		if m, err = describeCodes(l, scheme); err != nil {
-			return err
-		}
-		if m.order != nil || !m.sameForm(first) {
-			return fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", l.Name)
-		}
-	}
+// uploadCodes uploads what one expert has, or a linear operation alone.
+func (b *Backend) uploadCodes(layout *tileLayout, m *codedMatrix) error {
+	l := m.linear
 	spread := make([]codes.Row, b.team.Size())
 	layout.release = l.Release
 	layout.pack = func(worker, tile int, parts [][]byte) {
@@ -297,12 +302,16 @@ func (b *Backend) packExpertCodes(layout *tileLayout, first *codedMatrix, l *mod
 	return b.uploadTiles(layout)
 }
 
-// tellCodes uploads what kernels are told of a matrix of codes.
-func (b *Backend) tellCodes(m matrix, first *codedMatrix, s *codedSettings) (matrix, error) {
+// tellCodes uploads what kernels are told of matrices of codes that lie behind one another.
+func (b *Backend) tellCodes(m matrix, all []*codedMatrix, s *codedSettings) (matrix, error) {
+	var groups, order []int32
+	for _, codes := range all {
+		groups, order = append(groups, codes.groupOf...), append(order, codes.order...)
+	}
 	for _, u := range []struct {
 		to   *Address
 		data []byte
-	}{{&s.levels, bytesOf(levels(first.scheme))}, {&s.groups, bytesOf(first.groupOf)}, {&m.order, bytesOf(first.order)}} {
+	}{{&s.levels, bytesOf(levels(all[0].scheme))}, {&s.groups, bytesOf(groups)}, {&m.order, bytesOf(order)}} {
 		if len(u.data) > 0 {
 			var err error
 			if *u.to, err = b.tell(u.data); err != nil {
@@ -315,10 +324,9 @@ func (b *Backend) tellCodes(m matrix, first *codedMatrix, s *codedSettings) (mat
 	return m, err
 }
 
-// sameForm reports whether two experts' matrices can lie behind one another.
+// sameForm reports whether two experts' matrices can lie behind one another. Orders, and which group a step is of, are each one's own.
 func (m *codedMatrix) sameForm(other *codedMatrix) bool {
-	return m.scales == other.scales && m.offsets == other.offsets && m.tiles == other.tiles && m.taken == other.taken &&
-		m.scheme.Kind == other.scheme.Kind && m.groups == other.groups &&
-		slices.Equal(m.order, other.order) && slices.Equal(m.groupOf, other.groupOf) &&
-		m.scheme.Bias == other.scheme.Bias && m.scheme.Zero == other.scheme.Zero
+	return m.scales == other.scales && m.offsets == other.offsets && m.tiles == other.tiles && m.groups == other.groups &&
+		(m.order == nil) == (other.order == nil) && m.scheme.Kind == other.scheme.Kind &&
+		m.scheme.Bias == other.scheme.Bias && m.scheme.Zero == other.scheme.Zero && (m.scheme.Offset == nil) == (other.scheme.Offset == nil)
 }

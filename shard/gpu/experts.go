@@ -1,16 +1,12 @@
 package gpu
 
-import (
-	"fmt"
-
-	"lockstep/shard/model"
-)
+import "lockstep/shard/model"
 
 // experts are a layer's experts: their matrices of a kind lie behind one another.
 type experts struct {
 	*model.Experts
 	router               matrix
-	gate, up, down       matrix // of the first; their biases of all
+	gate, up, down       expertMatrix
 	sharedGate, sharedUp matrix
 	sharedDown           matrix
 	partNorm, norm       norm
@@ -36,7 +32,7 @@ type choiceMemory struct{ experts, weights, starts, numbers, rowOf, expertOf, mi
 
 func (l *loader) experts(p *model.Experts) *experts {
 	s := &experts{Experts: p, router: l.linear(&p.Router), partNorm: l.norm(&p.PartNorm), norm: l.norm(&p.Norm)}
-	all := func(of func(e *model.Expert) *model.Linear) (m matrix) {
+	all := func(of func(e *model.Expert) *model.Linear) (m expertMatrix) {
 		if l.err == nil {
 			m, l.err = l.packExperts(p, of)
 		}
@@ -54,6 +50,7 @@ func (l *loader) experts(p *model.Experts) *experts {
 	chosen := p.Routing.Chosen
 	l.need.choices, l.need.experts = max(l.need.choices, chosen), max(l.need.experts, len(p.Experts))
 	l.need.parts = max(l.need.parts, s.parts())
+	l.need.ordered = max(l.need.ordered, chosen*max(s.gate.orderedBytes(l.terms), s.up.orderedBytes(l.terms), s.down.orderedBytes(l.terms)))
 	l.need.products = max(l.need.products, s.router.outputs(), chosen*(s.gate.outputs()+s.up.outputs()+s.down.chunks*s.down.outputs())+
 		max(s.sharedGate.outputs()+s.sharedUp.outputs(), s.sharedDown.chunks*s.sharedDown.outputs()))
 	l.need.inner = max(l.need.inner, chosen*s.down.bytes(1, l.terms)+s.sharedDown.bytes(1, l.terms))
@@ -64,39 +61,6 @@ func (l *loader) experts(p *model.Experts) *experts {
 		s.told, l.err = l.tell(bytesOfStruct(&settings))
 	}
 	return s
-}
-
-// packExperts uploads the same linear operation of all experts, with their biases and what adapters add.
-func (b *Backend) packExperts(p *model.Experts, of func(e *model.Expert) *model.Linear) (m matrix, err error) {
-	var bias []float32
-	linears := make([]*model.Linear, len(p.Experts))
-	adapters := 0
-	for i := range p.Experts {
-		linears[i] = of(&p.Experts[i])
-		bias, adapters = append(bias, linears[i].Bias...), max(adapters, len(linears[i].Low))
-	}
-	if m, err = b.packAll(linears); err != nil {
-		return m, err
-	}
-	if m.order != 0 {
-		return m, fmt.Errorf("%s has groups of its own, which is not computed on cards for experts", linears[0].Name)
-	}
-	if m.bias, err = b.vector(bias); err != nil || adapters == 0 {
-		return m, err
-	}
-	var kinds []*model.LowRank
-	for adapter := range adapters {
-		for _, l := range linears {
-			var low *model.LowRank
-			if len(l.Low) > 0 {
-				low = l.Low[adapter]
-			}
-			kinds = append(kinds, low)
-		}
-	}
-	b.adapters = adapters
-	m.low, err = b.packKinds(kinds, m.input, linears[0].Rows.Size(), p.Routing.Chosen)
-	return m, err
 }
 
 func truth(v bool) int32 {
@@ -172,7 +136,10 @@ func (s *experts) choose(b *Backend) error {
 // computeChosen leaves each choice's product with down in sums.
 func (s *experts) computeChosen(b *Backend, choices int) error {
 	w, c, rows := &s.work, &b.choice, b.shape.rows
-	for _, r := range []result{{w.gate, &s.gate}, {w.up, &s.up}} {
+	for _, r := range []struct {
+		y Address
+		m *expertMatrix
+	}{{w.gate, &s.gate}, {w.up, &s.up}} {
 		if err := s.multiply(b, r.y, r.m, b.normed, c.rowOf, choices, rows); err != nil {
 			return err
 		}
@@ -185,7 +152,7 @@ func (s *experts) computeChosen(b *Backend, choices int) error {
 			}
 		}
 	}
-	if err := b.activate(w.inner, w.gate, w.up, &s.gate, &s.up, c.expertOf, s.Activation, s.down.input, choices); err != nil {
+	if err := b.activate(w.inner, w.gate, w.up, &s.gate.matrix, &s.up.matrix, c.expertOf, s.Activation, s.down.input, choices); err != nil {
 		return err
 	}
 	return s.multiply(b, w.sums, &s.down, w.inner, 0, choices, choices)
@@ -205,34 +172,13 @@ func (s *experts) computeShared(b *Backend) error {
 	return b.multiply(w.sharedSums, &s.sharedDown, w.sharedInner, rows)
 }
 
-// multiply computes a product of all experts with the rows of x that chose them; without rowOf a row of x is a choice.
-func (s *experts) multiply(b *Backend, y Address, m *matrix, x, rowOf Address, choices, rows int) error {
-	if m.data == 0 {
-		return nil
-	}
-	const warps = 4
-	count := len(s.Experts.Experts)
-	piece := "8"
-	if choices > 8*count {
-		piece = "32"
-	}
-	kernel, slots, terms := "linear_experts_", []any{Address(0)}, []any{int32(m.terms), int32(b.terms)}
-	if m.coded {
-		kernel, slots, terms = "coded_experts_", nil, terms[1:]
-	}
-	blocks := (count*m.tiles*m.chunks + warps - 1) / warps
-	args := append([]any{y, m.data, x, b.choice.starts, rowOf}, slots...)
-	args = append(append(args, int32(count), int32(m.tiles), int32(m.taken), int32(m.chunks), int32(choices), int32(rows)), terms...)
-	return b.launch(kernel+piece, [3]int{blocks, 1, 1}, 32*warps, 0, args...)
-}
-
 // sums gives what each choice and the shared expert give, [choice or row][hidden], summed over chunks and ranks.
 func (s *experts) sums(b *Backend) (each, shared Address, err error) {
 	rows, hidden := b.shape.rows, b.config.Hidden
 	choices := rows * s.Routing.Chosen
 	each = b.folded
 	behind := each + Address(4*choices*hidden)
-	if err = b.fold(each, s.work.sums, &s.down, choices, s.down.parts()); err != nil {
+	if err = b.fold(each, s.work.sums, &s.down.matrix, choices, s.down.parts()); err != nil {
 		return 0, 0, err
 	}
 	if s.Shared != nil {

@@ -2,7 +2,6 @@ package gpu
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 
 	"lockstep/shard/model"
@@ -34,7 +33,7 @@ type matrix struct {
 	data  Address // weights, or codedSettings; 0: none of it is this rank's
 	coded bool
 	taken int     // steps that the product takes
-	order Address // of the input's columns in these steps; 0: as they lie
+	order Address // of the input's columns in these steps, one behind the other of several experts; 0: as they lie
 	tiles int
 	terms int
 	bias  Address  // float32 of all outputs; 0: none
@@ -46,7 +45,15 @@ func (m *matrix) outputs() int { return m.tiles * step }
 
 // pack uploads a rank's part of a linear operation, with what adapters add.
 func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
-	if m, err = b.packAll([]*model.Linear{l}); err != nil {
+	if inCodes(l) {
+		var codes *codedMatrix
+		if codes, err = describeCodes(l); err == nil {
+			m, err = b.packCodes([]*codedMatrix{codes})
+		}
+	} else {
+		m, err = b.packPlain([]*model.Linear{l})
+	}
+	if err != nil {
 		return m, err
 	}
 	if m.bias, err = b.vector(l.Bias); err == nil && len(l.Low) > 0 {
@@ -55,19 +62,18 @@ func (b *Backend) pack(l *model.Linear) (m matrix, err error) {
 	return m, err
 }
 
-// packAll uploads a rank's part of the same linear operation of several experts, or of one alone, behind one another. Their biases are the
-// caller's.
-func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
+// inCodes reports whether a rank has a part of a linear operation, and that in codes.
+func inCodes(l *model.Linear) bool {
+	return l.Scheme() != nil && l.Columns.Size() > 0 && l.Rows.Size() > 0
+}
+
+// packPlain uploads a rank's part of the same linear operation of several experts, or of one alone, behind one another. Their biases are
+// the caller's.
+func (b *Backend) packPlain(linears []*model.Linear) (m matrix, err error) {
 	first := linears[0]
-	if first.Scheme() != nil && first.Columns.Size() > 0 && first.Rows.Size() > 0 {
-		return b.packCodes(linears)
-	}
 	m = matrix{input: inputOf(first.Columns.Size(), first.Chunks), tiles: steps(first.Rows.Size()), terms: 1}
 	m.taken = m.steps
 	for _, l := range linears {
-		if l.Scheme() != nil {
-			return m, fmt.Errorf("%s is quantised, and not all experts are, which is not computed on cards", l.Name)
-		}
 		if l.Encoding != weights.BF16 { // which one term holds
 			m.terms = b.terms
 		}
@@ -85,6 +91,14 @@ func (b *Backend) packAll(linears []*model.Linear) (m matrix, err error) {
 		}
 	}
 	return m, nil
+}
+
+// orderedBytes is the size of a row of the input in another order, 0 where there is none.
+func (m *matrix) orderedBytes(terms int) int {
+	if m.order == 0 {
+		return 0
+	}
+	return m.taken * step * terms * 2
 }
 
 // tileBytes is the size of a tile in one term.

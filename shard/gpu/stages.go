@@ -66,9 +66,7 @@ func (l *loader) linear(linear *model.Linear) (m matrix) {
 	if l.err == nil && linear != nil {
 		m, l.err = l.pack(linear)
 		l.need.inner = max(l.need.inner, m.bytes(1, l.terms))
-		if m.order != 0 {
-			l.need.ordered = max(l.need.ordered, m.taken*step*l.terms*2)
-		}
+		l.need.ordered = max(l.need.ordered, m.orderedBytes(l.terms))
 	}
 	return m
 }
@@ -187,8 +185,8 @@ func (b *Backend) multiply(y Address, m *matrix, x Address, rows int) error {
 	const warps = 4
 	blocks := (m.tiles*m.chunks + warps - 1) / warps
 	if m.order != 0 {
-		if err := b.launch("order", [3]int{rows, 1, 1}, rowThreads, 0, b.ordered, x, m.order, int32(m.taken), int32(m.steps),
-			int32(b.terms)); err != nil {
+		if err := b.launch("order", [3]int{rows, 1, 1}, rowThreads, 0, b.ordered, x, m.order, Address(0), Address(0), Address(0),
+			int32(m.taken), int32(m.steps), int32(rows), int32(b.terms)); err != nil {
 			return err
 		}
 		x = b.ordered

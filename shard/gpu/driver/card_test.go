@@ -4,11 +4,13 @@ package driver_test
 
 import (
 	"maps"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"lockstep/protocol/outside"
 	"lockstep/shard"
@@ -42,8 +44,8 @@ func emulate() (gpu.Device, error) {
 func TestEveryLaunchIsTaken(t *testing.T) {
 	for _, capability := range []string{"8.6", "9.0", "12.0"} {
 		library, log := imitate(t, "CARDS=One:"+capability+":8192:0", "BUSY=0")
-		for _, name := range modeltest.Names(t) {
-			source, files := modeltest.Open(t, name)
+		for _, name := range append(modeltest.Names(t), "quantised") {
+			source, files := openToLaunch(t, name)
 			if files["golden.jsonl"] == nil {
 				continue
 			}
@@ -74,10 +76,29 @@ func TestEveryLaunchIsTaken(t *testing.T) {
 			t.Errorf("%s: %d launches were captured", capability, captured)
 		}
 		t.Logf("%s: launched %v", capability, slices.Sorted(maps.Keys(launched)))
+		for _, kernel := range []string{"coded_8", "coded_32", "coded_experts_8", "coded_experts_32", "linear_experts_8", "order"} {
+			if !launched[kernel] {
+				t.Errorf("%s: %s was not launched", capability, kernel)
+			}
+		}
 		if len(launched) < 20 {
 			t.Errorf("%s: only %d kernels were launched", capability, len(launched))
 		}
 	}
+}
+
+// openToLaunch opens a reference model, or one whose matrices are reordered codes, but for those of an expert.
+func openToLaunch(t *testing.T, name string) (*model.Model, fstest.MapFS) {
+	if name != "quantised" {
+		return modeltest.Open(t, name)
+	}
+	dir := backendtest.RandomGPTQ(t, modeltest.Files(t, "mixtral"), 16, func(name string) backendtest.GPTQForm {
+		if strings.Contains(name, ".experts.0.") || strings.HasSuffix(name, "moe.gate") {
+			return backendtest.GPTQForm{}
+		}
+		return backendtest.GPTQForm{Bits: 4, Ordered: true}
+	}, rand.New(rand.NewPCG(1, 2)))
+	return modeltest.OpenFS(t, dir), dir
 }
 
 // On a card every reference case holds, and where it adds as the emulation does, every logit has the emulation's bits. This was never

@@ -82,8 +82,8 @@ CODED(1, coded_8)
 CODED(4, coded_32)
 
 // Experts: a warp owns a tile and a chunk of an expert's matrix, for the rows that chose it (kernels/experts.cu), 8 NB at a time. x has xRows
-// rows, and rowOf tells which is a choice's, null: the choice's own. y is [chunk][choice][tiles x 16]. Adapters are computed likewise: slots
-// tells which of the matrices is an adapter's, negative: it has none; null: each has its own.
+// rows, and rowOf tells which is a choice's, null: the choice's own. y is [chunk][choice][tiles x 16]. slots tells which of the matrices is
+// an expert's, negative: it has none of these, and its choices' y are left alone; null: each has its own. Adapters are computed likewise.
 template <int NB>
 static __device__ __forceinline__ void linearExperts(float *y, const uint4 *w, const u16 *x, const int *starts, const int *rowOf, const int *slots,
 	int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int wTerms, int xTerms) {
@@ -114,8 +114,8 @@ EXPERTS(4, linear_experts_32)
 
 // codedExperts is linearExperts for codes.
 template <int NB>
-static __device__ __forceinline__ void codedExperts(float *y, const Coded *told, const u16 *x, const int *starts, const int *rowOf, int experts,
-	int tiles, int allSteps, int chunks, int choices, int xRows, int xTerms) {
+static __device__ __forceinline__ void codedExperts(float *y, const Coded *told, const u16 *x, const int *starts, const int *rowOf, const int *slots,
+	int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int xTerms) {
 	int warps = blockDim.x >> 5, steps = allSteps / chunks;
 	letNext();
 	wait();
@@ -123,11 +123,13 @@ static __device__ __forceinline__ void codedExperts(float *y, const Coded *told,
 	const u16 *levels = levelsOf(w);
 	for (int item = blockIdx.x * warps + (threadIdx.x >> 5); item < experts * tiles * chunks; item += gridDim.x * warps) {
 		int expert = item / (tiles * chunks), tile = item % (tiles * chunks) % tiles, chunk = item % (tiles * chunks) / tiles;
+		int own = slots ? slots[expert] : expert;
+		if (own < 0) continue;
 		int end = starts[expert + 1];
 		for (int first = starts[expert]; first < end; first += 8 * NB) {
 			Rows<NB> r;
 			r.begin(x + (size_t)chunk * steps * xRows * STEP, first, end, rowOf);
-			chainCoded<NB>(r.c, w, levels, expert, tile, chunk * steps, allSteps, r.at, (size_t)xRows * STEP, (size_t)allSteps * xRows * STEP,
+			chainCoded<NB>(r.c, w, levels, own, tile, chunk * steps, allSteps, r.at, (size_t)xRows * STEP, (size_t)allSteps * xRows * STEP,
 				xTerms, steps);
 			r.end(y + (size_t)chunk * choices * tiles * STEP + tile * STEP, first, end, tiles * STEP);
 		}
@@ -135,19 +137,27 @@ static __device__ __forceinline__ void codedExperts(float *y, const Coded *told,
 }
 
 #define CODED_EXPERTS(NB, NAME) extern "C" __global__ void __launch_bounds__(128) NAME(float *y, const Coded *w, const u16 *x, const int *starts, \
-	const int *rowOf, int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int xTerms) \
-	{ codedExperts<NB>(y, w, x, starts, rowOf, experts, tiles, allSteps, chunks, choices, xRows, xTerms); }
+	const int *rowOf, const int *slots, int experts, int tiles, int allSteps, int chunks, int choices, int xRows, int xTerms) \
+	{ codedExperts<NB>(y, w, x, starts, rowOf, slots, experts, tiles, allSteps, chunks, choices, xRows, xTerms); }
 CODED_EXPERTS(1, coded_experts_8)
 CODED_EXPERTS(4, coded_experts_32)
 
-// order copies the columns of x in another order: column i of `to` is column from[i], or 0 where that is negative. A block is a row.
-extern "C" __global__ void __launch_bounds__(256) order(u16 *to, const u16 *x, const int *from, int toSteps, int steps, int terms) {
+// order copies the columns of x in another order: column i of `to` is column from[i], or 0 where that is negative. A block is a row of `to`.
+// Of experts that row is a choice's, rowOf tells which row of x it has, as above, and from is [slot][column]: that of its expert, by expertOf
+// and slots. Choices of experts that have none are left alone. Without expertOf there is one order.
+//
+// Roof: the memory's read and write rate for x and `to`; x is small beside the weights.
+extern "C" __global__ void __launch_bounds__(256) order(u16 *to, const u16 *x, const int *from, const int *rowOf, const int *expertOf,
+	const int *slots, int toSteps, int steps, int xRows, int terms) {
 	letNext();
 	wait();
-	int row = blockIdx.x, rows = gridDim.x;
+	int row = blockIdx.x, rows = gridDim.x, xRow = rowOf ? rowOf[row] : row, own = 0;
+	if (expertOf) own = slots ? slots[expertOf[row]] : expertOf[row];
+	if (own < 0) return;
+	from += (size_t)own * toSteps * STEP;
 	for (int i = threadIdx.x; i < terms * toSteps * STEP; i += blockDim.x) {
 		int term = i / (toSteps * STEP), column = i % (toSteps * STEP), source = from[column];
 		to[(((size_t)term * toSteps + column / STEP) * rows + row) * STEP + column % STEP] =
-			source < 0 ? 0 : x[(((size_t)term * steps + source / STEP) * rows + row) * STEP + source % STEP];
+			source < 0 ? 0 : x[(((size_t)term * steps + source / STEP) * xRows + xRow) * STEP + source % STEP];
 	}
 }

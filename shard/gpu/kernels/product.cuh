@@ -72,7 +72,7 @@ static __device__ float scaleOf(const Scales &s, int expert, int tile, int group
 struct Coded {
 	const unsigned char *codes;
 	const u16 *levels;   // [code]: bfloat16
-	const int *groups;   // [step]: the group
+	const int *groups;   // [expert][step]: the group
 	u64 expert;          // the distance of two experts' codes, in bytes
 	Scales scales, offsets;
 	int bits, offset, zero; // offset: there are some
@@ -121,17 +121,18 @@ static __device__ __forceinline__ void chainCoded(float (*c)[4], const Coded &w,
 	const u16 *const *xr, size_t stepApart, size_t xTerm, int xTerms, int steps) {
 	int lane = threadIdx.x & 31, g = lane >> 2;
 	const unsigned char *codes = w.codes + expert * w.expert + ((size_t)tile * allSteps + firstStep) * 32 * w.bits;
+	const int *groups = w.groups + (size_t)expert * allSteps + firstStep;
 	const uint4 ones = make_uint4(0x3f803f80, 0x3f803f80, 0x3f803f80, 0x3f803f80);
 	float sum[NB][4], inputs[NB][4];
 	for (int k = 0; k < steps;) {
-		int group = w.groups[firstStep + k];
+		int group = groups[k];
 		float zero0 = 0, zero1 = 0;
 		if (w.zero) zero0 = scaleOf(w.offsets, expert, tile, group, g), zero1 = scaleOf(w.offsets, expert, tile, group, g + 8);
 		#pragma unroll
 		for (int n = 0; n < NB; n++)
 			#pragma unroll
 			for (int i = 0; i < 4; i++) sum[n][i] = inputs[n][i] = 0;
-		for (; k < steps && w.groups[firstStep + k] == group; k++) {
+		for (; k < steps && groups[k] == group; k++) {
 			uint2 v = codesOf(codes + (size_t)k * 32 * w.bits, w.bits, lane);
 			uint4 a = make_uint4(pair(levels, v.x, zero0), pair(levels, v.x >> 16, zero1), pair(levels, v.y, zero0), pair(levels, v.y >> 16, zero1));
 			#pragma unroll
