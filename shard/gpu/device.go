@@ -32,6 +32,24 @@ type Peered interface {
 	Register(pages []byte) (Address, error)
 }
 
+// Fetcher is a Device that copies without waiting for what is launched later.
+type Fetcher interface {
+	Device
+	// Fetch copies behind what was launched. At most two are under way, of at most MaxFetch bytes each.
+	Fetch(reads ...Read) error
+	// Await waits for the oldest, and for nothing behind it.
+	Await() error
+}
+
+// Read is a copy from the device.
+type Read struct {
+	To   []byte
+	From Address
+}
+
+// MaxFetch is the most bytes of a Fetch.
+const MaxFetch = 1 << 20
+
 // Description says what a device is.
 type Description struct {
 	Name  string // for people: "NVIDIA H100 80GB HBM3"

@@ -45,7 +45,7 @@ func (l *loader) table(m *model.Matrix) (t table) {
 func (s *embed) compute(b *Backend) error {
 	if b.hosted == nil {
 		if err := b.launch("embed", [3]int{b.shape.rows, 1, 1}, rowThreads, 0, b.hidden, s.table.data, s.table.encoding,
-			b.inputs.tokens, s.Scale, s.places.data, s.places.encoding, b.inputs.positions, int32(b.config.Hidden)); err != nil {
+			b.inputs.tokens, b.chosen, s.Scale, s.places.data, s.places.encoding, b.inputs.positions, int32(b.config.Hidden)); err != nil {
 			return err
 		}
 	}

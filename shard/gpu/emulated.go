@@ -105,6 +105,17 @@ func (e *emulated) Launch(l *Launch) error {
 	return err
 }
 
+func (e *emulated) Fetch(reads ...Read) error {
+	for _, r := range reads {
+		if err := e.Download(r.To, r.From); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *emulated) Await() error { return nil }
+
 // graph is a list of launches.
 type graph struct{ launches []Launch }
 

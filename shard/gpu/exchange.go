@@ -105,12 +105,11 @@ func (b *Backend) exchange(at Address, rows, n int) error {
 // errExchange says that an exchange between devices was given up.
 var errExchange = errors.Join(collective.ErrAborted, errors.New("the devices' exchange"))
 
-// endExchange waits for what was launched, and tells whether all exchanges of the step have ended well.
-func (b *Backend) endExchange() error {
-	if b.peers.place == 0 {
+// checkExchange waits for what was launched, and tells whether all exchanges of a step have ended well.
+func (b *Backend) checkExchange(f *flight) error {
+	if !f.exchanged {
 		return nil
 	}
-	b.peers.number, b.peers.place = b.peers.number+uint32(b.peers.place), 0
 	failed := make([]byte, 4)
 	if err := b.device.Download(failed, b.peers.failed); err != nil {
 		return err

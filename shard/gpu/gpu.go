@@ -102,7 +102,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 		gather = b.handedFloats(min(model.LogitRows, maxRows))
 	}
 	if b.part.Ranks > 1 {
-		reduce = maxRows * max(b.need.parts*b.config.Hidden, b.need.lowRanks)
+		reduce = maxRows * max(b.need.parts*b.config.Hidden, b.need.lowRanks, 2*b.part.Ranks)
 	}
 	return reduce, gather
 }
@@ -169,6 +169,8 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 		{&b.queries, 2 * b.part.Heads.Size() * steps(b.config.HeadDim) * step * b.terms * maxRows},
 		{&b.logits, 4 * logitRows * max(b.part.Vocabulary.Size(), 1)},
 		{&b.summaries, 4 * summaryFloats * logitRows * b.summaryParts()},
+		{&b.nominated, 4 * 2 * b.part.Ranks * logitRows},
+		{&b.chosen, 4 * logitRows},
 		{&b.said, b.saidBytes()},
 		{&b.results, b.attention.resultBytes},
 		{&b.items, len(b.layouts) * b.attention.items * itemBytes},

@@ -65,7 +65,7 @@ func (b *Backend) fill(exact stepShape, chunks []model.Chunk) stepShape {
 	if at == len(b.graphs.rows) {
 		return exact
 	}
-	filled := stepShape{rows: b.graphs.rows[at], parts: 1, single: true, filled: true}
+	filled := stepShape{rows: b.graphs.rows[at], parts: 1, single: true, followed: exact.followed, filled: true}
 	for filled.parts < exact.parts {
 		filled.parts *= graphPartsFactor
 	}

@@ -24,25 +24,47 @@ func (b *Backend) summaryParts() int { return (b.part.Vocabulary.Size() + summar
 
 // launch leaves the rows' logits in logits, and their summaries in summaries.
 func (s *head) launch(b *Backend, from, count int) error {
-	if err := b.gather(from, count); err != nil || s.Weight.Rows.Size() == 0 {
+	if err := b.gather(from, count); err != nil {
 		return err
 	}
-	own := s.Weight.Rows
-	if err := b.finish(&s.weight, count, own.Size(), s.Cap); err != nil {
+	if own := s.Weight.Rows; own.Size() > 0 {
+		if err := b.finish(&s.weight, count, own.Size(), s.Cap); err != nil {
+			return err
+		}
+		if err := b.launch("summarise", [3]int{b.summaryParts(), count, 1}, rowThreads, 0, b.summaries, b.logits, int32(own.Size()),
+			int32(own.From)); err != nil {
+			return err
+		}
+	}
+	if !b.shape.followed {
+		return nil
+	}
+	return b.choose(count)
+}
+
+// choose leaves the rows' likeliest tokens in chosen, on all ranks.
+func (b *Backend) choose(rows int) error {
+	ranks := b.part.Ranks
+	if err := b.launch("nominate", [3]int{rows, 1, 1}, 32, 0, b.nominated, b.summaries, int32(b.summaryParts()), int32(b.part.Rank),
+		int32(ranks)); err != nil {
 		return err
 	}
-	return b.launch("summarise", [3]int{b.summaryParts(), count, 1}, rowThreads, 0, b.summaries, b.logits, int32(own.Size()),
-		int32(own.From))
+	if ranks > 1 {
+		if err := b.exchange(b.nominated, rows, 2*ranks); err != nil {
+			return err
+		}
+	}
+	return b.launch("choose", [3]int{(rows + 63) / 64, 1, 1}, 64, 0, b.chosen, b.nominated, int32(rows), int32(ranks))
 }
 
 // hand gathers the ranks' logits and summaries.
-func (s *head) hand(b *Backend, from, count int, consume func(model.Scores)) error {
-	onlyBest := b.onlyBest[from:][:count]
+func (s *head) hand(b *Backend, f *flight, from, count int, consume func(model.Scores)) error {
+	onlyBest := f.onlyBest[from:][:count]
 	rows, err := s.download(b, onlyBest)
 	if err != nil {
 		return err
 	}
-	summaries, err := b.downloadSummaries(onlyBest)
+	summaries, err := b.summariesOf(f, onlyBest)
 	if err != nil {
 		return err
 	}
@@ -88,8 +110,8 @@ func (s *head) download(b *Backend, onlyBest []bool) (rows [][]float32, err erro
 	return rows, nil
 }
 
-// downloadSummaries returns this rank's summaries of rows, if any is wanted.
-func (b *Backend) downloadSummaries(onlyBest []bool) ([]sample.Summary, error) {
+// summariesOf returns this rank's summaries of rows, if any is wanted.
+func (b *Backend) summariesOf(f *flight, onlyBest []bool) ([]sample.Summary, error) {
 	last := -1
 	for i, only := range onlyBest {
 		if only {
@@ -98,18 +120,18 @@ func (b *Backend) downloadSummaries(onlyBest []bool) ([]sample.Summary, error) {
 	}
 	each := b.summaryParts()
 	rows := make([]sample.Summary, last+1)
-	b.parts = append(b.parts[:0], make([]sample.Summary, len(rows)*each)...)
-	parts := b.parts
-	if len(parts) > 0 {
-		bytes := unsafe.Slice((*byte)(unsafe.Pointer(&parts[0])), len(parts)*4*summaryFloats)
-		if err := b.device.Download(bytes, b.summaries); err != nil {
-			return nil, err
+	if !f.followed {
+		f.parts = append(f.parts[:0], make([]sample.Summary, len(rows)*each)...)
+		if len(f.parts) > 0 {
+			if err := b.device.Download(bytesOfSummaries(f.parts), b.summaries); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for i := range rows {
 		rows[i] = sample.NoSummary()
 		for part := range each {
-			rows[i].Add(&parts[i*each+part])
+			rows[i].Add(&f.parts[i*each+part])
 		}
 	}
 	return rows, nil

@@ -15,7 +15,7 @@ type output interface {
 	// launch computes the scores of wanted rows, from the from-th on.
 	launch(b *Backend, from, count int) error
 	// hand gives what launch has computed to consume, on rank 0.
-	hand(b *Backend, from, count int, consume func(model.Scores)) error
+	hand(b *Backend, f *flight, from, count int, consume func(model.Scores)) error
 }
 
 // settler is a stage that tells kernels where its numbers are, once all memory is taken.
@@ -299,7 +299,7 @@ func (s *score) launch(b *Backend, from, count int) error {
 	return b.finish(&s.outer, count, 1, 0)
 }
 
-func (s *score) hand(b *Backend, _, count int, consume func(model.Scores)) error {
+func (s *score) hand(b *Backend, _ *flight, _, count int, consume func(model.Scores)) error {
 	values := make([]float32, count)
 	if err := b.device.Download(bytesOf(values), b.logits); err != nil {
 		return err

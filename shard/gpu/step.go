@@ -5,7 +5,6 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/model"
-	"lockstep/shard/sample"
 )
 
 // run is what steps compute with: the device's memory, and the step that is under way.
@@ -30,7 +29,9 @@ type run struct {
 	wantedRows Address // the rows of normed that are wanted
 	logits     Address // [wanted row][this rank's part of the vocabulary]
 	summaries  Address // [wanted row][part of these]
-	parts      []sample.Summary
+	nominated  Address // [wanted row][rank]: the likeliest token
+	chosen     Address // [wanted row]
+	flights    []flight
 	said       Address // see inputs
 	results    Address // of parts of attention
 	items      Address // [layout]: of attention
@@ -69,36 +70,12 @@ type row struct {
 // chunk is a run of rows of one sequence.
 type chunk struct{ first, rows, table int }
 
-// Forward computes one step, of at most maxRows tokens. On rank 0 it calls consume with the scores that are wanted, in the order of the
-// chunks and their tokens, up to model.LogitRows at a time.
-func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
-	if err := b.begin(chunks); err != nil {
-		return err
-	}
-	if err := b.launchStages(); err != nil {
-		return err
-	}
-	for from := 0; from < len(b.wanted); from += b.logitRows() {
-		count := min(b.logitRows(), len(b.wanted)-from)
-		if !b.outputFilled() {
-			if err := b.output.launch(b, from, count); err != nil {
-				return err
-			}
-		}
-		if err := b.endExchange(); err != nil { // before anybody sees a token
-			return err
-		}
-		if err := b.output.hand(b, from, count, consume); err != nil {
-			return err
-		}
-	}
-	return b.endExchange()
-}
-
 // begin lays the rows out, uploads what is said of them, and clears fresh blocks.
-func (b *Backend) begin(chunks []model.Chunk) error {
+func (b *Backend) begin(chunks []model.Chunk, followed bool) error {
 	b.rows, b.wanted, b.onlyBest, b.chunks = b.rows[:0], b.wanted[:0], b.onlyBest[:0], b.chunks[:0]
-	b.shape = b.fill(shapeOf(chunks), chunks)
+	exact := shapeOf(chunks)
+	exact.followed = followed
+	b.shape = b.fill(exact, chunks)
 	for i := range b.layouts {
 		b.layouts[i].ranges = b.layouts[i].ranges[:0]
 	}
@@ -193,6 +170,7 @@ func (b *Backend) tableRoom() int { return min(b.config.MaxPositions/blockTokens
 type stepShape struct {
 	rows, parts int
 	single      bool // each sequence has one row
+	followed    bool // the next step takes the tokens that are chosen on the device
 	filled      bool
 }
 

@@ -18,13 +18,17 @@ type Chunk struct {
 	Start        int     // position of Tokens[0]
 	PromptTokens int     // length of the sequence's prompt, without what was generated
 	Adapter      int     // of the whole sequence: 0 none, else its number among the group's, counted from 1
-	Tokens       []int32 // at least one
+	Tokens       []int32 // at least one; see ChosenBy
 	Blocks       []int32 // the sequence's block table, covering Start+len(Tokens) positions
 	// Fresh is how many of the last Blocks the sequence takes with this step: they are cleared first, so that nothing of their
 	// former owner, not even a NaN, can reach it.
 	Fresh  int
 	Logits Logits
 }
+
+// ChosenBy is, in place of a token that the host does not know yet, the likeliest one of a wanted row of the step before, whose wanted rows
+// have LogitsBest.
+func ChosenBy(row int) int32 { return int32(-1 - row) }
 
 // Wants reports whether logits of Tokens[i] are wanted.
 func (c *Chunk) Wants(i int) bool {

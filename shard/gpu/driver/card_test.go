@@ -3,6 +3,7 @@
 package driver_test
 
 import (
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -30,9 +31,25 @@ func groupOn(t *testing.T, source *model.Model, ranks int, numerics string, open
 			return nil, err
 		}
 		return backendtest.WithTeam(2, func(team *workers.Team) (backendtest.Backend, error) {
-			return gpu.Load(part, device, team, gpu.Options{Numerics: numerics, Graphs: gpu.DefaultGraphs})
+			b, err := gpu.Load(part, device, team, gpu.Options{Numerics: numerics, Graphs: gpu.DefaultGraphs})
+			return ahead{b}, err
 		})
 	})
+}
+
+// ahead plans a step of one sequence behind each that can be followed.
+type ahead struct{ *gpu.Backend }
+
+func (b ahead) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
+	if len(chunks) != 1 || !b.CanBeFollowed(chunks) {
+		return b.Backend.Forward(chunks, consume)
+	}
+	next := chunks[0]
+	next.Start, next.Tokens, next.Fresh = next.Start+len(next.Tokens), []int32{model.ChosenBy(0)}, 0
+	if next.Start/16 == len(next.Blocks) {
+		return b.Backend.Forward(chunks, consume)
+	}
+	return errors.Join(b.Launch(chunks, true), b.Launch([]model.Chunk{next}, false), b.Collect(consume), b.Collect(func(model.Scores) {}))
 }
 
 func emulate() (gpu.Device, error) {
@@ -58,8 +75,8 @@ func TestEveryLaunchIsTaken(t *testing.T) {
 					for _, c := range cases {
 						s := g.Sequence(len(c.Prompt))
 						s.Compute(c.Prompt, model.LogitsAll)
-						for range min(3, g.MaxTokens-len(c.Prompt)) { // a graph is made of the second
-							s.Compute(c.Prompt[:1], model.LogitsLast)
+						for i := range min(6, g.MaxTokens-len(c.Prompt)) { // a graph is made of the second of a kind
+							s.Compute(c.Prompt[:1], []model.Logits{model.LogitsLast, model.LogitsBest}[i%2])
 						}
 						s.Release()
 					}

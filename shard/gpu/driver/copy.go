@@ -2,7 +2,11 @@
 
 package driver
 
-import "lockstep/shard/gpu"
+import (
+	"errors"
+
+	"lockstep/shard/gpu"
+)
 
 // stagingBytes is the size of each half of the memory through which uploads go.
 const stagingBytes = 8 << 20
@@ -71,5 +75,55 @@ func (d *device) Download(data []byte, from gpu.Address) error {
 		data, from = data[n:], from+gpu.Address(n)
 	}
 	d.staging.used, d.staging.pending = 0, [2]bool{} // all of it has been read
+	return nil
+}
+
+// fetching is what Fetch copies to: two halves, in turn, until Await has seen the event of each.
+type fetching struct {
+	memory []byte
+	reads  [2][]gpu.Read
+	events [2]uint64
+	begun  int // fetches so far
+	ended  int
+}
+
+var errFetches = errors.New("two fetches are under way already, or more is fetched than there is room for")
+
+// Fetch copies behind what was launched.
+func (d *device) Fetch(reads ...gpu.Read) error {
+	f := &d.fetching
+	half, at := f.begun%2, 0
+	for _, r := range reads {
+		at += len(r.To)
+	}
+	if d.capturing != nil {
+		return errCapturing
+	} else if f.begun-f.ended == 2 || at > gpu.MaxFetch {
+		return errFetches
+	}
+	at = half * gpu.MaxFetch
+	for _, r := range reads {
+		if err := d.do("cuMemcpyDtoHAsync_v2", address(f.memory[at:]), uintptr(r.From), uintptr(len(r.To)), uintptr(d.stream)); err != nil {
+			return err
+		}
+		at += len(r.To)
+	}
+	f.reads[half] = reads
+	f.begun++
+	return d.do("cuEventRecord", uintptr(f.events[half]), uintptr(d.stream))
+}
+
+// Await waits for the oldest fetch.
+func (d *device) Await() error {
+	f := &d.fetching
+	half := f.ended % 2
+	if err := d.wait("cuEventQuery", f.events[half]); err != nil {
+		return err
+	}
+	f.ended++
+	at := half * gpu.MaxFetch
+	for _, r := range f.reads[half] {
+		at += copy(r.To, f.memory[at:])
+	}
 	return nil
 }

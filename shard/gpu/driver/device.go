@@ -29,6 +29,7 @@ type device struct {
 	kernels    map[string]*kernel
 	staging    staging
 	landing    []byte // what Download takes comes here
+	fetching   fetching
 	capturing  *graph // nil: launches run
 	lastKernel string // that was launched, and its grid
 	lastGrid   [3]int
@@ -38,7 +39,7 @@ type device struct {
 	closed bool
 }
 
-var _ gpu.Device = (*device)(nil)
+var _ gpu.Fetcher = (*device)(nil)
 
 // Open takes a card. The goroutine that calls it is locked to its thread until it has called Close, and alone uses the device. A
 // failure of the card, or of a kernel, kills the context: every call returns it from then on, and only another process can compute on
@@ -111,12 +112,17 @@ func (d *device) reserve() (err error) {
 	if d.landing, err = d.pinned(stagingBytes); err != nil {
 		return err
 	}
+	if d.fetching.memory, err = d.pinned(2 * gpu.MaxFetch); err != nil {
+		return err
+	}
 	const withoutTiming = 2
-	for half := range d.staging.events {
-		if err := d.do("cuEventCreate", d.word(0), withoutTiming); err != nil {
-			return err
+	for _, events := range []*[2]uint64{&d.staging.events, &d.fetching.events} {
+		for half := range events {
+			if err := d.do("cuEventCreate", d.word(0), withoutTiming); err != nil {
+				return err
+			}
+			events[half] = d.words[0]
 		}
-		d.staging.events[half] = d.words[0]
 	}
 	return nil
 }

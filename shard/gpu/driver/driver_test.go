@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,6 +135,41 @@ func TestCopies(t *testing.T) {
 		}
 		if err := device.Upload(at+1<<20, got[:len(data)]); err == nil {
 			t.Error("an upload beyond the end of its memory succeeds")
+		}
+	}
+}
+
+// What is fetched is what was there, though it is overwritten before anybody waits for it.
+func TestFetch(t *testing.T) {
+	for _, busy := range []string{"0", "3"} {
+		library, _ := imitate(t, "BUSY="+busy)
+		device := openFirst(t, library).(gpu.Fetcher)
+		at, err := device.Alloc(1 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got [5][2][]byte
+		for i := range got {
+			got[i] = [2][]byte{make([]byte, 1000), make([]byte, 4)}
+			if err := errors.Join(device.Upload(at, bytes.Repeat([]byte{byte(i)}, 1<<20)),
+				device.Fetch(gpu.Read{To: got[i][0], From: at}, gpu.Read{To: got[i][1], From: at + 5000})); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				continue
+			}
+			if err := device.Await(); err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.Concat(got[i-1][:]...); !bytes.Equal(got, bytes.Repeat([]byte{byte(i - 1)}, 1004)) {
+				t.Errorf("busy %s, fetch %d: got %v", busy, i-1, got)
+			}
+		}
+		if err := device.Fetch(); err != nil {
+			t.Error(err)
+		}
+		if device.Fetch() == nil || device.Await() != nil || device.Fetch(gpu.Read{To: make([]byte, gpu.MaxFetch+1), From: at}) == nil {
+			t.Error("a third fetch begins, or one of too much")
 		}
 	}
 }

@@ -43,13 +43,13 @@ static __device__ float entry(const void *table, int encoding, size_t i) {
 }
 
 // embed begins the residual stream h, [row][n], with the tokens' rows of a table, times scale (0: as they are), and adds those of the
-// positions; places null: nothing is added. A block is a row.
-extern "C" __global__ void __launch_bounds__(256) embed(float *h, const void *table, int encoding, const int *tokens, float scale, const void *places,
-	int placeEncoding, const int *positions, int n) {
+// positions; places null: nothing is added. A token below 0 is that of a row of chosen, -1 the first. A block is a row.
+extern "C" __global__ void __launch_bounds__(256) embed(float *h, const void *table, int encoding, const int *tokens, const int *chosen, float scale,
+	const void *places, int placeEncoding, const int *positions, int n) {
 	letNext();
 	wait();
-	int row = blockIdx.x;
-	size_t token = (size_t)tokens[row] * n, place = (size_t)max(positions[row], 0) * n;
+	int row = blockIdx.x, id = tokens[row] < 0 ? chosen[-1 - tokens[row]] : tokens[row];
+	size_t token = (size_t)id * n, place = (size_t)max(positions[row], 0) * n;
 	for (int i = threadIdx.x; i < n; i += blockDim.x) {
 		float f = entry(table, encoding, token + i);
 		if (scale) f *= scale;
@@ -217,6 +217,37 @@ extern "C" __global__ void __launch_bounds__(256) summarise(Summary *to, const f
 		s->bins[threadIdx.x] = sum;
 	}
 	if (threadIdx.x == 0) s->highest = top, s->token = token, s->bin = last, s->unused = 0;
+}
+
+// nominate tells the other ranks of a row's likeliest token: to is [row][rank][logit, token], and zero but for this rank, so that its sum
+// over the ranks is all of it. Of no logits the token is 0. A block is a row of one warp.
+extern "C" __global__ void __launch_bounds__(32) nominate(float *to, const Summary *summaries, int parts, int rank, int ranks) {
+	letNext();
+	wait();
+	int token = 0x7fffffff;
+	float top = -infinity();
+	auto take = [&](float f, int t) { if (f > top || f == top && t < token) top = f, token = t; };
+	for (int i = threadIdx.x; i < parts; i += 32) {
+		const Summary *s = summaries + (size_t)blockIdx.x * parts + i;
+		take(s->highest, s->token);
+	}
+	for (int apart = 16; apart; apart >>= 1) take(__shfl_xor_sync(~0u, top, apart), __shfl_xor_sync(~0u, token, apart));
+	float *row = to + (size_t)blockIdx.x * 2 * ranks;
+	for (int i = threadIdx.x; i < 2 * ranks; i += 32) row[i] = i == 2 * rank ? top : i == 2 * rank + 1 && top > -infinity() ? (float)token : 0;
+}
+
+// choose leaves the likeliest token of each row, of equal ones the first, as sample.Summary does. A thread is a row.
+extern "C" __global__ void __launch_bounds__(64) choose(int *chosen, const float *nominated, int rows, int ranks) {
+	letNext();
+	wait();
+	int row = blockIdx.x * blockDim.x + threadIdx.x, token = 0;
+	if (row >= rows) return;
+	float top = -infinity();
+	for (int rank = 0; rank < ranks; rank++) { // in the order of their tokens
+		const float *from = nominated + ((size_t)row * ranks + rank) * 2;
+		if (from[0] > top) top = from[0], token = (int)from[1];
+	}
+	chosen[row] = token;
 }
 
 // rectify: x = relu(y + bias), for the inner product of a score head. A block is a row.
