@@ -36,10 +36,44 @@ type backend interface {
 }
 
 var (
-	_ backend = (*host.Backend)(nil)
-	_ backend = (*gpu.Backend)(nil)
-	_ backend = (*sim.Backend)(nil)
+	_ backend   = (*host.Backend)(nil)
+	_ pipelined = (*gpu.Backend)(nil)
+	_ pipelined = (*sim.Backend)(nil)
 )
+
+// pipelined is a backend that can begin a step before the one before it is collected, since it knows the tokens that it has chosen itself.
+type pipelined interface {
+	backend
+	// CanBeFollowed reports whether the step behind one of these chunks may have model.ChosenBy for tokens.
+	CanBeFollowed(chunks []model.Chunk) bool
+	// Launch begins a step. Where it is followed, the next one is launched before it is collected; else the next call is its Collect,
+	// behind that of a step before.
+	Launch(chunks []model.Chunk, followed bool) error
+	// Collect ends the oldest step that was launched, as Forward does. Launch may have been called for the next one.
+	Collect(consume func(model.Scores)) error
+}
+
+// inOrder makes a pipelined backend of another: its steps are never followed.
+type inOrder struct {
+	backend
+	chunks []model.Chunk
+}
+
+func pipelinedOf(b backend) pipelined {
+	if p, ok := b.(pipelined); ok {
+		return p
+	}
+	return &inOrder{backend: b}
+}
+
+func (b *inOrder) CanBeFollowed([]model.Chunk) bool { return false }
+
+func (b *inOrder) Launch(chunks []model.Chunk, _ bool) error {
+	b.chunks = chunks
+	return nil
+}
+
+func (b *inOrder) Collect(consume func(model.Scores)) error { return b.Forward(b.chunks, consume) }
 
 // BackendTraits are what others need to know of a backend before it is loaded.
 type BackendTraits struct {

@@ -59,3 +59,45 @@ func TestEmulatedCardInvariance(t *testing.T) {
 		}
 	}
 }
+
+// Steps that are planned before the tokens of the step before are known, on the emulated card, yield what others do: with sequences that
+// end by a stop, join, are cancelled, and are parked.
+func TestEmulatedCardPlansAhead(t *testing.T) {
+	outside.Slow(t)
+	files := modeltest.Files(t, "llama_tied_1kv_f32")
+	var requests, noise []protocol.Request
+	for i, r := range workload(14, 3) {
+		r.MaxNewTokens, r.PromptLogprobs, r.Sampling = 6+i, false, protocol.Sampling{IgnoreEOS: true}
+		r.Prompt = r.Prompt[:min(len(r.Prompt), 30)]
+		for j := range r.Prompt {
+			r.Prompt[j] %= 300
+		}
+		if i%3 == 0 {
+			r.StopTokens = [][]int32{{7}, {19}, {int32(i)}, {111}, {205}}
+		}
+		if i < 10 {
+			requests = append(requests, r)
+		} else {
+			noise = append(noise, r)
+		}
+	}
+	for _, shards := range []int{1, 2} {
+		for _, blocks := range []int{200, 7} {
+			t.Run(fmt.Sprintf("%d shards/%d blocks", shards, blocks), func(t *testing.T) {
+				start := func() *testGroup {
+					return startGroup(t, Config{Backend: "ptx", Numerics: "bf16", Shards: shards, Threads: 2,
+						Limits: Limits{PrefillTokens: 32, MaxSequences: 8}}, files, blocks)
+				}
+				g := start()
+				g.engine.backend = &inOrder{backend: g.engine.backend}
+				want := g.run(t, requests, 1, nil, nil)
+				g = start()
+				compareResults(t, "alone", g.run(t, requests, 1, nil, nil), want)
+				compareResults(t, "together", g.run(t, requests, len(requests), noise, rand.New(rand.NewPCG(1, 2))), want)
+				if g.ahead < 50 {
+					t.Errorf("only %d steps were planned ahead", g.ahead)
+				}
+			})
+		}
+	}
+}

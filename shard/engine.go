@@ -1,8 +1,6 @@
 package shard
 
 import (
-	"slices"
-
 	"lockstep/protocol"
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
@@ -26,8 +24,11 @@ type sequence struct {
 	tokens  []int32 // prompt and generated
 	sent    int     // prompt positions whose log-probability was sent
 	yielded bool    // a token was chosen here
-	cached  bool    // its blocks have keys
-	chain   protocol.KeyChain
+	// foreseen says that the scheduler knows of a token that is not among tokens yet: the likeliest of a wanted row of the last step.
+	foreseen bool
+	row      int
+	cached   bool // its blocks have keys
+	chain    protocol.KeyChain
 }
 
 // wantsBest says that the likeliest token is chosen, and nothing is told of others.
@@ -86,7 +87,7 @@ func (out *output) promptPart() protocol.PromptPart {
 
 // newEngine returns the engine of a model whose backend is attached to its group. broadcast sends a plan to the other ranks.
 func newEngine(b backend, shape model.Config, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
-	e := &engine{backend: b, shape: shape, blockTokens: b.Describe().BlockTokens, broadcast: broadcast, share: team.Share,
+	e := &engine{backend: pipelinedOf(b), shape: shape, blockTokens: b.Describe().BlockTokens, broadcast: broadcast, share: team.Share,
 		samplers: make([]sample.Sampler, team.Size()), maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
 		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account),
 		adapters: make(map[string]int)}
@@ -112,7 +113,7 @@ func (e *engine) load() protocol.Load {
 
 // engine is rank 0's state: the sequences, the scheduler, and the backend that computes their steps. One goroutine owns it.
 type engine struct {
-	backend   backend
+	backend   pipelined
 	shape     model.Config
 	broadcast func(plan []byte) error
 	schedule  *schedule.Scheduler
@@ -129,28 +130,17 @@ type engine struct {
 	accounts  map[string]*protocol.Account // by router
 	freeSlots []int
 	nextID    schedule.ID
-	steps     uint64
+	steps     uint64 // that were launched
 	// cachedTokens is how many tokens were not computed because the prefix cache had them.
 	cachedTokens int
 	record       StepRecord // of the last step, without its duration
 	pace         pace       // for other goroutines too
 
-	planned stepPlan
-	plan    []byte // planned, as it is sent
-	outputs []output
-	wants   []wanted
+	// flights are used in turn; flying is launched and not collected.
+	flights [2]flight
+	flying  *flight
+	plan    []byte // as it is sent
 }
-
-// wanted says what to do with one row of logits.
-type wanted struct {
-	output int   // index into outputs
-	next   int32 // the prompt token whose log-probability is wanted, or what follows
-}
-
-const (
-	chosenNext  int32 = -1 // a token is chosen
-	nothingNext int32 = -2 // the row is of no interest
-)
 
 // add takes a request, and reports whether it is new. The caller has checked that it fits.
 func (e *engine) add(router string, request protocol.Request) bool {
@@ -200,153 +190,4 @@ func (e *engine) forget(s *sequence) {
 	}
 	delete(e.sequences, s.id)
 	delete(e.byOrigin, s.origin)
-}
-
-// step computes one step and returns what it produced, valid until the next call; nil when there is nothing to do.
-func (e *engine) step() ([]output, error) {
-	work := e.schedule.Next()
-	if len(work) == 0 {
-		return nil, nil
-	}
-	e.pace.begin()
-	defer e.pace.end()
-	e.steps++
-	e.prepare(work)
-	e.plan = e.planned.appendTo(e.plan[:0])
-	if err := e.broadcast(e.plan); err != nil {
-		return nil, err
-	}
-	if err := e.backend.Forward(e.planned.chunks, e.consume()); err != nil {
-		return nil, err
-	}
-	e.finish()
-	return e.outputs, nil
-}
-
-// prepare turns the scheduler's work into chunks, and lists which rows of logits are wanted for what.
-func (e *engine) prepare(work []schedule.Work) {
-	e.planned.reset()
-	e.outputs, e.wants, e.record = e.outputs[:0], e.wants[:0], StepRecord{Step: e.steps}
-	for _, w := range work {
-		s := e.sequences[w.ID]
-		if s.slot < 0 {
-			s.slot = e.freeSlots[len(e.freeSlots)-1]
-			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
-		}
-		chunk := model.Chunk{Start: w.Start, PromptTokens: len(s.request.Prompt), Adapter: s.adapter,
-			Tokens: s.tokens[w.Start : w.Start+w.Count], Blocks: w.Blocks, Fresh: w.Fresh}
-		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
-			cached: w.Cached}
-		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens
-		e.record.Add(&w)
-		prompt, end := len(s.request.Prompt), w.Start+w.Count
-		switch {
-		case s.request.PromptLogprobs && s.sent < min(end+1, prompt) && w.Start < prompt:
-			chunk.Logits, out.start = model.LogitsAll, max(s.sent, w.Start+1)
-			for position := w.Start; position < end; position++ {
-				next := nothingNext
-				switch {
-				case position+1 >= out.start && position+1 < prompt:
-					next = s.tokens[position+1]
-				case position == end-1 && w.Reaches:
-					next = chosenNext
-				}
-				e.wants = append(e.wants, wanted{len(e.outputs), next})
-			}
-		case w.Reaches:
-			if chunk.Logits = model.LogitsLast; s.wantsBest() {
-				chunk.Logits = model.LogitsBest
-			}
-			e.wants = append(e.wants, wanted{len(e.outputs), chosenNext})
-		}
-		e.planned.add(chunk, slotUse{slot: s.slot, begins: w.Begins, added: w.Added})
-		e.outputs = append(e.outputs, out)
-	}
-}
-
-// consume returns a function that chooses tokens and log-probabilities from scores as they come.
-func (e *engine) consume() func(model.Scores) {
-	done := 0
-	type result struct {
-		token   int32
-		logprob float32
-		top     []sample.Alternative
-	}
-	return func(scores model.Scores) {
-		rows := scores.Rows()
-		wants := e.wants[done : done+rows]
-		done += rows
-		results := make([]result, rows)
-		e.share(rows, 1, func(worker, from, to int) {
-			for i := from; i < to; i++ {
-				r, s := &results[i], e.outputs[wants[i].output].sequence
-				switch next := wants[i].next; {
-				case next >= 0:
-					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
-				case s.request.Score:
-					*r = result{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
-				case next == chosenNext && s.wantsBest():
-					r.token, r.logprob = scores.Best(i)
-				case next == chosenNext:
-					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}
-					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling,
-						s.request.TopLogprobs, nil)
-				}
-			}
-		})
-		for i, want := range wants {
-			out := &e.outputs[want.output]
-			switch {
-			case want.next >= 0:
-				out.prompt, out.promptTop = append(out.prompt, results[i].logprob), append(out.promptTop, results[i].top)
-			case want.next == chosenNext:
-				out.token, out.logprob, out.top = results[i].token, results[i].logprob, results[i].top
-			}
-		}
-	}
-}
-
-// finish takes the chosen tokens into their sequences and ends those that are done.
-func (e *engine) finish() {
-	for i := range e.outputs {
-		out := &e.outputs[i]
-		s := out.sequence
-		s.sent += len(out.prompt)
-		if !out.yields {
-			continue
-		}
-		s.tokens = append(s.tokens, out.token)
-		account := e.accounts[s.router]
-		if account.Tokens++; !s.yielded {
-			s.yielded = true
-			account.Requests++
-			account.Tokens += len(s.tokens) - 1
-		}
-		if out.finish = e.ends(s, out.token); out.finish != protocol.FinishNone {
-			e.schedule.Remove(s.id)
-			e.forget(s)
-			continue
-		}
-		e.schedule.Append(s.id)
-		if known := len(s.tokens); s.cached && known%e.blockTokens == 0 {
-			e.schedule.AppendKey(s.id, s.chain.Next(s.tokens[known-e.blockTokens:]))
-		}
-	}
-}
-
-// ends says whether and why a sequence ends with its newest token.
-func (e *engine) ends(s *sequence, token int32) protocol.Finish {
-	generated := s.tokens[len(s.request.Prompt):]
-	switch {
-	case len(generated) >= s.request.MaxNewTokens, len(s.tokens) >= e.maxTokens:
-		return protocol.FinishLength
-	case !s.request.Sampling.IgnoreEOS && slices.Contains(e.shape.EOSTokenIDs, token):
-		return protocol.FinishEOS
-	}
-	for _, stop := range s.request.StopTokens {
-		if len(stop) <= len(generated) && slices.Equal(generated[len(generated)-len(stop):], stop) {
-			return protocol.FinishStop
-		}
-	}
-	return protocol.FinishNone
 }

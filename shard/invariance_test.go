@@ -33,6 +33,7 @@ type testGroup struct {
 	*engine
 	leader *rank
 	ended  chan error
+	ahead  int // steps that were planned ahead
 }
 
 // filled is a configuration with defaults for what a test does not say.
@@ -120,6 +121,9 @@ func (g *testGroup) run(t *testing.T, requests []protocol.Request, together int,
 		if err != nil {
 			t.Fatal(err)
 		}
+		if g.engine.record.Ahead {
+			g.ahead++
+		}
 		for i := range outputs {
 			out := &outputs[i]
 			if out.sequence.router != "test" {
@@ -133,6 +137,9 @@ func (g *testGroup) run(t *testing.T, requests []protocol.Request, together int,
 	}
 	for _, request := range noise {
 		g.remove(origin{"noise", request.ID})
+	}
+	if err := g.engine.settle(); err != nil {
+		t.Fatal(err)
 	}
 	if c := g.engine.schedule.Counts(); c.Running+c.Waiting+c.HeldBlocks != 0 || len(g.sequences) != 0 {
 		t.Fatalf("idle, but %d sequences are left: %+v", len(g.sequences), c)

@@ -139,6 +139,9 @@ func (l *leader) serve(ctx context.Context) error {
 	defer ticker.Stop()
 	for done := ctx.Done(); ; {
 		l.turned()
+		if err := l.engine.settle(); err != nil {
+			return err
+		}
 		idle := len(l.engine.sequences) == 0
 		if idle && l.draining.Load() && len(l.events) == 0 {
 			return nil

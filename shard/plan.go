@@ -10,13 +10,15 @@ import (
 // A plan is what rank 0 tells the other ranks, over shared memory: the number of KV blocks once, then the work of each
 // step. Followers keep block tables by slot and learn only what changed.
 //
-// Bytes, little-endian: kind u32; for planSetup: blocks u32; for planStep: count u32, then for each chunk: slot, 1 if the
+// Bytes, little-endian: kind u32; for planSetup: blocks u32; for steps: count u32, then for each chunk: slot, 1 if the
 // slot's block table begins anew, start, prompt tokens, adapter, logits, added blocks b, how many of them are fresh, tokens t
 // (u32 each), b block ids and t token ids (i32 each).
 const (
 	planSetup = 1
 	planStep  = 2
 	planStop  = 3
+	// planFollowed is a step that is collected behind the launch of the next, whose plan comes without delay.
+	planFollowed = 4
 
 	planHeaderBytes = 8
 	chunkHeaderInts = 9
@@ -30,8 +32,9 @@ func planBytes(c Config, blockTokens int) int {
 
 // stepPlan is what a step computes, and of each chunk what its sequence's slot is and what of it is new.
 type stepPlan struct {
-	chunks []model.Chunk
-	slots  []slotUse
+	chunks   []model.Chunk
+	slots    []slotUse
+	followed bool
 }
 
 // slotUse is how a chunk uses the slot of its sequence: whether the slot's block table begins anew, and how many of the last
@@ -50,7 +53,11 @@ func (p *stepPlan) add(chunk model.Chunk, use slotUse) {
 
 func (p *stepPlan) appendTo(plan []byte) []byte {
 	le := binary.LittleEndian
-	plan = le.AppendUint32(plan, planStep)
+	kind := uint32(planStep)
+	if p.followed {
+		kind = planFollowed
+	}
+	plan = le.AppendUint32(plan, kind)
 	plan = le.AppendUint32(plan, uint32(len(p.chunks)))
 	for i := range p.chunks {
 		c, use, begins := &p.chunks[i], p.slots[i], 0
@@ -78,6 +85,7 @@ type tables [][]int32
 // decode reads a step into p and updates the tables, to which its chunks refer: they are valid until the next call.
 func (t tables) decode(plan []byte, p *stepPlan) error {
 	p.reset()
+	p.followed = binary.LittleEndian.Uint32(plan) == planFollowed
 	at := planHeaderBytes
 	next := func() int {
 		v := int(int32(binary.LittleEndian.Uint32(plan[at:])))

@@ -153,8 +153,7 @@ func (r *rank) follow() error {
 		return err
 	}
 	r.status(Status{Ready: true})
-	blocks := make(tables, r.config.MaxSequences)
-	var step stepPlan
+	steps := follower{backend: pipelinedOf(r.backend), tables: make(tables, r.config.MaxSequences)}
 	for {
 		if plan, err = r.group.Receive(plan); err != nil {
 			return err
@@ -162,17 +161,40 @@ func (r *rank) follow() error {
 		switch binary.LittleEndian.Uint32(plan) {
 		case planStop:
 			return nil
-		case planStep:
-			if err = blocks.decode(plan, &step); err == nil {
-				err = r.backend.Forward(step.chunks, nil)
-			}
-			if err != nil {
+		case planStep, planFollowed:
+			if err := steps.take(plan); err != nil {
 				return err
 			}
 		default:
 			return errPlan
 		}
 	}
+}
+
+// follower computes the steps that rank 0 plans.
+type follower struct {
+	backend pipelined
+	tables  tables
+	step    stepPlan
+	open    bool // a step was launched and is not collected
+}
+
+func (f *follower) take(plan []byte) error {
+	if err := f.tables.decode(plan, &f.step); err != nil {
+		return err
+	}
+	if err := f.backend.Launch(f.step.chunks, f.step.followed); err != nil {
+		return err
+	}
+	if f.open {
+		if err := f.backend.Collect(nil); err != nil {
+			return err
+		}
+	}
+	if f.open = f.step.followed; f.open {
+		return nil
+	}
+	return f.backend.Collect(nil)
 }
 
 // lead brings the group up and serves until ctx ends and all requests are done.

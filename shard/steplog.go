@@ -17,7 +17,8 @@ import (
 type StepRecord struct {
 	Step uint64 `json:"step"`
 	schedule.Cost
-	Yields  int     `json:"yields"` // tokens chosen
+	Yields  int     `json:"yields"`          // tokens chosen
+	Ahead   bool    `json:"ahead,omitempty"` // it was planned before the tokens of the step before were known
 	Seconds float64 `json:"seconds"`
 	// GapSeconds lie between the end of the step before and the begin of this one: frames are sent and messages handled.
 	// 0 behind an idle time, which is no cost of a step.

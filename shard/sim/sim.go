@@ -52,9 +52,17 @@ type Backend struct {
 	group  *collective.Group
 	states []uint64 // [block][position]; see the package
 	taken  int64    // bytes of the modelled device that the KV cache has
-	wanted []uint64 // states of the rows whose scores are wanted
+	wanted []uint64 // of the step that was launched last
+	steps  []launched
 	rows   []float32
 	ends   time.Time // of the last step
+}
+
+// launched is a step that is not collected yet.
+type launched struct {
+	wanted  []uint64 // states of the rows whose scores are wanted
+	seconds float64  // that it takes
+	begun   time.Time
 }
 
 // New returns a rank's backend for a model of this shape and adapters of these digests, which are all that it takes of them.
@@ -96,17 +104,47 @@ func (b *Backend) Attach(group *collective.Group, blocks, _ int) error {
 // Close does nothing.
 func (b *Backend) Close() {}
 
-// Forward takes as long as the step model says.
+// Forward is a Launch that is collected at once.
 func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
-	b.ends = time.Now()
-	b.wanted = b.wanted[:0]
+	if err := b.Launch(chunks, false); err != nil {
+		return err
+	}
+	return b.Collect(consume)
+}
+
+// CanBeFollowed reports whether the likeliest token is all that is wanted of each row.
+func (b *Backend) CanBeFollowed(chunks []model.Chunk) bool {
+	for i := range chunks {
+		if l := chunks[i].Logits; l != model.LogitsNone && l != model.LogitsBest {
+			return false
+		}
+	}
+	return !b.model.Reward
+}
+
+// Launch computes a step's states; Collect waits until the modelled device would have.
+func (b *Backend) Launch(chunks []model.Chunk, _ bool) error {
+	before := b.wanted
+	step := launched{begun: time.Now()}
 	var cost schedule.Cost
 	for i := range chunks {
 		c := &chunks[i]
 		cost.Add(c.Start, len(c.Tokens))
-		b.advance(c)
+		step.wanted = b.advance(c, before, step.wanted)
 	}
-	b.ends = b.ends.Add(time.Duration(b.config.StepModel.Seconds(&cost) * float64(time.Second)))
+	step.seconds = b.config.StepModel.Seconds(&cost)
+	b.wanted, b.steps = step.wanted, append(b.steps, step)
+	return nil
+}
+
+// Collect takes as long as the step model says, from the end of the last step on or now.
+func (b *Backend) Collect(consume func(model.Scores)) error {
+	step := b.steps[0]
+	b.steps = slices.Delete(b.steps, 0, 1)
+	if b.ends.Before(step.begun) {
+		b.ends = step.begun
+	}
+	b.ends = b.ends.Add(time.Duration(step.seconds * float64(time.Second)))
 	if _, err := b.group.Exchange(); err != nil {
 		return err
 	}
@@ -119,16 +157,16 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 	}
 	limit := model.LogitRows
 	if b.model.Reward {
-		limit = max(1, len(b.wanted))
+		limit = max(1, len(step.wanted))
 	}
-	for part := range slices.Chunk(b.wanted, limit) {
+	for part := range slices.Chunk(step.wanted, limit) {
 		consume(b.scores(part))
 	}
 	return nil
 }
 
-// advance computes a chunk's states.
-func (b *Backend) advance(c *model.Chunk) {
+// advance computes a chunk's states, and appends those that are wanted; before are those of the step before.
+func (b *Backend) advance(c *model.Chunk, before, wanted []uint64) []uint64 {
 	for _, block := range c.FreshBlocks() {
 		clear(b.states[int(block)*blockTokens:][:blockTokens])
 	}
@@ -140,6 +178,9 @@ func (b *Backend) advance(c *model.Chunk) {
 		state = *at(c.Start - 1)
 	}
 	for i, token := range c.Tokens {
+		if token < 0 {
+			token, _ = b.scores(before[-1-token:][:1]).Best(0)
+		}
 		state = mix(state ^ uint64(token) + 1 ^ b.seeds[c.Adapter])
 		place := at(c.Start + i)
 		if *place != 0 && *place != state { // what another sequence left: the block was not cleared
@@ -147,9 +188,10 @@ func (b *Backend) advance(c *model.Chunk) {
 		}
 		*place = state
 		if c.Wants(i) {
-			b.wanted = append(b.wanted, state)
+			wanted = append(wanted, state)
 		}
 	}
+	return wanted
 }
 
 // mix is the finaliser of SplitMix64, a bijection that spreads every bit.

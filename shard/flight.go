@@ -1,0 +1,276 @@
+package shard
+
+import (
+	"slices"
+
+	"lockstep/protocol"
+	"lockstep/shard/model"
+	"lockstep/shard/sample"
+	"lockstep/shard/schedule"
+)
+
+// flight is a step on its way: what it computes, and what became of it.
+type flight struct {
+	plan    stepPlan
+	outputs []output
+	wants   []wanted
+	record  StepRecord // without its duration
+}
+
+// wanted says what to do with one row of logits.
+type wanted struct {
+	output int   // index into outputs
+	next   int32 // the prompt token whose log-probability is wanted, or what follows
+}
+
+const (
+	chosenNext  int32 = -1 // a token is chosen
+	nothingNext int32 = -2 // the row is of no interest
+)
+
+// step computes one step and returns what it produced, valid until the next call; nil when there is nothing to do. Where the step behind
+// it can be planned without its tokens, that one has begun when step returns.
+func (e *engine) step() ([]output, error) {
+	f := e.flying
+	if f == nil {
+		work := e.schedule.Next()
+		if len(work) == 0 {
+			return nil, nil
+		}
+		e.pace.begin()
+		defer e.pace.end()
+		if err := e.launch(work); err != nil {
+			return nil, err
+		}
+		f = e.flying
+	} else {
+		e.pace.begin()
+		defer e.pace.end()
+	}
+	if err := e.land(); err != nil {
+		return nil, err
+	}
+	outputs, record := f.outputs, f.record
+	err := e.settle()
+	e.record = record
+	return outputs, err
+}
+
+// settle ends what is flying when no sequence is left. The other ranks wait for it: whoever goes to rest calls settle first.
+func (e *engine) settle() error {
+	for e.flying != nil && len(e.sequences) == 0 {
+		if err := e.land(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// launch begins a step.
+func (e *engine) launch(work []schedule.Work) error {
+	f := &e.flights[e.steps%2]
+	e.steps++
+	e.prepare(f, work)
+	f.plan.followed = e.goesOn(f) && e.backend.CanBeFollowed(f.plan.chunks)
+	e.plan, e.flying = f.plan.appendTo(e.plan[:0]), f
+	if err := e.broadcast(e.plan); err != nil {
+		return err
+	}
+	return e.backend.Launch(f.plan.chunks, f.plan.followed)
+}
+
+// land ends the step that is flying, behind the launch of the next where it is followed: that one may be of no sequence.
+func (e *engine) land() error {
+	f := e.flying
+	if e.flying = nil; f.plan.followed {
+		e.foresee(f)
+		if err := e.launch(e.schedule.Next()); err != nil {
+			return err
+		}
+		e.flying.record.Ahead = true
+	}
+	if err := e.backend.Collect(e.consume(f)); err != nil {
+		return err
+	}
+	e.finish(f)
+	return nil
+}
+
+// goesOn reports whether a sequence of the step yields a token that cannot be its last for its length.
+func (e *engine) goesOn(f *flight) bool {
+	return slices.ContainsFunc(f.outputs, func(out output) bool { return out.yields && !e.full(out.sequence, 1) })
+}
+
+// full reports whether a sequence can have no more tokens when it has got so many.
+func (e *engine) full(s *sequence, more int) bool {
+	tokens := len(s.tokens) + more
+	return tokens-len(s.request.Prompt) >= s.request.MaxNewTokens || tokens >= e.maxTokens
+}
+
+// foresee tells the scheduler of the tokens that a step is going to choose, so that the next can be planned.
+func (e *engine) foresee(f *flight) {
+	for row, want := range f.wants {
+		out := &f.outputs[want.output]
+		if s := out.sequence; out.yields && e.sequences[s.id] == s && !e.full(s, 1) {
+			e.schedule.Append(s.id)
+			s.foreseen, s.row = true, row
+		}
+	}
+}
+
+// prepare turns the scheduler's work into chunks, and lists which rows of logits are wanted for what.
+func (e *engine) prepare(f *flight, work []schedule.Work) {
+	f.plan.reset()
+	f.outputs, f.wants, f.record = f.outputs[:0], f.wants[:0], StepRecord{Step: e.steps}
+	for i := range work {
+		w := &work[i]
+		s := e.sequences[w.ID]
+		if s.slot < 0 {
+			s.slot = e.freeSlots[len(e.freeSlots)-1]
+			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
+		}
+		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
+			cached: w.Cached}
+		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens
+		f.record.Add(w)
+		chunk := e.chunk(w, s)
+		f.want(&chunk, s, w, &out)
+		f.plan.add(chunk, slotUse{slot: s.slot, begins: w.Begins, added: w.Added})
+		f.outputs = append(f.outputs, out)
+	}
+}
+
+// chunk is the run of tokens that work is. One that is foreseen is alone: what came before is computed.
+func (e *engine) chunk(w *schedule.Work, s *sequence) model.Chunk {
+	c := model.Chunk{Start: w.Start, PromptTokens: len(s.request.Prompt), Adapter: s.adapter, Blocks: w.Blocks, Fresh: w.Fresh}
+	if s.foreseen {
+		c.Tokens = []int32{model.ChosenBy(s.row)}
+	} else {
+		c.Tokens = s.tokens[w.Start : w.Start+w.Count]
+	}
+	return c
+}
+
+// want lists the rows of logits that are wanted of a chunk, which are of the next output.
+func (f *flight) want(chunk *model.Chunk, s *sequence, w *schedule.Work, out *output) {
+	prompt, end := len(s.request.Prompt), w.Start+w.Count
+	switch {
+	case s.request.PromptLogprobs && s.sent < min(end+1, prompt) && w.Start < prompt:
+		chunk.Logits, out.start = model.LogitsAll, max(s.sent, w.Start+1)
+		for position := w.Start; position < end; position++ {
+			next := nothingNext
+			switch {
+			case position+1 >= out.start && position+1 < prompt:
+				next = s.tokens[position+1]
+			case position == end-1 && w.Reaches:
+				next = chosenNext
+			}
+			f.wants = append(f.wants, wanted{len(f.outputs), next})
+		}
+	case w.Reaches:
+		if chunk.Logits = model.LogitsLast; s.wantsBest() {
+			chunk.Logits = model.LogitsBest
+		}
+		f.wants = append(f.wants, wanted{len(f.outputs), chosenNext})
+	}
+}
+
+// consume returns a function that chooses tokens and log-probabilities from scores as they come.
+func (e *engine) consume(f *flight) func(model.Scores) {
+	done := 0
+	type result struct {
+		token   int32
+		logprob float32
+		top     []sample.Alternative
+	}
+	return func(scores model.Scores) {
+		rows := scores.Rows()
+		wants := f.wants[done : done+rows]
+		done += rows
+		results := make([]result, rows)
+		e.share(rows, 1, func(worker, from, to int) {
+			for i := from; i < to; i++ {
+				r, s := &results[i], f.outputs[wants[i].output].sequence
+				switch next := wants[i].next; {
+				case next >= 0:
+					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
+				case s.request.Score:
+					*r = result{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
+				case next == chosenNext && s.wantsBest():
+					r.token, r.logprob = scores.Best(i)
+				case next == chosenNext:
+					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}
+					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling,
+						s.request.TopLogprobs, nil)
+				}
+			}
+		})
+		for i, want := range wants {
+			out := &f.outputs[want.output]
+			switch {
+			case want.next >= 0:
+				out.prompt, out.promptTop = append(out.prompt, results[i].logprob), append(out.promptTop, results[i].top)
+			case want.next == chosenNext:
+				out.token, out.logprob, out.top = results[i].token, results[i].logprob, results[i].top
+			}
+		}
+	}
+}
+
+// finish takes the chosen tokens into their sequences and ends those that are done. Outputs of sequences that ended, or were cancelled,
+// while the step was flying are dropped.
+func (e *engine) finish(f *flight) {
+	kept := f.outputs[:0]
+	for i := range f.outputs {
+		out := &f.outputs[i]
+		if s := out.sequence; e.sequences[s.id] == s {
+			e.take(out)
+			kept = append(kept, *out)
+		}
+	}
+	f.outputs = kept
+}
+
+// take takes a live sequence's output.
+func (e *engine) take(out *output) {
+	s := out.sequence
+	if s.sent += len(out.prompt); !out.yields {
+		return
+	}
+	s.tokens = append(s.tokens, out.token)
+	account := e.accounts[s.router]
+	if account.Tokens++; !s.yielded {
+		s.yielded = true
+		account.Requests++
+		account.Tokens += len(s.tokens) - 1
+	}
+	if out.finish = e.ends(s, out.token); out.finish != protocol.FinishNone {
+		e.schedule.Remove(s.id)
+		e.forget(s)
+		return
+	}
+	if !s.foreseen {
+		e.schedule.Append(s.id)
+	}
+	s.foreseen = false
+	if known := len(s.tokens); s.cached && known%e.blockTokens == 0 {
+		e.schedule.AppendKey(s.id, s.chain.Next(s.tokens[known-e.blockTokens:]))
+	}
+}
+
+// ends says whether and why a sequence ends with its newest token.
+func (e *engine) ends(s *sequence, token int32) protocol.Finish {
+	generated := s.tokens[len(s.request.Prompt):]
+	switch {
+	case e.full(s, 0):
+		return protocol.FinishLength
+	case !s.request.Sampling.IgnoreEOS && slices.Contains(e.shape.EOSTokenIDs, token):
+		return protocol.FinishEOS
+	}
+	for _, stop := range s.request.StopTokens {
+		if len(stop) <= len(generated) && slices.Equal(generated[len(generated)-len(stop):], stop) {
+			return protocol.FinishStop
+		}
+	}
+	return protocol.FinishNone
+}
