@@ -48,7 +48,7 @@ func (b *block) deliver(m *mbarrier) {
 	copies := m.copies
 	m.copies = nil
 	for _, c := range copies {
-		copy(b.inside(c.to, len(c.data)), c.data)
+		copy(b.free(c.to, len(c.data)), c.data)
 		m.bytes -= len(c.data)
 	}
 	if len(copies) > 0 {
@@ -172,7 +172,7 @@ func (k *kernel) copyBulk(args []string) (execute, error) {
 			for i := 0; i < n; i += 16 {
 				copy(c.data[i:], w.global(from+uint64(i), 16, false))
 			}
-			under := w.inside(to, n)
+			under := w.free(to, n)
 			for i := range under {
 				under[i] = 0xff
 			}

@@ -20,6 +20,8 @@ func (k *kernel) compile(op string, args []string) (execute, error) {
 		return k.mbarrier(op, args)
 	case "mma":
 		return k.product(op, args)
+	case "wgmma":
+		return k.warpgroup(op, args)
 	case "ldmatrix":
 		return k.loadMatrix(op, args)
 	case "cp":
@@ -32,7 +34,15 @@ func (k *kernel) compile(op string, args []string) (execute, error) {
 			return func(w *warp, _ uint32) { w.waited = true }, nil
 		}
 		return func(*warp, uint32) {}, nil
-	case "fence", "membar", "prefetch": // of order between what happens in order here
+	case "fence":
+		if op == "fence.proxy.async" || strings.HasPrefix(op, "fence.proxy.async.shared") {
+			return func(w *warp, _ uint32) {
+				w.proxyFences++
+				w.proxyFenced = w.proxyFences
+			}, nil
+		}
+		return func(*warp, uint32) {}, nil
+	case "membar", "prefetch": // of order between what happens in order here
 		return func(*warp, uint32) {}, nil
 	}
 	switch op {

@@ -59,26 +59,37 @@ func split(v uint16) bfloat {
 	return n
 }
 
+// row are 16 numbers that a product takes.
+type row struct {
+	numbers [16]bfloat
+	has     uint16 // a bit for each that is not zero
+	special bool   // some are
+}
+
+// put sets two numbers.
+func (r *row) put(at int, v uint64) {
+	r.numbers[at], r.numbers[at+1] = split(uint16(v)), split(uint16(v>>16))
+	r.special = r.special || r.numbers[at].special || r.numbers[at+1].special
+	r.has |= uint16(truth(v&0x7fff != 0)|truth(v&0x7fff0000 != 0)<<1) << at
+}
+
+// changes reports whether a sum is another with the products of two rows.
+func changes(sum uint64, a, b *row) bool {
+	return a.has&b.has != 0 || a.special || b.special || sum&0x7f800000 == 0x7f800000 || sum == 1<<31
+}
+
 // multiply computes d = a b + c. Lane 4g+t holds of a the rows g and g+8, of b the column g, of c and d the columns 2t and 2t+1.
 func (w *warp) multiply(d, a, b, c []int) {
-	var left [16][16]bfloat
-	var right [8][16]bfloat
-	var raw [8][8]uint32             // right, as it is
-	var leftHas, rightHas [16]uint16 // a bit for each that is not zero
-	special := false
-	put := func(to *[16]bfloat, has *uint16, at int, v uint64) {
-		to[at], to[at+1] = split(uint16(v)), split(uint16(v>>16))
-		special = special || to[at].special || to[at+1].special
-		*has |= uint16(truth(v&0x7fff != 0)|truth(v&0x7fff0000 != 0)<<1) << at
-	}
+	var left [16]row
+	var right [8]row
+	var raw [8][8]uint32 // right, as it is
 	for lane := range 32 {
 		g, t := lane/4, lane%4
 		for i, r := range a {
-			row := g + i%2*8
-			put(&left[row], &leftHas[row], 2*t+i/2*8, w.registers[r][lane])
+			left[g+i%2*8].put(2*t+i/2*8, w.registers[r][lane])
 		}
 		for i, r := range b {
-			put(&right[g], &rightHas[g], 2*t+i*8, w.registers[r][lane])
+			right[g].put(2*t+i*8, w.registers[r][lane])
 			raw[g][t+i*4] = uint32(w.registers[r][lane])
 		}
 	}
@@ -88,17 +99,14 @@ func (w *warp) multiply(d, a, b, c []int) {
 		for row := range 16 {
 			lane, i := row%8*4+column/2, row/8*2+column%2
 			sum := w.registers[c[i]][lane]
-			if leftHas[row]&rightHas[column] == 0 && !special && sum&0x7f800000 != 0x7f800000 { // nothing is added
-				if out[i][lane] = sum; sum == 1<<31 {
-					out[i][lane] = 0
-				}
-				continue
-			}
 			if twinLane, j := row%8*4+twin/2, row/8*2+twin%2; twin >= 0 && w.registers[c[j]][twinLane] == sum {
 				out[i][lane] = out[j][twinLane]
 				continue
 			}
-			out[i][lane] = uint64(w.core.sum(&left[row], &right[column], uint32(sum), special))
+			if x, y := &left[row], &right[column]; changes(sum, x, y) {
+				sum = uint64(w.core.sum(&x.numbers, &y.numbers, uint32(sum), x.special || y.special))
+			}
+			out[i][lane] = sum
 		}
 	}
 	for i, r := range d {

@@ -161,7 +161,7 @@ func TestRefusesToParse(t *testing.T) {
 		{"an approximation", "ex2.approx.f32 may be contracted or approximated", source(1, "ex2.approx.f32 %x, %y;\nret;")},
 		{"a division", "div.approx.f32 may be", source(1, "div.approx.f32 %x, %y, %z;\nret;")},
 		{"flushed subnormals", "fma.rn.ftz.f32 is not known", source(1, "fma.rn.ftz.f32 %x, %y, %z, %x;\nret;")},
-		{"an unknown instruction", "wgmma.fence.sync.aligned is not known", source(1, "wgmma.fence.sync.aligned;\nret;")},
+		{"an unknown instruction", "tcgen05.fence::before_thread_sync is not known", source(1, "tcgen05.fence::before_thread_sync;\nret;")},
 		{"a product of another shape", "is not known",
 			source(1, "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%a}, {%b}, {%c}, {%a};\nret;")},
 		{"an unknown operand", `operand "memory2" is not understood`, source(1, "mov.u32 %x, memory2;\nret;")},

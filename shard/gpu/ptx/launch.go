@@ -107,6 +107,9 @@ type block struct {
 	epoch  int32 // barriers and blocks that have passed
 	waited bool  // a warp has waited for the kernels before, which may still run until then
 	bars   map[uint64]*mbarrier
+	// proxyFences is how many fences between ordinary accesses to shared memory and products' have passed.
+	proxyFences int32
+	warpgroups  []warpgroup
 	// events are what a warp could wait for: arrivals, and ends of warps.
 	events              int
 	instructions, limit int64
@@ -128,6 +131,9 @@ func (k *kernel) block(l *Launch) *block {
 	b.shared = b.shared[:size]
 	for len(b.warps) < warps {
 		w := &warp{block: b, number: len(b.warps), registers: make([]vector, len(k.registers)), local: make([]byte, 32*k.local)}
+		if k.asynchronous {
+			w.uses = make([]use, len(k.registers))
+		}
 		for r, v := range k.constants {
 			for lane := range 32 {
 				w.registers[r][lane] = v
@@ -136,6 +142,9 @@ func (k *kernel) block(l *Launch) *block {
 		b.warps = append(b.warps, w)
 	}
 	b.warps = b.warps[:warps]
+	if k.asynchronous {
+		b.warpgroups = make([]warpgroup, warps/4)
+	}
 	return b
 }
 
@@ -150,6 +159,10 @@ func (b *block) begin(at [3]int, l *Launch) {
 	for i := range b.shared {
 		b.shared[i] = 0xff
 	}
+	if b.kernel.asynchronous {
+		clear(b.shadow)
+		clear(b.warpgroups)
+	}
 	threads := l.Threads[0] * l.Threads[1] * l.Threads[2]
 	for n, w := range b.warps {
 		var lanes uint32
@@ -162,6 +175,8 @@ func (b *block) begin(at [3]int, l *Launch) {
 			}
 		}
 		w.groups, w.waiting, w.copies = append(w.groups[:0], group{0, lanes}), false, append(w.copies[:0], nil)
+		clear(w.uses)
+		w.products, w.fences, w.proxyFenced = append(w.products[:0], nil), 0, b.proxyFences
 	}
 }
 
@@ -192,9 +207,12 @@ func (b *block) run() error {
 			if b.kernel.waits && !b.waited { // the kernel after this one waits for this one alone
 				return errors.New("it ends without griddepcontrol.wait")
 			}
-			return nil
+			return b.meet()
 		}
 		if live == waiting {
+			if err := b.meet(); err != nil {
+				return err
+			}
 			b.epoch++
 			for _, w := range b.warps {
 				w.waiting = false

@@ -110,6 +110,8 @@ func store(data []byte, v uint64) {
 type shadow struct {
 	written, read  int32 // epochs
 	writer, reader int16 // warps; reader several: more than one
+	held           int32 // products under way that read it
+	proxyFences    int32 // how many the block had passed when it was written
 }
 
 const several = -2
@@ -128,12 +130,25 @@ func (b *block) touch(address uint64, bytes, warp int, write bool) []byte {
 		switch {
 		case write && s.read == b.epoch && int(s.reader) != warp:
 			panic(faultf("race at shared address %#x: warp %d read it, and warp %d writes it before the next barrier", i*2, s.reader, warp))
+		case write && s.held > 0:
+			panic(faultf("shared address %#x is written, and a product that is under way reads it", i*2))
 		case write:
-			s.written, s.writer = b.epoch, int16(warp)
+			s.written, s.writer, s.proxyFences = b.epoch, int16(warp), b.proxyFences
 		case s.read != b.epoch:
 			s.read, s.reader = b.epoch, int16(warp)
 		case int(s.reader) != warp:
 			s.reader = several
+		}
+	}
+	return data
+}
+
+// free returns bytes of shared memory for a bulk copy: no product under way may read them.
+func (b *block) free(address uint64, bytes int) []byte {
+	data := b.inside(address, bytes)
+	for i := address / 2; i < (address+uint64(bytes)+1)/2; i++ {
+		if b.shadow[i].held > 0 {
+			panic(faultf("a bulk copy to shared address %#x, and a product that is under way reads it", i*2))
 		}
 	}
 	return data

@@ -4,7 +4,8 @@
 //
 // It knows the instructions that our kernels use and refuses all others by name, and stops with an error at what a card would not
 // notice: accesses outside an allocation, misaligned ones, races in shared memory, barriers, shuffles and matrix products that not all
-// threads reach, and float operations that the assembler may contract or approximate. Fresh memory is filled with 0xff.
+// threads reach, registers and shared memory of a warpgroup's product that nobody has waited for, and float operations that the assembler
+// may contract or approximate. Fresh memory is filled with 0xff.
 //
 // The warps of a block run one after the other, each from barrier to barrier; lanes of a warp that part run lowest address first, and
 // meet where their addresses are equal. So every run of a launch is the same.
@@ -46,6 +47,8 @@ type kernel struct {
 	dynamic   []string       // names of dynamic shared memory, which lies behind the static
 	waits     bool           // it may begin before the kernels before it have ended, and waits for them
 	blocks    sync.Pool      // of *block, to be used again
+	// asynchronous says that it has products of warpgroups, and so who uses a register matters.
+	asynchronous bool
 }
 
 // dynamicAt is the shared address of dynamic shared memory. Static variables are declared before any instruction.
@@ -60,6 +63,7 @@ type instruction struct {
 	kind      kind
 	target    int // of a branch
 	run       execute
+	registers []int // that it names, of asynchronous kernels; products under way look at theirs themselves
 }
 
 // execute does what an instruction does to some lanes of a warp.
@@ -173,6 +177,11 @@ func (k *kernel) link() error {
 			return fmt.Errorf("no label %s", label)
 		}
 		k.code[at].target = target
+	}
+	for i := range k.code {
+		if in := &k.code[i]; k.asynchronous && !strings.Contains(in.text, "wgmma.mma_async") {
+			in.registers = k.named(in.text)
+		}
 	}
 	return nil
 }

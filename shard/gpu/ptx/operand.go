@@ -16,6 +16,16 @@ func (k *kernel) register(name string) int {
 	return len(k.registers) - 1
 }
 
+// named are the registers that a text names.
+func (k *kernel) named(text string) (registers []int) {
+	for _, name := range strings.FieldsFunc(text, func(c rune) bool { return strings.ContainsRune(" \t,;|+@![]{}", c) }) {
+		if r, ok := k.registers[name]; ok {
+			registers = append(registers, r)
+		}
+	}
+	return registers
+}
+
 // constant returns a register that holds a number in every lane.
 func (k *kernel) constant(v uint64) int {
 	r := k.register("=" + strconv.FormatUint(v, 10))

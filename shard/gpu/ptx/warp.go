@@ -18,6 +18,12 @@ type warp struct {
 	yield     bool    // has looked at an mbarrier that is not ready
 	local     []byte
 	copies    [][]asyncCopy // groups of cp.async that are under way; the last is open
+	// Products of the warpgroup that are under way, in groups, the last open; of each register who uses it; fences of registers that have
+	// passed, and those of the block's memory when the warp's last did.
+	products    [][]asyncProduct
+	uses        []use
+	fences      int32
+	proxyFenced int32
 }
 
 // group are lanes that are at the same instruction.
@@ -53,6 +59,9 @@ func (w *warp) step() (err error) {
 		switch lanes := w.guarded(in, g.lanes); in.kind {
 		case plain:
 			if lanes != 0 {
+				if w.uses != nil {
+					w.note(in)
+				}
 				in.run(w, lanes)
 			}
 			if g.at++; w.yield {
@@ -63,7 +72,9 @@ func (w *warp) step() (err error) {
 			w.branch(lanes, in.target)
 		case exit:
 			if g.at++; lanes == g.lanes {
-				w.groups = append(w.groups[:0], w.groups[1:]...)
+				if w.groups = append(w.groups[:0], w.groups[1:]...); len(w.groups) == 0 && w.multiplies() {
+					panic(fault("an end before products under way were waited for"))
+				}
 			} else {
 				g.lanes &^= lanes
 			}
