@@ -16,11 +16,6 @@
 // Source: the ring is that of CUTLASS' multistage products (https://github.com/NVIDIA/cutlass, gemm/threadblock/mma_multistage.h), written anew.
 #define PIECE 2 // steps
 
-// copy16 copies 16 bytes, or zeros, where there are none.
-static __device__ void copy16(u32 to, const void *from, bool there) {
-	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-
 // Fragments are a warp's parts of a step: M tiles of W and N times 8 rows of x, of all terms.
 template <int X_TERMS, int W_TERMS, int M, int N> struct Fragments {
 	uint4 w[W_TERMS][M];
@@ -46,35 +41,6 @@ template <int X_TERMS, int W_TERMS, int M, int N> struct Fragments {
 			for (int m = 0; m < M; m++)
 				#pragma unroll
 				for (int n = 0; n < N; n++) multiply(c[m][n], w[pair < X_TERMS ? 0 : 1][m], x[pair < X_TERMS ? pair : 0][n]);
-	}
-};
-
-// Sums are a warp's results: lane 4g+t has outputs g and g+8 of M tiles, of rows 2t and 2t+1 of N groups.
-template <int M, int N> struct Sums {
-	float c[M][N][4];
-	int row, rows, tile, tiles; // the lane's first row and the warp's first tile, and how many there are
-
-	// each calls f with each sum that is there and its place in y.
-	template <typename F> __device__ __forceinline__ void each(float *y, F f) {
-		#pragma unroll
-		for (int m = 0; m < M; m++)
-			#pragma unroll
-			for (int n = 0; n < N; n++)
-				#pragma unroll
-				for (int i = 0; i < 4; i++) {
-					int r = row + n * 8 + (i & 1);
-					if (r < rows && tile + m < tiles) f(c[m][n][i], y + ((size_t)r * tiles + tile + m) * STEP + (i >> 1) * 8);
-				}
-	}
-	__device__ __forceinline__ void clear() {
-		#pragma unroll
-		for (int i = 0; i < M * N * 4; i++) (&c[0][0][0])[i] = 0;
-	}
-	__device__ __forceinline__ void put(float *y) {
-		each(y, [](float &f, float *at) { *at = f; });
-	}
-	__device__ __forceinline__ void addTo(const float *y) {
-		each((float *)y, [](float &f, float *at) { f = *at + f; });
 	}
 };
 
@@ -142,11 +108,8 @@ static __device__ __forceinline__ void gemm(const Matrices &all, const u16 *x, i
 			if (both) second.add(sums.c);
 			if (++stage == STAGES) stage = 0;
 		}
-		for (int n = i; n & 1; n >>= 1) sums.addTo(y + --aside * place); // two halves of a tree are complete
-		if (i + 1 < count) sums.put(y + aside++ * place);
+		sums.leave(y, place, i, count, aside);
 	}
-	while (aside) sums.addTo(y + --aside * place);
-	sums.put(y);
 }
 
 #define GEMM(X_TERMS, W_TERMS, STAGES, M, N, MIN_BLOCKS, NAME) extern "C" __global__ void __launch_bounds__(128, MIN_BLOCKS) NAME(MATRICES, \

@@ -50,7 +50,7 @@ func ReadManifest() (m Manifest, err error) {
 }
 
 // Names are the modules, each from the source of its name.
-var Names = []string{"adapters", "attention", "check", "exchange", "experts", "gemm", "linear", "ring", "rows"}
+var Names = []string{"adapters", "attention", "check", "exchange", "experts", "gemm", "linear", "ring", "rows", "wgmma"}
 
 // The targets whose code is PTX: the least that the kernels need, and, for package ptx, what cards of compute capability 9.0 run.
 const (
@@ -58,7 +58,7 @@ const (
 	PTX90 = "compute_90a"
 )
 
-// Module returns the code of a module for a target. Those of ring.cu are empty below compute capability 9.0.
+// Module returns the code of a module for a target. Those of ring.cu are empty below compute capability 9.0, and wgmma.cu's for all others.
 func Module(name, target string) ([]byte, error) {
 	data, err := built.ReadFile("built/" + name + "." + target + ".gz")
 	if err != nil {

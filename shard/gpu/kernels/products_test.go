@@ -100,6 +100,16 @@ func (p *product) gemm(block int, sum bool) launch {
 		[3]int{128, 1, 1}, stages * block * 64 * (p.wTerms + p.xTerms), []any{more}}
 }
 
+// wgmma is a launch of blocks of 128 outputs and so many rows.
+func (p *product) wgmma(rows int, sum bool) launch {
+	chunks, more := p.chunks, int32(0)
+	if sum {
+		chunks, more = 1, 1
+	}
+	return launch{fmt.Sprintf("wgmma_%d", rows), [3]int{(p.rows + rows - 1) / rows, p.units(8), chunks}, [3]int{256, 1, 1},
+		128 + 6*4*rows*32, []any{more}}
+}
+
 func (p *product) ring(warps, stages, piece, blocks int) launch {
 	rows := 8
 	for rows < p.rows {
@@ -297,6 +307,25 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+// Products of warpgroups have the bits of others, for any number of rows and steps.
+func TestWarpgroups(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 1))
+	linear, wgmma := module(t, "linear", "compute_90a"), module(t, "wgmma", "compute_90a")
+	for i, chunks := range []int{1, 3, 8, 2, 1, 7, 5} {
+		p := randomProduct(r, randomTiles(r, 18/(1+i%3)), chunks*(1+r.IntN(36/(chunks+1))), chunks, 1+r.IntN(300/(1+i%3)), 1, 1)
+		want := p.linear(t, linear, ptx.Hopper, 64)
+		p.check(t, r, ptx.Hopper, want)
+		for _, rows := range []int{128, 256} {
+			if !equal(p.must(t, wgmma, ptx.Hopper, p.wgmma(rows, false)), want) {
+				t.Errorf("%s, blocks of %d rows: other bits", p, rows)
+			}
+			if !equal(p.must(t, wgmma, ptx.Hopper, p.wgmma(rows, true)), p.sums(want)) {
+				t.Errorf("%s, blocks of %d rows: other sums of chunks", p, rows)
+			}
+		}
+	}
+}
+
 // Products through rings have the bits of those without, for any number of rows and any plan.
 func TestRing(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 1))
@@ -396,7 +425,7 @@ func changed(t *testing.T, name, kernel, old, new string, from int) *ptx.Module 
 // Faults planted in the kernels are found: by an error, or by other bits.
 func TestPlantedFaults(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
-	large, small := randomProduct(r, []int{9}, 20, 1, 130, 1, 1), randomProduct(r, []int{4}, 40, 1, 3, 1, 1)
+	large, small := randomProduct(r, []int{9}, 27, 1, 130, 1, 1), randomProduct(r, []int{4}, 40, 1, 3, 1, 1)
 	for _, f := range []struct {
 		p        *product
 		l        launch
@@ -404,29 +433,38 @@ func TestPlantedFaults(t *testing.T) {
 		what     string
 		old, new string
 		places   int // that have it
+		spare    int // of them, since the next does as well
 	}{
-		{large, large.gemm(128, false), "gemm", "a missing barrier", "bar.sync", "mov.u32 %nothing, 0; //", 1},
-		{large, large.gemm(128, false), "gemm", "a copy that is not waited for", "cp.async.wait_group", "cp.async.commit_group; //", 1},
-		{small, small.ring(2, 2, 4, 1), "ring", "no barrier behind the making of barriers", "bar.sync", "mov.u32 %nothing, 0; //", 1},
-		{small, small.ring(2, 2, 4, 1), "ring", "nobody waits", "mbarrier.try_wait.parity.shared::cta.b64 p", "setp.eq.s32 p, 0, 0; //", 2},
+		{large, large.gemm(128, false), "gemm", "a missing barrier", "bar.sync", "mov.u32 %nothing, 0; //", 1, 0},
+		{large, large.gemm(128, false), "gemm", "a copy that is not waited for", "cp.async.wait_group", "cp.async.commit_group; //", 1, 0},
+		{large, large.wgmma(128, false), "wgmma", "a missing barrier", "bar.sync", "mov.u32 %nothing, 0; //", 3, 0},
+		{large, large.wgmma(128, false), "wgmma", "a copy that is not waited for", "cp.async.wait_group",
+			"cp.async.commit_group; //", 3, 0},
+		{large, large.wgmma(128, false), "wgmma", "no fence behind copies", "fence.proxy.async", "fence.none; //", 3, 0},
+		{large, large.wgmma(128, false), "wgmma", "no fence before products", "wgmma.fence", "fence.none; //", 5, 2},
+		{large, large.wgmma(128, false), "wgmma", "products that are not waited for", "wgmma.wait_group", "fence.none; //", 6, 2},
+		{large, large.wgmma(128, false), "wgmma", "products of no group", "wgmma.commit_group", "fence.none; //", 5, 2},
+		{small, small.ring(2, 2, 4, 1), "ring", "no barrier behind the making of barriers", "bar.sync", "mov.u32 %nothing, 0; //", 1, 0},
+		{small, small.ring(2, 2, 4, 1), "ring", "nobody waits", "mbarrier.try_wait.parity.shared::cta.b64 p",
+			"setp.eq.s32 p, 0, 0; //", 2, 0},
 		{small, small.ring(2, 2, 4, 1), "ring", "nobody says that a stage is vacant", "mbarrier.arrive.shared::cta.b64", "fence.none; //",
-			1},
+			1, 0},
 		{small, small.ring(2, 2, 4, 1), "ring", "no bytes are expected", "mbarrier.arrive.expect_tx.shared::cta.b64",
-			"mbarrier.arrive.shared::cta.b64", 2},
-		{small, small.ring(2, 2, 4, 1), "ring", "a barrier is never made", "mbarrier.init.shared::cta.b64", "fence.none; //", 2},
+			"mbarrier.arrive.shared::cta.b64", 2, 0},
+		{small, small.ring(2, 2, 4, 1), "ring", "a barrier is never made", "mbarrier.init.shared::cta.b64", "fence.none; //", 2, 0},
 	} {
 		want := f.p.must(t, module(t, f.module, "compute_90a"), ptx.Hopper, f.l)
-		places := 0
+		places, spare := 0, 0
 		for m := changed(t, f.module, f.l.kernel, f.old, f.new, 0); m != nil; m = changed(t, f.module, f.l.kernel, f.old, f.new, places) {
 			got, err := f.p.compute(m, ptx.Hopper, f.l)
 			if err == nil && equal(got, want) {
-				t.Errorf("%s, place %d: not seen", f.what, places)
+				spare++
 			}
 			t.Logf("%s, place %d: %v", f.what, places, err)
 			places++
 		}
-		if places != f.places {
-			t.Errorf("%s: %d places, want %d", f.what, places, f.places)
+		if places != f.places || spare != f.spare {
+			t.Errorf("%s: %d places, of which %d are not seen, want %d and %d", f.what, places, spare, f.places, f.spare)
 		}
 	}
 }
