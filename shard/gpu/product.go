@@ -6,13 +6,13 @@ import (
 	"lockstep/shard/model"
 )
 
-// Products of plain weights have three kernels, of the same bits: each output of a chunk is one chain of products of 16 columns. Which
+// Products of plain weights have four kernels, of the same bits: each output of a chunk is one chain of products of 16 columns. Which
 // computes a product depends on its rows, and on the card.
 
 // fewRows is how many rows a product has at most that reads the weights for all of them at once.
 const fewRows = 64
 
-// mostMatrices is how many matrices of the same input kernels gemm and ring take.
+// mostMatrices is how many matrices of the same input kernels gemm, wgmma and ring take.
 const mostMatrices = 3
 
 // result is a product with a matrix: y is where it goes, [chunk][row][outputs].
@@ -78,7 +78,7 @@ func (b *Backend) multiplyTogether(x Address, rows int, results []result) error 
 	p := b.product(rows, results...)
 	l := p.ring(card.Processors, card.Shared)
 	if rows > fewRows {
-		l = p.gemm(card.Processors, false)
+		l = p.many(card, false)
 	}
 	return b.launchTogether(l, x, &p, results...)
 }
@@ -86,11 +86,11 @@ func (b *Backend) multiplyTogether(x Address, rows int, results []result) error 
 // multiplyParts is multiply for who adds the parts that it leaves in y: of many rows kernels add them.
 func (b *Backend) multiplyParts(y Address, m *matrix, x Address, rows int) (parts int, err error) {
 	p := b.product(rows, result{y, m})
-	processors := b.device.Describe().Processors
-	if rows <= fewRows || m.data == 0 || !m.plain() || !p.sums(processors) {
+	card := b.device.Describe()
+	if rows <= fewRows || m.data == 0 || !m.plain() || !p.sums(card.Processors) {
 		return m.parts(), b.multiply(y, m, x, rows)
 	}
-	return 1, b.launchTogether(p.gemm(processors, true), x, &p, result{y, m})
+	return 1, b.launchTogether(p.many(card, true), x, &p, result{y, m})
 }
 
 // multiplyGate computes gate, up and what joins them in one launch, where a kernel can: the input of the next product has no columns but
@@ -168,35 +168,71 @@ func (p product) fewest() int {
 	return few
 }
 
-// gemm is a launch of kernels/gemm.cu; sum has it add the chunks. Blocks of 128 rows and 128 outputs read least, and those of 64 are for
-// products that do not have one of these for each multiprocessor.
+// many is a launch for many rows; sum has the kernel add the chunks. Of products that leave 2 of 5 multiprocessors without a block of wgmma
+// smaller blocks should make up for its rate, some 5 to gemm's 3.
+func (p product) many(card Description, sum bool) Launch {
+	if card.Capability == 90 && p.xTerms == 1 && p.terms == 1 && 5*p.blocks(128, 128)*p.blockChunks(sum) >= 3*card.Processors {
+		return p.wgmma(card.Processors, sum)
+	}
+	return p.gemm(card.Processors, sum)
+}
+
+// gemm is a launch of kernels/gemm.cu. Blocks of 128 rows and 128 outputs read least, and those of 64 are for products that do not have one
+// of these for each multiprocessor.
 func (p product) gemm(processors int, sum bool) Launch {
-	block, chunks, sumArgument := 128, p.chunks, int32(0)
-	if sum {
-		chunks, sumArgument = 1, 1
-	} else if p.blocks(block)*chunks < processors {
+	block := 128
+	if !sum && p.blocks(block, block)*p.chunks < processors {
 		block = 64
 	}
 	stages, stageBytes := 4, block*step*2*2*(p.xTerms+p.terms) // of two steps
 	if p.terms > 1 {
 		stages = 3 // for blocks of sm_86
 	}
-	rowBlocks := (p.rows + block - 1) / block
-	return Launch{Kernel: fmt.Sprintf("gemm_%d%d_%d", p.xTerms, p.terms, block),
-		Grid:    [3]int{rowBlocks, p.blocks(block) / rowBlocks, chunks},
-		Threads: [3]int{128, 1, 1}, Shared: stages * stageBytes, Args: []any{sumArgument}}
+	l := p.tiled(block, block, sum)
+	l.Kernel, l.Threads, l.Shared = fmt.Sprintf("gemm_%d%d_%d", p.xTerms, p.terms, block), [3]int{128, 1, 1}, stages*stageBytes
+	return l
+}
+
+// wgmma is a launch of kernels/wgmma.cu. Blocks of 256 rows read least, and those of 128 are for products that do not have one of these for
+// each multiprocessor, or whose rows would leave more than an eighth of them empty.
+func (p product) wgmma(processors int, sum bool) Launch {
+	const outputs, stages, pieceSteps, alignment = 128, 6, 4, 128
+	rows := 256
+	if p.blocks(rows, outputs)*p.blockChunks(sum) < processors || 8*((p.rows+255)/256*256) > 9*((p.rows+127)/128*128) {
+		rows = 128
+	}
+	l := p.tiled(rows, outputs, sum)
+	l.Kernel, l.Threads, l.Shared = fmt.Sprintf("wgmma_%d", rows), [3]int{256, 1, 1}, alignment+stages*pieceSteps*rows*step*2
+	return l
+}
+
+// tiled is the grid of a launch whose blocks have so many rows and outputs, and its argument.
+func (p product) tiled(rows, outputs int, sum bool) Launch {
+	rowBlocks, argument := (p.rows+rows-1)/rows, int32(0)
+	if sum {
+		argument = 1
+	}
+	return Launch{Grid: [3]int{rowBlocks, p.blocks(rows, outputs) / rowBlocks, p.blockChunks(sum)}, Args: []any{argument}}
+}
+
+// blockChunks is how many chunks have blocks of their own.
+func (p product) blockChunks(sum bool) int {
+	if sum {
+		return 1
+	}
+	return p.chunks
 }
 
 // blocks is how many blocks a chunk has, of so many rows and outputs each, which are of one matrix.
-func (p product) blocks(size int) (blocks int) {
+func (p product) blocks(rows, outputs int) (blocks int) {
 	for _, tiles := range p.tiles {
-		blocks += (tiles*step + size - 1) / size
+		blocks += (tiles*step + outputs - 1) / outputs
 	}
-	return blocks * ((p.rows + size - 1) / size)
+	return blocks * ((p.rows + rows - 1) / rows)
 }
 
 // sums says that a product has work for all multiprocessors without its chunks: then a block can add them.
-func (p product) sums(processors int) bool { return p.chunks > 1 && p.blocks(128) >= processors }
+func (p product) sums(processors int) bool { return p.chunks > 1 && p.blocks(128, 128) >= processors }
 
 // ring is a launch of kernels/ring.cu.
 func (p product) ring(processors, shared int) Launch {

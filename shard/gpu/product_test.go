@@ -1,6 +1,9 @@
 package gpu
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // Plans for the products of common models on an H100: no multiprocessor has much more to do than the average, and the ring fits.
 func TestRingPlans(t *testing.T) {
@@ -77,6 +80,37 @@ func TestLargePlans(t *testing.T) {
 		}
 		if sum := c.gemm(processors, true); c.sums && sum.Grid != [3]int{c.grid[0], c.grid[1], 1} {
 			t.Errorf("%s, summed: %v", c.what, sum.Grid)
+		}
+	}
+}
+
+// On cards that have them products of warpgroups take what has blocks enough for most multiprocessors, of as many rows as leave few empty.
+func TestWarpgroupPlans(t *testing.T) {
+	card := Description{Capability: 90, Processors: 132, Shared: 227 << 10}
+	for _, c := range []struct {
+		what string
+		product
+		sum    bool
+		kernel string
+		grid   [3]int
+	}{
+		{"a long prompt", product{[3]int{256, 64, 64}, 256, 1, 2048, 1, 1}, false, "wgmma_256", [3]int{8, 48, 1}},
+		{"its output", product{[3]int{256}, 896, 8, 2048, 1, 1}, true, "wgmma_256", [3]int{8, 32, 1}},
+		{"a short one", product{[3]int{256, 64, 64}, 256, 1, 512, 1, 1}, false, "wgmma_128", [3]int{4, 48, 1}},
+		{"its output", product{[3]int{256}, 256, 8, 512, 1, 1}, false, "wgmma_256", [3]int{2, 32, 8}},
+		{"rows that leave much of 256 empty", product{[3]int{896, 896}, 256, 1, 600, 1, 1}, false, "wgmma_128", [3]int{5, 224, 1}},
+		{"a hundred sequences", product{[3]int{256, 64, 64}, 256, 1, 100, 1, 1}, false, "gemm_11_64", [3]int{2, 96, 1}},
+		{"two terms", product{[3]int{256, 64, 64}, 256, 1, 2048, 2, 1}, false, "gemm_21_128", [3]int{16, 48, 1}},
+	} {
+		l := c.many(card, c.sum)
+		if l.Kernel != c.kernel || l.Grid != c.grid || l.Shared > card.Shared {
+			t.Errorf("%s: %s, %v, %d bytes, want %s, %v", c.what, l.Kernel, l.Grid, l.Shared, c.kernel, c.grid)
+		}
+		for _, capability := range []int{80, 89, 100, 120} {
+			other := card
+			if other.Capability = capability; !strings.HasPrefix(c.many(other, c.sum).Kernel, "gemm") {
+				t.Errorf("%s: wgmma for %d", c.what, capability)
+			}
 		}
 	}
 }

@@ -32,7 +32,7 @@ func (r recorder) Launch(l *gpu.Launch) error {
 	if strings.HasPrefix(l.Kernel, "ring_gate") {
 		name = "ring_gate"
 	}
-	if name == "gemm" && l.Args[len(l.Args)-1] == int32(1) {
+	if (name == "gemm" || name == "wgmma") && l.Args[len(l.Args)-1] == int32(1) {
 		name += "+"
 	}
 	r.launched[name] = true
@@ -49,8 +49,8 @@ func TestManyRows(t *testing.T) {
 		kernels                []string
 	}{
 		{"capability 8.0", "llama_gqa_9q3kv", "bf16", 80, 0, []string{"linear", "gemm"}},
-		{"capability 9.0", "llama_gqa_9q3kv", "two-term", 90, 0, []string{"ring", "gemm"}},
-		{"one multiprocessor", "llama_gqa_9q3kv", "bf16", 90, 1, []string{"ring", "gemm", "gemm+"}},
+		{"capability 9.0", "llama_gqa_9q3kv", "two-term", 90, 1, []string{"ring", "gemm", "gemm+"}},
+		{"one multiprocessor", "llama_gqa_9q3kv", "bf16", 90, 1, []string{"ring", "wgmma", "wgmma+"}},
 		{"columns that fill steps", "deepseek_v2_mla", "bf16", 90, 0, []string{"ring", "ring_gate", "gemm", "activate"}},
 	} {
 		if c.name != "one multiprocessor" && !outside.All() {

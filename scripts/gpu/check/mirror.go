@@ -23,6 +23,8 @@ type mirror struct {
 	kept     *kept // of a graph that is captured
 	way      way
 	found    map[string]*comparison // by kernel
+	// processors and capability are told of the card in place of its own, where they are not 0.
+	processors, capability int
 }
 
 // way is how the launches of steps are told to a card.
@@ -90,7 +92,16 @@ func (m *mirror) on(side int, address gpu.Address) gpu.Address {
 	return address
 }
 
-func (m *mirror) Describe() gpu.Description              { return m.sides[len(m.sides)-1].Describe() }
+func (m *mirror) Describe() gpu.Description {
+	d := m.sides[len(m.sides)-1].Describe()
+	if m.processors > 0 {
+		d.Processors = m.processors
+	}
+	if m.capability > 0 {
+		d.Capability = m.capability
+	}
+	return d
+}
 func (m *mirror) FreeBytes() (int64, string, error)      { return m.sides[len(m.sides)-1].FreeBytes() }
 func (m *mirror) Download(d []byte, a gpu.Address) error { return m.sides[0].Download(d, m.on(0, a)) }
 func (m *mirror) Alloc(bytes int) (_ gpu.Address, err error) {

@@ -258,11 +258,17 @@ func (c *check) prefill(r *report) error {
 			break
 		}
 		rows := min(rows, m.tokensAtOnce())
-		wanted := func(p *part) bool { return m.multiplies(p) || attends(p) }
-		if err := c.tell(r, m, m.prefillStep(rows), wanted, func(p *part) {
+		show := func(p *part) {
 			r.row(p.matrices, p.kernel, rows, len(p.launches), float64(p.bytes)/(1<<20), micro(p.each),
 				m.operations(p, rows)/p.each.Seconds()/1e12)
-		}); err != nil {
+		}
+		wanted := func(p *part) bool { return m.multiplies(p) || attends(p) }
+		if err := c.tell(r, m, m.prefillStep(rows), wanted, show); err != nil {
+			return err
+		}
+		m.capability = 80 // products as on cards without wgmma
+		err := c.tell(r, m, m.prefillStep(rows), m.multiplies, show)
+		if m.capability = 0; err != nil {
 			return err
 		}
 	}

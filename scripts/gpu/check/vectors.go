@@ -227,7 +227,7 @@ func (v variant) launchAll(dir string, m *mirror) error {
 	}
 	defer b.Close()
 	m.loaded, m.compare = len(m.memory), true
-	const blocks, maxRows = 40, 72
+	const blocks, maxRows = 40, 130
 	detach, err := alone(b, blocks, maxRows)
 	if err != nil {
 		return err
@@ -254,13 +254,21 @@ func (v variant) launchAll(dir string, m *mirror) error {
 	if part.Config.MaxPositions >= 272 { // over parts of attention; what was not computed before is zero
 		steps = append(steps, []model.Chunk{chunk(254, 3, 0, 17, 17, adapter)}, []model.Chunk{chunk(257, 1, 0, 17, 0, adapter)})
 	}
+	var many []int
 	name := filepath.Base(v.folder)
 	if name == "llama_gqa_9q3kv" || name == quantised || strings.Contains(name, "mixtral") { // more rows at a time
 		steps = append(steps, []model.Chunk{chunk(0, 20, 1, 2, 2, adapter)}, []model.Chunk{chunk(0, 40, 1, 3, 3, adapter)},
 			[]model.Chunk{chunk(0, 66, 2, 5, 5, adapter)})
+		many = []int{66, maxRows}
 	}
 	for _, step := range steps {
 		if err := b.Forward(step, func(model.Scores) {}); err != nil {
+			return err
+		}
+	}
+	m.processors = 1 // whose launches are those of large models, whose products fill a card
+	for _, rows := range many {
+		if err := b.Forward([]model.Chunk{chunk(0, rows, 0, (rows+15)/16, (rows+15)/16, adapter)}, func(model.Scores) {}); err != nil {
 			return err
 		}
 	}
