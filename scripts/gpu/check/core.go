@@ -21,13 +21,15 @@ func bf16(random *rand.Rand, low, high int) uint16 {
 	return uint16(random.Uint32()&0x807f) | uint16(127+low+random.IntN(high-low+1))<<7
 }
 
-// classes are kinds of numbers that are added: of a product's inputs, and of the sum so far.
-var classes = []struct {
+// class is a kind of numbers that are added: of a product's inputs, and of the sum so far.
+type class struct {
 	name    string
 	special bool
 	in      func(random *rand.Rand) uint16
 	sum     func(random *rand.Rand) uint16
-}{
+}
+
+var classes = []class{
 	{"like a model's", false, func(r *rand.Rand) uint16 { return bf16(r, -6, 1) }, func(r *rand.Rand) uint16 { return bf16(r, -6, 3) }},
 	{"gaps up to 2^60", false, func(r *rand.Rand) uint16 { return bf16(r, -15, 15) },
 		func(r *rand.Rand) uint16 { return bf16(r, -30, 30) }},
@@ -87,6 +89,16 @@ func (c *check) core(r *report) error {
 		r.row(class.name, len(problems)*128, len(got)*128, differ, example)
 		r.record(map[string]any{"class": class.name, "groups": len(problems) * 128, "differ": differ, "example": example})
 		wrong += differ
+		if card.Describe().Capability != 90 {
+			continue
+		}
+		groups, sums, differ, example, err := onWarpgroups(card, model, class, random, groups)
+		if err != nil {
+			return err
+		}
+		r.row(class.name+", by wgmma", groups, sums, differ, example)
+		r.record(map[string]any{"class": class.name, "of": "wgmma", "groups": groups, "differ": differ, "example": example})
+		wrong += differ
 	}
 	if wrong > 0 {
 		return fmt.Errorf("%d sums are not the model's", wrong)
@@ -143,14 +155,79 @@ func onCard(card gpu.Device, problems []problem, chain int) ([][16][8]uint32, er
 	return sums, nil
 }
 
+// onWarpgroups holds products by kernel wgmma_256 beside a model: chains whose first step makes the sum so far, by a product with one, and
+// the others add so many groups altogether.
+func onWarpgroups(card gpu.Device, model ptx.Core, class class, random *rand.Rand, count int) (groups, sums, differ int, example string,
+	err error) {
+	const rows, steps, unit = 256, 3, 8
+	tiles := (count/((steps-1)*rows*16) + unit) / unit * unit
+	weights, inputs := make([][steps][16]uint16, tiles*16), make([][rows][16]uint16, steps)
+	packed, y := make([]uint16, tiles*steps*256), make([]uint32, rows*tiles*16)
+	for output := range weights {
+		weights[output][0][0] = class.sum(random)
+		for step := range steps {
+			for i := range 16 {
+				if step > 0 {
+					weights[output][step][i] = class.in(random)
+				}
+			}
+			for i, v := range weights[output][step] { // as kernels/common.cuh says
+				packed[((output/16*steps+step)*32+output%8*4+i/4)*8+i%4/2*4+output%16/8*2+i%2] = v
+			}
+		}
+	}
+	for row := range rows {
+		for i := range 16 {
+			for step := 1; step < steps; step++ {
+				inputs[step][row][i] = class.in(random)
+			}
+		}
+		inputs[0][row][0] = 0x3f80
+	}
+	var at [3]gpu.Address
+	for i, data := range [][]byte{raw(packed), raw(inputs), raw(y)} {
+		if at[i], err = card.Alloc(len(data)); err != nil {
+			return 0, 0, 0, "", err
+		}
+		defer card.Free(at[i])
+		if err = card.Upload(at[i], data); err != nil {
+			return 0, 0, 0, "", err
+		}
+	}
+	none := gpu.Address(0)
+	if err = card.Launch(&gpu.Launch{Kernel: "wgmma_256", Grid: [3]int{1, tiles / unit, 1}, Threads: [3]int{256, 1, 1}, Shared: 193 << 10,
+		Args: []any{at[0], at[2], int32(tiles), none, none, int32(0), none, none, int32(0), at[1], int32(steps), int32(1), int32(rows),
+			int32(0)}}); err != nil {
+		return 0, 0, 0, "", err
+	}
+	if err = card.Download(raw(y), at[2]); err != nil {
+		return 0, 0, 0, "", err
+	}
+	for output := range weights {
+		for row := range rows {
+			want := uint32(0)
+			for step := range steps {
+				want = model.Dot(&weights[output][step], &inputs[step][row], want)
+			}
+			if have := y[row*tiles*16+output]; have != want && !(noNumber(have) && noNumber(want)) {
+				if differ++; differ == 1 {
+					example = fmt.Sprintf("%#x, want %#x: W %#x, row %d", have, want, weights[output], row)
+				}
+			}
+		}
+	}
+	return len(y) * (steps - 1), len(y), differ, example, nil
+}
+
 // raw are the bytes of what has no pointers.
 func raw[T any](values []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&values[0])), len(values)*int(unsafe.Sizeof(values[0])))
 }
 
+func noNumber(bits uint32) bool { return bits&0x7fffffff > 0x7f800000 }
+
 // mismatches counts the sums that are not a model's, and tells one. Of what is no number any counts.
 func mismatches(model ptx.Core, problems []problem, got [][16][8]uint32, chain int) (wrong int, example string) {
-	noNumber := func(bits uint32) bool { return bits&0x7fffffff > 0x7f800000 }
 	for i := range got {
 		for j := range 128 {
 			row, column := j/8, j%8
