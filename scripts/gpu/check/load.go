@@ -125,11 +125,14 @@ func (m *loaded) table(first, positions int) []int32 {
 
 // compute computes a step, and chooses the likeliest tokens, as the server does.
 func (m *loaded) compute(chunks []model.Chunk) error {
-	return m.backend.Forward(chunks, func(scores model.Scores) {
-		for row := range scores.Rows() {
-			scores.Best(row)
-		}
-	})
+	return m.backend.Forward(chunks, best)
+}
+
+// best chooses the likeliest tokens.
+func best(scores model.Scores) {
+	for row := range scores.Rows() {
+		scores.Best(row)
+	}
 }
 
 // record are the launches of a step.

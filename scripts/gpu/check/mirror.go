@@ -31,6 +31,7 @@ type mirror struct {
 type way struct {
 	single bool // one by one, where there is a graph
 	serial bool // none begins before the last one has ended
+	ahead  bool // a step is launched before the tokens of the one before it are known
 }
 
 func (w way) String() string {
@@ -40,6 +41,9 @@ func (w way) String() string {
 	}
 	if !w.serial {
 		text += ", overlapping"
+	}
+	if w.ahead {
+		text += ", ahead of its tokens"
 	}
 	return text
 }
@@ -239,6 +243,16 @@ func (m *mirror) Replay(graph gpu.Graph) error {
 	}
 	return nil
 }
+
+// Fetch and Await are those of a card alone.
+func (m *mirror) Fetch(reads ...gpu.Read) error {
+	for i := range reads {
+		reads[i].From = m.on(0, reads[i].From)
+	}
+	return m.sides[0].(gpu.Fetcher).Fetch(reads...)
+}
+
+func (m *mirror) Await() error { return m.sides[0].(gpu.Fetcher).Await() }
 
 // reached are the allocations that a launch may touch, by its arguments and what these point to.
 func (m *mirror) reached(l *gpu.Launch) (all []int) {
