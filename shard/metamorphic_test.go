@@ -49,7 +49,7 @@ func randomVariation(random *rand.Rand, longest int) variation {
 	}
 	if v.kernels == "go" { // slow: more rarely, on few ranks and in few steps
 		v.shards, v.prefillTokens = min(v.shards, 2), max(v.prefillTokens, 16)
-		if random.IntN(3) > 0 {
+		if random.IntN(3) > 0 || !outside.All() {
 			v.kernels = kernels[0].Name()
 		}
 	}

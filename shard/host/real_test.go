@@ -84,7 +84,10 @@ func goldenOfReal(t *testing.T, name string) {
 	}
 }
 
-func TestPerplexitySmolLM2(t *testing.T) { perplexityOfReal(t, "real_smollm2_135m") }
+func TestPerplexitySmolLM2(t *testing.T) {
+	outside.Slow(t)
+	perplexityOfReal(t, "real_smollm2_135m")
+}
 
 func TestPerplexityQwenCoder(t *testing.T) {
 	outside.Slow(t)
