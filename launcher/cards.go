@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lockstep/shard"
@@ -59,9 +61,38 @@ func (c *command) chooseBackend() error {
 		return fmt.Errorf("--devices: %w", err)
 	default:
 		c.Backend = shard.DefaultBackend
-		if !errors.Is(err, driver.ErrNotBuilt) {
+		if _, noCards := os.Stat(cardsDevice); !errors.Is(err, driver.ErrNotBuilt) {
 			c.warnings = append(c.warnings, fmt.Sprintf("the CPU computes (--kernels cpu chooses it without this warning): %v", err))
+		} else if noCards == nil {
+			c.warnings = append(c.warnings, "the CPU computes, and there are NVIDIA cards here: lockstep-cuda (make build-cuda) takes "+
+				"them; --kernels cpu chooses the CPU without this warning")
 		}
+	}
+	return nil
+}
+
+// cardsDevice is there where the driver's kernel module is loaded.
+var cardsDevice = "/dev/nvidiactl"
+
+// chooseGraphs reads --cuda-graphs.
+func (c *command) chooseGraphs() error {
+	if c.CUDAGraphs == "" {
+		return nil
+	}
+	c.graphs = nil
+	for text := range strings.SplitSeq(c.CUDAGraphs, ",") {
+		size, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || size < 0 || size > maxNumber || size == 0 && c.CUDAGraphs != "0" {
+			return fmt.Errorf("--cuda-graphs: want batch sizes, as 1,2,4, or 0 for no graphs, got %q", c.CUDAGraphs)
+		}
+		c.graphs = append(c.graphs, size)
+	}
+	switch {
+	case shard.TraitsOf(c.Backend).Cards || c.CUDAGraphs == "0":
+	case c.CUDAGraphs == os.Getenv("CUDA_GRAPHS"):
+		c.warnings = append(c.warnings, "CUDA_GRAPHS in the environment is ignored: it is of cards, and none computes here")
+	default:
+		return errors.New("--cuda-graphs is of cards: give --kernels cuda or ptx too, or leave it out")
 	}
 	return nil
 }

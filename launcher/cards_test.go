@@ -4,6 +4,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,6 +21,10 @@ func TestBuiltWithoutCUDA(t *testing.T) {
 		"--kernels cpu --backend sim":                "--kernels cpu chooses how the CPU computes",
 		"--kernels ptx --kv-cache-dtype f16":         "--kv-cache-dtype is of the CPU's KV cache",
 		"--numerics two-term":                        "--numerics chooses how cards compute",
+		"--cuda-graphs 1,2":                          "--cuda-graphs is of cards: give --kernels cuda or ptx",
+		"--kernels ptx --cuda-graphs 0,1":            "--cuda-graphs: want batch sizes, as 1,2,4, or 0",
+		"--kernels ptx --cuda-graphs=-1":             "--cuda-graphs: want batch sizes",
+		"--kernels ptx --cuda-graphs many":           `got "many"`,
 		"--kernels ptx --devices 0":                  "--devices names cards, and ptx computes on none",
 		"--sharded true --num-shard 1 --kernels cpu": "--sharded true asks for several shards",
 	} {
@@ -32,6 +37,31 @@ func TestBuiltWithoutCUDA(t *testing.T) {
 		c, err := parse(strings.Fields(arguments), io.Discard)
 		if got := c.Backend + "/" + c.Kernels; err != nil || got != want || len(c.cards) > 0 || len(c.warnings) > 0 {
 			t.Errorf("%s: got %s, %v, %v, want %s", arguments, got, c.warnings, err, want)
+		}
+	}
+}
+
+func TestGraphsThatAreGiven(t *testing.T) {
+	withoutEnvironment(t)
+	cardsDevice = t.TempDir() // there is one
+	t.Cleanup(func() { cardsDevice = "/dev/nvidiactl" })
+	for _, c := range []struct {
+		arguments, variable string
+		want                []int
+		warned              string
+	}{
+		{"--kernels ptx --cuda-graphs 1,2,16", "", []int{1, 2, 16}, ""},
+		{"--kernels ptx", "1, 2, 4", []int{1, 2, 4}, ""},
+		{"--kernels ptx --cuda-graphs 0", "", []int{0}, ""},
+		{"--kernels cpu", "0", []int{0}, ""},
+		{"--kernels cpu", "1,2", []int{1, 2}, "CUDA_GRAPHS in the environment is ignored"},
+		{"", "", nil, "there are NVIDIA cards here: lockstep-cuda"},
+	} {
+		t.Setenv("CUDA_GRAPHS", c.variable)
+		got, err := parse(strings.Fields(c.arguments), io.Discard)
+		warned := strings.Join(got.warnings, "\n")
+		if err != nil || !slices.Equal(got.graphs, c.want) || (warned == "") != (c.warned == "") || !strings.Contains(warned, c.warned) {
+			t.Errorf("%s, CUDA_GRAPHS=%s: got %v, %q, %v", c.arguments, c.variable, got.graphs, warned, err)
 		}
 	}
 }

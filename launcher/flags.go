@@ -40,18 +40,18 @@ type modelFlags struct {
 	MaxBatchTotalTokens  int      `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: as --cpu-memory-fraction says."`
 	MaxBatchSize         int      `positive:"" env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
 	DisablePrefixCache   bool     `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
-	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" placeholder:"SHARE" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start. Default: what --max-batch-size sequences of a usual length need, and ${memory_fraction} at most."`
+	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" placeholder:"SHARE" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start. Default: what --max-batch-size sequences of a usual length need, and ${memory_fraction} at most; on cards 0.8."`
 	Threads              int      `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Backend              string   `env:"LOCKSTEP_BACKEND" enum:",${backends}" default:"" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights. Default: cuda where this binary was built with it and there are cards, else ${backend}."`
 	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
-	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f32; f16 and bf16 take half the memory."`
+	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f32; f16 and bf16 take half the memory. Cards go by --numerics."`
 	Quantize             string   `env:"QUANTIZE" enum:",${quantize_names}" default:"" placeholder:"int8|int4|..." help:"Quantise plain weights while they are loaded: int8 (also bitsandbytes, eetq) or int4 (bitsandbytes-nf4, bitsandbytes-fp4), in blocks of 32 columns. gptq, awq, marlin, compressed-tensors and fp8 say of a model what its files say, or are refused."`
 	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",${kernels}" default:"" placeholder:"NAME" help:"Forces a kernel path: cuda of NVIDIA cards; cpu, the best that the CPU has, or avx512, avx2 or go of it; or ptx, which computes what cards compute, by an emulation of one that is exact and slow. Default: cuda where this binary was built with it and there are cards, else cpu."`
 	Devices              []string `env:"LOCKSTEP_DEVICES" placeholder:"CARD" help:"NVIDIA cards to compute on, one for each shard: numbers from 0, as the driver counts those that CUDA_VISIBLE_DEVICES leaves, or UUIDs. Default: all, or the first --num-shard."`
 	CUDALibrary          string   `name:"cuda-library" env:"LOCKSTEP_CUDA_LIBRARY" placeholder:"FILE" help:"Library of the NVIDIA driver. Default: ${cuda_library}."`
-	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of cards (--kernels cuda or ptx): bf16, or two-term, which is nearly that of float32 and takes twice the KV cache. Default: bf16."`
-	CUDAGraphs           []int    `name:"cuda-graphs" env:"CUDA_GRAPHS" placeholder:"ROWS" help:"Numbers of sequences that a card's decode steps are filled up to, each a graph that is launched at once; larger steps launch kernel by kernel, as all do with 0. Default: ${graphs}."`
+	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of cards (--kernels cuda or ptx): bf16, or two-term, which is nearly that of float32 and needs twice the memory for the KV cache. Default: bf16."`
+	CUDAGraphs           string   `name:"cuda-graphs" env:"CUDA_GRAPHS" placeholder:"N,N,..." help:"Batch sizes for which a card's decode steps are kept as CUDA graphs: a batch is filled up to the next of these, and larger ones run without. 0: no graphs. Default: ${graphs}."`
 }
 
 // routerFlags say how HTTP clients are served.
@@ -117,7 +117,7 @@ type refusedFlags struct {
 	MasterPort            string `env:"MASTER_PORT" hidden:"" refuse:"shards of one model meet in shared memory, not over the network"`
 	HuggingfaceHubCache   string `env:"HUGGINGFACE_HUB_CACHE" hidden:"" refuse:"nothing is downloaded yet; give --model-id a path"`
 	WeightsCacheOverride  string `env:"WEIGHTS_CACHE_OVERRIDE" hidden:"" refuse:"give --model-id the directory of the weights" matters:"tokens would be those of other weights"`
-	DisableCustomKernels  bool   `env:"DISABLE_CUSTOM_KERNELS" hidden:"" refuse:"use --kernels go for the CPU's plain kernels"`
+	DisableCustomKernels  bool   `env:"DISABLE_CUSTOM_KERNELS" hidden:"" refuse:"cards have no other kernels (--kernels go is the CPU's plain ones)"`
 	RopeScaling           string `env:"ROPE_SCALING" hidden:"" refuse:"positions are scaled as the model's config.json says" matters:"tokens would be others"`
 	RopeFactor            string `env:"ROPE_FACTOR" hidden:"" refuse:"positions are scaled as the model's config.json says" matters:"tokens would be others"`
 	OTLPEndpoint          string `name:"otlp-endpoint" env:"OTLP_ENDPOINT" hidden:"" refuse:"tracing does not exist yet"`
@@ -174,6 +174,7 @@ type settings struct {
 	adapters []shard.Adapter // of LoraAdapters, likewise
 	cards    []driver.Card   // by rank, where cards compute
 	warnings []string        // of the environment, for the log
+	graphs   []int           // of CUDAGraphs
 }
 
 // command is a checked command line.

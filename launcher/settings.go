@@ -74,11 +74,12 @@ func (c *command) checkModel() error {
 	if err := c.chooseShards(); err != nil {
 		return err
 	}
+	if err := c.chooseGraphs(); err != nil {
+		return err
+	}
 	switch traits := shard.TraitsOf(c.Backend); {
 	case c.Numerics != "" && !traits.Cards:
 		return errors.New("--numerics chooses how cards compute: give --kernels cuda or ptx too, or leave it out")
-	case slices.Min(append([]int{0}, c.CUDAGraphs...)) < 0:
-		return errors.New("--cuda-graphs must not have negative numbers")
 	case c.KVCacheDtype != "auto" && traits.Cards:
 		return errors.New("--kv-cache-dtype is of the CPU's KV cache, and that of cards has numbers as --numerics says: leave it out, or " +
 			"give --kernels cpu")

@@ -126,7 +126,8 @@ func unreachable(at string, err error) error {
 	var slow interface{ Timeout() bool }
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("nobody listens at %s: start a server (lockstep serve), or say by --url where its router is", at)
+		return fmt.Errorf("nobody listens at %s: start a server (lockstep serve), or say by --url where its router is; one that is "+
+			"stopping does not listen either", at)
 	case errors.As(err, &slow) && slow.Timeout():
 		return fmt.Errorf("%s has not answered within %v", at, statusTimeout)
 	}

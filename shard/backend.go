@@ -247,10 +247,12 @@ func openPart(r *rank) (part *model.Part, adapters []*model.Adapter, err error) 
 	}
 	if c.Rank == 0 {
 		cache := cmp.Or(c.KVCache, "f32")
+		line := r.log.Info()
 		if r.traits.Cards {
 			cache = cmp.Or(c.Numerics, gpu.DefaultNumerics)
+			line.Str("numerics", cache).Ints("graphs", r.cardOptions().Graphs)
 		}
-		r.log.Info().Str("architecture", r.model.Config.Architecture).Str("weights", r.model.DataType).Str("quantize", c.Quantize).
+		line.Str("architecture", r.model.Config.Architecture).Str("weights", r.model.DataType).Str("quantize", c.Quantize).
 			Str("kv_cache", cache).Array("adapters", told(adapters)).Msg("computing with")
 	}
 	return part, adapters, nil

@@ -106,7 +106,8 @@ func TestWithout(t *testing.T) {
 		t.Error(err)
 	}
 	report, _ := os.ReadFile(filepath.Join(out, "report.md"))
-	for _, want := range []string{"**bindings: failed: no NVIDIA driver: ", "**core: failed: no NVIDIA driver: ",
+	for _, want := range []string{"**bindings: failed: --cuda-library cannot be opened: ",
+		"**core: failed: --cuda-library cannot be opened: ",
 		"**whole: not started: the time is over**"} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q: %s", want, report)

@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -35,13 +36,15 @@ type check struct {
 func main() {
 	c := &check{}
 	flag.StringVar(&c.dir, "dir", ".", "the folder that build has made")
-	flag.StringVar(&c.out, "out", os.Getenv("OUT"), "folder for results; empty: ./out, or $OUT")
+	flag.StringVar(&c.out, "out", os.Getenv("OUT"), "folder for results; empty: $OUT, or ./out, dry's bin/gpu-check-dry")
 	flag.StringVar(&c.library, "library", driver.DefaultLibrary, "the driver's library")
 	flag.BoolVar(&c.emulated, "emulated", false, "compute on the emulation in place of a card")
 	flag.BoolVar(&c.quick, "quick", false, "only show that steps work")
 	flag.DurationVar(&c.limit, "limit", 11*time.Minute, "time of all steps together")
 	flag.Parse()
-	if c.out == "" {
+	if c.out == "" && flag.Arg(0) == "dry" {
+		c.out = filepath.Join("bin", "gpu-check-dry")
+	} else if c.out == "" {
 		c.out = "out"
 	}
 	if err := c.command(flag.Args()); err != nil {

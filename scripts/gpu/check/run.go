@@ -157,6 +157,9 @@ func findTools() {
 
 // about says which card and driver are here.
 func (c *check) about() string {
+	if c.emulated {
+		return "no card: all is computed by the emulation"
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	query := "name,uuid,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.max.mem,power.limit,mig.mode.current"

@@ -50,8 +50,11 @@ func (e *callError) dead() bool { return slices.Contains(dead, e.code) }
 
 // noLibrary says that there is no driver.
 func noLibrary(path string, err error) error {
-	return fmt.Errorf("no NVIDIA driver: %w: install it, give a container its cards (docker run --gpus all), or name the library with "+
-		"--cuda-library (%s)", err, path)
+	if path != DefaultLibrary {
+		return fmt.Errorf("--cuda-library cannot be opened: %w", err)
+	}
+	return fmt.Errorf("no NVIDIA driver, whose library cannot be opened (%w): install it; start a container with docker run --gpus all; "+
+		"or name the library with --cuda-library if it lies elsewhere", err)
 }
 
 // tooOld says that the driver is older than the kernels; what is its version, or what it lacks.
