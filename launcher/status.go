@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 
 	"lockstep/router/api/tgi"
 )
@@ -80,9 +81,11 @@ func (f *statusFlags) run(out io.Writer) error {
 		return err
 	}
 	if f.JSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(status)
+		text, err := json.MarshalIndent(status, "", "  ")
+		if err == nil {
+			_, err = fmt.Fprintln(out, escaped(string(text)))
+		}
+		return err
 	}
 	return status.write(out, address.Redacted())
 }
@@ -182,10 +185,25 @@ func (s *routerStatus) write(out io.Writer, at string) error {
 
 // gibibytes are bytes for people; 0 stands for what is not known.
 func gibibytes(bytes int64) string {
-	if bytes == 0 {
+	if bytes <= 0 {
 		return "-"
 	}
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
+
+// escaped is JSON in which nothing is left that a terminal would not print.
+func escaped(text string) string {
+	var out strings.Builder
+	for _, r := range text {
+		if r == '\n' || unicode.IsPrint(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&out, "\\u%04x", unit)
+		}
+	}
+	return out.String()
 }
 
 // printable is others' text as a terminal may have it, so many runes of it at most; "-" stands for none.

@@ -40,6 +40,20 @@ unused: it has another model than the router serves, or computes it by other num
 	}
 }
 
+// Whatever others are called, JSON has it, and nothing that a terminal obeys.
+func TestStatusJSON(t *testing.T) {
+	withoutEnvironment(t)
+	url := answers(t, http.StatusOK, `{"model_id":"m\u009b\u202e\ud834\udd73é","lockstep_version":"1"}`)
+	c, err := parse([]string{"status", "--json", "--url", url}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := c.status.run(&out); err != nil || !strings.Contains(out.String(), `"model_id": "m\u009b\u202e\ud834\udd73é"`) {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
 // answers is a server that answers everything alike.
 func answers(t *testing.T, status int, body string) (url string) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -31,9 +31,10 @@ type sequence struct {
 	chain    protocol.KeyChain
 }
 
-// wantsBest says that the likeliest token is chosen, and nothing is told of others.
+// wantsBest says that the likeliest token is chosen, and nothing is told of others. It depends on the request alone: log-probabilities
+// that a backend computes itself are rounded otherwise, so all of a request's must come from one of the two.
 func (s *sequence) wantsBest() bool {
-	return !s.request.Score && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling)
+	return !s.request.Score && !s.request.PromptLogprobs && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling)
 }
 
 // output is what a step produced for one sequence.

@@ -50,15 +50,19 @@ func (e *engine) step() ([]output, error) {
 	if err := e.land(); err != nil {
 		return nil, err
 	}
-	outputs, record := f.outputs, f.record
-	err := e.settle()
-	e.record = record
-	return outputs, err
+	e.record = f.record
+	return f.outputs, nil
 }
 
-// settle ends what is flying when no sequence is left. The other ranks wait for it: whoever goes to rest calls settle first.
+// settle ends what is flying when no sequence is left: nobody wants what it computes. The other ranks wait for it, so whoever goes to rest
+// calls settle first.
 func (e *engine) settle() error {
-	for e.flying != nil && len(e.sequences) == 0 {
+	if e.flying == nil || len(e.sequences) > 0 {
+		return nil
+	}
+	e.pace.begin()
+	defer e.pace.end()
+	for e.flying != nil {
 		if err := e.land(); err != nil {
 			return err
 		}
@@ -98,7 +102,13 @@ func (e *engine) land() error {
 
 // goesOn reports whether a sequence of the step yields a token that cannot be its last for its length.
 func (e *engine) goesOn(f *flight) bool {
-	return slices.ContainsFunc(f.outputs, func(out output) bool { return out.yields && !e.full(out.sequence, 1) })
+	return slices.ContainsFunc(f.outputs, func(out output) bool {
+		more := 1
+		if out.sequence.foreseen { // the step before is not collected
+			more = 2
+		}
+		return out.yields && !e.full(out.sequence, more)
+	})
 }
 
 // full reports whether a sequence can have no more tokens when it has got so many.

@@ -185,7 +185,7 @@ func (l *leader) serve(ctx context.Context) error {
 func (l *leader) step() error {
 	start := time.Now()
 	outputs, err := l.engine.step()
-	if err != nil {
+	if err != nil || outputs == nil {
 		return err
 	}
 	end := time.Now()

@@ -340,7 +340,7 @@ func warmUp(e *engine, config Config, computed func()) error {
 		computed()
 	}
 	delete(e.accounts, "")
-	return nil
+	return e.settle()
 }
 
 // card returns the model card as JSON and its digest.

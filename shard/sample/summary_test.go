@@ -10,7 +10,7 @@ import (
 func summarise(logits []float32, first int) Summary {
 	s := NoSummary()
 	for i, logit := range logits {
-		if !(logit >= float32(math.Inf(-1))) {
+		if !(logit >= -math.MaxFloat32) {
 			continue
 		}
 		x := min(max(float64(logit), -largestLogit), largestLogit)

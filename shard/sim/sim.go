@@ -12,6 +12,7 @@ package sim
 import (
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"time"
 
@@ -52,16 +53,22 @@ type Backend struct {
 	group  *collective.Group
 	states []uint64 // [block][position]; see the package
 	taken  int64    // bytes of the modelled device that the KV cache has
-	wanted []uint64 // of the step that was launched last
+	wanted []wanted // of the step that was launched last
 	steps  []launched
 	rows   []float32
 	ends   time.Time // of the last step
 }
 
+// wanted is a row whose scores are wanted, or the likeliest token alone.
+type wanted struct {
+	state    uint64
+	onlyBest bool
+}
+
 // launched is a step that is not collected yet.
 type launched struct {
-	wanted  []uint64 // states of the rows whose scores are wanted
-	seconds float64  // that it takes
+	wanted  []wanted
+	seconds float64 // that it takes
 	begun   time.Time
 }
 
@@ -166,7 +173,7 @@ func (b *Backend) Collect(consume func(model.Scores)) error {
 }
 
 // advance computes a chunk's states, and appends those that are wanted; before are those of the step before.
-func (b *Backend) advance(c *model.Chunk, before, wanted []uint64) []uint64 {
+func (b *Backend) advance(c *model.Chunk, before, rows []wanted) []wanted {
 	for _, block := range c.FreshBlocks() {
 		clear(b.states[int(block)*blockTokens:][:blockTokens])
 	}
@@ -188,10 +195,10 @@ func (b *Backend) advance(c *model.Chunk, before, wanted []uint64) []uint64 {
 		}
 		*place = state
 		if c.Wants(i) {
-			wanted = append(wanted, state)
+			rows = append(rows, wanted{state, c.Logits == model.LogitsBest})
 		}
 	}
-	return wanted
+	return rows
 }
 
 // mix is the finaliser of SplitMix64, a bijection that spreads every bit.
@@ -205,46 +212,50 @@ func mix(z uint64) uint64 {
 // scores are those of some states.
 type scores struct {
 	*Backend
-	states []uint64
+	wanted []wanted
 	stamp  float32
 }
 
-func (b *Backend) scores(states []uint64) *scores {
+func (b *Backend) scores(rows []wanted) *scores {
 	width := b.model.Vocabulary
 	if b.model.Reward {
 		width = 1
 	}
-	if need := len(states) * width; cap(b.rows) < need {
+	if need := len(rows) * width; cap(b.rows) < need {
 		b.rows = make([]float32, need)
 	}
-	return &scores{Backend: b, states: states, stamp: StampNow()}
+	return &scores{Backend: b, wanted: rows, stamp: StampNow()}
 }
 
-func (s *scores) Rows() int { return len(s.states) }
+func (s *scores) Rows() int { return len(s.wanted) }
 
 // Row writes a row's logits. Rows have places of their own, so several goroutines may ask for different ones.
 func (s *scores) Row(row int) []float32 {
 	if s.model.Reward {
-		s.rows[row] = unit(s.states[row])
+		s.rows[row] = unit(s.wanted[row].state)
 		return s.rows[row : row+1]
 	}
 	logits := s.rows[:cap(s.rows)][row*s.model.Vocabulary:][:s.model.Vocabulary]
 	for i := range logits {
 		logits[i] = never
 	}
-	tokens, values, count := s.candidates(s.states[row])
+	tokens, values, count := s.candidates(s.wanted[row].state)
 	for i := range count {
 		logits[tokens[i]] = values[i]
 	}
 	return logits
 }
 
-// Best needs the candidates only: the others add nothing to the sum.
+// Best needs the candidates only: the others add nothing to the sum. Of a row of which nothing else is wanted the log-probability is
+// rounded otherwise, as that of a card is: who mixes the two gives other answers under other loads.
 func (s *scores) Best(row int) (token int32, logprob float32) {
-	tokens, values, count := s.candidates(s.states[row])
+	tokens, values, count := s.candidates(s.wanted[row].state)
 	best, logprob := sample.Best(values[:count])
-	if s.config.Stamps {
+	switch {
+	case s.config.Stamps:
 		logprob = s.stamp
+	case s.wanted[row].onlyBest:
+		logprob = math.Nextafter32(logprob, -math.MaxFloat32)
 	}
 	return tokens[best], logprob
 }
