@@ -18,6 +18,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
+	"lockstep/shard/model/modeltest"
 	"lockstep/shard/weights"
 )
 
@@ -259,7 +260,9 @@ func TestMetamorphic(t *testing.T) {
 	demo := os.DirFS("../launcher/demo/model")
 	var total tally
 	for ; !t.Failed() && (total.workloads == 0 || time.Now().Before(deadline)); seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, "cpu", seed, demo, deadline, &total) })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			metamorphicRound(t, varied{backend: "cpu", model: demo, adapters: true}, seed, deadline, &total)
+		})
 	}
 	t.Logf("%+v", total)
 }
@@ -274,9 +277,29 @@ func TestMetamorphicSimulated(t *testing.T) {
 	demo := os.DirFS("../launcher/demo/model")
 	var total tally
 	for last := seed + 5; seed < last && !t.Failed(); seed++ {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { metamorphicRound(t, "sim", seed, demo, time.Now().Add(time.Hour), &total) })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			metamorphicRound(t, varied{backend: "sim", model: demo, adapters: true}, seed, time.Now().Add(time.Hour), &total)
+		})
 	}
 	if t.Logf("%+v", total); total.ahead < 100 {
+		t.Errorf("only %d steps were planned ahead", total.ahead)
+	}
+}
+
+// On the emulated card likewise, of a model whose experts divide by two ranks.
+func TestEmulatedCardMetamorphic(t *testing.T) {
+	outside.Slow(t)
+	seed := *metamorphicSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	var total tally
+	for last := seed + 2; seed < last && !t.Failed(); seed++ { // one workload is greedy
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			metamorphicRound(t, varied{backend: "ptx", model: modeltest.Files(t, "qwen3_moe"), slow: true}, seed, time.Now(), &total)
+		})
+	}
+	if t.Logf("%+v", total); total.ahead < 20 {
 		t.Errorf("only %d steps were planned ahead", total.ahead)
 	}
 }
@@ -326,13 +349,45 @@ func demoAdapters(t *testing.T, backend string, seed uint64) []Adapter {
 	return adapters
 }
 
+// varied is what is varied: a backend with a model.
+type varied struct {
+	backend  string
+	model    fs.FS
+	adapters bool // it is the demo model
+	slow     bool // requests are few and short, and so are prompts
+}
+
+// trimmed makes a workload of few requests of it, and a variation one that a slow backend can compute.
+func (on varied) trimmed(requests []protocol.Request) []protocol.Request {
+	if !on.slow {
+		return requests
+	}
+	requests = requests[:min(len(requests), 9)]
+	for i := range requests {
+		r := &requests[i]
+		r.MaxNewTokens, r.Prompt = min(r.MaxNewTokens, 12), r.Prompt[:min(len(r.Prompt), 40)]
+	}
+	return requests
+}
+
+func (on varied) fits(v variation) variation {
+	if on.slow {
+		v.kernels, v.shards, v.threads, v.prefillTokens = "", min(v.shards, 2), 2, max(v.prefillTokens, 7)
+		v.cancelled = min(v.cancelled, 2)
+	}
+	return v
+}
+
 // metamorphicRound makes one workload, computes it alone and without cache, and then in several ways.
-func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, deadline time.Time, total *tally) {
+func metamorphicRound(t *testing.T, on varied, seed uint64, deadline time.Time, total *tally) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	var requests []protocol.Request
 	var want map[uint64]*result
 	longest := 0
-	adapters := demoAdapters(t, backend, seed)
+	var adapters []Adapter
+	if on.adapters {
+		adapters = demoAdapters(t, on.backend, seed)
+	}
 	reference := variation{kernels: "", shards: 1, threads: 1, prefillTokens: 512, sequences: 1, blocks: 1000, together: 1}
 	for round := range 7 {
 		if round > 2 && time.Now().After(deadline) {
@@ -340,17 +395,17 @@ func metamorphicRound(t *testing.T, backend string, seed uint64, demo fs.FS, dea
 		}
 		v := reference
 		if round > 0 {
-			v = randomVariation(random, longest)
+			v = on.fits(randomVariation(random, longest))
 		}
 		v.adapters = slices.Clone(adapters)
 		random.Shuffle(len(v.adapters), func(i, j int) { v.adapters[i], v.adapters[j] = v.adapters[j], v.adapters[i] })
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
-			g := startGroup(t, Config{Backend: backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels, Adapters: v.adapters,
-				DisablePrefixCache: !v.prefixCache, Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, demo,
+			g := startGroup(t, Config{Backend: on.backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels, Adapters: v.adapters,
+				DisablePrefixCache: !v.prefixCache, Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, on.model,
 				v.blocks)
 			if requests == nil {
-				requests = metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, v.adapters, seed%2 == 0, random)
+				requests = on.trimmed(metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, v.adapters, seed%2 == 0, random))
 				for i := range requests {
 					longest = max(longest, len(requests[i].Prompt)+requests[i].MaxNewTokens)
 				}

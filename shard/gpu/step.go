@@ -96,8 +96,10 @@ func (b *Backend) begin(chunks []model.Chunk, followed bool) error {
 	if err := b.say(tables, fresh); err != nil {
 		return err
 	}
-	if err := b.prepare(); err != nil {
-		return err
+	if b.hosted != nil {
+		if err := b.hosted.lookUp(b); err != nil {
+			return err
+		}
 	}
 	if err := b.uploadAdapted(adapters); err != nil {
 		return err
@@ -139,14 +141,6 @@ func (b *Backend) say(tables, fresh []int32) error {
 	in.fresh = put(b, fresh)
 	b.inputs, b.peers.place = in, 0
 	return b.device.Upload(b.said, b.words)
-}
-
-// prepare does what a step needs of the host before its launches.
-func (b *Backend) prepare() error {
-	if b.hosted != nil {
-		return b.hosted.lookUp(b)
-	}
-	return nil
 }
 
 // put adds to what goes up, and returns where that will lie.
