@@ -58,6 +58,7 @@ func stoppedTerminal(t *testing.T) *os.File {
 
 // Whatever becomes of its log, the server serves, and stops when it is told to.
 func TestServesWhateverBecomesOfTheLog(t *testing.T) {
+	outside.Slow(t)
 	for name, prepare := range map[string]func(t *testing.T, command *exec.Cmd){
 		"nobody reads": func(t *testing.T, command *exec.Cmd) {
 			_, command.Stderr = pipe(t)

@@ -53,6 +53,7 @@ func TestRowInvariance(t *testing.T) {
 
 // Where one device cannot reach the others' memory, all exchange through the host, and compute the same.
 func TestExchangeThroughTheHost(t *testing.T) {
+	outside.Slow(t)
 	source, files := modeltest.Open(t, "llama_tied_1kv_f32")
 	prompts := backendtest.LongPrompts(t, modeltest.Cases[backendtest.Golden](t, files["golden.jsonl"].Data))
 	of := func(g *backendtest.Group) [][]float32 {
