@@ -31,22 +31,20 @@ const (
 // step computes one step and returns what it produced, valid until the next call; nil when there is nothing to do. Where the step behind
 // it can be planned without its tokens, that one has begun when step returns.
 func (e *engine) step() ([]output, error) {
-	f := e.flying
-	if f == nil {
-		work := e.schedule.Next()
-		if len(work) == 0 {
+	var work []schedule.Work
+	if e.flying == nil {
+		if work = e.schedule.Next(); len(work) == 0 {
 			return nil, nil
 		}
-		e.pace.begin()
-		defer e.pace.end()
+	}
+	e.pace.begin()
+	defer e.pace.end()
+	if e.flying == nil {
 		if err := e.launch(work); err != nil {
 			return nil, err
 		}
-		f = e.flying
-	} else {
-		e.pace.begin()
-		defer e.pace.end()
 	}
+	f := e.flying
 	if err := e.land(); err != nil {
 		return nil, err
 	}

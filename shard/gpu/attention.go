@@ -57,9 +57,7 @@ type itemLayout struct {
 // itemRange are the items of a range of rows: where they lie among a window's, and how many they are.
 type itemRange struct{ from, to, at, count int }
 
-func bytesOfStruct[T any](v *T) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
-}
+func bytesOfStruct[T any](v *T) []byte { return bytesOf(unsafe.Slice(v, 1)) }
 
 func (l *loader) project(p *model.Project) *project {
 	s := &project{Project: p, query: l.linear(&p.Query), key: l.linear(&p.Key), value: l.linear(&p.Value),
@@ -234,12 +232,12 @@ func (b *Backend) layOut(layout, from, to, pairs int) (at Address, count int, er
 		end = r.at + r.count
 	}
 	items := b.cut(l.window, from, to, pairs)
-	if end+len(items) > b.attention.items { // the first layer's other launches have been told
+	if end+len(items) > b.attention.items { // the copy comes behind the launches that read what it overwrites
 		l.ranges, end = l.ranges[:0], 0
 	}
 	r := itemRange{from, to, end, len(items)}
 	if l.ranges = append(l.ranges, r); len(items) > 0 {
-		err = b.device.Upload(place(r), unsafe.Slice((*byte)(unsafe.Pointer(&items[0])), len(items)*itemBytes))
+		err = b.device.Upload(place(r), bytesOf(items))
 	}
 	return place(r), len(items), err
 }

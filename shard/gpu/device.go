@@ -73,8 +73,8 @@ type Launch struct {
 	Serial bool
 }
 
-// bytesOf are the bytes of numbers.
-func bytesOf[T int32 | float32 | uint16 | uint32](numbers []T) []byte {
+// bytesOf are the bytes of numbers, or of structs of numbers.
+func bytesOf[T any](numbers []T) []byte {
 	if len(numbers) == 0 {
 		return nil
 	}

@@ -52,24 +52,12 @@ func (s *embed) compute(b *Backend) error {
 	return b.join(0, 0, 0, 0, 0, norm{}, s.norm, s.asideNorm)
 }
 
-// lookUp is what kernel embed does, on the host, before the stages are launched.
-func (s *embed) lookUp(b *Backend) error {
+// beginOnHost does what kernel embed does, before the stages are launched.
+func (s *embed) beginOnHost(b *Backend) error {
 	hidden := b.config.Hidden
-	stream, position := make([]float32, b.shape.rows*hidden), make([]float32, hidden)
+	stream, place := make([]float32, b.shape.rows*hidden), make([]float32, hidden)
 	for i, r := range b.rows {
-		x := stream[i*hidden:][:hidden]
-		s.Table.Decode(x, int(r.token))
-		if s.Scale != 0 {
-			for j := range x {
-				x[j] *= s.Scale
-			}
-		}
-		if s.Positions != nil {
-			s.Positions.Decode(position, r.position)
-			for j := range x {
-				x[j] += position[j]
-			}
-		}
+		s.LookUp(stream[i*hidden:][:hidden], place, r.token, r.position)
 	}
 	return b.device.Upload(b.hidden, bytesOf(stream))
 }

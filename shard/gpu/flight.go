@@ -2,7 +2,6 @@ package gpu
 
 import (
 	"slices"
-	"unsafe"
 
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
@@ -81,7 +80,7 @@ func (b *Backend) fetch(f *flight) error {
 	f.parts, f.failed = make([]sample.Summary, len(f.onlyBest)*b.summaryParts()), make([]byte, 4)
 	var reads []Read
 	if len(f.parts) > 0 {
-		reads = append(reads, Read{bytesOfSummaries(f.parts), b.summaries})
+		reads = append(reads, Read{bytesOf(f.parts), b.summaries})
 	}
 	if f.exchanged {
 		reads = append(reads, Read{f.failed, b.peers.failed})
@@ -117,8 +116,4 @@ func (b *Backend) Collect(consume func(model.Scores)) error {
 		}
 	}
 	return nil
-}
-
-func bytesOfSummaries(s []sample.Summary) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), len(s)*4*summaryFloats)
 }

@@ -121,9 +121,9 @@ func (b *Backend) summariesOf(f *flight, onlyBest []bool) ([]sample.Summary, err
 	each := b.summaryParts()
 	rows := make([]sample.Summary, last+1)
 	if !f.followed {
-		f.parts = append(f.parts[:0], make([]sample.Summary, len(rows)*each)...)
+		f.parts = make([]sample.Summary, len(rows)*each)
 		if len(f.parts) > 0 {
-			if err := b.device.Download(bytesOfSummaries(f.parts), b.summaries); err != nil {
+			if err := b.device.Download(bytesOf(f.parts), b.summaries); err != nil {
 				return nil, err
 			}
 		}

@@ -97,7 +97,7 @@ func (b *Backend) begin(chunks []model.Chunk, followed bool) error {
 		return err
 	}
 	if b.hosted != nil {
-		if err := b.hosted.lookUp(b); err != nil {
+		if err := b.hosted.beginOnHost(b); err != nil {
 			return err
 		}
 	}

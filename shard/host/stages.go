@@ -110,22 +110,13 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 func (s *embed) compute(b *Backend, _ func(model.Scores)) error {
 	half, hidden := b.config.HeadDim/2, b.config.Hidden
 	b.team.Share(len(b.rows), 1, func(_, from, to int) {
-		var position []float32
+		var place []float32
 		if s.Positions != nil {
-			position = make([]float32, hidden)
+			place = make([]float32, hidden)
 		}
 		for i := from; i < to; i++ {
 			r, x := b.rows[i], b.hidden[i*hidden:][:hidden]
-			s.Table.Decode(x, int(r.token))
-			if s.Scale != 0 {
-				for j := range x {
-					x[j] *= s.Scale
-				}
-			}
-			if s.Positions != nil {
-				s.Positions.Decode(position, r.position)
-				b.kernels.Add(x, x, position)
-			}
+			s.LookUp(x, place, r.token, r.position)
 			for kind, rotation := range b.part.Rotations {
 				at := (kind*b.maxRows + i) * half
 				rotation.Fill(b.cos[at:][:half], b.sin[at:][:half], r.position, r.promptTokens)

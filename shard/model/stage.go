@@ -26,6 +26,23 @@ type Embed struct {
 	AsideNorm Norm `json:",omitzero"` // see Join
 }
 
+// LookUp sets x to the embedding of a token at a position; place is memory of the same size, for positions that
+// have embeddings.
+func (e *Embed) LookUp(x, place []float32, token int32, position int) {
+	e.Table.Decode(x, int(token))
+	if e.Scale != 0 {
+		for i := range x {
+			x[i] *= e.Scale
+		}
+	}
+	if e.Positions != nil {
+		e.Positions.Decode(place, position)
+		for i := range x {
+			x[i] += place[i]
+		}
+	}
+}
+
 // Project computes queries, keys and values from the norm, rotates queries and keys, and stores keys and values in the
 // cache of its layer.
 type Project struct {

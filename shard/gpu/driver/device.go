@@ -33,7 +33,7 @@ type device struct {
 	capturing  *graph // nil: launches run
 	lastKernel string // that was launched, and its grid
 	lastGrid   [3]int
-	last       string // "": lastKernel is the last launch, else what was
+	lastGraph  *graph // that was launched behind it; nil: none was
 	// failed is why the context is dead; nothing is asked of it then.
 	failed error
 	closed bool
@@ -152,8 +152,9 @@ func (d *device) judge(err error) error {
 	}
 	last := "nothing was launched before"
 	switch {
-	case d.last != "":
-		last = "the last launch was " + d.last
+	case d.lastGraph != nil:
+		last = fmt.Sprintf("the last launch was a graph of %d launches (with --cuda-graphs 0, and CUDA_LAUNCH_BLOCKING=1 in the "+
+			"environment, it is the kernel that failed)", d.lastGraph.launches)
 	case d.lastKernel != "":
 		last = fmt.Sprintf("the last launch was %s on a grid of %v (with CUDA_LAUNCH_BLOCKING=1 in the environment it is the one that "+
 			"failed)", d.lastKernel, d.lastGrid)

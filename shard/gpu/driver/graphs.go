@@ -47,8 +47,7 @@ func (d *device) Capture(f func() error) (gpu.Graph, error) {
 // Replay launches what was captured.
 func (d *device) Replay(kept gpu.Graph) error {
 	g := kept.(*graph)
-	d.last = fmt.Sprintf("a graph of %d launches (with --cuda-graphs 0, and CUDA_LAUNCH_BLOCKING=1 in the environment, it is the kernel "+
-		"that failed)", g.launches)
+	d.lastGraph = g
 	if err := d.do("cuGraphLaunch", uintptr(g.handle), uintptr(d.stream)); err != nil {
 		return fmt.Errorf("launch of a graph: %w", err)
 	}

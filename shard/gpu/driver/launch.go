@@ -133,7 +133,7 @@ func (d *device) Launch(l *gpu.Launch) error {
 	if d.capturing != nil {
 		d.capturing.launches++
 	}
-	d.lastKernel, d.lastGrid, d.last = l.Kernel, l.Grid, ""
+	d.lastKernel, d.lastGrid, d.lastGraph = l.Kernel, l.Grid, nil
 	err = d.do("cuLaunchKernelEx", address(d.launch), uintptr(k.function), address(d.launch[pointersAt:]), 0)
 	if err != nil && d.failed == nil {
 		err = fmt.Errorf("launch of %s, %v blocks of %v threads: %w", l.Kernel, l.Grid, l.Threads, err)
