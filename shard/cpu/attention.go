@@ -193,7 +193,9 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 	a.plan(groups, rows)
 	for i := range groups {
 		g := &groups[i]
-		packRows(g.query, q[g.row*qStride:], qStride, g.rows, a.HeadDim)
+		for r := range g.rows {
+			packRow(g.query, q[(g.row+r)*qStride:][:a.HeadDim], r, g.rows)
+		}
 	}
 	low, high := span(groups)
 	for from := low; from < high; from += attentionBlocks {

@@ -3,27 +3,50 @@ package cpu_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"lockstep/shard/cpu"
 )
 
 // The benchmarks report ratios to make sense of against BenchmarkPeak (GFLOP/s)
-// and BenchmarkRead (GB/s); run them with GOMAXPROCS=1.
+// and BenchmarkRead (GB/s). Rates are those of a second of one thread's CPU
+// time, so that others on the machine change little.
 
-func rate(b *testing.B, perOp float64, unit string) {
-	b.ReportMetric(perOp*float64(b.N)/b.Elapsed().Seconds()/1e9, unit)
+func rate(b *testing.B, seconds, perOp float64, unit string) {
+	b.ReportMetric(perOp*float64(b.N)/seconds/1e9, unit)
 	b.ReportMetric(0, "ns/op")
+}
+
+// loop has body called as often as the benchmark wants and returns the CPU time of that.
+func loop(b *testing.B, body func()) (seconds float64) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	now := func() float64 {
+		var t unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+			b.Fatal(err)
+		}
+		return float64(t.Nano()) / 1e9
+	}
+	body()
+	start := now()
+	for range b.N {
+		body()
+	}
+	return now() - start
 }
 
 func BenchmarkPeak(b *testing.B) {
 	for _, k := range fast(b) {
 		b.Run(k.Name(), func(b *testing.B) {
 			flops := 0
-			for b.Loop() {
+			seconds := loop(b, func() {
 				flops = k.PeakFMA(100_000)
-			}
-			rate(b, float64(flops), "GFLOP/s")
+			})
+			rate(b, seconds, float64(flops), "GFLOP/s")
 		})
 	}
 }
@@ -35,10 +58,10 @@ func BenchmarkRead(b *testing.B) {
 	}
 	for _, k := range fast(b) {
 		b.Run(k.Name(), func(b *testing.B) {
-			for b.Loop() {
+			seconds := loop(b, func() {
 				k.ReadStream(data)
-			}
-			rate(b, float64(len(data)), "GB/s")
+			})
+			rate(b, seconds, float64(len(data)), "GB/s")
 		})
 	}
 }
@@ -59,11 +82,11 @@ func BenchmarkMatMul(b *testing.B) {
 			x, dst, s := normals(rng, count*columns), make([]float32, count*outputs), cpu.NewScratch()
 			for _, k := range fast(b) {
 				b.Run(fmt.Sprintf("%v/%d/%s", f, count, k.Name()), func(b *testing.B) {
-					for b.Loop() {
+					seconds := loop(b, func() {
 						k.MatMul(cpu.Rows{dst, outputs, count}, cpu.Rows{x, columns, count}, m, 0, m.Panels(), s)
-					}
-					rate(b, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
-					rate(b, float64(len(m.Data)), "GB/s")
+					})
+					rate(b, seconds, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
+					rate(b, seconds, float64(len(m.Data)), "GB/s")
 				})
 			}
 		}
@@ -93,11 +116,11 @@ func BenchmarkAttention(b *testing.B) {
 		for _, k := range fast(b) {
 			b.Run(fmt.Sprintf("%d/%s", rows, k.Name()), func(b *testing.B) {
 				s := cpu.NewScratch()
-				for b.Loop() {
+				seconds := loop(b, func() {
 					k.Attention(cpu.Rows{dst, headDim, rows}, cpu.Rows{q, headDim, rows}, cpu.Spans{first, end},
 						cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, headDim, headDim, h.blocks}, cpu.Softmax{Scale: 0.125}, s)
-				}
-				rate(b, 4*headDim*positions*float64(rows), "GFLOP/s")
+				})
+				rate(b, seconds, 4*headDim*positions*float64(rows), "GFLOP/s")
 			})
 		}
 	}

@@ -184,11 +184,11 @@ func BenchmarkCoded(b *testing.B) {
 			x, dst, scratch := normals(rng, count*columns), make([]float32, count*outputs), cpu.NewScratch()
 			for _, k := range fast(b) {
 				b.Run(fmt.Sprintf("%s/%d/%s", name, count, k.Name()), func(b *testing.B) {
-					for b.Loop() {
+					seconds := loop(b, func() {
 						k.MatMul(cpu.Rows{dst, outputs, count}, cpu.Rows{x, columns, count}, m, 0, m.Panels(), scratch)
-					}
-					rate(b, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
-					rate(b, float64(len(m.Data)), "GB/s")
+					})
+					rate(b, seconds, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
+					rate(b, seconds, float64(len(m.Data)), "GB/s")
 				})
 			}
 		}

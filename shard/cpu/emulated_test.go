@@ -83,18 +83,13 @@ func (e *emulator) wrap(p primitives) *Kernels {
 				e.run(name, float(dst), pointer(unsafe.Pointer(w)), word{n: k})
 			}
 		}
-		for wide := range p.direct[f] {
-			for rows, kernel := range p.direct[f][wide] {
-				p.direct[f][wide][rows] = tile(kernel)
+		for wide := range p.tile[f] {
+			for rows, kernel := range p.tile[f][wide] {
+				p.tile[f][wide][rows] = tile(kernel)
 			}
 		}
 	}
 	e.wrapCodes(&p)
-	for wide := range p.tile {
-		for rows, kernel := range p.tile[wide] {
-			p.tile[wide][rows] = tile(kernel)
-		}
-	}
 	for rows := 1; rows <= p.tileRows; rows++ {
 		for t := range cacheTypes {
 			scores, values := name(p.scores[t][rows]), name(p.values[t][rows])

@@ -11,7 +11,7 @@ import (
 // other implementation is tested against its bits.
 func genericPrimitives() primitives {
 	p := primitives{
-		tileRows: 4, blockK: 256,
+		tileRows: 4, wideK: 256,
 		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, geluMul: geluMulGo, exp: expGo, rotate: rotateGo,
 		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
 	}
@@ -28,7 +28,7 @@ func genericPrimitives() primitives {
 		p.mixed[kind] = p.codes[kind]
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
-		p.tile[0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
+		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
 			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k)
 		}
 		for t := range CacheType(cacheTypes) {

@@ -33,10 +33,11 @@ type (
 	gemvCodesFunc func(out, x *float32, w *byte, panelBytes int, scales, offsets *float32, scaleStride int, index *int32, base, k int)
 
 	// tileFunc continues R x 16P chains over k columns. c is P tiles of [R][16],
-	// cStride apart; x is packed by packRows; w is P panels, wStride apart, of
-	// [k][16] float32 or, for a direct one, of a format. A tile, but not a
-	// direct one, prefetches aheadBytes from ahead for every 4 columns; ahead
-	// need not be memory of the process.
+	// cStride apart; x is of an Input; w is P panels, wStride apart, of a format,
+	// of floats also of some that were widened. Meanwhile it prefetches as much
+	// of 16-bit formats from ahead, P panels, wStride apart, as it reads; of
+	// floats half as much of one panel; of blocks nothing. ahead need not be
+	// memory of the process.
 	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte)
 
 	// scoresFunc writes, for each listed block, the [R][16] dot products of R
@@ -59,15 +60,14 @@ const maxPanels = 4
 // any n that is a multiple of 16; the drivers finish the rest in plain Go.
 type primitives struct {
 	tileRows  int                                   // rows of the tallest tile
-	blockK    int                                   // columns of a panel that are widened at a time
+	wideK     int                                   // columns of a panel that are widened at a time
 	gemv      [formats][maxPanels + 1]gemvFunc      // by panels, nil where missing
 	dequant   [formats]dequantFunc                  // nil for F32
 	codes     [codes.E4M3 + 1]codesFunc             // nil for plain numbers
 	mixed     [codes.E4M3 + 1]codesFunc             // the same for mixed groups, of those kinds that may have them
 	gemvCodes [codes.E4M3 + 1][3]gemvCodesFunc      // by panels, nil where missing
 	gemvMixed [codes.E4M3 + 1][3]gemvCodesFunc      // the same for mixed groups
-	tile      [2][maxTileRows + 1]tileFunc          // of the heights that a pass without direct tiles has
-	direct    [formats][2][maxTileRows + 1]tileFunc // nil where missing
+	tile      [formats][2][maxTileRows + 1]tileFunc // by panels and rows, nil where missing
 	scores    [cacheTypes][maxTileRows + 1]scoresFunc
 	values    [cacheTypes][maxTileRows + 1]valuesFunc
 	squares   func(x *float32, n int) [lanes]float32

@@ -20,3 +20,28 @@ func detect() []*Kernels {
 	}
 	return append(found, fast)
 }
+
+// vectorPrimitives returns the functions over one row, which AVX2 and AVX-512
+// share.
+func vectorPrimitives() primitives {
+	return primitives{
+		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, geluMul: geluMulAVX2, exp: expAVX2,
+		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, stream: streamAVX2,
+	}
+}
+
+// avx2Primitives returns the table of the AVX2 functions.
+func avx2Primitives() primitives {
+	p := vectorPrimitives()
+	p.tileRows, p.wideK, p.peak = 6, 256, peakAVX2
+	p.fillAVX2()
+	return p
+}
+
+// avx512Primitives returns the table of the AVX-512 functions.
+func avx512Primitives() primitives {
+	p := vectorPrimitives()
+	p.tileRows, p.wideK, p.peak = 12, 128, peakAVX512
+	p.fillAVX512()
+	return p
+}

@@ -8,15 +8,12 @@ const (
 	// cache.
 	blockRows   = 128
 	blockPanels = 16
-	// directK is the columns of a panel that a direct tile takes at a time, half
-	// of them where there are several: few enough that their slice of x stays in
-	// the second-level cache.
-	directK      = 2048
-	directGroups = 8
+	// directK is the columns of a panel that a tile over packed weights takes at
+	// a time, half of them where there are several: few enough that their slice
+	// of x stays in the second-level cache.
+	directK = 2048
 	// codedK is the least columns of codes that are widened at a time: fewer would widen many scales in vain.
 	codedK = 256
-	// aheadBytes is what a tile prefetches for every 4 columns.
-	aheadBytes = 128
 )
 
 // Rows are N rows in memory, each Stride floats behind the one before.
@@ -25,48 +22,54 @@ type Rows struct {
 	Stride, N int
 }
 
-// MatMul sets dst[r][n] to the sum over k of x[r][k] * w[n][k] for every row r
-// and every output n of the panels [panel0, panel1). It writes no output
-// n >= w.Rows, and nothing between the rows of dst. Workers share a product by
-// taking disjoint panel ranges. x and dst do not overlap.
+// MatMul is Multiply for rows of floats, which it lays out first.
 func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch) {
-	rows := x.N
-	if rows == 1 && w.coded != nil {
-		k.gemvCoded(dst.Data, x.Data[:w.Columns], w, panel0, panel1, s)
+	if x.N < 1 {
 		return
 	}
-	if rows == 1 {
-		k.gemvPanels(dst.Data, x.Data[:w.Columns], w, panel0, panel1, s)
+	k.Begin(&s.own, x.N, w)
+	for r := range x.N {
+		k.Fill(&s.own, r, x.Data[r*x.Stride:][:w.Columns])
+	}
+	k.Multiply(dst, &s.own, w, panel0, panel1, s)
+}
+
+// Multiply sets dst[r][n] to the sum over k of x[r][k] * w[n][k] for every row r
+// of x, which was filled for a matrix that is Alike, and every output n of the
+// panels [panel0, panel1). It writes no output n >= w.Rows, and nothing between
+// the rows of dst. Workers share a product by taking disjoint panel ranges.
+func (k *Kernels) Multiply(dst Rows, x *Input, w *Matrix, panel0, panel1 int, s *Scratch) {
+	if x.rows == 1 && w.coded != nil {
+		k.gemvCoded(dst.Data, x.data[:w.Columns], w, panel0, panel1, s)
 		return
 	}
-	if rows < 1 {
+	if x.rows == 1 && x.kind == floats {
+		k.gemvPanels(dst.Data, x.data, w, panel0, panel1, s)
 		return
 	}
-	passes := (rows + blockRows - 1) / blockRows
-	columns := w.Chunks * round4(w.Columns/w.Chunks)
-	input := packedInput{&x.Data[0], x.Stride, rows, w.Columns, w.Chunks}
-	held := s.holding && s.input == input
-	s.input = input
-	packed := grow(&s.packed, rows*columns)
-	for i := range passes {
-		row0, row1 := rows*i/passes, rows*(i+1)/passes
-		p := pass{Kernels: k, w: w, rows: row1 - row0, columns: columns, scratch: s, packed: packed[row0*columns : row1*columns]}
-		p.groups = (p.rows + p.tileRows - 1) / p.tileRows
-		p.wideK = k.blockK
-		if w.coded != nil {
-			p.wideK = max(k.blockK, codedK)
-		}
-		if !held {
-			p.pack(x.Data[row0*x.Stride:], x.Stride)
-		}
+	for tiles := x.tiles; len(tiles) > 0; {
+		p := pass{Kernels: k, w: w, x: x, tiles: passOf(tiles), scratch: s}
+		tiles = tiles[len(p.tiles):]
+		p.prepare()
 		for panel := panel0; panel < panel1; panel += blockPanels {
 			p.block(panel, min(panel+blockPanels, panel1))
-			p.store(dst.Data[row0*dst.Stride:], dst.Stride, panel, min(panel+blockPanels, panel1))
+			p.store(dst, panel, min(panel+blockPanels, panel1))
 		}
 	}
 }
 
-// gemvPanels is MatMul for one row, straight from the packed weights.
+// passOf returns the first tiles, of blockRows rows at most.
+func passOf(tiles []rowSpan) []rowSpan {
+	for i, tile := range tiles {
+		if tile.row+tile.rows-tiles[0].row > blockRows {
+			return tiles[:i]
+		}
+	}
+	return tiles
+}
+
+// gemvPanels is Multiply for one row, straight from the packed weights. A row
+// of floats alone is laid out as it was, but for chunks that are filled up.
 func (k *Kernels) gemvPanels(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
 	chunk := w.Columns / w.Chunks
 	panelBytes := w.panelBytes()
@@ -82,7 +85,7 @@ func (k *Kernels) gemvPanels(dst, x []float32, w *Matrix, panel0, panel1 int, s 
 		for c := range w.Chunks {
 			at := (*byte)(unsafe.Add(data, w.columnBytes(c*chunk)))
 			clear(sums[depth*n:][:n])
-			kernel(&sums[depth*n], &x[c*chunk], at, panelBytes, chunk)
+			kernel(&sums[depth*n], &x[c*round4(chunk)], at, panelBytes, chunk)
 			depth = k.combine(sums, n, depth+1, c)
 		}
 		out := panel * lanes
@@ -107,30 +110,43 @@ func (k *Kernels) combine(sums []float32, n, depth, c int) int {
 type pass struct {
 	*Kernels
 	w       *Matrix
+	x       *Input
+	tiles   []rowSpan
+	row0    int
 	rows    int
-	groups  int // tiles that the rows are cut into, as equal as can be
-	columns int // of the packed x: every chunk is rounded up to 4
-	wideK   int // columns of a panel that are widened at a time
+	most    int  // rows of the tallest tile
+	direct  bool // tiles read the packed weights
+	step    int  // panels that a tile takes
+	blockK  int  // columns of a panel that are taken at a time
 	scratch *Scratch
-	packed  []float32
 	sums    []float32 // [depth][panel][row][16], the stack of combine
 }
 
-// group returns the rows of tile i.
-func (p *pass) group(i int) (row, rows int) {
-	row = p.rows * i / p.groups
-	return row, p.rows*(i+1)/p.groups - row
-}
-
-// pack lays x out for the tiles: [group][chunk][column/4][row][4].
-func (p *pass) pack(x []float32, stride int) {
-	chunk := p.w.Columns / p.w.Chunks
-	for i := range p.groups {
-		row, rows := p.group(i)
-		for c := range p.w.Chunks {
-			out := p.packed[row*p.columns+c*round4(chunk)*rows:]
-			packRows(out, x[row*stride+c*chunk:], stride, rows, chunk)
+// prepare decides how the tiles read the weights: as they are packed, but for codes, and blocks of more rows than one small tile
+// has, which are widened once for all tiles.
+func (p *pass) prepare() {
+	last := p.tiles[len(p.tiles)-1]
+	p.row0 = p.tiles[0].row
+	p.rows = last.row + last.rows - p.row0
+	least := p.tiles[0].rows
+	for _, tile := range p.tiles {
+		least, p.most = min(least, tile.rows), max(p.most, tile.rows)
+	}
+	f := p.w.Format
+	p.direct = f != Coded && p.tile[f][0][least] != nil && p.tile[f][0][p.most] != nil &&
+		(len(p.tiles) == 1 || f.BlockColumns() == 1)
+	if p.direct {
+		p.blockK = directK / min(len(p.tiles), 2)
+	} else {
+		p.blockK = p.wideK
+		if f == Coded {
+			p.blockK = max(p.blockK, codedK)
 		}
+		f = F32
+	}
+	p.step = 1
+	if p.tile[f][1][least] != nil && p.tile[f][1][p.most] != nil {
+		p.step = 2
 	}
 }
 
@@ -141,33 +157,14 @@ func (p *pass) block(panel0, panel1 int) {
 	n := (panel1 - panel0) * p.rows * lanes
 	chunk := p.w.Columns / p.w.Chunks
 	p.sums = grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes)
-	step, blockK, direct, most := 1, p.wideK, p.isDirect(), (p.rows+p.groups-1)/p.groups
-	if direct {
-		blockK = directK / min(p.groups, 2)
-	}
-	if direct && p.direct[p.w.Format][1][most] != nil || !direct && p.wide(2, most) != nil {
-		step = 2
-	}
 	depth := 0
 	for c := range p.w.Chunks {
 		sums := p.sums[depth*n:][:n]
 		clear(sums)
-		for k0 := 0; k0 < chunk; k0 += blockK {
-			count := min(blockK, chunk-k0)
-			for panel := panel0; panel < panel1; panel += step {
-				at := slice{panel: panel, panels: min(step, panel1-panel), chunk: c, column: k0, count: count}
-				sums := sums[(panel-panel0)*p.rows*lanes:]
-				if direct {
-					p.directTiles(sums, at)
-					continue
-				}
-				next := slice{panel: panel + step, column: k0}
-				if next.panel >= panel1 {
-					next = slice{panel: panel0, column: k0 + blockK}
-				}
-				next.panels, next.chunk = min(step, panel1-next.panel), c
-				next.count = max(0, min(blockK, chunk-next.column))
-				p.tiles(sums, at, next)
+		for k0 := 0; k0 < chunk; k0 += p.blockK {
+			for panel := panel0; panel < panel1; panel += p.step {
+				at := slice{panel: panel, panels: min(p.step, panel1-panel), chunk: c, column: k0, count: min(p.blockK, chunk-k0)}
+				p.multiply(sums[(panel-panel0)*p.rows*lanes:], at, p.behind(at, panel0, panel1, chunk))
 			}
 		}
 		depth = p.combine(p.sums, n, depth+1, c)
@@ -180,6 +177,21 @@ type slice struct {
 	chunk, column, count int
 }
 
+// behind returns the slice that is read behind one, of no panels at the end.
+func (p *pass) behind(s slice, panel0, panel1, chunk int) slice {
+	if s.panel += s.panels; s.panel >= panel1 {
+		s.panel, s.column = panel0, s.column+s.count
+	}
+	if s.column >= chunk {
+		s.column, s.chunk = 0, s.chunk+1
+	}
+	if s.chunk == p.w.Chunks {
+		s.chunk, s.panel = 0, panel1
+	}
+	s.panels = min(p.step, p.w.Panels()-s.panel)
+	return s
+}
+
 // data returns where a slice starts, and the bytes from panel to panel.
 func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 	panelBytes = p.w.panelBytes()
@@ -187,88 +199,47 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
 }
 
-// x returns the packed columns of a slice for the rows of a tile.
-func (p *pass) x(s slice, row, rows int) *float32 {
-	offset := s.chunk*round4(p.w.Columns/p.w.Chunks) + s.column
-	return &p.packed[row*p.columns+offset*rows]
-}
-
-// isDirect reports whether the tiles read the packed weights: where one tile
-// has all rows, so that each weight is widened once anyway, and for a few tiles
-// of a 16-bit format, where widening is cheaper than a trip through the cache.
-func (p *pass) isDirect() bool {
-	f := p.w.Format
-	if f == Coded {
-		return false
-	}
-	if p.groups > 1 && (p.groups > directGroups || f != F16 && f != BF16) {
-		return false
-	}
-	least, most := p.rows/p.groups, (p.rows+p.groups-1)/p.groups
-	return p.direct[f][0][least] != nil && p.direct[f][0][most] != nil
-}
-
-// directTiles adds a slice to all rows straight from the packed weights.
-func (p *pass) directTiles(sums []float32, s slice) {
+// multiply adds a slice to all rows. Meanwhile the first tile fetches the next one or, of weights that are widened, each tile a
+// panel of it.
+func (p *pass) multiply(sums []float32, s, next slice) {
 	data, stride := p.data(s)
-	for i := range p.groups {
-		row, rows := p.group(i)
-		kernel := p.direct[p.w.Format][s.panels-1][rows]
-		kernel(&sums[row*lanes], p.x(s, row, rows), (*byte)(data), s.count, p.rows*lanes*4, stride, nil)
+	weights, format := (*byte)(data), p.w.Format
+	if !p.direct {
+		weights, stride, format = p.widened(s), p.blockK*lanes*4, F32
 	}
-}
-
-// wide returns the tile over widened weights of one or two panels; a few rows that one tile has take a direct one. nil: there
-// is none of two panels.
-func (p *pass) wide(panels, rows int) tileFunc {
-	if kernel := p.tile[panels-1][rows]; kernel != nil {
-		return kernel
-	}
-	return p.direct[F32][panels-1][rows]
-}
-
-// tiles adds a slice to all rows, and meanwhile fetches the next slice.
-func (p *pass) tiles(sums []float32, s, next slice) {
-	data, stride := p.data(s)
-	weights := (*byte)(data)
-	if p.w.coded != nil {
-		wide := grow(&p.scratch.weights, 2*p.wideK*lanes)
-		column := s.chunk*(p.w.Columns/p.w.Chunks) + s.column
-		for i := range s.panels {
-			panel := unsafe.Pointer(&p.w.Data[(s.panel+i)*stride])
-			p.widen(wide[i*p.wideK*lanes:], panel, p.w.coded, column, s.count, 0, p.scratch)
-		}
-		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.wideK*lanes*4
-	} else if kernel := p.dequant[p.w.Format]; kernel != nil {
-		wide := grow(&p.scratch.weights, 2*p.wideK*lanes)
-		for i := range s.panels {
-			kernel(&wide[i*p.wideK*lanes], (*byte)(unsafe.Add(data, i*stride)), s.count)
-		}
-		weights, stride = (*byte)(unsafe.Pointer(&wide[0])), p.wideK*lanes*4
-	}
-	reach := s.count / 4 * aheadBytes // what one tile prefetches
-	size := p.w.columnBytes(next.count &^ 31)
-	panel, offset := 0, 0
-	for i := range p.groups {
+	for i, tile := range p.tiles {
 		ahead := weights // nothing to fetch: these are in the cache
-		if panel < next.panels && offset < size {
+		if i < next.panels && (i == 0 || !p.direct) {
 			start, panelBytes := p.data(next)
-			ahead = (*byte)(unsafe.Add(start, panel*panelBytes+offset))
-			if offset += reach; offset >= size {
-				panel, offset = panel+1, 0
-			}
+			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
 		}
-		row, rows := p.group(i)
-		p.wide(s.panels, rows)(&sums[row*lanes], p.x(s, row, rows), weights, s.count, p.rows*lanes*4, stride, ahead)
+		kernel := p.tile[format][s.panels-1][tile.rows]
+		kernel(&sums[(tile.row-p.row0)*lanes], p.x.at(tile, s.chunk, s.column), weights, s.count, p.rows*lanes*4, stride, ahead)
 	}
+}
+
+// widened returns the weights of a slice as [panel][blockK][16] floats.
+func (p *pass) widened(s slice) *byte {
+	data, stride := p.data(s)
+	wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+	for i := range s.panels {
+		to := wide[i*p.blockK*lanes:]
+		if p.w.coded != nil {
+			panel := unsafe.Pointer(&p.w.Data[(s.panel+i)*stride])
+			p.widen(to, panel, p.w.coded, s.chunk*(p.w.Columns/p.w.Chunks)+s.column, s.count, 0, p.scratch)
+			continue
+		}
+		p.dequant[p.w.Format](&to[0], (*byte)(unsafe.Add(data, i*stride)), s.count)
+	}
+	return (*byte)(unsafe.Pointer(&wide[0]))
 }
 
 // store copies the finished sums of the panels [panel0, panel1) to dst.
-func (p *pass) store(dst []float32, stride, panel0, panel1 int) {
+func (p *pass) store(dst Rows, panel0, panel1 int) {
 	for r := range p.rows {
 		for panel := panel0; panel < panel1; panel++ {
 			sums := p.sums[((panel-panel0)*p.rows+r)*lanes:][:lanes]
-			out := dst[r*stride+panel*lanes:]
+			out := dst.Data[(p.row0+r)*dst.Stride+panel*lanes:]
 			if n := p.w.Rows - panel*lanes; n < lanes {
 				copy(out[:n], sums)
 			} else {

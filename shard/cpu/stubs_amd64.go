@@ -4,175 +4,157 @@
 
 package cpu
 
-// tile3x1AVX2 is a tileFunc.
-//
-//go:noescape
-func tile3x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+import "lockstep/shard/codes"
 
-// tile4x1AVX2 is a tileFunc.
+// tile2x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile5x1AVX2 is a tileFunc.
+// tile2x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile5x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile6x1AVX2 is a tileFunc.
+// tile2x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile6x1AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1F32AVX2 is a tileFunc.
+// tile3x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1F16AVX2 is a tileFunc.
+// tile3x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1BF16AVX2 is a tileFunc.
+// tile3x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1F32AVX2 is a tileFunc.
+// tile4x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1F16AVX2 is a tileFunc.
+// tile4x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1BF16AVX2 is a tileFunc.
+// tile4x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1F32AVX2 is a tileFunc.
+// tile5x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func direct4x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1F16AVX2 is a tileFunc.
+// tile5x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct4x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1BF16AVX2 is a tileFunc.
+// tile5x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct4x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1F32AVX2 is a tileFunc.
+// tile6x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func direct5x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1F16AVX2 is a tileFunc.
+// tile6x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct5x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1BF16AVX2 is a tileFunc.
+// tile6x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct5x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1F32AVX2 is a tileFunc.
+// tile2x2F32AVX2 is a tileFunc.
 //
 //go:noescape
-func direct6x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1F16AVX2 is a tileFunc.
+// tile2x2F16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct6x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1BF16AVX2 is a tileFunc.
+// tile2x2BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct6x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2F32AVX2 is a tileFunc.
+// tile3x2F32AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2F16AVX2 is a tileFunc.
+// tile3x2F16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2BF16AVX2 is a tileFunc.
+// tile3x2BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2F32AVX2 is a tileFunc.
+// tile2x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2F16AVX2 is a tileFunc.
+// tile3x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2BF16AVX2 is a tileFunc.
+// tile4x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1Q80AVX2 is a tileFunc.
+// tile2x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1Q80AVX2 is a tileFunc.
+// tile3x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1Q80AVX2 is a tileFunc.
+// tile4x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func direct4x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1Q40AVX2 is a tileFunc.
+// tile2x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func direct2x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1Q40AVX2 is a tileFunc.
+// tile3x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func direct3x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1Q40AVX2 is a tileFunc.
+// tile4x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func direct4x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct2x1Q41AVX2 is a tileFunc.
-//
-//go:noescape
-func direct2x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct3x1Q41AVX2 is a tileFunc.
-//
-//go:noescape
-func direct3x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
-
-// direct4x1Q41AVX2 is a tileFunc.
-//
-//go:noescape
-func direct4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // scores1AVX2 is a scoresFunc. count is at least 1.
 //
@@ -579,6 +561,120 @@ func gemvMixed1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scale
 //go:noescape
 func peakAVX2(iterations int) (flops int)
 
+// fillAVX2 enters the functions of this width.
+func (p *primitives) fillAVX2() {
+	p.tile[F32][0][2] = tile2x1F32AVX2
+	p.tile[F16][0][2] = tile2x1F16AVX2
+	p.tile[BF16][0][2] = tile2x1BF16AVX2
+	p.tile[F32][0][3] = tile3x1F32AVX2
+	p.tile[F16][0][3] = tile3x1F16AVX2
+	p.tile[BF16][0][3] = tile3x1BF16AVX2
+	p.tile[F32][0][4] = tile4x1F32AVX2
+	p.tile[F16][0][4] = tile4x1F16AVX2
+	p.tile[BF16][0][4] = tile4x1BF16AVX2
+	p.tile[F32][0][5] = tile5x1F32AVX2
+	p.tile[F16][0][5] = tile5x1F16AVX2
+	p.tile[BF16][0][5] = tile5x1BF16AVX2
+	p.tile[F32][0][6] = tile6x1F32AVX2
+	p.tile[F16][0][6] = tile6x1F16AVX2
+	p.tile[BF16][0][6] = tile6x1BF16AVX2
+	p.tile[F32][1][2] = tile2x2F32AVX2
+	p.tile[F16][1][2] = tile2x2F16AVX2
+	p.tile[BF16][1][2] = tile2x2BF16AVX2
+	p.tile[F32][1][3] = tile3x2F32AVX2
+	p.tile[F16][1][3] = tile3x2F16AVX2
+	p.tile[BF16][1][3] = tile3x2BF16AVX2
+	p.tile[Q8_0][0][2] = tile2x1Q80AVX2
+	p.tile[Q8_0][0][3] = tile3x1Q80AVX2
+	p.tile[Q8_0][0][4] = tile4x1Q80AVX2
+	p.tile[Q4_0][0][2] = tile2x1Q40AVX2
+	p.tile[Q4_0][0][3] = tile3x1Q40AVX2
+	p.tile[Q4_0][0][4] = tile4x1Q40AVX2
+	p.tile[Q4_1][0][2] = tile2x1Q41AVX2
+	p.tile[Q4_1][0][3] = tile3x1Q41AVX2
+	p.tile[Q4_1][0][4] = tile4x1Q41AVX2
+	p.scores[CacheF32][1] = scores1AVX2
+	p.values[CacheF32][1] = values1AVX2
+	p.scores[CacheF32][2] = scores2AVX2
+	p.values[CacheF32][2] = values2AVX2
+	p.scores[CacheF32][3] = scores3AVX2
+	p.values[CacheF32][3] = values3AVX2
+	p.scores[CacheF32][4] = scores4AVX2
+	p.values[CacheF32][4] = values4AVX2
+	p.scores[CacheF32][5] = scores5AVX2
+	p.values[CacheF32][5] = values5AVX2
+	p.scores[CacheF32][6] = scores6AVX2
+	p.values[CacheF32][6] = values6AVX2
+	p.scores[CacheF16][1] = scores1F16AVX2
+	p.values[CacheF16][1] = values1F16AVX2
+	p.scores[CacheF16][2] = scores2F16AVX2
+	p.values[CacheF16][2] = values2F16AVX2
+	p.scores[CacheF16][3] = scores3F16AVX2
+	p.values[CacheF16][3] = values3F16AVX2
+	p.scores[CacheF16][4] = scores4F16AVX2
+	p.values[CacheF16][4] = values4F16AVX2
+	p.scores[CacheF16][5] = scores5F16AVX2
+	p.values[CacheF16][5] = values5F16AVX2
+	p.scores[CacheF16][6] = scores6F16AVX2
+	p.values[CacheF16][6] = values6F16AVX2
+	p.scores[CacheBF16][1] = scores1BF16AVX2
+	p.values[CacheBF16][1] = values1BF16AVX2
+	p.scores[CacheBF16][2] = scores2BF16AVX2
+	p.values[CacheBF16][2] = values2BF16AVX2
+	p.scores[CacheBF16][3] = scores3BF16AVX2
+	p.values[CacheBF16][3] = values3BF16AVX2
+	p.scores[CacheBF16][4] = scores4BF16AVX2
+	p.values[CacheBF16][4] = values4BF16AVX2
+	p.scores[CacheBF16][5] = scores5BF16AVX2
+	p.values[CacheBF16][5] = values5BF16AVX2
+	p.scores[CacheBF16][6] = scores6BF16AVX2
+	p.values[CacheBF16][6] = values6BF16AVX2
+	p.gemv[F32][1] = gemv1F32AVX2
+	p.gemv[F16][1] = gemv1F16AVX2
+	p.gemv[BF16][1] = gemv1BF16AVX2
+	p.gemv[F32][2] = gemv2F32AVX2
+	p.gemv[F16][2] = gemv2F16AVX2
+	p.gemv[BF16][2] = gemv2BF16AVX2
+	p.gemv[F32][4] = gemv4F32AVX2
+	p.gemv[F16][4] = gemv4F16AVX2
+	p.gemv[BF16][4] = gemv4BF16AVX2
+	p.gemv[Q8_0][1] = gemv1Q80AVX2
+	p.gemv[Q4_0][1] = gemv1Q40AVX2
+	p.gemv[Q4_1][1] = gemv1Q41AVX2
+	p.gemv[Q8_0][2] = gemv2Q80AVX2
+	p.gemv[Q4_0][2] = gemv2Q40AVX2
+	p.gemv[Q4_1][2] = gemv2Q41AVX2
+	p.dequant[F16] = dequantF16AVX2
+	p.dequant[BF16] = dequantBF16AVX2
+	p.dequant[Q8_0] = dequantQ80AVX2
+	p.dequant[Q4_0] = dequantQ40AVX2
+	p.dequant[Q4_1] = dequantQ41AVX2
+	p.codes[codes.Bits2] = codesBits2AVX2
+	p.gemvCodes[codes.Bits2][1] = gemv1Bits2AVX2
+	p.codes[codes.Bits3] = codesBits3AVX2
+	p.gemvCodes[codes.Bits3][1] = gemv1Bits3AVX2
+	p.codes[codes.Bits4] = codesBits4AVX2
+	p.mixed[codes.Bits4] = mixedBits4AVX2
+	p.gemvCodes[codes.Bits4][1] = gemv1Bits4AVX2
+	p.gemvMixed[codes.Bits4][1] = gemvMixed1Bits4AVX2
+	p.codes[codes.Bits5] = codesBits5AVX2
+	p.gemvCodes[codes.Bits5][1] = gemv1Bits5AVX2
+	p.codes[codes.Bits6] = codesBits6AVX2
+	p.gemvCodes[codes.Bits6][1] = gemv1Bits6AVX2
+	p.codes[codes.Bits8] = codesBits8AVX2
+	p.mixed[codes.Bits8] = mixedBits8AVX2
+	p.gemvCodes[codes.Bits8][1] = gemv1Bits8AVX2
+	p.gemvMixed[codes.Bits8][1] = gemvMixed1Bits8AVX2
+	p.codes[codes.NonLinear4] = codesNonLinear4AVX2
+	p.gemvCodes[codes.NonLinear4][1] = gemv1NonLinear4AVX2
+	p.codes[codes.FP4] = codesFP4AVX2
+	p.gemvCodes[codes.FP4][1] = gemv1FP4AVX2
+	p.codes[codes.E4M3] = codesE4M3AVX2
+	p.mixed[codes.E4M3] = mixedE4M3AVX2
+	p.gemvCodes[codes.E4M3][1] = gemv1E4M3AVX2
+	p.gemvMixed[codes.E4M3][1] = gemvMixed1E4M3AVX2
+}
+
 // addAVX2 is primitives.add.
 //
 //go:noescape
@@ -629,375 +725,485 @@ func rowExpSumAVX2(s *float32, stride int, count int, top float32) [lanes]float3
 //go:noescape
 func streamAVX2(data *byte, n int) (sum uint64)
 
-// tile6x1AVX512 is a tileFunc.
+// tile2x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile7x1AVX512 is a tileFunc.
+// tile2x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile8x1AVX512 is a tileFunc.
+// tile2x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile9x1AVX512 is a tileFunc.
+// tile3x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile10x1AVX512 is a tileFunc.
+// tile3x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile11x1AVX512 is a tileFunc.
+// tile3x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile12x1AVX512 is a tileFunc.
+// tile4x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x1AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile6x2AVX512 is a tileFunc.
+// tile4x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile7x2AVX512 is a tileFunc.
+// tile4x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile8x2AVX512 is a tileFunc.
+// tile5x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile9x2AVX512 is a tileFunc.
+// tile5x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile10x2AVX512 is a tileFunc.
+// tile5x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile11x2AVX512 is a tileFunc.
+// tile6x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// tile12x2AVX512 is a tileFunc.
+// tile6x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x2AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1F32AVX512 is a tileFunc.
+// tile6x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1F16AVX512 is a tileFunc.
+// tile7x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile7x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1BF16AVX512 is a tileFunc.
+// tile7x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile7x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1F32AVX512 is a tileFunc.
+// tile7x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile7x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1F16AVX512 is a tileFunc.
+// tile8x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile8x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1BF16AVX512 is a tileFunc.
+// tile8x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile8x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1F32AVX512 is a tileFunc.
+// tile8x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile8x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1F16AVX512 is a tileFunc.
+// tile9x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile9x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1BF16AVX512 is a tileFunc.
+// tile9x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile9x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1F32AVX512 is a tileFunc.
+// tile9x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile9x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1F16AVX512 is a tileFunc.
+// tile10x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile10x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1BF16AVX512 is a tileFunc.
+// tile10x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile10x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1F32AVX512 is a tileFunc.
+// tile10x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile10x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1F16AVX512 is a tileFunc.
+// tile11x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile11x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1BF16AVX512 is a tileFunc.
+// tile11x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile11x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2F32AVX512 is a tileFunc.
+// tile11x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile11x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2F16AVX512 is a tileFunc.
+// tile12x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile12x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2BF16AVX512 is a tileFunc.
+// tile12x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile12x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2F32AVX512 is a tileFunc.
+// tile12x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile12x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2F16AVX512 is a tileFunc.
+// tile2x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2BF16AVX512 is a tileFunc.
+// tile2x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x2F32AVX512 is a tileFunc.
+// tile2x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x2F16AVX512 is a tileFunc.
+// tile3x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x2BF16AVX512 is a tileFunc.
+// tile3x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x2F32AVX512 is a tileFunc.
+// tile3x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x2F16AVX512 is a tileFunc.
+// tile4x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x2BF16AVX512 is a tileFunc.
+// tile4x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x2F32AVX512 is a tileFunc.
+// tile4x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x2F16AVX512 is a tileFunc.
+// tile5x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x2BF16AVX512 is a tileFunc.
+// tile5x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1Q80AVX512 is a tileFunc.
+// tile5x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1Q80AVX512 is a tileFunc.
+// tile6x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1Q80AVX512 is a tileFunc.
+// tile6x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1Q80AVX512 is a tileFunc.
+// tile6x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1Q80AVX512 is a tileFunc.
+// tile7x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile7x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2Q80AVX512 is a tileFunc.
+// tile7x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile7x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2Q80AVX512 is a tileFunc.
+// tile7x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile7x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x2Q80AVX512 is a tileFunc.
+// tile8x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile8x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x2Q80AVX512 is a tileFunc.
+// tile8x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile8x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x2Q80AVX512 is a tileFunc.
+// tile8x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile8x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1Q40AVX512 is a tileFunc.
+// tile9x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile9x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1Q40AVX512 is a tileFunc.
+// tile9x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile9x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1Q40AVX512 is a tileFunc.
+// tile9x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile9x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1Q40AVX512 is a tileFunc.
+// tile10x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile10x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1Q40AVX512 is a tileFunc.
+// tile10x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile10x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2Q40AVX512 is a tileFunc.
+// tile10x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile10x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2Q40AVX512 is a tileFunc.
+// tile11x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile11x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x2Q40AVX512 is a tileFunc.
+// tile11x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile11x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x2Q40AVX512 is a tileFunc.
+// tile11x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile11x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x2Q40AVX512 is a tileFunc.
+// tile12x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile12x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x1Q41AVX512 is a tileFunc.
+// tile12x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile12x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x1Q41AVX512 is a tileFunc.
+// tile12x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile12x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x1Q41AVX512 is a tileFunc.
+// tile2x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x1Q41AVX512 is a tileFunc.
+// tile3x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x1Q41AVX512 is a tileFunc.
+// tile4x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct2x2Q41AVX512 is a tileFunc.
+// tile5x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct2x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile5x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct3x2Q41AVX512 is a tileFunc.
+// tile6x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct3x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile6x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct4x2Q41AVX512 is a tileFunc.
+// tile2x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct4x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile2x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct5x2Q41AVX512 is a tileFunc.
+// tile3x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct5x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile3x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
-// direct6x2Q41AVX512 is a tileFunc.
+// tile4x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func direct6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+func tile4x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Q80AVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Q80AVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Q40AVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Q41AVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // scores1AVX512 is a scoresFunc. count is at least 1.
 //
@@ -1658,3 +1864,234 @@ func gemvMixed2E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, sca
 //
 //go:noescape
 func peakAVX512(iterations int) (flops int)
+
+// fillAVX512 enters the functions of this width.
+func (p *primitives) fillAVX512() {
+	p.tile[F32][0][2] = tile2x1F32AVX512
+	p.tile[F16][0][2] = tile2x1F16AVX512
+	p.tile[BF16][0][2] = tile2x1BF16AVX512
+	p.tile[F32][0][3] = tile3x1F32AVX512
+	p.tile[F16][0][3] = tile3x1F16AVX512
+	p.tile[BF16][0][3] = tile3x1BF16AVX512
+	p.tile[F32][0][4] = tile4x1F32AVX512
+	p.tile[F16][0][4] = tile4x1F16AVX512
+	p.tile[BF16][0][4] = tile4x1BF16AVX512
+	p.tile[F32][0][5] = tile5x1F32AVX512
+	p.tile[F16][0][5] = tile5x1F16AVX512
+	p.tile[BF16][0][5] = tile5x1BF16AVX512
+	p.tile[F32][0][6] = tile6x1F32AVX512
+	p.tile[F16][0][6] = tile6x1F16AVX512
+	p.tile[BF16][0][6] = tile6x1BF16AVX512
+	p.tile[F32][0][7] = tile7x1F32AVX512
+	p.tile[F16][0][7] = tile7x1F16AVX512
+	p.tile[BF16][0][7] = tile7x1BF16AVX512
+	p.tile[F32][0][8] = tile8x1F32AVX512
+	p.tile[F16][0][8] = tile8x1F16AVX512
+	p.tile[BF16][0][8] = tile8x1BF16AVX512
+	p.tile[F32][0][9] = tile9x1F32AVX512
+	p.tile[F16][0][9] = tile9x1F16AVX512
+	p.tile[BF16][0][9] = tile9x1BF16AVX512
+	p.tile[F32][0][10] = tile10x1F32AVX512
+	p.tile[F16][0][10] = tile10x1F16AVX512
+	p.tile[BF16][0][10] = tile10x1BF16AVX512
+	p.tile[F32][0][11] = tile11x1F32AVX512
+	p.tile[F16][0][11] = tile11x1F16AVX512
+	p.tile[BF16][0][11] = tile11x1BF16AVX512
+	p.tile[F32][0][12] = tile12x1F32AVX512
+	p.tile[F16][0][12] = tile12x1F16AVX512
+	p.tile[BF16][0][12] = tile12x1BF16AVX512
+	p.tile[F32][1][2] = tile2x2F32AVX512
+	p.tile[F16][1][2] = tile2x2F16AVX512
+	p.tile[BF16][1][2] = tile2x2BF16AVX512
+	p.tile[F32][1][3] = tile3x2F32AVX512
+	p.tile[F16][1][3] = tile3x2F16AVX512
+	p.tile[BF16][1][3] = tile3x2BF16AVX512
+	p.tile[F32][1][4] = tile4x2F32AVX512
+	p.tile[F16][1][4] = tile4x2F16AVX512
+	p.tile[BF16][1][4] = tile4x2BF16AVX512
+	p.tile[F32][1][5] = tile5x2F32AVX512
+	p.tile[F16][1][5] = tile5x2F16AVX512
+	p.tile[BF16][1][5] = tile5x2BF16AVX512
+	p.tile[F32][1][6] = tile6x2F32AVX512
+	p.tile[F16][1][6] = tile6x2F16AVX512
+	p.tile[BF16][1][6] = tile6x2BF16AVX512
+	p.tile[F32][1][7] = tile7x2F32AVX512
+	p.tile[F16][1][7] = tile7x2F16AVX512
+	p.tile[BF16][1][7] = tile7x2BF16AVX512
+	p.tile[F32][1][8] = tile8x2F32AVX512
+	p.tile[F16][1][8] = tile8x2F16AVX512
+	p.tile[BF16][1][8] = tile8x2BF16AVX512
+	p.tile[F32][1][9] = tile9x2F32AVX512
+	p.tile[F16][1][9] = tile9x2F16AVX512
+	p.tile[BF16][1][9] = tile9x2BF16AVX512
+	p.tile[F32][1][10] = tile10x2F32AVX512
+	p.tile[F16][1][10] = tile10x2F16AVX512
+	p.tile[BF16][1][10] = tile10x2BF16AVX512
+	p.tile[F32][1][11] = tile11x2F32AVX512
+	p.tile[F16][1][11] = tile11x2F16AVX512
+	p.tile[BF16][1][11] = tile11x2BF16AVX512
+	p.tile[F32][1][12] = tile12x2F32AVX512
+	p.tile[F16][1][12] = tile12x2F16AVX512
+	p.tile[BF16][1][12] = tile12x2BF16AVX512
+	p.tile[Q8_0][0][2] = tile2x1Q80AVX512
+	p.tile[Q8_0][0][3] = tile3x1Q80AVX512
+	p.tile[Q8_0][0][4] = tile4x1Q80AVX512
+	p.tile[Q8_0][0][5] = tile5x1Q80AVX512
+	p.tile[Q8_0][0][6] = tile6x1Q80AVX512
+	p.tile[Q8_0][1][2] = tile2x2Q80AVX512
+	p.tile[Q8_0][1][3] = tile3x2Q80AVX512
+	p.tile[Q8_0][1][4] = tile4x2Q80AVX512
+	p.tile[Q8_0][1][5] = tile5x2Q80AVX512
+	p.tile[Q8_0][1][6] = tile6x2Q80AVX512
+	p.tile[Q4_0][0][2] = tile2x1Q40AVX512
+	p.tile[Q4_0][0][3] = tile3x1Q40AVX512
+	p.tile[Q4_0][0][4] = tile4x1Q40AVX512
+	p.tile[Q4_0][0][5] = tile5x1Q40AVX512
+	p.tile[Q4_0][0][6] = tile6x1Q40AVX512
+	p.tile[Q4_0][1][2] = tile2x2Q40AVX512
+	p.tile[Q4_0][1][3] = tile3x2Q40AVX512
+	p.tile[Q4_0][1][4] = tile4x2Q40AVX512
+	p.tile[Q4_0][1][5] = tile5x2Q40AVX512
+	p.tile[Q4_0][1][6] = tile6x2Q40AVX512
+	p.tile[Q4_1][0][2] = tile2x1Q41AVX512
+	p.tile[Q4_1][0][3] = tile3x1Q41AVX512
+	p.tile[Q4_1][0][4] = tile4x1Q41AVX512
+	p.tile[Q4_1][0][5] = tile5x1Q41AVX512
+	p.tile[Q4_1][0][6] = tile6x1Q41AVX512
+	p.tile[Q4_1][1][2] = tile2x2Q41AVX512
+	p.tile[Q4_1][1][3] = tile3x2Q41AVX512
+	p.tile[Q4_1][1][4] = tile4x2Q41AVX512
+	p.tile[Q4_1][1][5] = tile5x2Q41AVX512
+	p.tile[Q4_1][1][6] = tile6x2Q41AVX512
+	p.scores[CacheF32][1] = scores1AVX512
+	p.values[CacheF32][1] = values1AVX512
+	p.scores[CacheF32][2] = scores2AVX512
+	p.values[CacheF32][2] = values2AVX512
+	p.scores[CacheF32][3] = scores3AVX512
+	p.values[CacheF32][3] = values3AVX512
+	p.scores[CacheF32][4] = scores4AVX512
+	p.values[CacheF32][4] = values4AVX512
+	p.scores[CacheF32][5] = scores5AVX512
+	p.values[CacheF32][5] = values5AVX512
+	p.scores[CacheF32][6] = scores6AVX512
+	p.values[CacheF32][6] = values6AVX512
+	p.scores[CacheF32][7] = scores7AVX512
+	p.values[CacheF32][7] = values7AVX512
+	p.scores[CacheF32][8] = scores8AVX512
+	p.values[CacheF32][8] = values8AVX512
+	p.scores[CacheF32][9] = scores9AVX512
+	p.values[CacheF32][9] = values9AVX512
+	p.scores[CacheF32][10] = scores10AVX512
+	p.values[CacheF32][10] = values10AVX512
+	p.scores[CacheF32][11] = scores11AVX512
+	p.values[CacheF32][11] = values11AVX512
+	p.scores[CacheF32][12] = scores12AVX512
+	p.values[CacheF32][12] = values12AVX512
+	p.scores[CacheF16][1] = scores1F16AVX512
+	p.values[CacheF16][1] = values1F16AVX512
+	p.scores[CacheF16][2] = scores2F16AVX512
+	p.values[CacheF16][2] = values2F16AVX512
+	p.scores[CacheF16][3] = scores3F16AVX512
+	p.values[CacheF16][3] = values3F16AVX512
+	p.scores[CacheF16][4] = scores4F16AVX512
+	p.values[CacheF16][4] = values4F16AVX512
+	p.scores[CacheF16][5] = scores5F16AVX512
+	p.values[CacheF16][5] = values5F16AVX512
+	p.scores[CacheF16][6] = scores6F16AVX512
+	p.values[CacheF16][6] = values6F16AVX512
+	p.scores[CacheF16][7] = scores7F16AVX512
+	p.values[CacheF16][7] = values7F16AVX512
+	p.scores[CacheF16][8] = scores8F16AVX512
+	p.values[CacheF16][8] = values8F16AVX512
+	p.scores[CacheF16][9] = scores9F16AVX512
+	p.values[CacheF16][9] = values9F16AVX512
+	p.scores[CacheF16][10] = scores10F16AVX512
+	p.values[CacheF16][10] = values10F16AVX512
+	p.scores[CacheF16][11] = scores11F16AVX512
+	p.values[CacheF16][11] = values11F16AVX512
+	p.scores[CacheF16][12] = scores12F16AVX512
+	p.values[CacheF16][12] = values12F16AVX512
+	p.scores[CacheBF16][1] = scores1BF16AVX512
+	p.values[CacheBF16][1] = values1BF16AVX512
+	p.scores[CacheBF16][2] = scores2BF16AVX512
+	p.values[CacheBF16][2] = values2BF16AVX512
+	p.scores[CacheBF16][3] = scores3BF16AVX512
+	p.values[CacheBF16][3] = values3BF16AVX512
+	p.scores[CacheBF16][4] = scores4BF16AVX512
+	p.values[CacheBF16][4] = values4BF16AVX512
+	p.scores[CacheBF16][5] = scores5BF16AVX512
+	p.values[CacheBF16][5] = values5BF16AVX512
+	p.scores[CacheBF16][6] = scores6BF16AVX512
+	p.values[CacheBF16][6] = values6BF16AVX512
+	p.scores[CacheBF16][7] = scores7BF16AVX512
+	p.values[CacheBF16][7] = values7BF16AVX512
+	p.scores[CacheBF16][8] = scores8BF16AVX512
+	p.values[CacheBF16][8] = values8BF16AVX512
+	p.scores[CacheBF16][9] = scores9BF16AVX512
+	p.values[CacheBF16][9] = values9BF16AVX512
+	p.scores[CacheBF16][10] = scores10BF16AVX512
+	p.values[CacheBF16][10] = values10BF16AVX512
+	p.scores[CacheBF16][11] = scores11BF16AVX512
+	p.values[CacheBF16][11] = values11BF16AVX512
+	p.scores[CacheBF16][12] = scores12BF16AVX512
+	p.values[CacheBF16][12] = values12BF16AVX512
+	p.gemv[F32][1] = gemv1F32AVX512
+	p.gemv[F16][1] = gemv1F16AVX512
+	p.gemv[BF16][1] = gemv1BF16AVX512
+	p.gemv[F32][2] = gemv2F32AVX512
+	p.gemv[F16][2] = gemv2F16AVX512
+	p.gemv[BF16][2] = gemv2BF16AVX512
+	p.gemv[F32][4] = gemv4F32AVX512
+	p.gemv[F16][4] = gemv4F16AVX512
+	p.gemv[BF16][4] = gemv4BF16AVX512
+	p.gemv[Q8_0][1] = gemv1Q80AVX512
+	p.gemv[Q4_0][1] = gemv1Q40AVX512
+	p.gemv[Q4_1][1] = gemv1Q41AVX512
+	p.gemv[Q8_0][2] = gemv2Q80AVX512
+	p.gemv[Q4_0][2] = gemv2Q40AVX512
+	p.gemv[Q4_1][2] = gemv2Q41AVX512
+	p.gemv[Q8_0][4] = gemv4Q80AVX512
+	p.gemv[Q4_0][4] = gemv4Q40AVX512
+	p.gemv[Q4_1][4] = gemv4Q41AVX512
+	p.dequant[F16] = dequantF16AVX512
+	p.dequant[BF16] = dequantBF16AVX512
+	p.dequant[Q8_0] = dequantQ80AVX512
+	p.dequant[Q4_0] = dequantQ40AVX512
+	p.dequant[Q4_1] = dequantQ41AVX512
+	p.codes[codes.Bits2] = codesBits2AVX512
+	p.gemvCodes[codes.Bits2][1] = gemv1Bits2AVX512
+	p.gemvCodes[codes.Bits2][2] = gemv2Bits2AVX512
+	p.codes[codes.Bits3] = codesBits3AVX512
+	p.gemvCodes[codes.Bits3][1] = gemv1Bits3AVX512
+	p.gemvCodes[codes.Bits3][2] = gemv2Bits3AVX512
+	p.codes[codes.Bits4] = codesBits4AVX512
+	p.mixed[codes.Bits4] = mixedBits4AVX512
+	p.gemvCodes[codes.Bits4][1] = gemv1Bits4AVX512
+	p.gemvMixed[codes.Bits4][1] = gemvMixed1Bits4AVX512
+	p.gemvCodes[codes.Bits4][2] = gemv2Bits4AVX512
+	p.gemvMixed[codes.Bits4][2] = gemvMixed2Bits4AVX512
+	p.codes[codes.Bits5] = codesBits5AVX512
+	p.gemvCodes[codes.Bits5][1] = gemv1Bits5AVX512
+	p.gemvCodes[codes.Bits5][2] = gemv2Bits5AVX512
+	p.codes[codes.Bits6] = codesBits6AVX512
+	p.gemvCodes[codes.Bits6][1] = gemv1Bits6AVX512
+	p.gemvCodes[codes.Bits6][2] = gemv2Bits6AVX512
+	p.codes[codes.Bits8] = codesBits8AVX512
+	p.mixed[codes.Bits8] = mixedBits8AVX512
+	p.gemvCodes[codes.Bits8][1] = gemv1Bits8AVX512
+	p.gemvMixed[codes.Bits8][1] = gemvMixed1Bits8AVX512
+	p.gemvCodes[codes.Bits8][2] = gemv2Bits8AVX512
+	p.gemvMixed[codes.Bits8][2] = gemvMixed2Bits8AVX512
+	p.codes[codes.NonLinear4] = codesNonLinear4AVX512
+	p.gemvCodes[codes.NonLinear4][1] = gemv1NonLinear4AVX512
+	p.gemvCodes[codes.NonLinear4][2] = gemv2NonLinear4AVX512
+	p.codes[codes.FP4] = codesFP4AVX512
+	p.gemvCodes[codes.FP4][1] = gemv1FP4AVX512
+	p.gemvCodes[codes.FP4][2] = gemv2FP4AVX512
+	p.codes[codes.E4M3] = codesE4M3AVX512
+	p.mixed[codes.E4M3] = mixedE4M3AVX512
+	p.gemvCodes[codes.E4M3][1] = gemv1E4M3AVX512
+	p.gemvMixed[codes.E4M3][1] = gemvMixed1E4M3AVX512
+	p.gemvCodes[codes.E4M3][2] = gemv2E4M3AVX512
+	p.gemvMixed[codes.E4M3][2] = gemvMixed2E4M3AVX512
+}

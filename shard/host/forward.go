@@ -10,6 +10,7 @@ import (
 type run struct {
 	group   *collective.Group
 	scratch []*cpu.Scratch
+	inputs  inputs
 	blocks  int
 	cache   cpu.Cache // [layer][block][KV head][keys, values]
 	maxRows int

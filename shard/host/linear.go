@@ -58,28 +58,98 @@ func (p *product) units() int {
 	return (p.weight.Panels() + p.unit() - 1) / p.unit()
 }
 
-// multiply computes products.
+// inlineFloats is how many floats of inputs one worker lays out alone: the others would come too late.
+const inlineFloats = 8 << 10
+
+// multiply computes products. Rows that several of them take are laid out once, for all workers.
 func (b *Backend) multiply(products ...product) {
+	rows := b.inputs.begin(b.kernels, products)
+	fill := func(_, from, to int) { b.inputs.fill(b.kernels, from, to) }
+	if b.inputs.floats <= inlineFloats {
+		fill(0, 0, rows)
+	} else {
+		b.team.Share(rows, 1, fill)
+	}
 	total := 0
 	for i := range products {
 		total += products[i].units()
-	}
-	for _, scratch := range b.scratch {
-		scratch.Hold()
-		defer scratch.Release()
 	}
 	b.team.Share(total, 1, func(worker, from, to int) {
 		for i := range products {
 			p := &products[i]
 			unit, units := p.unit(), p.units()
 			if first, end := max(from, 0), min(to, units); first < end {
-				b.kernels.MatMul(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, p.x, p.weight,
+				b.kernels.Multiply(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, b.inputs.of(i), p.weight,
 					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
 			}
 			from, to = from-units, to-units
 		}
 	})
 }
+
+// inputs are the rows that a list of products multiplies, laid out.
+type inputs struct {
+	each   []input
+	count  int
+	number []int // [product]
+	floats int   // of all
+}
+
+type input struct {
+	cpu.Input
+	x      cpu.Rows
+	weight *cpu.Matrix
+	first  int // row, counted over all inputs
+}
+
+// begin finds the different inputs and returns how many rows they have.
+func (in *inputs) begin(kernels *cpu.Kernels, products []product) (rows int) {
+	in.count, in.floats, in.number = 0, 0, in.number[:0]
+	for i := range products {
+		p := &products[i]
+		if p.units() == 0 || p.x.N == 0 {
+			in.number = append(in.number, 0)
+			continue
+		}
+		n := in.find(p)
+		if n == in.count {
+			if in.count++; in.count > len(in.each) {
+				in.each = append(in.each, input{})
+			}
+			e := &in.each[n]
+			e.x, e.weight, e.first = p.x, p.weight, rows
+			kernels.Begin(&e.Input, p.x.N, p.weight)
+			rows += p.x.N
+			in.floats += p.x.N * p.weight.Columns
+		}
+		in.number = append(in.number, n)
+	}
+	return rows
+}
+
+// find returns the number of a product's input, the next one if it is new: products of the same rows follow one another.
+func (in *inputs) find(p *product) int {
+	for n := in.count - 1; n >= max(0, in.count-4); n-- {
+		e := &in.each[n]
+		if &e.x.Data[0] == &p.x.Data[0] && e.x.Stride == p.x.Stride && e.x.N == p.x.N && cpu.Alike(e.weight, p.weight) {
+			return n
+		}
+	}
+	return in.count
+}
+
+// fill lays rows out, counted over all inputs.
+func (in *inputs) fill(kernels *cpu.Kernels, from, to int) {
+	for n := range in.each[:in.count] {
+		e := &in.each[n]
+		for row := max(from, e.first); row < min(to, e.first+e.x.N); row++ {
+			kernels.Fill(&e.Input, row-e.first, e.x.Data[(row-e.first)*e.x.Stride:][:e.weight.Columns])
+		}
+	}
+}
+
+// of is a product's input.
+func (in *inputs) of(product int) *cpu.Input { return &in.each[in.number[product]].Input }
 
 // linear is a product with what adapters add to it.
 type linear struct {

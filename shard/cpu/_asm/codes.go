@@ -255,6 +255,7 @@ func (g *generator) prefetchNext(columnBytes, lines int) {
 func (g *generator) widenCodes(v isa, c code, name string, run int) {
 	g.function(name+c.name+v.suffix, "is a codesFunc.",
 		"dst *float32, w *byte, scales *float32, offsets *float32, index *int32, base int, k int", "")
+	g.enter("%s[codes.%s]", name, c.name)
 	g.load("dst", "DI", "w", "SI", "scales", "R9", "offsets", "R10", "index", "R8", "base", "AX", "k", "CX")
 	g.in("SUBQ AX, R9")
 	g.in("SUBQ AX, R10")
@@ -276,6 +277,11 @@ func (g *generator) gemvCodes(v isa, c code, name string, run, panels int) {
 	g.function(fmt.Sprintf("%s%d%s%s", name, panels, c.name, v.suffix), "is a gemvCodesFunc.",
 		"out *float32, x *float32, w *byte, panelBytes int, scales *float32, offsets *float32, scaleStride int, index *int32, base int, "+
 			"k int", "")
+	place := "gemvCodes"
+	if run == 1 {
+		place = "gemvMixed"
+	}
+	g.enter("%s[codes.%s][%d]", place, c.name, panels)
 	g.load("out", "DI", "x", "DX", "w", "SI", "panelBytes", "R12", "scales", "R9", "offsets", "R10", "scaleStride", "BX", "index", "R8",
 		"base", "AX", "k", "CX")
 	g.in("SUBQ AX, R9")

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // tile is the register plan of a block of rows x panels accumulators. Either
 // the weights of a column stay in registers while x is broadcast row by row,
@@ -168,55 +171,50 @@ func (g *generator) zero(t tile) {
 	}
 }
 
-// aheadLines is how many lines a tile prefetches per 4 columns; the drivers
-// know it as aheadBytes.
-const aheadLines = 2
-
-// tiles emits the tiles over widened weights, of the heights that MatMul cuts
-// many rows into, and the direct ones, for few rows.
+// tiles emits the tiles over numbers of one and two panels.
 func (g *generator) tiles(v isa) {
-	least, widest, most, direct := 3, 1, 6, []int{6, 3}
+	most := []int{6, 3}
 	if v.regs == 32 {
-		least, widest, most, direct = 6, 2, 12, []int{6, 6}
+		most = []int{12, 12}
 	}
-	for panels := 1; panels <= widest; panels++ {
-		for rows := least; rows <= most; rows++ {
-			t := tile{v, rows, panels}
-			g.tileStart(t, "tile", "")
-			g.in("MOVQ ahead+48(FP), R10")
-			g.columns(t, storages[0], func() {
-				for i := range aheadLines {
-					g.in("PREFETCHT0 %d(R10)", i*64)
-				}
-				g.in("ADDQ $%d, R10", aheadLines*64)
-			})
-			g.sums(t, true, "DI", "R8")
-			g.ret()
-		}
-	}
-	for i, most := range direct {
+	for i, most := range most {
 		for rows := 2; rows <= most; rows++ {
-			t := tile{v, rows, i + 1}
 			for _, s := range storages {
-				g.tileStart(t, "direct", s.name)
-				g.columns(t, s, func() {
-					for p := range t.panels {
-						for o := 0; o < 4*s.columnBytes; o += 64 {
-							g.in("PREFETCHT0 %d(%s)", prefetchBytes+o, panelBase[p])
-						}
-					}
-				})
-				g.sums(t, true, "DI", "R8")
-				g.ret()
+				g.numbersTile(tile{v, rows, i + 1}, s)
 			}
 		}
 	}
 }
 
-// tileStart begins a tileFunc and loads its accumulators.
-func (g *generator) tileStart(t tile, name, format string) {
-	g.function(fmt.Sprintf("%s%dx%d%s", name, t.rows, t.panels, format+t.v.suffix), "is a tileFunc.",
+// numbersTile emits a tileFunc over numbers.
+func (g *generator) numbersTile(t tile, s storage) {
+	g.tileStart(t, s.name)
+	g.in("MOVQ ahead+48(FP), R10")
+	bases, step := []string{"R10", "R12"}[:t.panels], 4*s.columnBytes
+	if s.columnBytes > 32 { // half as much: what was widened took no more
+		bases, step = bases[:1], step/2
+	}
+	if len(bases) > 1 {
+		g.in("MOVQ R10, R12")
+		g.in("ADDQ wStride+40(FP), R12")
+	}
+	g.columns(t, s, func() {
+		for _, base := range bases {
+			for o := 0; o < step; o += 64 {
+				g.in("PREFETCHT0 %d(%s)", o, base)
+			}
+			g.in("ADDQ $%d, %s", step, base)
+		}
+	})
+	g.sums(t, true, "DI", "R8")
+	g.ret()
+}
+
+// tileStart begins a tileFunc over a format and loads its accumulators.
+func (g *generator) tileStart(t tile, format string) {
+	g.function(fmt.Sprintf("tile%dx%d%s", t.rows, t.panels, plainName(format)+t.v.suffix), "is a tileFunc.",
 		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
+	g.enter("tile[%s][%d][%d]", format, t.panels-1, t.rows)
 	g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
 	g.in("ADDQ DI, R8")
 	g.in("ADDQ DX, R11")
@@ -252,6 +250,7 @@ func (g *generator) attentionOver(v isa, s storage) {
 		loop := g.label("block")
 		g.function(fmt.Sprintf("scores%d%s", rows, s.name+v.suffix), "is a scoresFunc. count is at least 1.",
 			"dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int", "")
+		g.enter("scores[Cache%s][%d]", cmp.Or(s.name, "F32"), rows)
 		g.load("dst", "DI", "q", "R12", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX")
 		g.at(loop)
 		g.in("MOVLQSX (R8), DX")
@@ -271,6 +270,7 @@ func (g *generator) attentionOver(v isa, s storage) {
 		loop = g.label("block")
 		g.function(fmt.Sprintf("values%d%s", rows, s.name+v.suffix), "is a valuesFunc. count is at least 1.",
 			"c *float32, p *float32, values *byte, blocks *int32, count int, stride int", "")
+		g.enter("values[Cache%s][%d]", cmp.Or(s.name, "F32"), rows)
 		g.load("c", "DI", "p", "SI", "values", "R13", "blocks", "R8", "count", "R9", "stride", "R10")
 		g.sums(t, false, "DI")
 		g.at(loop)

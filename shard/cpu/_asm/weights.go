@@ -23,6 +23,9 @@ var quants = []quant{
 	{"Q4_1", 4, 8, 4, 0, 64},
 }
 
+// plainName is a format's name without what names of functions lack.
+func plainName(format string) string { return strings.ReplaceAll(format, "_", "") }
+
 func (q quant) blockBytes() int { return q.header + q.groups*64 }
 
 // panels addresses up to four panels that lie R9 bytes apart: three from DX,
@@ -60,8 +63,9 @@ func (g *generator) prefetch(step, panels int) {
 }
 
 func (g *generator) gemvStart(v isa, format string, panels int) tile {
-	g.function(fmt.Sprintf("gemv%d%s%s", panels, format, v.suffix), "is a gemvFunc.",
+	g.function(fmt.Sprintf("gemv%d%s%s", panels, plainName(format), v.suffix), "is a gemvFunc.",
 		"out *float32, x *float32, w *byte, panelBytes int, k int", "")
+	g.enter("gemv[%s][%d]", format, panels)
 	g.load("out", "DI", "x", "SI", "w", "DX", "panelBytes", "R9", "k", "CX")
 	if panels > 3 {
 		g.in("LEAQ (R9)(R9*2), R11")
@@ -270,7 +274,7 @@ func (g *generator) fields(v isa, q quant, mask string, ds []string, body func(k
 
 func (g *generator) gemvQuant(v isa, q quant, panels int) {
 	n := panels * v.parts
-	t := g.gemvStart(v, strings.ReplaceAll(q.name, "_", ""), panels)
+	t := g.gemvStart(v, q.name, panels)
 	d := func(i int) string { return v.r(n + i) }
 	m := func(i int) string { return v.r(2*n + i) }
 	mask, x, next := v.r(3*n), v.r(3*n+1), 3*n+2
@@ -311,7 +315,8 @@ func (g *generator) gemvQuant(v isa, q quant, panels int) {
 
 func (g *generator) dequants(v isa) {
 	start := func(format string) {
-		g.function("dequant"+format+v.suffix, "is a dequantFunc.", "dst *float32, w *byte, k int", "")
+		g.function("dequant"+plainName(format)+v.suffix, "is a dequantFunc.", "dst *float32, w *byte, k int", "")
+		g.enter("dequant[%s]", format)
 		g.load("dst", "DI", "w", "SI", "k", "CX")
 	}
 	start("F16")
@@ -349,7 +354,7 @@ func (g *generator) dequants(v isa) {
 	g.ret()
 
 	for _, q := range quants {
-		start(strings.ReplaceAll(q.name, "_", ""))
+		start(q.name)
 		g.dequantQuant(v, q)
 	}
 }
@@ -399,7 +404,7 @@ func (g *generator) directQuants(v isa) {
 
 func (g *generator) directQuant(t tile, q quant) {
 	v := t.v
-	g.tileStart(t, "direct", strings.ReplaceAll(q.name, "_", ""))
+	g.tileStart(t, q.name)
 	n := t.panels * v.parts
 	d := func(i int) string { return v.r(t.free() + i) }
 	m := func(i int) string { return v.r(t.free() + n + i) }

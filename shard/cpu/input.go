@@ -1,0 +1,87 @@
+package cpu
+
+// Input is rows of activations, laid out for the tiles of products with matrices of one kind. Workers share it: each fills some
+// of its rows, and when all are filled, all multiply with them.
+type Input struct {
+	kind            inputKind
+	rows            int
+	columns, chunks int
+	words           int // of a row
+	tiles           []rowSpan
+	tileOf          []int32 // [row]: which of tiles it is in
+	// data has tile after tile, of each [chunk] and in that what kind says. A tile's rows before it took words each.
+	data []float32
+}
+
+// rowSpan is rows [row, row+rows).
+type rowSpan struct{ row, rows int }
+
+// inputKind is how activations are kept.
+type inputKind int
+
+const (
+	floats inputKind = iota // [column/4][row][4], the last columns of a chunk filled up
+
+	inputKinds = iota
+)
+
+// Width returns what a row takes in words of 4 bytes, of a chunk of so many columns.
+func (kind inputKind) width(columns int) int { return round4(columns) }
+
+// Begin makes in ready for so many rows that are to be multiplied with w, and with all matrices that are Alike.
+func (k *Kernels) Begin(in *Input, rows int, w *Matrix) {
+	in.kind, in.rows, in.columns, in.chunks = w.inputKind(), rows, w.Columns, w.Chunks
+	in.words = in.chunks * in.kind.width(in.columns/in.chunks)
+	grow(&in.data, rows*in.words)
+	in.tiles, in.tileOf = in.tiles[:0], in.tileOf[:0]
+	passes := (rows + blockRows - 1) / blockRows
+	for p := range passes {
+		from, to := rows*p/passes, rows*(p+1)/passes
+		count := to - from
+		tiles := (count + k.tileRows - 1) / k.tileRows
+		for i := range tiles {
+			row := from + count*i/tiles
+			in.tiles = append(in.tiles, rowSpan{row, from + count*(i+1)/tiles - row})
+			for range in.tiles[len(in.tiles)-1].rows {
+				in.tileOf = append(in.tileOf, int32(len(in.tiles)-1))
+			}
+		}
+	}
+}
+
+// Alike reports whether an Input for one of the matrices is one for the other.
+func Alike(a, b *Matrix) bool {
+	return a.inputKind() == b.inputKind() && a.Columns == b.Columns && a.Chunks == b.Chunks
+}
+
+func (m *Matrix) inputKind() inputKind { return floats }
+
+// Fill sets a row to the columns of x. Several workers may fill different rows at once.
+func (k *Kernels) Fill(in *Input, row int, x []float32) {
+	tile := in.tiles[in.tileOf[row]]
+	chunk := in.columns / in.chunks
+	width := in.kind.width(chunk)
+	for c := range in.chunks {
+		to := in.data[tile.row*in.words+c*width*tile.rows:][:width*tile.rows]
+		packRow(to, x[c*chunk:][:chunk], row-tile.row, tile.rows)
+	}
+}
+
+// at returns where a tile's columns from one of a chunk on begin.
+func (in *Input) at(tile rowSpan, chunk, column int) *float32 {
+	return &in.data[tile.row*in.words+(chunk*in.kind.width(in.columns/in.chunks)+in.kind.width(column))*tile.rows]
+}
+
+// packRow lays a row out for a tile: [column/4][row][4], so that one pointer with constant offsets reaches all rows, however far
+// apart they were. The columns past those of x are left as they are.
+func packRow(dst, x []float32, row, rows int) {
+	to := dst[row*4:]
+	for len(x) >= 4 {
+		*(*[4]float32)(to) = *(*[4]float32)(x)
+		if x = x[4:]; len(x) == 0 {
+			return
+		}
+		to = to[rows*4:]
+	}
+	copy(to, x)
+}
