@@ -43,6 +43,7 @@ const (
 	Q8_0
 	Q4_0
 	Q4_1
+	BF16Dot // BF16 whose products are those of numerics bf16.1, see dot.go
 
 	formats = iota
 )
@@ -62,6 +63,8 @@ func (f Format) String() string {
 		return "Q4_0"
 	case Q4_1:
 		return "Q4_1"
+	case BF16Dot:
+		return "BF16Dot"
 	case Coded:
 		return "Coded"
 	}
@@ -71,7 +74,8 @@ func (f Format) String() string {
 // BlockColumns returns how many columns share one scale: 32 for the quantised
 // formats and 1 for the others.
 func (f Format) BlockColumns() int {
-	if f >= Q8_0 {
+	switch f {
+	case Q8_0, Q4_0, Q4_1:
 		return 32
 	}
 	return 1
@@ -82,7 +86,7 @@ func (f Format) blockBytes() int {
 	switch f {
 	case F32:
 		return 4
-	case F16, BF16:
+	case F16, BF16, BF16Dot:
 		return 2
 	case Q8_0:
 		return 34
@@ -102,10 +106,13 @@ func (f Format) RowBytes(cols int) int {
 	return cols / f.BlockColumns() * f.blockBytes()
 }
 
+// paired reports whether f has 16 bits a number.
+func (f Format) paired() bool { return f == F16 || f == BF16 || f == BF16Dot }
+
 // panelBytes returns the packed bytes of one panel. It exceeds the source
 // bytes of 16 rows only by one column where a 16-bit format has an odd count.
 func (f Format) panelBytes(columns int) int {
-	if f == F16 || f == BF16 {
+	if f.paired() {
 		columns = (columns + 1) &^ 1
 	}
 	return f.RowBytes(columns) * lanes

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"testing"
 	"unsafe"
@@ -11,7 +12,7 @@ import (
 	"lockstep/shard/cpu"
 )
 
-var allFormats = []cpu.Format{cpu.F32, cpu.F16, cpu.BF16, cpu.Q8_0, cpu.Q4_0, cpu.Q4_1}
+var allFormats = []cpu.Format{cpu.F32, cpu.F16, cpu.BF16, cpu.Q8_0, cpu.Q4_0, cpu.Q4_1, cpu.BF16Dot}
 
 // fast returns the implementations beside plain Go; a build or CPU may have
 // none, and then a test only compares plain Go with the definition.
@@ -66,7 +67,7 @@ func source(rng *rand.Rand, f cpu.Format, rows, columns int) [][]byte {
 			for i := range columns {
 				binary.LittleEndian.PutUint16(row[i*2:], half(rng, rng.IntN(15)))
 			}
-		case cpu.BF16:
+		case cpu.BF16, cpu.BF16Dot:
 			for i := range columns {
 				binary.LittleEndian.PutUint16(row[i*2:], uint16(math.Float32bits(float32(rng.NormFloat64()))>>16))
 			}
@@ -116,7 +117,7 @@ func sourceValue(f cpu.Format, row []byte, column int) float32 {
 		return math.Float32frombits(binary.LittleEndian.Uint32(row[column*4:]))
 	case cpu.F16:
 		return float32(half(row[column*2:]))
-	case cpu.BF16:
+	case cpu.BF16, cpu.BF16Dot:
 		return math.Float32frombits(uint32(binary.LittleEndian.Uint16(row[column*2:])) << 16)
 	}
 	b, i := row[f.RowBytes(column&^31):], column%32
@@ -196,14 +197,34 @@ func differ(a, b []float32) int {
 	return -1
 }
 
+// dotNaive is the chain of numerics bf16.1 over columns [from, to), in numbers of any precision.
+func dotNaive(x []float32, m *cpu.Matrix, row, from, to int) float32 {
+	exact := func(v float32) *big.Float { return new(big.Float).SetPrec(600).SetFloat64(float64(v)) }
+	short := func(v float32) *big.Float { return exact(v).SetMode(big.ToNearestEven).SetPrec(8).SetPrec(600) }
+	sum := exact(0)
+	for pair := from; pair < to; pair += 2 {
+		for column := min(pair+1, to-1); column >= pair; column-- {
+			sum = sum.Add(sum, new(big.Float).SetPrec(600).Mul(short(x[column]), exact(m.At(row, column))))
+			if sum.SetPrec(24).SetPrec(600); sum.MantExp(nil) < -125 {
+				sum = exact(0)
+			}
+		}
+	}
+	v, _ := sum.Float32()
+	return v
+}
+
 // matMulNaive is the definition of MatMul, from At.
 func matMulNaive(fma func(a, b, c float32) float32, x []float32, m *cpu.Matrix, row int) float32 {
 	var stack []float32
 	chunk := m.Columns / m.Chunks
 	for c := range m.Chunks {
 		sum := float32(0)
-		for k := c * chunk; k < (c+1)*chunk; k++ {
+		for k := c * chunk; k < (c+1)*chunk && m.Format != cpu.BF16Dot; k++ {
 			sum = fma(x[k], m.At(row, k), sum)
+		}
+		if m.Format == cpu.BF16Dot {
+			sum = dotNaive(x, m, row, c*chunk, (c+1)*chunk)
 		}
 		stack = append(stack, sum)
 	}

@@ -54,7 +54,8 @@ type machine struct {
 	general map[string]word
 	vector  [32][lanes]uint32
 	params  []word
-	flag    int // sign of the last result
+	flag    int  // sign of the last result
+	flush   bool // numbers below the normal ones are 0
 }
 
 func newEmulator(t *testing.T, file string) *emulator {
@@ -73,6 +74,9 @@ func newEmulator(t *testing.T, file string) *emulator {
 		clear(jumps)
 	}
 	for _, line := range strings.Split(string(text), "\n") {
+		if _, comment, ok := strings.Cut(line, "; // "); ok { // an instruction in bytes
+			line = "\t" + comment
+		}
 		code := strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(code, "TEXT"):
@@ -195,6 +199,8 @@ func (e *emulator) run(name string, params ...word) {
 		case "JGE":
 			jump = m.flag >= 0
 		case "VZEROUPPER", "PREFETCHT0":
+		case "LDMXCSR":
+			m.flush = *(*uint32)(m.address(in.args[0])) == 0x9fc0
 		default:
 			if in.op[0] == 'V' {
 				m.stepVector(in)
@@ -222,7 +228,7 @@ func (m *machine) step(in *instruction) {
 		return
 	case "LEAQ":
 		o := in.args[0]
-		m.general[last.base] = word{n: o.value + m.general[o.base].n + m.general[o.index].n*o.scale}
+		m.general[last.base] = word{m.general[o.base].base, o.value + m.general[o.base].n + m.general[o.index].n*o.scale}
 		return
 	case "TESTQ":
 		m.flag = a.n & b.n
@@ -320,7 +326,7 @@ func (m *machine) stepVector(in *instruction) {
 				out[i] = b[i]
 			}
 		default:
-			out[i] = arithmetic(in.op, a[i], b[i], old[i])
+			out[i] = m.arithmetic(in.op, a[i], b[i], old[i])
 		}
 	}
 }
@@ -340,10 +346,16 @@ func shifted(op string, v uint32, by int) uint32 {
 
 // arithmetic is one lane of an instruction on a and b, in Go's order, whose
 // target held old.
-func arithmetic(op string, a, b, old uint32) uint32 {
+func (m *machine) arithmetic(op string, a, b, old uint32) uint32 {
 	float := math.Float32frombits
 	switch op {
+	case "VDPBF16PS":
+		sum := fmaFlush(flushed(uint16(a>>16)), flushed(uint16(b>>16)), float(old))
+		return math.Float32bits(fmaFlush(flushed(uint16(a)), flushed(uint16(b)), sum))
 	case "VFMADD231PS":
+		if m.flush {
+			return math.Float32bits(fmaFlush(withoutDenormals(float(a)), withoutDenormals(float(b)), float(old)))
+		}
 		return math.Float32bits(fma32(float(a), float(b), float(old)))
 	case "VFMADD213PS":
 		return math.Float32bits(fma32(float(b), float(old), float(a)))
@@ -359,4 +371,12 @@ func arithmetic(op string, a, b, old uint32) uint32 {
 		return a ^ b
 	}
 	panic("emulator: " + op)
+}
+
+// withoutDenormals is what an instruction takes a number for that is below the normal ones.
+func withoutDenormals(v float32) float32 {
+	if v < smallestNormal && v > -smallestNormal {
+		return float32(math.Copysign(0, float64(v)))
+	}
+	return v
 }

@@ -107,48 +107,58 @@ func (e *emulator) wrap(p primitives) *Kernels {
 }
 
 func TestEmulated(t *testing.T) {
+	dots := avx512Primitives()
+	dots.fillAVX512BF16()
+	dots.pairs = true
 	for _, c := range []struct {
 		file   string
-		table  primitives
+		tables []primitives
 		beside []string // functions that are not products
 	}{
-		{"avx2_amd64.s", avx2Primitives(), []string{"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "geluMulAVX2", "expAVX2",
+		{"avx2_amd64.s", []primitives{avx2Primitives()}, []string{"roundPairsAVX2", "roundFloatsAVX2",
+			"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "geluMulAVX2", "expAVX2",
 			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2"}},
-		{"avx512_amd64.s", avx512Primitives(), []string{"peakAVX512"}},
+		{"avx512_amd64.s", []primitives{avx512Primitives(), dots}, []string{"peakAVX512"}},
 	} {
 		e := newEmulator(t, c.file)
-		k := e.wrap(c.table)
-		if !selfTest(k) {
-			t.Errorf("%s: the self-test fails", c.file)
-		}
-		seed, s := uint32(7), NewScratch()
-		for f := range Format(formats) {
-			columns := []int{1, 2, 7, 66, 133}
-			if f.BlockColumns() == 32 {
-				columns = []int{32, 160}
-			}
-			for _, n := range columns {
-				for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
-					if !selfTestMatrix(k, f, rows, 100, n, &seed, s) {
-						t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", c.file, f, rows, n)
-					}
-				}
-			}
-		}
-		for i := range testSchemes {
-			for _, n := range []int{31, 32, 160} {
-				for _, rows := range []int{1, 2, 3, 5, 7, 13} {
-					if !selfTestCodes(k, &testSchemes[i], rows, 100, n, &seed, s) {
-						t.Fatalf("%s: scheme %d, %d rows of %d columns differ from plain Go", c.file, i, rows, n)
-					}
-				}
-			}
+		for _, table := range c.tables {
+			e.check(t, c.file, e.wrap(table))
 		}
 		for _, name := range c.beside {
 			delete(e.missing, name)
 		}
 		if len(e.missing) > 0 {
 			t.Errorf("%s: never called: %v", c.file, e.missing)
+		}
+	}
+}
+
+// check holds wrapped kernels to plain Go.
+func (e *emulator) check(t *testing.T, file string, k *Kernels) {
+	if !selfTest(k) {
+		t.Errorf("%s: the self-test fails", file)
+	}
+	seed, s := uint32(7), NewScratch()
+	for f := range Format(formats) {
+		columns := []int{1, 2, 7, 66, 133}
+		if f.BlockColumns() == 32 {
+			columns = []int{32, 160}
+		}
+		for _, n := range columns {
+			for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
+				if !selfTestMatrix(k, f, rows, 100, n, &seed, s) {
+					t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", file, f, rows, n)
+				}
+			}
+		}
+	}
+	for i := range testSchemes {
+		for _, n := range []int{31, 32, 160} {
+			for _, rows := range []int{1, 2, 3, 5, 7, 13} {
+				if !selfTestCodes(k, &testSchemes[i], rows, 100, n, &seed, s) {
+					t.Fatalf("%s: scheme %d, %d rows of %d columns differ from plain Go", file, i, rows, n)
+				}
+			}
 		}
 	}
 }

@@ -14,8 +14,9 @@ func genericPrimitives() primitives {
 		tileRows: 4, wideK: 256,
 		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, geluMul: geluMulGo, exp: expGo, rotate: rotateGo,
 		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
+		roundPairs: roundPairsGo, roundFloats: roundFloatsGo, pairs: true,
 	}
-	for f := range Format(formats) {
+	for f := range BF16Dot {
 		p.gemv[f][1] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
 		if f != F32 {
 			p.dequant[f] = func(dst *float32, w *byte, k int) { dequantGo(f, dst, w, k) }
@@ -31,6 +32,7 @@ func genericPrimitives() primitives {
 		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
 			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k)
 		}
+		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) { dotGo(rows, c, x, w, k) }
 		for t := range CacheType(cacheTypes) {
 			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
 				for i, b := range unsafe.Slice(blocks, count) {
@@ -55,6 +57,9 @@ func chain(c *[lanes]float32, x float32, w *[lanes]float32) {
 		c[i] = fma32(x, w[i], c[i])
 	}
 }
+
+// words returns n words behind p.
+func words(p *byte, n int) []uint32 { return unsafe.Slice((*uint32)(unsafe.Pointer(p)), n) }
 
 // lanesAt returns the 16 floats at n*16 floats behind p.
 func lanesAt(p *float32, n int) *[lanes]float32 {

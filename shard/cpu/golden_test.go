@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/outside"
+	"lockstep/shard/cpu"
 )
 
 // ggufTensor is one tensor of a GGUF file: data is everything from its start.
@@ -74,6 +75,9 @@ func ggufTensors(file []byte) map[string]ggufTensor {
 func TestGolden(t *testing.T) {
 	folder := outside.Reference(t, "../weights/testdata/gguf", "golden", "gguf")
 	for _, f := range allFormats {
+		if f == cpu.BF16Dot { // as BF16
+			continue
+		}
 		prefix := "type_" + strings.ToLower(f.String())
 		file, err := os.ReadFile(filepath.Join(folder, prefix+".gguf"))
 		if err != nil {

@@ -20,17 +20,22 @@ type rowSpan struct{ row, rows int }
 type inputKind int
 
 const (
-	floats inputKind = iota // [column/4][row][4], the last columns of a chunk filled up
-
-	inputKinds = iota
+	floats  inputKind = iota // [column/4][row][4], the last columns of a chunk filled up
+	rounded                  // the same, rounded to bfloat16 and filled up with zeros
+	pairs                    // rounded pairs of columns, the even one in the low half: [pair/4][row][4], filled up with zeros
 )
 
-// Width returns what a row takes in words of 4 bytes, of a chunk of so many columns.
-func (kind inputKind) width(columns int) int { return round4(columns) }
+// width returns the words of 4 bytes that a row takes of so many columns.
+func (kind inputKind) width(columns int) int {
+	if kind == pairs {
+		return round4((columns + 1) / 2)
+	}
+	return round4(columns)
+}
 
 // Begin makes in ready for so many rows that are to be multiplied with w, and with all matrices that are Alike.
 func (k *Kernels) Begin(in *Input, rows int, w *Matrix) {
-	in.kind, in.rows, in.columns, in.chunks = w.inputKind(), rows, w.Columns, w.Chunks
+	in.kind, in.rows, in.columns, in.chunks = k.inputKind(w), rows, w.Columns, w.Chunks
 	in.words = in.chunks * in.kind.width(in.columns/in.chunks)
 	grow(&in.data, rows*in.words)
 	in.tiles, in.tileOf = in.tiles[:0], in.tileOf[:0]
@@ -50,11 +55,20 @@ func (k *Kernels) Begin(in *Input, rows int, w *Matrix) {
 }
 
 // Alike reports whether an Input for one of the matrices is one for the other.
-func Alike(a, b *Matrix) bool {
-	return a.inputKind() == b.inputKind() && a.Columns == b.Columns && a.Chunks == b.Chunks
+func (k *Kernels) Alike(a, b *Matrix) bool {
+	return k.inputKind(a) == k.inputKind(b) && a.Columns == b.Columns && a.Chunks == b.Chunks
 }
 
-func (m *Matrix) inputKind() inputKind { return floats }
+// inputKind is what tiles over a matrix take.
+func (k *Kernels) inputKind(m *Matrix) inputKind {
+	switch {
+	case m.Format != BF16Dot:
+		return floats
+	case k.pairs:
+		return pairs
+	}
+	return rounded
+}
 
 // Fill sets a row to the columns of x. Several workers may fill different rows at once.
 func (k *Kernels) Fill(in *Input, row int, x []float32) {
@@ -63,7 +77,33 @@ func (k *Kernels) Fill(in *Input, row int, x []float32) {
 	width := in.kind.width(chunk)
 	for c := range in.chunks {
 		to := in.data[tile.row*in.words+c*width*tile.rows:][:width*tile.rows]
-		packRow(to, x[c*chunk:][:chunk], row-tile.row, tile.rows)
+		k.fill(in.kind, to, x[c*chunk:][:chunk], row-tile.row, tile.rows)
+	}
+}
+
+// fill lays a chunk of a row out.
+func (k *Kernels) fill(kind inputKind, dst, x []float32, row, rows int) {
+	round, each := k.roundFloats, 4
+	switch kind {
+	case floats:
+		packRow(dst, x, row, rows)
+		return
+	case pairs:
+		round, each = k.roundPairs, 8
+	}
+	n := len(x) &^ 7
+	if n > 0 {
+		round(&dst[row*4], &x[0], n, rows*16)
+	}
+	if n == len(x) {
+		return
+	}
+	var last [8]float32
+	copy(last[:], x[n:])
+	var words [8]float32
+	round(&words[0], &last[0], 8, 16)
+	for i := 0; i < 8/each && n+i*each < len(x); i++ {
+		copy(dst[((n/each+i)*rows+row)*4:][:4], words[i*4:])
 	}
 }
 

@@ -3,6 +3,8 @@ package cpu
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"lockstep/shard/codes"
 )
@@ -67,7 +69,8 @@ type primitives struct {
 	mixed     [codes.E4M3 + 1]codesFunc             // the same for mixed groups, of those kinds that may have them
 	gemvCodes [codes.E4M3 + 1][3]gemvCodesFunc      // by panels, nil where missing
 	gemvMixed [codes.E4M3 + 1][3]gemvCodesFunc      // the same for mixed groups
-	tile      [formats][2][maxTileRows + 1]tileFunc // by panels and rows, nil where missing
+	tile      [formats][3][maxTileRows + 1]tileFunc // of 1, 2 and 4 panels, by rows; nil where missing
+	pairs     bool                                  // tiles over BF16Dot take words of two activations, else floats
 	scores    [cacheTypes][maxTileRows + 1]scoresFunc
 	values    [cacheTypes][maxTileRows + 1]valuesFunc
 	squares   func(x *float32, n int) [lanes]float32
@@ -79,8 +82,12 @@ type primitives struct {
 	rotate    func(x0, x1, cos, sin *float32, n int)
 	rowMax    func(s *float32, stride, count int, scale float32) [lanes]float32
 	rowExpSum func(s *float32, stride, count int, max float32) [lanes]float32
-	peak      func(iterations int) (flops int)
-	stream    func(data *byte, n int) uint64
+	// roundPairs and roundFloats round n columns of x, a multiple of 8, to bfloat16, for tiles over BF16Dot: eight, or four, are 16
+	// bytes, each stride bytes behind the ones before.
+	roundPairs, roundFloats func(dst, x *float32, n, stride int)
+
+	peak   func(iterations int) (flops int)
+	stream func(data *byte, n int) uint64
 }
 
 // Kernels is one implementation of the operations. It is immutable and safe
@@ -90,27 +97,28 @@ type Kernels struct {
 	primitives
 }
 
-// Name returns "avx512", "avx2" or "go".
+// Name returns "avx512", "avx512f" (without what came behind the first AVX-512 machines), "avx2" or "go".
 func (k *Kernels) Name() string { return k.name }
 
 var (
-	plain     = &Kernels{name: "go", primitives: genericPrimitives()}
-	available = append(detect(), plain)
+	plain = &Kernels{name: "go", primitives: genericPrimitives()}
+	// available is asked once there is something to compute: the self-tests take some milliseconds.
+	available = sync.OnceValue(func() []*Kernels { return append(detect(), plain) })
 )
 
 // Available returns the implementations that this CPU can run, fastest first.
 // The last one is plain Go. An AVX-512 implementation is in the list only if
-// it gave the bits of plain Go in a self-test when the program started: it is
-// chosen on machines that the tests of this package may never have run on.
-func Available() []*Kernels { return append([]*Kernels(nil), available...) }
+// it gave the bits of plain Go in a self-test: it is chosen on machines that
+// the tests of this package may never have run on.
+func Available() []*Kernels { return slices.Clone(available()) }
 
 // Best returns the first of Available.
-func Best() *Kernels { return available[0] }
+func Best() *Kernels { return available()[0] }
 
 // Named returns the implementation of that name, or an error that wraps
 // ErrUnavailable if the CPU lacks it or it failed its self-test.
 func Named(name string) (*Kernels, error) {
-	for _, k := range available {
+	for _, k := range available() {
 		if k.name == name {
 			return k, nil
 		}

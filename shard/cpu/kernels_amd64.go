@@ -2,23 +2,58 @@
 
 package cpu
 
-import "golang.org/x/sys/cpu"
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/cpu"
+)
 
 //go:generate go run -C _asm .
 
 // detect returns the implementations in assembly that this CPU can run.
 func detect() []*Kernels {
-	var found []*Kernels
-	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA || !cpu.X86.HasF16C {
+	x := &cpu.X86
+	if !x.HasAVX2 || !x.HasFMA || !x.HasF16C {
 		return nil
 	}
-	fast := &Kernels{name: "avx2", primitives: avx2Primitives()}
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ {
-		if wide := (&Kernels{name: "avx512", primitives: avx512Primitives()}); selfTest(wide) {
-			found = append(found, wide)
+	found := []*Kernels{{name: "avx2", primitives: avx2Primitives()}}
+	if !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512VL || !x.HasAVX512DQ {
+		return found
+	}
+	base := &Kernels{name: "avx512f", primitives: avx512Primitives()}
+	if !selfTest(base) {
+		return found
+	}
+	found = slices.Insert(found, 0, base)
+	all := &Kernels{name: "avx512", primitives: base.primitives}
+	if x.HasAVX512BF16 {
+		all.fillAVX512BF16()
+		if all.pairs = true; !selfTest(all) || !faster(all, base, BF16Dot) {
+			all.primitives = base.primitives
 		}
 	}
-	return append(found, fast)
+	return slices.Insert(found, 0, all)
+}
+
+// faster reports whether a multiplies a format faster than b, in tiles of many rows: some CPUs have instructions for dot products
+// that are slower than what they stand for. Either gives the same bits.
+func faster(a, b *Kernels, f Format) bool {
+	const rows, outputs, columns = 12, 64, 512
+	w, err := NewMatrix(f, outputs, columns, 1, aligned(PackedBytes(f, outputs, columns)))
+	if err != nil {
+		return false
+	}
+	s, x, dst := NewScratch(), make([]float32, rows*columns), make([]float32, rows*outputs)
+	best := [2]time.Duration{time.Hour, time.Hour}
+	for range 5 {
+		for i, k := range []*Kernels{a, b} {
+			start := time.Now()
+			k.MatMul(Rows{dst, outputs, rows}, Rows{x, columns, rows}, w, 0, w.Panels(), s)
+			best[i] = min(best[i], time.Since(start))
+		}
+	}
+	return best[0] < best[1]
 }
 
 // vectorPrimitives returns the functions over one row, which AVX2 and AVX-512
@@ -26,7 +61,8 @@ func detect() []*Kernels {
 func vectorPrimitives() primitives {
 	return primitives{
 		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, geluMul: geluMulAVX2, exp: expAVX2,
-		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, stream: streamAVX2,
+		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, roundPairs: roundPairsAVX2, roundFloats: roundFloatsAVX2,
+		stream: streamAVX2,
 	}
 }
 

@@ -116,7 +116,7 @@ type pass struct {
 	rows    int
 	most    int  // rows of the tallest tile
 	direct  bool // tiles read the packed weights
-	step    int  // panels that a tile takes
+	step    int  // most panels that a tile takes
 	blockK  int  // columns of a panel that are taken at a time
 	scratch *Scratch
 	sums    []float32 // [depth][panel][row][16], the stack of combine
@@ -144,9 +144,7 @@ func (p *pass) prepare() {
 		}
 		f = F32
 	}
-	p.step = 1
-	if p.tile[f][1][least] != nil && p.tile[f][1][p.most] != nil {
-		p.step = 2
+	for p.step = 4; p.tile[f][p.step/2][least] == nil || p.tile[f][p.step/2][p.most] == nil; p.step /= 2 {
 	}
 }
 
@@ -162,16 +160,25 @@ func (p *pass) block(panel0, panel1 int) {
 		sums := p.sums[depth*n:][:n]
 		clear(sums)
 		for k0 := 0; k0 < chunk; k0 += p.blockK {
-			for panel := panel0; panel < panel1; panel += p.step {
-				at := slice{panel: panel, panels: min(p.step, panel1-panel), chunk: c, column: k0, count: min(p.blockK, chunk-k0)}
+			for panel := panel0; panel < panel1; {
+				at := slice{panel: panel, panels: p.panels(panel1 - panel), chunk: c, column: k0, count: min(p.blockK, chunk-k0)}
 				p.multiply(sums[(panel-panel0)*p.rows*lanes:], at, p.behind(at, panel0, panel1, chunk))
+				panel += at.panels
 			}
 		}
 		depth = p.combine(p.sums, n, depth+1, c)
 	}
 }
 
-// slice is count columns, from a column of a chunk, of one or two panels.
+// panels returns how many of those that are left a tile takes.
+func (p *pass) panels(left int) int {
+	if left == 3 {
+		return min(2, p.step)
+	}
+	return min(left, p.step)
+}
+
+// slice is count columns, from a column of a chunk, of some panels.
 type slice struct {
 	panel, panels        int
 	chunk, column, count int
@@ -213,7 +220,7 @@ func (p *pass) multiply(sums []float32, s, next slice) {
 			start, panelBytes := p.data(next)
 			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
 		}
-		kernel := p.tile[format][s.panels-1][tile.rows]
+		kernel := p.tile[format][s.panels/2][tile.rows]
 		kernel(&sums[(tile.row-p.row0)*lanes], p.x.at(tile, s.chunk, s.column), weights, s.count, p.rows*lanes*4, stride, ahead)
 	}
 }

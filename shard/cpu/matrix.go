@@ -53,7 +53,7 @@ func NewMatrix(f Format, rows, columns, chunks int, data []byte) (*Matrix, error
 	}
 	m := &Matrix{Format: f, Rows: rows, Columns: columns, Chunks: chunks, Data: data}
 	unit := f.BlockColumns()
-	if f == F16 || f == BF16 {
+	if f.paired() {
 		unit = 2
 	}
 	if err := m.check(unit, f.BlockColumns()); err != nil {
@@ -139,7 +139,7 @@ func (m *Matrix) PackPanel(panel int, source func(row int) []byte) {
 			for k := 0; k < m.Columns; k++ {
 				copy(out[(k*lanes+lane)*2:][:2], in[k*2:])
 			}
-		case BF16:
+		case BF16, BF16Dot:
 			for k := 0; k < m.Columns; k++ {
 				copy(out[bf16Offset(k, lane):][:2], in[k*2:])
 			}
@@ -195,7 +195,7 @@ func (m *Matrix) At(row, column int) float32 {
 		return math.Float32frombits(binary.LittleEndian.Uint32(data[(column*lanes+lane)*4:]))
 	case F16:
 		return halfAt(data[(column*lanes+lane)*2:])
-	case BF16:
+	case BF16, BF16Dot:
 		bits := binary.LittleEndian.Uint16(data[bf16Offset(column, lane):])
 		return math.Float32frombits(uint32(bits) << 16)
 	}

@@ -24,7 +24,8 @@ func selfTest(k *Kernels) bool {
 		}
 	}
 	for rows := 2; rows <= k.tileRows; rows++ {
-		if !selfTestMatrix(k, F32, rows, 40, 11, &seed, s) || !selfTestMatrix(k, BF16, rows, 16, 9, &seed, s) {
+		if !selfTestMatrix(k, F32, rows, 40, 11, &seed, s) || !selfTestMatrix(k, BF16, rows, 16, 9, &seed, s) ||
+			!selfTestMatrix(k, BF16Dot, rows, 80, 21, &seed, s) {
 			return false
 		}
 	}

@@ -111,6 +111,56 @@ func tile3x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride
 //go:noescape
 func tile3x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
+// tile1x1BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile1x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile2x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile3x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile4x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile5x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile6x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile1x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile2x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile3x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4BF16DotAVX2 is a tileFunc.
+//
+//go:noescape
+func tile1x4BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
 // tile2x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
@@ -561,6 +611,66 @@ func gemvMixed1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scale
 //go:noescape
 func peakAVX2(iterations int) (flops int)
 
+// addAVX2 is primitives.add.
+//
+//go:noescape
+func addAVX2(dst *float32, a *float32, b *float32, n int)
+
+// siluMulAVX2 is primitives.siluMul.
+//
+//go:noescape
+func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
+
+// geluMulAVX2 is primitives.geluMul.
+//
+//go:noescape
+func geluMulAVX2(dst *float32, gate *float32, up *float32, n int)
+
+// expAVX2 is primitives.exp.
+//
+//go:noescape
+func expAVX2(dst *float32, x *float32, n int)
+
+// roundPairsAVX2 is primitives.roundPairs.
+//
+//go:noescape
+func roundPairsAVX2(dst *float32, x *float32, n int, stride int)
+
+// roundFloatsAVX2 is primitives.roundFloats.
+//
+//go:noescape
+func roundFloatsAVX2(dst *float32, x *float32, n int, stride int)
+
+// rotateAVX2 is primitives.rotate.
+//
+//go:noescape
+func rotateAVX2(x0 *float32, x1 *float32, cos *float32, sin *float32, n int)
+
+// scaleAVX2 is primitives.scale.
+//
+//go:noescape
+func scaleAVX2(dst *float32, x *float32, weight *float32, n int, factor float32)
+
+// squaresAVX2 is primitives.squares.
+//
+//go:noescape
+func squaresAVX2(x *float32, n int) [lanes]float32
+
+// rowMaxAVX2 is primitives.rowMax.
+//
+//go:noescape
+func rowMaxAVX2(s *float32, stride int, count int, scale float32) [lanes]float32
+
+// rowExpSumAVX2 is primitives.rowExpSum.
+//
+//go:noescape
+func rowExpSumAVX2(s *float32, stride int, count int, top float32) [lanes]float32
+
+// streamAVX2 is primitives.stream. n is a positive multiple of 1024.
+//
+//go:noescape
+func streamAVX2(data *byte, n int) (sum uint64)
+
 // fillAVX2 enters the functions of this width.
 func (p *primitives) fillAVX2() {
 	p.tile[F32][0][2] = tile2x1F32AVX2
@@ -584,6 +694,16 @@ func (p *primitives) fillAVX2() {
 	p.tile[F32][1][3] = tile3x2F32AVX2
 	p.tile[F16][1][3] = tile3x2F16AVX2
 	p.tile[BF16][1][3] = tile3x2BF16AVX2
+	p.tile[BF16Dot][0][1] = tile1x1BF16DotAVX2
+	p.tile[BF16Dot][0][2] = tile2x1BF16DotAVX2
+	p.tile[BF16Dot][0][3] = tile3x1BF16DotAVX2
+	p.tile[BF16Dot][0][4] = tile4x1BF16DotAVX2
+	p.tile[BF16Dot][0][5] = tile5x1BF16DotAVX2
+	p.tile[BF16Dot][0][6] = tile6x1BF16DotAVX2
+	p.tile[BF16Dot][1][1] = tile1x2BF16DotAVX2
+	p.tile[BF16Dot][1][2] = tile2x2BF16DotAVX2
+	p.tile[BF16Dot][1][3] = tile3x2BF16DotAVX2
+	p.tile[BF16Dot][2][1] = tile1x4BF16DotAVX2
 	p.tile[Q8_0][0][2] = tile2x1Q80AVX2
 	p.tile[Q8_0][0][3] = tile3x1Q80AVX2
 	p.tile[Q8_0][0][4] = tile4x1Q80AVX2
@@ -674,56 +794,6 @@ func (p *primitives) fillAVX2() {
 	p.gemvCodes[codes.E4M3][1] = gemv1E4M3AVX2
 	p.gemvMixed[codes.E4M3][1] = gemvMixed1E4M3AVX2
 }
-
-// addAVX2 is primitives.add.
-//
-//go:noescape
-func addAVX2(dst *float32, a *float32, b *float32, n int)
-
-// siluMulAVX2 is primitives.siluMul.
-//
-//go:noescape
-func siluMulAVX2(dst *float32, gate *float32, up *float32, n int)
-
-// geluMulAVX2 is primitives.geluMul.
-//
-//go:noescape
-func geluMulAVX2(dst *float32, gate *float32, up *float32, n int)
-
-// expAVX2 is primitives.exp.
-//
-//go:noescape
-func expAVX2(dst *float32, x *float32, n int)
-
-// rotateAVX2 is primitives.rotate.
-//
-//go:noescape
-func rotateAVX2(x0 *float32, x1 *float32, cos *float32, sin *float32, n int)
-
-// scaleAVX2 is primitives.scale.
-//
-//go:noescape
-func scaleAVX2(dst *float32, x *float32, weight *float32, n int, factor float32)
-
-// squaresAVX2 is primitives.squares.
-//
-//go:noescape
-func squaresAVX2(x *float32, n int) [lanes]float32
-
-// rowMaxAVX2 is primitives.rowMax.
-//
-//go:noescape
-func rowMaxAVX2(s *float32, stride int, count int, scale float32) [lanes]float32
-
-// rowExpSumAVX2 is primitives.rowExpSum.
-//
-//go:noescape
-func rowExpSumAVX2(s *float32, stride int, count int, top float32) [lanes]float32
-
-// streamAVX2 is primitives.stream. n is a positive multiple of 1024.
-//
-//go:noescape
-func streamAVX2(data *byte, n int) (sum uint64)
 
 // tile2x1F32AVX512 is a tileFunc.
 //
@@ -1054,6 +1124,156 @@ func tile12x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStr
 //
 //go:noescape
 func tile12x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile1x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile7x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile7x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile8x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile8x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile9x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile9x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile10x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile10x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile11x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile11x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile12x1BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile12x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile1x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile7x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile7x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile8x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile8x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile9x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile9x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile10x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile10x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile11x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile11x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile12x2BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile12x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile1x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile2x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile3x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x4BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile4x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x4BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile5x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x4BF16DotAVX512 is a tileFunc.
+//
+//go:noescape
+func tile6x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
 
 // tile2x1Q80AVX512 is a tileFunc.
 //
@@ -1933,6 +2153,36 @@ func (p *primitives) fillAVX512() {
 	p.tile[F32][1][12] = tile12x2F32AVX512
 	p.tile[F16][1][12] = tile12x2F16AVX512
 	p.tile[BF16][1][12] = tile12x2BF16AVX512
+	p.tile[BF16Dot][0][1] = tile1x1BF16DotAVX512
+	p.tile[BF16Dot][0][2] = tile2x1BF16DotAVX512
+	p.tile[BF16Dot][0][3] = tile3x1BF16DotAVX512
+	p.tile[BF16Dot][0][4] = tile4x1BF16DotAVX512
+	p.tile[BF16Dot][0][5] = tile5x1BF16DotAVX512
+	p.tile[BF16Dot][0][6] = tile6x1BF16DotAVX512
+	p.tile[BF16Dot][0][7] = tile7x1BF16DotAVX512
+	p.tile[BF16Dot][0][8] = tile8x1BF16DotAVX512
+	p.tile[BF16Dot][0][9] = tile9x1BF16DotAVX512
+	p.tile[BF16Dot][0][10] = tile10x1BF16DotAVX512
+	p.tile[BF16Dot][0][11] = tile11x1BF16DotAVX512
+	p.tile[BF16Dot][0][12] = tile12x1BF16DotAVX512
+	p.tile[BF16Dot][1][1] = tile1x2BF16DotAVX512
+	p.tile[BF16Dot][1][2] = tile2x2BF16DotAVX512
+	p.tile[BF16Dot][1][3] = tile3x2BF16DotAVX512
+	p.tile[BF16Dot][1][4] = tile4x2BF16DotAVX512
+	p.tile[BF16Dot][1][5] = tile5x2BF16DotAVX512
+	p.tile[BF16Dot][1][6] = tile6x2BF16DotAVX512
+	p.tile[BF16Dot][1][7] = tile7x2BF16DotAVX512
+	p.tile[BF16Dot][1][8] = tile8x2BF16DotAVX512
+	p.tile[BF16Dot][1][9] = tile9x2BF16DotAVX512
+	p.tile[BF16Dot][1][10] = tile10x2BF16DotAVX512
+	p.tile[BF16Dot][1][11] = tile11x2BF16DotAVX512
+	p.tile[BF16Dot][1][12] = tile12x2BF16DotAVX512
+	p.tile[BF16Dot][2][1] = tile1x4BF16DotAVX512
+	p.tile[BF16Dot][2][2] = tile2x4BF16DotAVX512
+	p.tile[BF16Dot][2][3] = tile3x4BF16DotAVX512
+	p.tile[BF16Dot][2][4] = tile4x4BF16DotAVX512
+	p.tile[BF16Dot][2][5] = tile5x4BF16DotAVX512
+	p.tile[BF16Dot][2][6] = tile6x4BF16DotAVX512
 	p.tile[Q8_0][0][2] = tile2x1Q80AVX512
 	p.tile[Q8_0][0][3] = tile3x1Q80AVX512
 	p.tile[Q8_0][0][4] = tile4x1Q80AVX512
@@ -2094,4 +2344,188 @@ func (p *primitives) fillAVX512() {
 	p.gemvMixed[codes.E4M3][1] = gemvMixed1E4M3AVX512
 	p.gemvCodes[codes.E4M3][2] = gemv2E4M3AVX512
 	p.gemvMixed[codes.E4M3][2] = gemvMixed2E4M3AVX512
+}
+
+// tile1x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile1x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile2x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile3x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile4x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile5x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile6x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile7x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile7x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile8x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile8x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile9x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile9x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile10x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile10x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile11x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile11x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile12x1BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile12x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile1x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile2x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile3x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile4x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile5x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile6x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile7x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile7x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile8x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile8x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile9x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile9x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile10x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile10x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile11x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile11x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile12x2BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile12x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile1x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile2x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile3x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x4BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile4x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x4BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile5x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x4BF16DotAVX512BF16 is a tileFunc.
+//
+//go:noescape
+func tile6x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// fillAVX512BF16 enters the functions of this width.
+func (p *primitives) fillAVX512BF16() {
+	p.tile[BF16Dot][0][1] = tile1x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][2] = tile2x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][3] = tile3x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][4] = tile4x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][5] = tile5x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][6] = tile6x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][7] = tile7x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][8] = tile8x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][9] = tile9x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][10] = tile10x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][11] = tile11x1BF16DotAVX512BF16
+	p.tile[BF16Dot][0][12] = tile12x1BF16DotAVX512BF16
+	p.tile[BF16Dot][1][1] = tile1x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][2] = tile2x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][3] = tile3x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][4] = tile4x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][5] = tile5x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][6] = tile6x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][7] = tile7x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][8] = tile8x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][9] = tile9x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][10] = tile10x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][11] = tile11x2BF16DotAVX512BF16
+	p.tile[BF16Dot][1][12] = tile12x2BF16DotAVX512BF16
+	p.tile[BF16Dot][2][1] = tile1x4BF16DotAVX512BF16
+	p.tile[BF16Dot][2][2] = tile2x4BF16DotAVX512BF16
+	p.tile[BF16Dot][2][3] = tile3x4BF16DotAVX512BF16
+	p.tile[BF16Dot][2][4] = tile4x4BF16DotAVX512BF16
+	p.tile[BF16Dot][2][5] = tile5x4BF16DotAVX512BF16
+	p.tile[BF16Dot][2][6] = tile6x4BF16DotAVX512BF16
 }

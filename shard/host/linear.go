@@ -111,7 +111,7 @@ func (in *inputs) begin(kernels *cpu.Kernels, products []product) (rows int) {
 			in.number = append(in.number, 0)
 			continue
 		}
-		n := in.find(p)
+		n := in.find(kernels, p)
 		if n == in.count {
 			if in.count++; in.count > len(in.each) {
 				in.each = append(in.each, input{})
@@ -128,10 +128,10 @@ func (in *inputs) begin(kernels *cpu.Kernels, products []product) (rows int) {
 }
 
 // find returns the number of a product's input, the next one if it is new: products of the same rows follow one another.
-func (in *inputs) find(p *product) int {
+func (in *inputs) find(kernels *cpu.Kernels, p *product) int {
 	for n := in.count - 1; n >= max(0, in.count-4); n-- {
 		e := &in.each[n]
-		if &e.x.Data[0] == &p.x.Data[0] && e.x.Stride == p.x.Stride && e.x.N == p.x.N && cpu.Alike(e.weight, p.weight) {
+		if &e.x.Data[0] == &p.x.Data[0] && e.x.Stride == p.x.Stride && e.x.N == p.x.N && kernels.Alike(e.weight, p.weight) {
 			return n
 		}
 	}

@@ -22,6 +22,7 @@ type isa struct {
 var (
 	avx2   = isa{"AVX2", "Y", 2, 32, 16}
 	avx512 = isa{"AVX512", "Z", 1, 64, 32}
+	dots   = isa{"AVX512BF16", "Z", 1, 64, 32} // with its dot products
 )
 
 func (v isa) r(i int) string {
@@ -50,8 +51,11 @@ func main() {
 		name string
 		emit func()
 	}{
-		{"avx2", func() { g.width(avx2); g.vectors(); g.stream() }},
-		{"avx512", func() { g.width(avx512) }},
+		{"avx2", func() { g.table(avx2, func() { g.width(avx2); g.vectors(); g.stream() }) }},
+		{"avx512", func() {
+			g.table(avx512, func() { g.width(avx512) })
+			g.table(dots, func() { g.dotTiles(dots, dotted) })
+		}},
 	}
 	for _, f := range files {
 		g.asm.Reset()
@@ -68,9 +72,16 @@ func main() {
 	write("../stubs_amd64.go", []byte(header+"package cpu\n\nimport \"lockstep/shard/codes\"\n"+g.stubs.String()))
 }
 
+// table emits functions and one that enters them.
+func (g *generator) table(v isa, functions func()) {
+	g.tables.Reset()
+	functions()
+	fmt.Fprintf(&g.stubs, "\n// fill%[1]s enters the functions of this width.\nfunc (p *primitives) fill%[1]s() {\n%[2]s}\n",
+		v.suffix, &g.tables)
+}
+
 // width emits what exists at both vector widths.
 func (g *generator) width(v isa) {
-	g.tables.Reset()
 	g.tiles(v)
 	g.directQuants(v)
 	g.attention(v)
@@ -78,8 +89,6 @@ func (g *generator) width(v isa) {
 	g.dequants(v)
 	g.codes(v)
 	g.peak(v)
-	fmt.Fprintf(&g.stubs, "\n// fill%[1]s enters the functions of this width.\nfunc (p *primitives) fill%[1]s() {\n%[2]s}\n",
-		v.suffix, &g.tables)
 }
 
 // enter puts the function that was begun last at a place of primitives.

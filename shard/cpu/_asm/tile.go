@@ -58,29 +58,65 @@ func (g *generator) column(t tile, w func(p, part int, dst string), x func(r int
 	}
 }
 
+// pair emits the products of a pair of columns, by VDPBF16PS.
+func (g *generator) pair(t tile, i int, x func(r int) string) {
+	w := func(p int) string { return t.v.r(t.free() + p) }
+	for p := range t.panels {
+		g.in("VMOVUPS %d(%s), %s", i*64, panelBase[p], w(p))
+	}
+	first := t.free() + t.panels
+	for r := range t.rows {
+		b := first + r%min(t.v.regs-first, 4)
+		g.in("VBROADCASTSS %s, %s", x(r), t.v.r(b))
+		for p := range t.panels {
+			g.dot(b, t.free()+p, r*t.panels+p)
+		}
+	}
+}
+
+// dot emits VDPBF16PS on 512-bit registers, which Go's assembler does not know: EVEX.512.F3.0F38.W0 52 (Intel's manual, volume
+// 2). The tests that interpret this file read the comment.
+func (g *generator) dot(x, w, sum int) {
+	inverted := func(register, bit int) int { return ^register >> bit & 1 }
+	bytes := []int{0x62,
+		inverted(sum, 3)<<7 | inverted(x, 4)<<6 | inverted(x, 3)<<5 | inverted(sum, 4)<<4 | 2,
+		^w&15<<3 | 1<<2 | 2,
+		2<<5 | inverted(w, 4)<<3,
+		0x52,
+		3<<6 | sum&7<<3 | x&7}
+	for _, b := range bytes {
+		fmt.Fprintf(&g.asm, "BYTE $0x%02x; ", b)
+	}
+	fmt.Fprintf(&g.asm, "// VDPBF16PS Z%d, Z%d, Z%d\n", x, w, sum)
+}
+
 // storage is how a tile reads weights: the bytes of a column of one panel, and
-// the unit of columns that load handles.
+// the unit of columns that load handles. The columns of a unit are summed from
+// the last one to the first where that is so, and then a chain knows no
+// numbers below the normal ones (flush).
 type storage struct {
 	name        string
 	columnBytes int
 	unit        int
 	load        func(g *generator, v isa) loader
+	flush       bool
+	dot         bool // a column is a pair, which one instruction multiplies
 }
 
-var panelBase = []string{"DX", "R11"}
+var panelBase = []string{"DX", "R11", "R13", "R9"}
 
 var storages = []storage{
-	{"F32", 64, 1, func(g *generator, v isa) loader {
+	{name: "F32", columnBytes: 64, unit: 1, load: func(g *generator, v isa) loader {
 		return func(i, p, part int, dst string) {
 			g.in("VMOVUPS %d(%s), %s", i*64+part*v.bytes, panelBase[p], dst)
 		}
 	}},
-	{"F16", 32, 1, func(g *generator, v isa) loader {
+	{name: "F16", columnBytes: 32, unit: 1, load: func(g *generator, v isa) loader {
 		return func(i, p, part int, dst string) {
 			g.in("VCVTPH2PS %d(%s), %s", i*32+part*v.bytes/2, panelBase[p], dst)
 		}
 	}},
-	{"BF16", 32, 2, func(g *generator, v isa) loader {
+	{name: "BF16", columnBytes: 32, unit: 2, load: func(g *generator, v isa) loader {
 		mask := g.constant("maskHigh", 0xffff0000)
 		return func(i, p, part int, dst string) {
 			g.in("VMOVUPS %d(%s), %s", i/2*64+part*v.bytes, panelBase[p], dst)
@@ -97,6 +133,10 @@ var storages = []storage{
 	}},
 }
 
+// rounded are how a tile reads BF16 for activations that are rounded to it, without and with VDPBF16PS.
+var rounded, dotted = storage{name: "BF16Dot", columnBytes: 32, unit: 2, load: storages[2].load, flush: true},
+	storage{name: "BF16Dot", columnBytes: 64, unit: 1, load: storages[0].load, flush: true, dot: true}
+
 // columns emits the loop over CX columns: x in SI, weights in DX and, for the
 // second panel, R11. Each step of 4 columns also emits ahead. It clobbers CX,
 // BX, SI, DX, R11.
@@ -104,8 +144,20 @@ func (g *generator) columns(t tile, s storage, ahead func()) {
 	loop, rest, one, done := g.label("loop"), g.label("rest"), g.label("one"), g.label("done")
 	load := s.load(g, t.v)
 	step := func(i int) {
-		g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
-			func(r int) string { return fmt.Sprintf("%d(SI)", r*16+i*4) })
+		x := func(r int) string { return fmt.Sprintf("%d(SI)", r*16+i*4) }
+		if s.dot {
+			g.pair(t, i, x)
+			return
+		}
+		g.column(t, func(p, part int, dst string) { load(i, p, part, dst) }, x)
+	}
+	steps := func(n int) {
+		for i := range n {
+			if s.flush { // the last one of a unit first
+				i ^= s.unit - 1
+			}
+			step(i)
+		}
 	}
 	advance := func(n, x int) {
 		g.in("ADDQ $%d, SI", x)
@@ -118,9 +170,7 @@ func (g *generator) columns(t tile, s storage, ahead func()) {
 	g.in("SHRQ $2, CX")
 	g.in("JZ %s", rest)
 	g.at(loop)
-	for i := range 4 {
-		step(i)
-	}
+	steps(4)
 	ahead()
 	advance(4, t.rows*16)
 	g.in("DECQ CX")
@@ -129,14 +179,12 @@ func (g *generator) columns(t tile, s storage, ahead func()) {
 	g.in("SUBQ $%d, BX", s.unit)
 	g.in("JL %s", done)
 	g.at(one)
-	for i := range s.unit {
-		step(i)
-	}
+	steps(s.unit)
 	advance(s.unit, 4*s.unit)
 	g.in("SUBQ $%d, BX", s.unit)
 	g.in("JGE %s", one)
 	g.at(done)
-	if s.unit == 2 { // a last odd column
+	if s.unit == 2 && !s.flush { // a last odd column
 		end := g.label("end")
 		g.in("CMPQ BX, $-2")
 		g.in("JE %s", end)
@@ -184,29 +232,63 @@ func (g *generator) tiles(v isa) {
 			}
 		}
 	}
+	g.dotTiles(v, rounded)
 }
 
-// numbersTile emits a tileFunc over numbers.
+// dotTiles emits the tiles over BF16 for activations that are rounded to it, also of one row and of four panels.
+func (g *generator) dotTiles(v isa, s storage) {
+	for panels := 1; panels <= 4; panels *= 2 {
+		most := 12
+		switch {
+		case v.regs == 16:
+			most = map[int]int{1: 6, 2: 3, 4: 1}[panels]
+		case panels == 4:
+			most = 6
+		}
+		for rows := 1; rows <= most; rows++ {
+			g.numbersTile(tile{v, rows, panels}, s)
+		}
+	}
+}
+
+// numbersTile emits a tileFunc over numbers. What is flushed has an even count of columns, the last one of an odd count being 0.
 func (g *generator) numbersTile(t tile, s storage) {
 	g.tileStart(t, s.name)
-	g.in("MOVQ ahead+48(FP), R10")
-	bases, step := []string{"R10", "R12"}[:t.panels], 4*s.columnBytes
-	if s.columnBytes > 32 { // half as much: what was widened took no more
-		bases, step = bases[:1], step/2
+	if s.flush {
+		g.in("INCQ CX")
+		g.in("ANDQ $-2, CX")
 	}
-	if len(bases) > 1 {
-		g.in("MOVQ R10, R12")
-		g.in("ADDQ wStride+40(FP), R12")
+	if s.dot {
+		g.in("SHRQ $1, CX")
+	} else if s.flush {
+		g.in("LDMXCSR %s", g.constant("flush", 0x9fc0)) // all exceptions masked, FTZ and DAZ
+	}
+	g.in("MOVQ ahead+48(FP), R10")
+	ahead, step := []string{"(R10)", "(R10)(R12*1)", "(R10)(R12*2)", "(R10)(AX*1)"}[:t.panels], 4*s.columnBytes
+	if s.columnBytes > 32 && !s.dot { // half as much: what was widened took no more
+		ahead, step = ahead[:1], step/2
+	}
+	if len(ahead) > 1 {
+		g.in("MOVQ wStride+40(FP), R12")
+		g.in("LEAQ (R12)(R12*2), AX")
 	}
 	g.columns(t, s, func() {
-		for _, base := range bases {
+		for p := range t.panels {
 			for o := 0; o < step; o += 64 {
-				g.in("PREFETCHT0 %d(%s)", o, base)
+				if t.rows == 1 { // what it reads itself is what it waits for
+					g.in("PREFETCHT0 %d(%s)", prefetchBytes+o, panelBase[p])
+				} else if p < len(ahead) {
+					g.in("PREFETCHT0 %d%s", o, ahead[p])
+				}
 			}
-			g.in("ADDQ $%d, %s", step, base)
 		}
+		g.in("ADDQ $%d, R10", step)
 	})
-	g.sums(t, true, "DI", "R8")
+	g.sumBases(t)
+	g.sums(t, true, "DI", "R8", "AX", "BX")
+	if s.flush && !s.dot {
+		g.in("LDMXCSR %s", g.constant("noFlush", 0x1f80))
+	}
 	g.ret()
 }
 
@@ -214,18 +296,32 @@ func (g *generator) numbersTile(t tile, s storage) {
 func (g *generator) tileStart(t tile, format string) {
 	g.function(fmt.Sprintf("tile%dx%d%s", t.rows, t.panels, plainName(format)+t.v.suffix), "is a tileFunc.",
 		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
-	g.enter("tile[%s][%d][%d]", format, t.panels-1, t.rows)
+	g.enter("tile[%s][%d][%d]", format, t.panels/2, t.rows)
 	g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
 	g.in("ADDQ DI, R8")
+	if t.panels > 2 {
+		g.in("LEAQ (DX)(R11*2), R13")
+		g.in("LEAQ (R13)(R11*1), R9")
+	}
 	g.in("ADDQ DX, R11")
-	g.sums(t, false, "DI", "R8")
+	g.sumBases(t)
+	g.sums(t, false, "DI", "R8", "AX", "BX")
+}
+
+// sumBases sets AX and BX to the sums of a tile's last two panels, if it has four.
+func (g *generator) sumBases(t tile) {
+	if t.panels > 2 {
+		g.in("MOVQ cStride+32(FP), BX")
+		g.in("LEAQ (R8)(BX*1), AX")
+		g.in("ADDQ AX, BX")
+	}
 }
 
 // cacheStorages are how a cache's numbers are read, by what CacheType adds to names.
 var cacheStorages = []storage{
-	{"", 64, 1, storages[0].load},
-	{"F16", 32, 1, storages[1].load},
-	{"BF16", 32, 1, func(g *generator, v isa) loader {
+	{name: "", columnBytes: 64, unit: 1, load: storages[0].load},
+	{name: "F16", columnBytes: 32, unit: 1, load: storages[1].load},
+	{name: "BF16", columnBytes: 32, unit: 1, load: func(g *generator, v isa) loader {
 		return func(i, p, part int, dst string) {
 			g.in("VPMOVZXWD %d(%s), %s", i*32+part*v.bytes/2, panelBase[p], dst)
 			g.in("VPSLLD $16, %s, %s", dst, dst)

@@ -87,6 +87,7 @@ func (g *generator) vectors() {
 		g.in("VMOVUPS Y0, (DI)(AX*1)")
 	})
 
+	g.roundings()
 	g.rotate()
 	g.function("scaleAVX2", "is primitives.scale.", "dst *float32, x *float32, weight *float32, n int, factor float32", "")
 	g.load("dst", "DI", "x", "SI", "weight", "DX", "n", "CX")
@@ -133,6 +134,50 @@ func (g *generator) rotate() {
 		g.in("VADDPS Y0, Y1, Y1")
 		g.in("VMOVUPS Y4, (DI)(AX*1)")
 		g.in("VMOVUPS Y1, (SI)(AX*1)")
+	})
+}
+
+// roundings emits what rounds a row to bfloat16 for an Input.
+func (g *generator) roundings() {
+	constants := []string{"Y8", "Y9", "Y10", "Y11", "Y12", "Y13", "Y14", "Y15"}
+	words := []uint32{1, 0x7fff, 0x7fffffff, 0x7f800000, 0x00400000, 0x00800000, 0x80000000, 0xffff0000}
+	start := func(name string) {
+		g.function(name+"AVX2", "is primitives."+name+".", "dst *float32, x *float32, n int, stride int", "")
+		g.load("dst", "DI", "x", "SI", "n", "CX", "stride", "R8")
+		for i, word := range words {
+			g.in("VBROADCASTSS %s, %s", g.constant(fmt.Sprintf("word%08x", word), word), constants[i])
+		}
+	}
+	round := func() { // Y0 becomes Y1, in the upper halves
+		g.in("VMOVUPS (SI)(AX*1), Y0")
+		g.in("VPSRLD $16, Y0, Y1")
+		g.in("VPAND Y8, Y1, Y1")
+		g.in("VPADDD Y0, Y1, Y1")
+		g.in("VPADDD Y9, Y1, Y1")
+		g.in("VPAND Y10, Y0, Y2")
+		g.in("VPCMPGTD Y11, Y2, Y3") // no numbers
+		g.in("VPOR Y12, Y0, Y4")
+		g.in("VPBLENDVB Y3, Y4, Y1, Y1")
+		g.in("VPCMPGTD Y2, Y13, Y3") // below the normal ones
+		g.in("VPAND Y14, Y0, Y4")
+		g.in("VPBLENDVB Y3, Y4, Y1, Y1")
+	}
+	start("roundPairs")
+	g.each(func() {
+		round()
+		g.in("VPSRLD $16, Y1, Y1")
+		g.in("VPACKUSDW Y1, Y1, Y1")
+		g.in("VPERMQ $8, Y1, Y1")
+		g.in("VMOVDQU X1, (DI)")
+		g.in("ADDQ R8, DI")
+	})
+	start("roundFloats")
+	g.each(func() {
+		round()
+		g.in("VPAND Y15, Y1, Y1")
+		g.in("VMOVDQU X1, (DI)")
+		g.in("VEXTRACTF128 $1, Y1, (DI)(R8*1)")
+		g.in("LEAQ (DI)(R8*2), DI")
 	})
 }
 
