@@ -45,12 +45,12 @@ type modelFlags struct {
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
 	Backend              string   `env:"LOCKSTEP_BACKEND" enum:",${backends}" default:"" placeholder:"NAME" help:"What computes: ${backends}. sim computes nothing and answers with made-up tokens, for benchmarks and drills; it needs no weights. Default: cuda where this binary was built with it and there are cards, else ${backend}."`
 	StepModel            string   `env:"LOCKSTEP_STEP_MODEL" placeholder:"TIME|FILE" help:"How long a step of --backend sim takes: a time (10ms), or a model that simulate --fit wrote. Default: Llama-2-7B on an A100."`
-	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f32; f16 and bf16 take half the memory. Cards go by --numerics."`
+	KVCacheDtype         string   `name:"kv-cache-dtype" env:"KV_CACHE_DTYPE" default:"auto" placeholder:"auto|f32|f16|bf16" help:"Numbers of the KV cache. auto is f16, or f32 where the products are exact (--numerics). Cards go by --numerics."`
 	Quantize             string   `env:"QUANTIZE" enum:",${quantize_names}" default:"" placeholder:"int8|int4|..." help:"Quantise plain weights while they are loaded: int8 (also bitsandbytes, eetq) or int4 (bitsandbytes-nf4, bitsandbytes-fp4), in blocks of 32 columns. gptq, awq, marlin, compressed-tensors and fp8 say of a model what its files say, or are refused."`
-	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",${kernels}" default:"" placeholder:"NAME" help:"Forces a kernel path: cuda of NVIDIA cards; cpu, the best that the CPU has, or avx512, avx2 or go of it; or ptx, which computes what cards compute, by an emulation of one that is exact and slow. Default: cuda where this binary was built with it and there are cards, else cpu."`
+	Kernels              string   `env:"LOCKSTEP_KERNELS" enum:",${kernels}" default:"" placeholder:"NAME" help:"Forces a kernel path: cuda of NVIDIA cards; cpu, the best that the CPU has, or avx512, avx512f (without its dot products), avx2 or go of it; or ptx, which computes what cards compute, by an emulation of one that is exact and slow. Default: cuda where this binary was built with it and there are cards, else cpu."`
 	Devices              []string `env:"LOCKSTEP_DEVICES" placeholder:"CARD" help:"NVIDIA cards to compute on, one for each shard: numbers from 0, as the driver counts those that CUDA_VISIBLE_DEVICES leaves, or UUIDs. Default: all, or the first --num-shard."`
 	CUDALibrary          string   `name:"cuda-library" env:"LOCKSTEP_CUDA_LIBRARY" placeholder:"FILE" help:"Library of the NVIDIA driver. Default: ${cuda_library}."`
-	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic of cards (--kernels cuda or ptx): bf16, or two-term, which is nearly that of float32 and needs twice the memory for the KV cache. Default: bf16."`
+	Numerics             string   `env:"LOCKSTEP_NUMERICS" enum:",${numerics}" default:"" placeholder:"NAME" help:"Arithmetic. Of the CPU: q8 multiplies quantised weights with activations of 8 bits and bfloat16 ones with bfloat16, bf16 the latter only, and f32 is exact. Of cards: bf16, or two-term, which is nearly that of float32 and needs twice the memory for the KV cache. Default: q8, and bf16 of cards."`
 	CUDAGraphs           string   `name:"cuda-graphs" env:"CUDA_GRAPHS" placeholder:"N,N,..." help:"Batch sizes for which a card's decode steps are kept as CUDA graphs: a batch is filled up to the next of these, and larger ones run without. 0: no graphs. Default: ${graphs}."`
 }
 
@@ -194,7 +194,7 @@ func flagVars() kong.Vars {
 	l, group, r := request.DefaultLimits(), shard.DefaultLimits(), router.DefaultConfig(tgi.Forms[0])
 	return kong.Vars{
 		"kernels":        strings.Join(slices.Concat(cpuKernels, []string{anyCPUKernels}, cardKernels), ","),
-		"numerics":       strings.Join(shard.CardNumerics(), ","),
+		"numerics":       strings.Join(shard.Numerics(), ","),
 		"graphs":         strings.Trim(strings.ReplaceAll(fmt.Sprint(shard.CardGraphs()), " ", ","), "[]"),
 		"quantize_names": strings.Join(model.QuantiseNames(), ","),
 		"backends":       strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,

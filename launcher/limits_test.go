@@ -51,7 +51,7 @@ func TestLimitsAreTold(t *testing.T) {
 		t.Errorf("got %v", info)
 	}
 	got := s.status("--json")
-	for _, want := range []string{`"numerics": "f32.1",`, `"shards": 2,`, ` kernels",`, `"free_bytes": `, `"capacity_tokens": 8192,`} {
+	for _, want := range []string{`"numerics": "bf16.1",`, `"shards": 2,`, ` kernels",`, `"free_bytes": `, `"capacity_tokens": 8192,`} {
 		if !strings.Contains(got, want) || !json.Valid([]byte(got)) {
 			t.Errorf("got %s, want %s in it", got, want)
 		}

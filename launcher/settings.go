@@ -78,8 +78,11 @@ func (c *command) checkModel() error {
 		return err
 	}
 	switch traits := shard.TraitsOf(c.Backend); {
-	case c.Numerics != "" && !traits.Cards:
-		return errors.New("--numerics chooses how cards compute: give --kernels cuda or ptx too, or leave it out")
+	case c.Numerics != "" && len(traits.Numerics) == 0:
+		return fmt.Errorf("--numerics chooses how weights are computed with, and --backend %s has none: leave one of them out", c.Backend)
+	case c.Numerics != "" && !slices.Contains(traits.Numerics, c.Numerics):
+		return fmt.Errorf("--numerics %s is not for what computes here (%s), which has %s", c.Numerics, c.Backend,
+			strings.Join(traits.Numerics, ", "))
 	case c.KVCacheDtype != "auto" && traits.Cards:
 		return errors.New("--kv-cache-dtype is of the CPU's KV cache, and that of cards has numbers as --numerics says: leave it out, or " +
 			"give --kernels cpu")

@@ -80,8 +80,10 @@ type BackendTraits struct {
 	Weights   bool // it reads them; else a model's directory may have none, and answers are made up
 	StepModel bool // it takes Config.Sim's
 	Adapters  bool // it computes Config.Adapters
-	Cards     bool // it takes Config.Numerics
-	Devices   bool // it takes Config.Devices, one for each rank
+	Cards     bool // it computes on cards
+	// Numerics are those of which Config.Numerics may be one.
+	Numerics []string
+	Devices  bool // it takes Config.Devices, one for each rank
 	// Slow says that the largest steps would take minutes: the start computes a short one.
 	Slow bool
 	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
@@ -96,11 +98,13 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Adapters: true, SharedMemory: true}, loadHost},
+	"cpu": {BackendTraits{Weights: true, Adapters: true, SharedMemory: true, Numerics: host.Numerics}, loadHost},
 	// What the KV cache leaves of a card is for steps.
-	"cuda": {BackendTraits{Weights: true, Cards: true, Adapters: true, Devices: true, MemoryFraction: 0.8}, loadCard},
-	"ptx":  {BackendTraits{Weights: true, Cards: true, Adapters: true, Slow: true, SharedMemory: true}, loadEmulated},
-	"sim":  {BackendTraits{StepModel: true, Adapters: true}, loadSim},
+	"cuda": {BackendTraits{Weights: true, Cards: true, Numerics: CardNumerics(), Adapters: true, Devices: true, MemoryFraction: 0.8},
+		loadCard},
+	"ptx": {BackendTraits{Weights: true, Cards: true, Numerics: CardNumerics(), Adapters: true, Slow: true, SharedMemory: true},
+		loadEmulated},
+	"sim": {BackendTraits{StepModel: true, Adapters: true}, loadSim},
 }
 
 // DefaultBackend is what the launcher takes unless it is told otherwise, or there are cards: then CardBackend.
@@ -137,8 +141,8 @@ func loadHost(r *rank) (backend, string, error) {
 			return nil, "", err
 		}
 	}
-	cache := host.CacheTypes[cmp.Or(c.KVCache, "f32")]
-	return loadPart(r, func(part *model.Part) (backend, error) { return host.Load(part, r.team, kernels, cache, r.advance) })
+	options := host.Options{Kernels: kernels, Numerics: c.Numerics, Cache: c.KVCache, Progress: r.advance}
+	return loadPart(r, func(part *model.Part) (backend, error) { return host.Load(part, r.team, options) })
 }
 
 // loadEmulated loads onto a card that is emulated.
@@ -246,11 +250,14 @@ func openPart(r *rank) (part *model.Part, adapters []*model.Adapter, err error) 
 		}
 	}
 	if c.Rank == 0 {
-		cache := cmp.Or(c.KVCache, "f32")
+		cache := cmp.Or(c.KVCache, "auto")
 		line := r.log.Info()
 		if r.traits.Cards {
 			cache = cmp.Or(c.Numerics, gpu.DefaultNumerics)
-			line.Str("numerics", cache).Ints("graphs", r.cardOptions().Graphs)
+			line.Ints("graphs", r.cardOptions().Graphs)
+		}
+		if len(r.traits.Numerics) > 0 {
+			line.Str("numerics", cmp.Or(c.Numerics, "auto"))
 		}
 		line.Str("architecture", r.model.Config.Architecture).Str("weights", r.model.DataType).Str("quantize", c.Quantize).
 			Str("kv_cache", cache).Array("adapters", told(adapters)).Msg("computing with")

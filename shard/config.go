@@ -44,9 +44,9 @@ type Config struct {
 	// Backend is what computes, one of Backends. Sim is what "sim" is to be like.
 	Backend string     `json:"backend,omitempty"`
 	Sim     sim.Config `json:"sim,omitzero"`
-	// Kernels forces a kernel path ("avx512", "avx2", "go"); empty takes the best that the CPU has.
+	// Kernels forces a kernel path of the CPU (package cpu); empty takes the best that it has.
 	Kernels string `json:"kernels,omitempty"`
-	// Numerics is the arithmetic of a backend of cards, one of gpu.Numerics; empty: gpu.DefaultNumerics.
+	// Numerics is the arithmetic, one of the backend's; empty: its default one.
 	Numerics string `json:"numerics,omitempty"`
 	// Graphs are gpu.Options'; empty: gpu.DefaultGraphs. A 0 among them means none.
 	Graphs []int `json:"graphs,omitempty"`
@@ -55,7 +55,7 @@ type Config struct {
 	Devices []string `json:"devices,omitempty"`
 	// CUDALibrary is the library of the cards' driver; empty: driver.DefaultLibrary.
 	CUDALibrary string `json:"cuda_library,omitempty"`
-	// KVCache is the type of numbers in the KV cache, one of KVCaches; empty: f32.
+	// KVCache is the type of numbers in the KV cache, one of KVCaches; empty: that of the numerics.
 	KVCache string `json:"kv_cache,omitempty"`
 	// Quantize is what weights are quantised to while they are loaded, one of model.QuantiseNames; empty: they stay as they are.
 	Quantize string `json:"quantize,omitempty"`
@@ -99,8 +99,8 @@ func (c Config) Validate() error {
 	if TraitsOf(c.Backend).Devices && len(c.Devices) != c.Shards {
 		return fmt.Errorf("%d devices for %d shards", len(c.Devices), c.Shards)
 	}
-	if _, known := gpu.Numerics[c.Numerics]; !known && c.Numerics != "" {
-		return fmt.Errorf("numerics %q: want one of %s", c.Numerics, strings.Join(CardNumerics(), ", "))
+	if all := TraitsOf(c.Backend).Numerics; c.Numerics != "" && !slices.Contains(all, c.Numerics) {
+		return fmt.Errorf("numerics %q: want one of %s", c.Numerics, strings.Join(all, ", "))
 	}
 	if c.KVCache != "" && !slices.Contains(KVCaches(), c.KVCache) {
 		return fmt.Errorf("KV cache of %q: want one of %s", c.KVCache, strings.Join(KVCaches(), ", "))
@@ -129,6 +129,15 @@ type Status struct {
 
 // CardNumerics are the arithmetics of cards.
 func CardNumerics() []string { return slices.Sorted(maps.Keys(gpu.Numerics)) }
+
+// Numerics are the arithmetics of all backends.
+func Numerics() (names []string) {
+	for _, b := range backends {
+		names = append(names, b.Numerics...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // CardGraphs are the numbers of rows that cards keep graphs for, where nobody asks for others.
 func CardGraphs() []int { return slices.Clone(gpu.DefaultGraphs) }

@@ -159,6 +159,9 @@ func (m *rewardModel) vary(t *testing.T, config Config, want map[int]map[uint64]
 	if config.PrefillTokens == 7 {
 		blocks = 32
 	}
+	if m.scores != nil {
+		config.Numerics = "f32"
+	}
 	g := startGroup(t, config, m.files, blocks)
 	random := rand.New(rand.NewPCG(3, uint64(config.PrefillTokens)))
 	key := config.Shards

@@ -32,7 +32,7 @@ func measureLoading(name string, ranks int, kernels *cpu.Kernels) error {
 		return err
 	}
 	began := time.Now()
-	backend, err := host.Load(part, team, kernels, cpu.CacheF32, func(float64) {})
+	backend, err := host.Load(part, team, options(kernels))
 	if err != nil {
 		return err
 	}

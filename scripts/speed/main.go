@@ -51,6 +51,7 @@ func main() {
 	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
 	textFile := flag.String("text", "", "a text, of which the perplexity is told; models of random weights have none")
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
+	flag.StringVar(&numerics, "numerics", "", "arithmetic, one of "+strings.Join(host.Numerics, ", ")+"; empty: the fastest that suits")
 	loading := flag.Int("loading", 0, "measure how one rank of so many loads each model in place of all else; 0: do not")
 	flag.Parse()
 	runtime.GOMAXPROCS(4*threads + 2) // both groups live at once; in the server each rank has a process of its own
@@ -73,6 +74,14 @@ func main() {
 			log.Fatalf("%s: %v", name, err)
 		}
 	}
+}
+
+// numerics is what is asked for.
+var numerics string
+
+// options are how a backend computes here.
+func options(kernels *cpu.Kernels) host.Options {
+	return host.Options{Kernels: kernels, Numerics: numerics, Progress: func(float64) {}}
 }
 
 // figures of one round; rates are tokens per second.
@@ -272,7 +281,7 @@ func newGroup(source *opened, ranks, threads int, kernels *cpu.Kernels) (*group,
 			part, err := source.Part(rank, ranks, source.adapters...)
 			var b *host.Backend
 			if err == nil {
-				b, err = host.Load(part, team, kernels, cpu.CacheF32, func(float64) {})
+				b, err = host.Load(part, team, options(kernels))
 			}
 			if err == nil {
 				defer b.Close()

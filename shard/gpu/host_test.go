@@ -19,7 +19,7 @@ func onHost(t testing.TB, source *model.Model, prompt []int32, adapter int, adap
 	t.Helper()
 	g := backendtest.New(t, source, 1, func(part *model.Part) (backendtest.Backend, error) {
 		return backendtest.WithTeam(1, func(team *workers.Team) (backendtest.Backend, error) {
-			return host.Load(part, team, cpu.Best(), cpu.CacheF32, func(float64) {})
+			return host.Load(part, team, host.Options{Kernels: cpu.Best(), Numerics: "f32", Progress: func(float64) {}})
 		})
 	}, adapters...)
 	g.Adapter = adapter

@@ -21,7 +21,7 @@ func TestCacheTypesAreDescribed(t *testing.T) {
 	seen, wide := map[string]bool{}, 0
 	for _, name := range []string{"f32", "f16", "bf16"} {
 		kind := host.CacheTypes[name]
-		b, err := host.Load(part, team, cpu.Best(), kind, func(float64) {})
+		b, err := host.Load(part, team, host.Options{Kernels: cpu.Best(), Numerics: "f32", Cache: name, Progress: func(float64) {}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,15 +10,17 @@ import (
 	"lockstep/shard/workers"
 )
 
+// newGroup is a group of exact numerics.
 func newGroup(t testing.TB, source *model.Model, ranks, threads int, kernels *cpu.Kernels, adapters ...*model.Adapter) *backendtest.Group {
-	return newGroupCaching(t, cpu.CacheF32, source, ranks, threads, kernels, adapters...)
+	return newGroupOf(t, host.Options{Kernels: kernels, Numerics: "f32"}, source, ranks, threads, adapters...)
 }
 
-func newGroupCaching(t testing.TB, cache cpu.CacheType, source *model.Model, ranks, threads int, kernels *cpu.Kernels,
-	adapters ...*model.Adapter) *backendtest.Group {
+func newGroupOf(t testing.TB, options host.Options, source *model.Model, ranks, threads int, adapters ...*model.Adapter,
+) *backendtest.Group {
+	options.Progress = func(float64) {}
 	return backendtest.New(t, source, ranks, func(part *model.Part) (backendtest.Backend, error) {
 		return backendtest.WithTeam(threads, func(team *workers.Team) (backendtest.Backend, error) {
-			return host.Load(part, team, kernels, cache, func(float64) {})
+			return host.Load(part, team, options)
 		})
 	}, adapters...)
 }

@@ -31,6 +31,8 @@ type Backend struct {
 	memory  [][]byte // of weights, cache and buffers
 	need    need
 	kind    cpu.CacheType // of the KV cache
+	most    numerics      // that products may have
+	used    numerics      // that they have
 	unseen  int           // bytes that were packed since the last look at the memory
 
 	run
@@ -39,11 +41,9 @@ type Backend struct {
 // CacheTypes are the types of numbers that a KV cache may hold, by their names.
 var CacheTypes = map[string]cpu.CacheType{"f32": cpu.CacheF32, "f16": cpu.CacheF16, "bf16": cpu.CacheBF16}
 
-// Load packs this rank's part of the weights, for a KV cache of numbers of a type. progress gets the share that is done, from 0
-// to 1, from one goroutine.
-func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, cache cpu.CacheType, progress func(done float64)) (*Backend,
-	error) {
-	b := &Backend{config: part.Config, part: part, team: team, kernels: kernels, need: need{parts: 1}, kind: cache}
+// Load packs this rank's part of the weights.
+func Load(part *model.Part, team *workers.Team, options Options) (*Backend, error) {
+	b := &Backend{config: part.Config, part: part, team: team, kernels: options.Kernels, need: need{parts: 1}, most: options.numerics()}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -52,20 +52,18 @@ func Load(part *model.Part, team *workers.Team, kernels *cpu.Kernels, cache cpu.
 		}
 		b.stages = append(b.stages, s)
 		b.need.grow(planned)
-		progress(float64(i+1) / float64(len(part.Stages)))
+		options.Progress(float64(i+1) / float64(len(part.Stages)))
+	}
+	b.kind = b.used.cache()
+	if options.Cache != "" {
+		b.kind = CacheTypes[options.Cache]
 	}
 	return b, nil
 }
 
 // Describe says what computes here.
 func (b *Backend) Describe() model.Device {
-	numerics := "f32.1"
-	for name, kind := range CacheTypes {
-		if kind == b.kind && kind != cpu.CacheF32 {
-			numerics += "+kv-" + name
-		}
-	}
-	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: numerics, Uneven: b.part.Uneven,
+	return model.Device{Type: "cpu", Name: b.kernels.Name() + " kernels", Numerics: b.used.id(b.kind), Uneven: b.part.Uneven,
 		BlockTokens: blockTokens,
 		BlockBytes:  b.kind.Bytes() * b.part.AllKVHeads() * b.headFloats() * b.config.Layers}
 }

@@ -13,8 +13,8 @@ type matrix struct {
 }
 
 // packAll packs a linear operation with its adapters' parts.
-func (b *Backend) packAll(l *model.Linear) (m matrix, err error) {
-	if m.weight, err = b.pack(l); err != nil || l.Low == nil {
+func (b *Backend) packAll(l *model.Linear, most numerics) (m matrix, err error) {
+	if m.weight, err = b.pack(l, most); err != nil || l.Low == nil {
 		return m, err
 	}
 	m.low = make([]*lowRank, len(l.Low))
@@ -23,8 +23,8 @@ func (b *Backend) packAll(l *model.Linear) (m matrix, err error) {
 			continue
 		}
 		low := &lowRank{rank: planned.A.Rows.Size(), outputs: planned.B.Rows.Size(), scale: planned.Scale}
-		if low.a, err = b.pack(&planned.A); err == nil {
-			low.b, err = b.pack(&planned.B)
+		if low.a, err = b.pack(&planned.A, most); err == nil {
+			low.b, err = b.pack(&planned.B, most)
 		}
 		if err != nil {
 			return m, err

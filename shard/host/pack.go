@@ -10,17 +10,16 @@ import (
 	"lockstep/shard/weights"
 )
 
-// formats are the kernels' formats of the forms of rows.
-var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16,
-	weights.FormInt8: cpu.Q8_0, weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
-
-// pack lays this rank's part of a matrix out for the kernels; nil: it has none.
-func (b *Backend) pack(l *model.Linear) (*cpu.Matrix, error) {
+// pack lays this rank's part of a matrix out for the kernels, for products of these numerics or of ones that round less; nil: it
+// has none.
+func (b *Backend) pack(l *model.Linear, most numerics) (*cpu.Matrix, error) {
+	format, used := most.format(l)
+	b.used = max(b.used, used) // the same on all ranks, also on those that have no part
 	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
 		return nil, nil
 	}
 	if l.Encoding.Form() != weights.FormCodes {
-		return b.packBytes(l, formats[l.Encoding.Form()], func(buffer *[]byte, row int) []byte {
+		return b.packBytes(l, format, func(buffer *[]byte, row int) []byte {
 			return l.Bytes(buffer, row, l.Columns.From, l.Columns.To)
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"lockstep/protocol/outside"
 	"lockstep/shard/backendtest"
 	"lockstep/shard/cpu"
+	"lockstep/shard/host"
 	"lockstep/shard/model"
 	"lockstep/shard/model/modeltest"
 )
@@ -108,15 +109,14 @@ func perplexityOfReal(t *testing.T, name string) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		t.Fatal(err)
 	}
-	for _, cache := range []struct {
-		kind      cpu.CacheType
-		name      string
-		tolerance float64 // a perplexity of 0.1% and 0.5%
-	}{{cpu.CacheF32, "f32", 0.001}, {cpu.CacheF16, "f16", 0.001}, {cpu.CacheBF16, "bf16", 0.005}} {
-		if cache.kind != cpu.CacheF32 && !outside.All() {
+	for _, by := range []struct {
+		numerics, cache string
+		tolerance       float64 // a perplexity of 0.1% and 0.5%
+	}{{"f32", "f32", 0.001}, {"f32", "f16", 0.001}, {"f32", "bf16", 0.005}, {"q8", "f16", 0.005}} {
+		if by.cache == "bf16" && !outside.All() {
 			continue
 		}
-		g := newGroupCaching(t, cache.kind, source, 1, 2, cpu.Best())
+		g := newGroupOf(t, host.Options{Kernels: cpu.Best(), Numerics: by.numerics, Cache: by.cache}, source, 1, 2)
 		s := g.Sequence(len(c.IDs))
 		sum, scored := 0.0, 0
 		for at := 0; at < len(c.IDs); at += backendtest.MaxRows {
@@ -129,9 +129,9 @@ func perplexityOfReal(t *testing.T, name string) {
 			}
 		}
 		got := -sum / float64(scored)
-		t.Logf("KV cache in %s: perplexity %.4f, the reference's %.4f (%+.3f%%)", cache.name, math.Exp(got), math.Exp(c.NLL),
+		t.Logf("%s, KV cache in %s: perplexity %.4f, the reference's %.4f (%+.3f%%)", by.numerics, by.cache, math.Exp(got), math.Exp(c.NLL),
 			100*math.Expm1(got-c.NLL))
-		if scored != c.Scored || math.Abs(got-c.NLL) > cache.tolerance {
+		if scored != c.Scored || math.Abs(got-c.NLL) > by.tolerance {
 			t.Errorf("mean negative log-likelihood of %d tokens is %v, want %v of %d", scored, got, c.NLL, c.Scored)
 		}
 	}

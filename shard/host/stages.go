@@ -52,12 +52,13 @@ type (
 
 // load packs a stage.
 func (b *Backend) load(planned model.Stage) (s stage, err error) {
-	pack := func(l *model.Linear) (m matrix) {
+	packFor := func(l *model.Linear, most numerics) (m matrix) {
 		if err == nil {
-			m, err = b.packAll(l)
+			m, err = b.packAll(l, most)
 		}
 		return m
 	}
+	pack := func(l *model.Linear) matrix { return packFor(l, b.most) }
 	packWhole := func(l *model.Linear) *cpu.Matrix { return pack(l).weight } // heads, which no adapter changes
 	switch p := planned.(type) {
 	case *model.Embed:
@@ -79,7 +80,7 @@ func (b *Backend) load(planned model.Stage) (s stage, err error) {
 		}
 		s = packed
 	case *model.Experts:
-		packed := &experts{Experts: p, router: pack(&p.Router)}
+		packed := &experts{Experts: p, router: packFor(&p.Router, exact)} // a choice is no matter of rounding
 		mlp := func(e *model.Expert) expert { return expert{pack(&e.Gate), pack(&e.Up), pack(&e.Down)} }
 		for i := range p.Experts {
 			packed.experts = append(packed.experts, mlp(&p.Experts[i]))

@@ -1,0 +1,81 @@
+package host
+
+import (
+	"cmp"
+	"slices"
+
+	"lockstep/shard/cpu"
+	"lockstep/shard/model"
+	"lockstep/shard/weights"
+)
+
+// Numerics are the arithmetics of the CPU by name, each of which rounds as the ones before it do and more:
+//
+//   - f32: every product is a chain of float32 over the exact weights.
+//   - bf16: those of bfloat16 weights have activations of bfloat16 (package cpu, dot.go).
+//   - q8: those of quantised weights have activations of 8 bits (package cpu, integer.go), where their groups allow it.
+//
+// A model computes by the first of those up to the one that is asked for that comes to the same: its device says which.
+var Numerics = []string{"f32", "bf16", "q8"}
+
+// DefaultNumerics lets every kind of weights have its fast products.
+const DefaultNumerics = "q8"
+
+// numerics is an index of Numerics.
+type numerics int
+
+const (
+	exact numerics = iota
+	rounding
+	integer
+)
+
+// id names the numerics of a backend whose KV cache has numbers of a kind, among them that kind if it is not the usual one.
+func (n numerics) id(kind cpu.CacheType) string {
+	id := Numerics[n] + ".1"
+	if kind != n.cache() {
+		for name, k := range CacheTypes {
+			if k == kind {
+				id += "+kv-" + name
+			}
+		}
+	}
+	return id
+}
+
+// cache is the usual type of numbers in the KV cache.
+func (n numerics) cache() cpu.CacheType {
+	if n == exact {
+		return cpu.CacheF32
+	}
+	return cpu.CacheF16
+}
+
+// Options are how a backend computes.
+type Options struct {
+	Kernels *cpu.Kernels
+	// Numerics is one of Numerics; empty: DefaultNumerics.
+	Numerics string
+	// Cache is the type of numbers in the KV cache, one of CacheTypes; empty: the usual one of the numerics.
+	Cache string
+	// Progress gets the share of the load that is done, from 0 to 1, from one goroutine.
+	Progress func(done float64)
+}
+
+// numerics is what is asked for.
+func (o Options) numerics() numerics {
+	return numerics(slices.Index(Numerics, cmp.Or(o.Numerics, DefaultNumerics)))
+}
+
+// format is how a matrix whose rows are of a form is packed, and the numerics of its products.
+func (n numerics) format(l *model.Linear) (cpu.Format, numerics) {
+	format := formats[l.Encoding.Form()]
+	if format == cpu.BF16 && n >= rounding {
+		return cpu.BF16Dot, rounding
+	}
+	return format, exact
+}
+
+// formats are the kernels' formats of the forms of rows.
+var formats = map[weights.Form]cpu.Format{weights.FormF32: cpu.F32, weights.FormF16: cpu.F16, weights.FormBF16: cpu.BF16,
+	weights.FormInt8: cpu.Q8_0, weights.FormInt4: cpu.Q4_0, weights.FormInt4Min: cpu.Q4_1}
