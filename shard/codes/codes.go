@@ -30,6 +30,9 @@ const (
 // Plain reports whether rows hold numbers and neither codes nor scales.
 func (k Kind) Plain() bool { return k <= BF16 }
 
+// Integer reports whether codes are unsigned integers.
+func (k Kind) Integer() bool { return k >= Bits2 && k <= Bits8 }
+
 // Bits is the size of a number or code.
 func (k Kind) Bits() int { return [...]int{32, 16, 16, 2, 3, 4, 5, 6, 8, 4, 4, 8}[k] }
 

@@ -136,11 +136,15 @@ func CodedBytes(s *codes.Scheme, first, rows, columns int) int {
 	return (rows + lanes - 1) / lanes * layout(s, first, columns, unit(s.Kind), 0).bytes
 }
 
-// PackCoded is PackPanel for a matrix of codes. row gives the columns of a row that the matrix has.
+// PackCoded is PackPanel for a matrix of codes, also of Integers. row gives the columns of a row that the matrix has.
 func (m *Matrix) PackCoded(panel int, row func(row int) *codes.Row) {
 	out := m.panel(panel)
 	clear(out)
 	for lane := range min(lanes, m.Rows-panel*lanes) {
+		if m.integers != nil {
+			m.integers.pack(out, lane, row(panel*lanes+lane))
+			continue
+		}
 		m.coded.pack(out, lane, row(panel*lanes+lane))
 	}
 }

@@ -67,6 +67,8 @@ func (f Format) String() string {
 		return "BF16Dot"
 	case Coded:
 		return "Coded"
+	case Integers:
+		return "Integers"
 	}
 	return fmt.Sprintf("Format(%d)", int(f))
 }

@@ -274,10 +274,21 @@ func (m *machine) stepVector(in *instruction) {
 		old[i] = 0
 	}
 	switch in.op {
-	case "VBROADCASTSS":
+	case "VBROADCASTSS", "VPBROADCASTD":
 		v := *(*uint32)(m.address(in.args[0]))
 		for i := range n {
 			out[i] = v
+		}
+		return
+	case "VBROADCASTI128", "VBROADCASTI32X4":
+		v := *(*[4]uint32)(m.address(in.args[0]))
+		for i := range n {
+			out[i] = v[i%4]
+		}
+		return
+	case "VPMOVZXBD":
+		for i, b := range unsafe.Slice((*uint8)(m.address(in.args[0])), n) {
+			out[i] = uint32(b)
 		}
 		return
 	case "VCVTPH2PS", "VPMOVZXWD":
@@ -295,14 +306,27 @@ func (m *machine) stepVector(in *instruction) {
 		}
 		return m.read(o, n)
 	}
+	read := source
+	op, broadcast := strings.CutSuffix(in.op, ".BCST")
+	if broadcast {
+		read = func(o operand) (v [lanes]uint32) {
+			if o.kind == 'v' {
+				return source(o)
+			}
+			for i := range v {
+				v[i] = *(*uint32)(m.address(o))
+			}
+			return v
+		}
+	}
 	if in.args[0].kind == 'i' {
-		v := source(in.args[1])
+		v := read(in.args[1])
 		for i := range n {
-			out[i] = shifted(in.op, v[i], in.args[0].value)
+			out[i] = shifted(op, v[i], in.args[0].value)
 		}
 		return
 	}
-	a := source(in.args[0])
+	a := read(in.args[0])
 	if len(in.args) == 2 { // VMOVUPS, VMOVAPS, VCVTDQ2PS
 		for i := range n {
 			if out[i] = a[i]; in.op == "VCVTDQ2PS" {
@@ -316,9 +340,12 @@ func (m *machine) stepVector(in *instruction) {
 		low = source(in.args[2])
 	}
 	for i := range n {
-		switch in.op {
-		case "VPANDD.BCST":
-			out[i] = a[0] & b[i]
+		switch op {
+		case "VPSHUFB": // of 16 bytes each
+			for j := range 4 {
+				at := a[i] >> (8 * j) & 15
+				out[i] |= b[i&^3+int(at/4)] >> (at % 4 * 8) & 255 << (8 * j)
+			}
 		case "VPERMPS":
 			out[i] = a[int(b[i])%n]
 		case "VBLENDVPS":
@@ -326,7 +353,7 @@ func (m *machine) stepVector(in *instruction) {
 				out[i] = b[i]
 			}
 		default:
-			out[i] = m.arithmetic(in.op, a[i], b[i], old[i])
+			out[i] = m.arithmetic(op, a[i], b[i], old[i])
 		}
 	}
 }
@@ -367,8 +394,38 @@ func (m *machine) arithmetic(op string, a, b, old uint32) uint32 {
 		return a | b
 	case "VPADDD":
 		return a + b
-	case "VPXORD", "VXORPS":
+	case "VPSUBD":
+		return b - a
+	case "VPXORD", "VXORPS", "VPXOR":
 		return a ^ b
+	}
+	return integerArithmetic(op, a, b, old)
+}
+
+// integerArithmetic is arithmetic for instructions on parts of 32 bits. Of bytes, those of b are unsigned.
+func integerArithmetic(op string, a, b, old uint32) (out uint32) {
+	product := func(i int) int { return int(uint8(b>>(8*i))) * int(int8(a>>(8*i))) }
+	half := func(v uint32, i int) int { return int(int16(v >> (16 * i))) }
+	switch op {
+	case "VPDPBUSD":
+		for i := range 4 {
+			old += uint32(product(i))
+		}
+		return old
+	case "VPMADDUBSW":
+		for i := range 2 {
+			out |= uint32(uint16(max(min(product(2*i)+product(2*i+1), math.MaxInt16), math.MinInt16))) << (16 * i)
+		}
+		return out
+	case "VPMADDWD":
+		return uint32(half(a, 0)*half(b, 0) + half(a, 1)*half(b, 1))
+	case "VPADDW":
+		return uint32(uint16(half(a, 0)+half(b, 0))) | uint32(uint16(half(a, 1)+half(b, 1)))<<16
+	case "VPADDB":
+		for i := range 4 {
+			out |= uint32(uint8(a>>(8*i)+b>>(8*i))) << (8 * i)
+		}
+		return out
 	}
 	panic("emulator: " + op)
 }

@@ -90,6 +90,19 @@ func (e *emulator) wrap(p primitives) *Kernels {
 		}
 	}
 	e.wrapCodes(&p)
+	for form := range p.integerTile {
+		for wide := range p.integerTile[form] {
+			for rows, kernel := range p.integerTile[form][wide] {
+				p.integerTile[form][wide][rows] = tile(kernel)
+			}
+		}
+		if kernel := p.widenIntegers[form]; kernel != nil {
+			name := name(kernel)
+			p.widenIntegers[form] = func(dst, w *byte, k int) {
+				e.run(name, pointer(unsafe.Pointer(dst)), pointer(unsafe.Pointer(w)), word{n: k})
+			}
+		}
+	}
 	for rows := 1; rows <= p.tileRows; rows++ {
 		for t := range cacheTypes {
 			scores, values := name(p.scores[t][rows]), name(p.values[t][rows])
@@ -107,22 +120,23 @@ func (e *emulator) wrap(p primitives) *Kernels {
 }
 
 func TestEmulated(t *testing.T) {
-	dots := avx512Primitives()
-	dots.fillAVX512BF16()
-	dots.pairs = true
 	for _, c := range []struct {
 		file   string
 		tables []primitives
 		beside []string // functions that are not products
 	}{
-		{"avx2_amd64.s", []primitives{avx2Primitives()}, []string{"roundPairsAVX2", "roundFloatsAVX2",
+		{"avx2_amd64.s", []primitives{avx2Primitives(), vnniPrimitives()}, []string{"quantiseAVX2", "roundPairsAVX2", "roundFloatsAVX2",
 			"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "geluMulAVX2", "expAVX2",
 			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2"}},
-		{"avx512_amd64.s", []primitives{avx512Primitives(), dots}, []string{"peakAVX512"}},
+		{"avx512_amd64.s", []primitives{avx512Primitives(), primitives512(true, true)}, []string{"peakAVX512"}},
 	} {
 		e := newEmulator(t, c.file)
-		for _, table := range c.tables {
-			e.check(t, c.file, e.wrap(table))
+		for i, table := range c.tables {
+			k := e.wrap(table)
+			e.checkDots(t, c.file, k)
+			if i == 0 {
+				e.check(t, c.file, k)
+			}
 		}
 		for _, name := range c.beside {
 			delete(e.missing, name)
@@ -133,22 +147,49 @@ func TestEmulated(t *testing.T) {
 	}
 }
 
-// check holds wrapped kernels to plain Go.
-func (e *emulator) check(t *testing.T, file string, k *Kernels) {
-	if !selfTest(k) {
-		t.Errorf("%s: the self-test fails", file)
-	}
+// checkDots holds wrapped kernels to plain Go in what has instructions of its own on some CPUs.
+func (e *emulator) checkDots(t *testing.T, file string, k *Kernels) {
 	seed, s := uint32(7), NewScratch()
-	for f := range Format(formats) {
-		columns := []int{1, 2, 7, 66, 133}
-		if f.BlockColumns() == 32 {
-			columns = []int{32, 160}
+	for i, f := range integerForms {
+		rows := []int{1, 3}
+		if k.integerTile[i][0][1] != nil {
+			rows = []int{1, 2, 3, 4, 5, 6, 13}
 		}
-		for _, n := range columns {
-			for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
-				if !selfTestMatrix(k, f, rows, 100, n, &seed, s) {
-					t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", file, f, rows, n)
+		for _, rows := range rows {
+			for _, outputs := range []int{80, 32} {
+				if !selfTestIntegers(k, f, rows, outputs, 64, &seed, s) {
+					t.Fatalf("%s: integers of form %d, %d rows and %d outputs differ from plain Go", file, i, rows, outputs)
 				}
+			}
+		}
+	}
+	e.checkFormat(t, file, k, BF16Dot, &seed, s)
+}
+
+func (e *emulator) checkFormat(t *testing.T, file string, k *Kernels, f Format, seed *uint32, s *Scratch) {
+	columns := []int{1, 2, 7, 66, 133}
+	if f.BlockColumns() == 32 {
+		columns = []int{32, 160}
+	}
+	for _, n := range columns {
+		for _, rows := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 49} {
+			if !selfTestMatrix(k, f, rows, 100, n, seed, s) {
+				t.Fatalf("%s: %v, %d rows of %d columns differ from plain Go", file, f, rows, n)
+			}
+		}
+	}
+}
+
+// check holds wrapped kernels to plain Go in all else.
+func (e *emulator) check(t *testing.T, file string, k *Kernels) {
+	seed, s := uint32(7), NewScratch()
+	for f := range BF16Dot {
+		e.checkFormat(t, file, k, f, &seed, s)
+	}
+	for rows := 1; rows <= k.tileRows; rows++ {
+		for c := range CacheType(cacheTypes) {
+			if !selfTestAttention(k, c, rows, &seed, s) {
+				t.Errorf("%s: attention of %d rows differs from plain Go", file, rows)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ func genericPrimitives() primitives {
 		tileRows: 4, wideK: 256,
 		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, geluMul: geluMulGo, exp: expGo, rotate: rotateGo,
 		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
-		roundPairs: roundPairsGo, roundFloats: roundFloatsGo, pairs: true,
+		roundPairs: roundPairsGo, roundFloats: roundFloatsGo, pairs: true, quantise: quantiseGo, integerRows: 4,
 	}
 	for f := range BF16Dot {
 		p.gemv[f][1] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
@@ -31,6 +31,9 @@ func genericPrimitives() primitives {
 	for rows := 1; rows <= p.tileRows; rows++ {
 		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
 			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k)
+		}
+		for number, form := range integerForms {
+			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) { integerTileGo(form, rows, c, x, w, k) }
 		}
 		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) { dotGo(rows, c, x, w, k) }
 		for t := range CacheType(cacheTypes) {

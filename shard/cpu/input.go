@@ -23,12 +23,16 @@ const (
 	floats  inputKind = iota // [column/4][row][4], the last columns of a chunk filled up
 	rounded                  // the same, rounded to bfloat16 and filled up with zeros
 	pairs                    // rounded pairs of columns, the even one in the low half: [pair/4][row][4], filled up with zeros
+	octets                   // blocks of 32 columns, [block][row][blockWords]
 )
 
 // width returns the words of 4 bytes that a row takes of so many columns.
 func (kind inputKind) width(columns int) int {
-	if kind == pairs {
+	switch kind {
+	case pairs:
 		return round4((columns + 1) / 2)
+	case octets:
+		return columns / integerColumns * blockWords
 	}
 	return round4(columns)
 }
@@ -39,11 +43,14 @@ func (k *Kernels) Begin(in *Input, rows int, w *Matrix) {
 	in.words = in.chunks * in.kind.width(in.columns/in.chunks)
 	grow(&in.data, rows*in.words)
 	in.tiles, in.tileOf = in.tiles[:0], in.tileOf[:0]
-	passes := (rows + blockRows - 1) / blockRows
+	passes, tallest := (rows+blockRows-1)/blockRows, k.tileRows
+	if in.kind == octets {
+		tallest = k.integerRows
+	}
 	for p := range passes {
 		from, to := rows*p/passes, rows*(p+1)/passes
 		count := to - from
-		tiles := (count + k.tileRows - 1) / k.tileRows
+		tiles := (count + tallest - 1) / tallest
 		for i := range tiles {
 			row := from + count*i/tiles
 			in.tiles = append(in.tiles, rowSpan{row, from + count*(i+1)/tiles - row})
@@ -62,6 +69,8 @@ func (k *Kernels) Alike(a, b *Matrix) bool {
 // inputKind is what tiles over a matrix take.
 func (k *Kernels) inputKind(m *Matrix) inputKind {
 	switch {
+	case m.Format == Integers:
+		return octets
 	case m.Format != BF16Dot:
 		return floats
 	case k.pairs:
@@ -87,6 +96,9 @@ func (k *Kernels) fill(kind inputKind, dst, x []float32, row, rows int) {
 	switch kind {
 	case floats:
 		packRow(dst, x, row, rows)
+		return
+	case octets:
+		k.quantise(&dst[row*blockWords], &x[0], len(x)/integerColumns, rows*blockWords*4)
 		return
 	case pairs:
 		round, each = k.roundPairs, 8

@@ -42,6 +42,9 @@ type (
 	// memory of the process.
 	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte)
 
+	// widenFunc writes k columns of a panel of one of integerForms in the form that it is widened to.
+	widenFunc func(dst, w *byte, k int)
+
 	// scoresFunc writes, for each listed block, the [R][16] dot products of R
 	// packed rows with the block's [k][16] keys, blocks at keys + block*stride.
 	scoresFunc func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int)
@@ -70,21 +73,28 @@ type primitives struct {
 	gemvCodes [codes.E4M3 + 1][3]gemvCodesFunc      // by panels, nil where missing
 	gemvMixed [codes.E4M3 + 1][3]gemvCodesFunc      // the same for mixed groups
 	tile      [formats][3][maxTileRows + 1]tileFunc // of 1, 2 and 4 panels, by rows; nil where missing
-	pairs     bool                                  // tiles over BF16Dot take words of two activations, else floats
-	scores    [cacheTypes][maxTileRows + 1]scoresFunc
-	values    [cacheTypes][maxTileRows + 1]valuesFunc
-	squares   func(x *float32, n int) [lanes]float32
-	scale     func(dst, x, weight *float32, n int, factor float32)
-	add       func(dst, a, b *float32, n int)
-	siluMul   func(dst, gate, up *float32, n int)
-	geluMul   func(dst, gate, up *float32, n int)
-	exp       func(dst, x *float32, n int)
-	rotate    func(x0, x1, cos, sin *float32, n int)
-	rowMax    func(s *float32, stride, count int, scale float32) [lanes]float32
-	rowExpSum func(s *float32, stride, count int, max float32) [lanes]float32
+	// integerTile are tiles over blocks of integerForms, in the same order as tile, which integerRows rows at most have, and
+	// widenIntegers bring blocks into wide ones.
+	integerTile   [maxIntegerForms][3][maxTileRows + 1]tileFunc
+	widenIntegers [maxIntegerForms]widenFunc
+	integerRows   int
+	pairs         bool // tiles over BF16Dot take words of two activations, else floats
+	scores        [cacheTypes][maxTileRows + 1]scoresFunc
+	values        [cacheTypes][maxTileRows + 1]valuesFunc
+	squares       func(x *float32, n int) [lanes]float32
+	scale         func(dst, x, weight *float32, n int, factor float32)
+	add           func(dst, a, b *float32, n int)
+	siluMul       func(dst, gate, up *float32, n int)
+	geluMul       func(dst, gate, up *float32, n int)
+	exp           func(dst, x *float32, n int)
+	rotate        func(x0, x1, cos, sin *float32, n int)
+	rowMax        func(s *float32, stride, count int, scale float32) [lanes]float32
+	rowExpSum     func(s *float32, stride, count int, max float32) [lanes]float32
 	// roundPairs and roundFloats round n columns of x, a multiple of 8, to bfloat16, for tiles over BF16Dot: eight, or four, are 16
 	// bytes, each stride bytes behind the ones before.
 	roundPairs, roundFloats func(dst, x *float32, n, stride int)
+	// quantise writes blocks of 32 columns of x for tiles over integers, each stride bytes behind the one before.
+	quantise func(dst, x *float32, blocks, stride int)
 
 	peak   func(iterations int) (flops int)
 	stream func(data *byte, n int) uint64
@@ -97,7 +107,8 @@ type Kernels struct {
 	primitives
 }
 
-// Name returns "avx512", "avx512f" (without what came behind the first AVX-512 machines), "avx2" or "go".
+// Name returns "avx512", "avx512f" (without what came behind the first AVX-512
+// machines), "avx2vnni", "avx2" or "go".
 func (k *Kernels) Name() string { return k.name }
 
 var (

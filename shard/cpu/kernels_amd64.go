@@ -18,22 +18,26 @@ func detect() []*Kernels {
 		return nil
 	}
 	found := []*Kernels{{name: "avx2", primitives: avx2Primitives()}}
-	if !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512VL || !x.HasAVX512DQ {
-		return found
-	}
-	base := &Kernels{name: "avx512f", primitives: avx512Primitives()}
-	if !selfTest(base) {
-		return found
-	}
-	found = slices.Insert(found, 0, base)
-	all := &Kernels{name: "avx512", primitives: base.primitives}
-	if x.HasAVX512BF16 {
-		all.fillAVX512BF16()
-		if all.pairs = true; !selfTest(all) || !faster(all, base, BF16Dot) {
-			all.primitives = base.primitives
+	add := func(name string, p primitives) bool {
+		k := &Kernels{name, p}
+		if !selfTest(k) {
+			return false
 		}
+		found = slices.Insert(found, 0, k)
+		return true
 	}
-	return slices.Insert(found, 0, all)
+	if x.HasAVXVNNI {
+		add("avx2vnni", vnniPrimitives())
+	}
+	if !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512VL || !x.HasAVX512DQ || !add("avx512f", avx512Primitives()) {
+		return found
+	}
+	all := primitives512(x.HasAVX512BF16, x.HasAVX512VNNI)
+	if x.HasAVX512BF16 && !faster(&Kernels{"", all}, found[0], BF16Dot) {
+		all = primitives512(false, x.HasAVX512VNNI)
+	}
+	add("avx512", all)
+	return found
 }
 
 // faster reports whether a multiplies a format faster than b, in tiles of many rows: some CPUs have instructions for dot products
@@ -61,7 +65,7 @@ func faster(a, b *Kernels, f Format) bool {
 func vectorPrimitives() primitives {
 	return primitives{
 		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, geluMul: geluMulAVX2, exp: expAVX2,
-		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, roundPairs: roundPairsAVX2, roundFloats: roundFloatsAVX2,
+		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, roundPairs: roundPairsAVX2, roundFloats: roundFloatsAVX2, quantise: quantiseAVX2,
 		stream: streamAVX2,
 	}
 }
@@ -69,7 +73,7 @@ func vectorPrimitives() primitives {
 // avx2Primitives returns the table of the AVX2 functions.
 func avx2Primitives() primitives {
 	p := vectorPrimitives()
-	p.tileRows, p.wideK, p.peak = 6, 256, peakAVX2
+	p.tileRows, p.integerRows, p.wideK, p.peak = 6, 2, 256, peakAVX2
 	p.fillAVX2()
 	return p
 }
@@ -77,7 +81,29 @@ func avx2Primitives() primitives {
 // avx512Primitives returns the table of the AVX-512 functions.
 func avx512Primitives() primitives {
 	p := vectorPrimitives()
-	p.tileRows, p.wideK, p.peak = 12, 128, peakAVX512
+	p.tileRows, p.integerRows, p.wideK, p.peak = 12, 4, 128, peakAVX512
 	p.fillAVX512()
+	return p
+}
+
+// vnniPrimitives are those of AVX2 with the dot products of AVX-VNNI.
+func vnniPrimitives() primitives {
+	p := avx2Primitives()
+	p.integerRows = 3
+	p.fillAVXVNNI()
+	return p
+}
+
+// primitives512 returns the table of AVX-512 with the dot products of a CPU.
+func primitives512(bfloats, integers bool) primitives {
+	p := avx512Primitives()
+	if bfloats {
+		p.pairs = true
+		p.fillAVX512BF16()
+	}
+	if integers {
+		p.integerRows = 6
+		p.fillAVX512VNNI()
+	}
 	return p
 }

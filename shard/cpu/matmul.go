@@ -114,7 +114,8 @@ type pass struct {
 	tiles   []rowSpan
 	row0    int
 	rows    int
-	most    int  // rows of the tallest tile
+	most    int // rows of the tallest tile
+	table   *[3][maxTileRows + 1]tileFunc
 	direct  bool // tiles read the packed weights
 	step    int  // most panels that a tile takes
 	blockK  int  // columns of a panel that are taken at a time
@@ -122,8 +123,8 @@ type pass struct {
 	sums    []float32 // [depth][panel][row][16], the stack of combine
 }
 
-// prepare decides how the tiles read the weights: as they are packed, but for codes, and blocks of more rows than one small tile
-// has, which are widened once for all tiles.
+// prepare decides how the tiles read the weights: as they are packed or, once for all of them, widened. Codes are, blocks of more
+// rows than one small tile has, and integers where there is no tile for their form.
 func (p *pass) prepare() {
 	last := p.tiles[len(p.tiles)-1]
 	p.row0 = p.tiles[0].row
@@ -132,19 +133,33 @@ func (p *pass) prepare() {
 	for _, tile := range p.tiles {
 		least, p.most = min(least, tile.rows), max(p.most, tile.rows)
 	}
+	has := func(panels int) bool { return p.table[panels/2][least] != nil && p.table[panels/2][p.most] != nil }
 	f := p.w.Format
-	p.direct = f != Coded && p.tile[f][0][least] != nil && p.tile[f][0][p.most] != nil &&
-		(len(p.tiles) == 1 || f.BlockColumns() == 1)
-	if p.direct {
-		p.blockK = directK / min(len(p.tiles), 2)
-	} else {
-		p.blockK = p.wideK
-		if f == Coded {
-			p.blockK = max(p.blockK, codedK)
+	switch {
+	case f == Integers:
+		form := p.w.integers.form
+		if p.table, p.direct = &p.integerTile[form], true; !has(1) {
+			p.table, p.direct = &p.integerTile[integerForms[form].wide()], false
 		}
-		f = F32
+	case f != Coded:
+		p.table = &p.tile[f]
+		p.direct = has(1) && (len(p.tiles) == 1 || f.BlockColumns() == 1)
 	}
-	for p.step = 4; p.tile[f][p.step/2][least] == nil || p.tile[f][p.step/2][p.most] == nil; p.step /= 2 {
+	if !p.direct && f != Integers {
+		p.table = &p.tile[F32]
+	}
+	switch {
+	case p.direct:
+		p.blockK = directK / min(len(p.tiles), 2)
+	case f == Coded || f == Integers:
+		p.blockK = max(p.wideK, codedK)
+	default:
+		p.blockK = p.wideK
+	}
+	for p.step = 4; !has(p.step); p.step /= 2 {
+	}
+	if !p.direct { // as much as the scratch memory has
+		p.step = min(p.step, 2)
 	}
 }
 
@@ -210,9 +225,9 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 // panel of it.
 func (p *pass) multiply(sums []float32, s, next slice) {
 	data, stride := p.data(s)
-	weights, format := (*byte)(data), p.w.Format
+	weights := (*byte)(data)
 	if !p.direct {
-		weights, stride, format = p.widened(s), p.blockK*lanes*4, F32
+		weights, stride = p.widened(s)
 	}
 	for i, tile := range p.tiles {
 		ahead := weights // nothing to fetch: these are in the cache
@@ -220,25 +235,29 @@ func (p *pass) multiply(sums []float32, s, next slice) {
 			start, panelBytes := p.data(next)
 			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
 		}
-		kernel := p.tile[format][s.panels/2][tile.rows]
+		kernel := p.table[s.panels/2][tile.rows]
 		kernel(&sums[(tile.row-p.row0)*lanes], p.x.at(tile, s.chunk, s.column), weights, s.count, p.rows*lanes*4, stride, ahead)
 	}
 }
 
-// widened returns the weights of a slice as [panel][blockK][16] floats.
-func (p *pass) widened(s slice) *byte {
-	data, stride := p.data(s)
+// widened returns the weights of a slice as [panel][blockK][16] floats, or blocks of integers, and the bytes from panel to panel.
+func (p *pass) widened(s slice) (weights *byte, stride int) {
+	data, panelBytes := p.data(s)
 	wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+	stride = p.blockK * lanes * 4
 	for i := range s.panels {
-		to := wide[i*p.blockK*lanes:]
-		if p.w.coded != nil {
-			panel := unsafe.Pointer(&p.w.Data[(s.panel+i)*stride])
+		to, from := wide[i*p.blockK*lanes:], unsafe.Add(data, i*panelBytes)
+		switch {
+		case p.w.coded != nil:
+			panel := unsafe.Pointer(&p.w.Data[(s.panel+i)*panelBytes])
 			p.widen(to, panel, p.w.coded, s.chunk*(p.w.Columns/p.w.Chunks)+s.column, s.count, 0, p.scratch)
-			continue
+		case p.w.integers != nil:
+			p.widenIntegers[p.w.integers.form]((*byte)(unsafe.Pointer(&to[0])), (*byte)(from), s.count)
+		default:
+			p.dequant[p.w.Format](&to[0], (*byte)(from), s.count)
 		}
-		p.dequant[p.w.Format](&to[0], (*byte)(unsafe.Add(data, i*stride)), s.count)
 	}
-	return (*byte)(unsafe.Pointer(&wide[0]))
+	return (*byte)(unsafe.Pointer(&wide[0])), stride
 }
 
 // store copies the finished sums of the panels [panel0, panel1) to dst.

@@ -39,7 +39,8 @@ type Matrix struct {
 	Chunks        int
 	Data          []byte // 64-byte aligned, owned by the caller
 
-	coded *coded // of Coded
+	coded    *coded    // of Coded
+	integers *integers // of Integers
 }
 
 // NewMatrix describes a matrix over data, which must be 64-byte aligned and at
@@ -102,8 +103,11 @@ func (m *Matrix) panel(panel int) []byte {
 
 // panelBytes returns the packed bytes of one panel.
 func (m *Matrix) panelBytes() int {
-	if m.coded != nil {
+	switch {
+	case m.coded != nil:
 		return m.coded.bytes
+	case m.integers != nil:
+		return m.columnBytes(m.Columns)
 	}
 	return m.Format.panelBytes(m.Columns)
 }
@@ -111,8 +115,11 @@ func (m *Matrix) panelBytes() int {
 // columnBytes returns where column starts in a panel. column is a multiple of
 // 32 in the quantised formats and even in the 16-bit ones.
 func (m *Matrix) columnBytes(column int) int {
-	if m.coded != nil {
+	switch {
+	case m.coded != nil:
 		return m.coded.codeBytes(column)
+	case m.integers != nil:
+		return column / integerColumns * integerForms[m.integers.form].bytes()
 	}
 	return m.Format.RowBytes(column) * lanes
 }
@@ -191,6 +198,8 @@ func (m *Matrix) At(row, column int) float32 {
 	switch m.Format {
 	case Coded:
 		return m.coded.at(data, lane, column)
+	case Integers:
+		return m.integers.at(data, lane, column)
 	case F32:
 		return math.Float32frombits(binary.LittleEndian.Uint32(data[(column*lanes+lane)*4:]))
 	case F16:

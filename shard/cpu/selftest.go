@@ -23,6 +23,13 @@ func selfTest(k *Kernels) bool {
 			return false
 		}
 	}
+	for _, form := range integerForms {
+		for _, rows := range []int{1, 2, 3, 5, 6} {
+			if !selfTestIntegers(k, form, rows, 80, 64, &seed, s) {
+				return false
+			}
+		}
+	}
 	for rows := 2; rows <= k.tileRows; rows++ {
 		if !selfTestMatrix(k, F32, rows, 40, 11, &seed, s) || !selfTestMatrix(k, BF16, rows, 16, 9, &seed, s) ||
 			!selfTestMatrix(k, BF16Dot, rows, 80, 21, &seed, s) {
@@ -78,6 +85,31 @@ var testSchemes = func() (all []codes.Scheme) {
 func selfTestCodes(k *Kernels, scheme *codes.Scheme, rows, outputs, columns int, seed *uint32, s *Scratch) bool {
 	w, err := NewCoded(scheme, 32, outputs, columns, 1, aligned(CodedBytes(scheme, 32, outputs, columns)))
 	return err == nil && selfTestProduct(k, w, rows, seed, s)
+}
+
+// selfTestIntegers makes a scheme that has this form.
+func selfTestIntegers(k *Kernels, f integerForm, rows, outputs, columns int, seed *uint32, s *Scratch) bool {
+	half, whole := &codes.Scheme{Kind: codes.F16}, &codes.Scheme{Kind: codes.F32}
+	nested := &codes.Scheme{Kind: codes.Bits8, Group: 8, Scale: half}
+	scheme := &codes.Scheme{Kind: f.kind, Group: f.group}
+	switch f.scales {
+	case halfScale, halfPair:
+		scheme.Scale, scheme.Offset = half, half
+	case nestedOne:
+		scheme.Scale = &codes.Scheme{Kind: codes.Bits8, Group: 8, Scale: half, Bias: float32(f.bias)}
+	case nestedPair:
+		scheme.Scale, scheme.Offset = nested, nested
+	case wideScale, widePair:
+		scheme.Scale, scheme.Offset = whole, whole
+	}
+	if !f.scales.pair() {
+		scheme.Offset = nil
+		if f.kind.Integer() {
+			scheme.Bias = -float32(f.base())
+		}
+	}
+	w, err := NewIntegers(scheme, 0, outputs, columns, 1, aligned(IntegerBytes(scheme, 0, outputs, columns, 1)))
+	return err == nil && integerForms[w.integers.form] == f && selfTestProduct(k, w, rows, seed, s)
 }
 
 // selfTestProduct compares the products of rows with a matrix of arbitrary bytes.

@@ -611,6 +611,206 @@ func gemvMixed1E4M3AVX2(out *float32, x *float32, w *byte, panelBytes int, scale
 //go:noescape
 func peakAVX2(iterations int) (flops int)
 
+// tile1x1Bits8WideScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WideScale16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8HalfScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfPair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4NestedPair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4NestedPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5NestedPair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5NestedPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits6NestedOne16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits6NestedOne16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2NestedPair16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2NestedPair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3NestedOne16AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3NestedOne16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfPair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4HalfScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4NestedOne32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4NestedOne32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1FP4WideScale32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1FP4WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2WidePair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3WidePair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4WidePair32AVX2Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// widenBits8HalfScale32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits8HalfScale32AVX2(dst *byte, w *byte, k int)
+
+// widenBits4HalfScale32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits4HalfScale32AVX2(dst *byte, w *byte, k int)
+
+// widenBits4HalfPair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits4HalfPair32AVX2(dst *byte, w *byte, k int)
+
+// widenBits4NestedPair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits4NestedPair32AVX2(dst *byte, w *byte, k int)
+
+// widenBits5NestedPair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits5NestedPair32AVX2(dst *byte, w *byte, k int)
+
+// widenBits6NestedOne16AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits6NestedOne16AVX2(dst *byte, w *byte, k int)
+
+// widenBits2NestedPair16AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits2NestedPair16AVX2(dst *byte, w *byte, k int)
+
+// widenBits3NestedOne16AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits3NestedOne16AVX2(dst *byte, w *byte, k int)
+
+// widenBits5HalfScale32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits5HalfScale32AVX2(dst *byte, w *byte, k int)
+
+// widenBits5HalfPair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits5HalfPair32AVX2(dst *byte, w *byte, k int)
+
+// widenNonLinear4HalfScale32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenNonLinear4HalfScale32AVX2(dst *byte, w *byte, k int)
+
+// widenNonLinear4NestedOne32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenNonLinear4NestedOne32AVX2(dst *byte, w *byte, k int)
+
+// widenFP4WideScale32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenFP4WideScale32AVX2(dst *byte, w *byte, k int)
+
+// widenBits2WidePair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits2WidePair32AVX2(dst *byte, w *byte, k int)
+
+// widenBits3WidePair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits3WidePair32AVX2(dst *byte, w *byte, k int)
+
+// widenBits4WidePair32AVX2 is a widenFunc.
+//
+//go:noescape
+func widenBits4WidePair32AVX2(dst *byte, w *byte, k int)
+
 // addAVX2 is primitives.add.
 //
 //go:noescape
@@ -640,6 +840,11 @@ func roundPairsAVX2(dst *float32, x *float32, n int, stride int)
 //
 //go:noescape
 func roundFloatsAVX2(dst *float32, x *float32, n int, stride int)
+
+// quantiseAVX2 is primitives.quantise.
+//
+//go:noescape
+func quantiseAVX2(dst *float32, x *float32, blocks int, stride int)
 
 // rotateAVX2 is primitives.rotate.
 //
@@ -793,6 +998,338 @@ func (p *primitives) fillAVX2() {
 	p.mixed[codes.E4M3] = mixedE4M3AVX2
 	p.gemvCodes[codes.E4M3][1] = gemv1E4M3AVX2
 	p.gemvMixed[codes.E4M3][1] = gemvMixed1E4M3AVX2
+	p.integerTile[0][0][1] = tile1x1Bits8WideScale32AVX2Integers
+	p.integerTile[0][0][2] = tile2x1Bits8WideScale32AVX2Integers
+	p.integerTile[1][0][1] = tile1x1Bits8WidePair32AVX2Integers
+	p.integerTile[1][0][2] = tile2x1Bits8WidePair32AVX2Integers
+	p.integerTile[2][0][1] = tile1x1Bits8WideScale16AVX2Integers
+	p.integerTile[2][0][2] = tile2x1Bits8WideScale16AVX2Integers
+	p.integerTile[3][0][1] = tile1x1Bits8WidePair16AVX2Integers
+	p.integerTile[3][0][2] = tile2x1Bits8WidePair16AVX2Integers
+	p.integerTile[4][0][1] = tile1x1Bits8HalfScale32AVX2Integers
+	p.integerTile[5][0][1] = tile1x1Bits4HalfScale32AVX2Integers
+	p.integerTile[6][0][1] = tile1x1Bits4HalfPair32AVX2Integers
+	p.integerTile[7][0][1] = tile1x1Bits4NestedPair32AVX2Integers
+	p.integerTile[8][0][1] = tile1x1Bits5NestedPair32AVX2Integers
+	p.integerTile[9][0][1] = tile1x1Bits6NestedOne16AVX2Integers
+	p.integerTile[10][0][1] = tile1x1Bits2NestedPair16AVX2Integers
+	p.integerTile[11][0][1] = tile1x1Bits3NestedOne16AVX2Integers
+	p.integerTile[12][0][1] = tile1x1Bits5HalfScale32AVX2Integers
+	p.integerTile[13][0][1] = tile1x1Bits5HalfPair32AVX2Integers
+	p.integerTile[14][0][1] = tile1x1NonLinear4HalfScale32AVX2Integers
+	p.integerTile[15][0][1] = tile1x1NonLinear4NestedOne32AVX2Integers
+	p.integerTile[16][0][1] = tile1x1FP4WideScale32AVX2Integers
+	p.integerTile[17][0][1] = tile1x1Bits2WidePair32AVX2Integers
+	p.integerTile[18][0][1] = tile1x1Bits3WidePair32AVX2Integers
+	p.integerTile[19][0][1] = tile1x1Bits4WidePair32AVX2Integers
+	p.widenIntegers[4] = widenBits8HalfScale32AVX2
+	p.widenIntegers[5] = widenBits4HalfScale32AVX2
+	p.widenIntegers[6] = widenBits4HalfPair32AVX2
+	p.widenIntegers[7] = widenBits4NestedPair32AVX2
+	p.widenIntegers[8] = widenBits5NestedPair32AVX2
+	p.widenIntegers[9] = widenBits6NestedOne16AVX2
+	p.widenIntegers[10] = widenBits2NestedPair16AVX2
+	p.widenIntegers[11] = widenBits3NestedOne16AVX2
+	p.widenIntegers[12] = widenBits5HalfScale32AVX2
+	p.widenIntegers[13] = widenBits5HalfPair32AVX2
+	p.widenIntegers[14] = widenNonLinear4HalfScale32AVX2
+	p.widenIntegers[15] = widenNonLinear4NestedOne32AVX2
+	p.widenIntegers[16] = widenFP4WideScale32AVX2
+	p.widenIntegers[17] = widenBits2WidePair32AVX2
+	p.widenIntegers[18] = widenBits3WidePair32AVX2
+	p.widenIntegers[19] = widenBits4WidePair32AVX2
+}
+
+// tile1x1Bits8WideScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WideScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WideScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WideScale16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WideScale16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WideScale16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WidePair16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WidePair16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4HalfPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4NestedPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4NestedPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5NestedPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5NestedPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits6NestedOne16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits6NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits6NestedOne16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits6NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2NestedPair16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2NestedPair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits2NestedPair16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits2NestedPair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3NestedOne16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits3NestedOne16AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits3NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5HalfPair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2NonLinear4HalfScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2NonLinear4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4NestedOne32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4NestedOne32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2NonLinear4NestedOne32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2NonLinear4NestedOne32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1FP4WideScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1FP4WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2FP4WideScale32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2FP4WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits2WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits2WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits3WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits3WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4WidePair32AVXVNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// fillAVXVNNI enters the functions of this width.
+func (p *primitives) fillAVXVNNI() {
+	p.integerTile[0][0][1] = tile1x1Bits8WideScale32AVXVNNI
+	p.integerTile[0][0][2] = tile2x1Bits8WideScale32AVXVNNI
+	p.integerTile[0][0][3] = tile3x1Bits8WideScale32AVXVNNI
+	p.integerTile[0][1][1] = tile1x2Bits8WideScale32AVXVNNI
+	p.integerTile[1][0][1] = tile1x1Bits8WidePair32AVXVNNI
+	p.integerTile[1][0][2] = tile2x1Bits8WidePair32AVXVNNI
+	p.integerTile[1][0][3] = tile3x1Bits8WidePair32AVXVNNI
+	p.integerTile[1][1][1] = tile1x2Bits8WidePair32AVXVNNI
+	p.integerTile[2][0][1] = tile1x1Bits8WideScale16AVXVNNI
+	p.integerTile[2][0][2] = tile2x1Bits8WideScale16AVXVNNI
+	p.integerTile[2][0][3] = tile3x1Bits8WideScale16AVXVNNI
+	p.integerTile[2][1][1] = tile1x2Bits8WideScale16AVXVNNI
+	p.integerTile[3][0][1] = tile1x1Bits8WidePair16AVXVNNI
+	p.integerTile[3][0][2] = tile2x1Bits8WidePair16AVXVNNI
+	p.integerTile[3][0][3] = tile3x1Bits8WidePair16AVXVNNI
+	p.integerTile[3][1][1] = tile1x2Bits8WidePair16AVXVNNI
+	p.integerTile[4][0][1] = tile1x1Bits8HalfScale32AVXVNNI
+	p.integerTile[4][1][1] = tile1x2Bits8HalfScale32AVXVNNI
+	p.integerTile[5][0][1] = tile1x1Bits4HalfScale32AVXVNNI
+	p.integerTile[5][1][1] = tile1x2Bits4HalfScale32AVXVNNI
+	p.integerTile[6][0][1] = tile1x1Bits4HalfPair32AVXVNNI
+	p.integerTile[6][1][1] = tile1x2Bits4HalfPair32AVXVNNI
+	p.integerTile[7][0][1] = tile1x1Bits4NestedPair32AVXVNNI
+	p.integerTile[7][1][1] = tile1x2Bits4NestedPair32AVXVNNI
+	p.integerTile[8][0][1] = tile1x1Bits5NestedPair32AVXVNNI
+	p.integerTile[8][1][1] = tile1x2Bits5NestedPair32AVXVNNI
+	p.integerTile[9][0][1] = tile1x1Bits6NestedOne16AVXVNNI
+	p.integerTile[9][1][1] = tile1x2Bits6NestedOne16AVXVNNI
+	p.integerTile[10][0][1] = tile1x1Bits2NestedPair16AVXVNNI
+	p.integerTile[10][1][1] = tile1x2Bits2NestedPair16AVXVNNI
+	p.integerTile[11][0][1] = tile1x1Bits3NestedOne16AVXVNNI
+	p.integerTile[11][1][1] = tile1x2Bits3NestedOne16AVXVNNI
+	p.integerTile[12][0][1] = tile1x1Bits5HalfScale32AVXVNNI
+	p.integerTile[12][1][1] = tile1x2Bits5HalfScale32AVXVNNI
+	p.integerTile[13][0][1] = tile1x1Bits5HalfPair32AVXVNNI
+	p.integerTile[13][1][1] = tile1x2Bits5HalfPair32AVXVNNI
+	p.integerTile[14][0][1] = tile1x1NonLinear4HalfScale32AVXVNNI
+	p.integerTile[14][1][1] = tile1x2NonLinear4HalfScale32AVXVNNI
+	p.integerTile[15][0][1] = tile1x1NonLinear4NestedOne32AVXVNNI
+	p.integerTile[15][1][1] = tile1x2NonLinear4NestedOne32AVXVNNI
+	p.integerTile[16][0][1] = tile1x1FP4WideScale32AVXVNNI
+	p.integerTile[16][1][1] = tile1x2FP4WideScale32AVXVNNI
+	p.integerTile[17][0][1] = tile1x1Bits2WidePair32AVXVNNI
+	p.integerTile[17][1][1] = tile1x2Bits2WidePair32AVXVNNI
+	p.integerTile[18][0][1] = tile1x1Bits3WidePair32AVXVNNI
+	p.integerTile[18][1][1] = tile1x2Bits3WidePair32AVXVNNI
+	p.integerTile[19][0][1] = tile1x1Bits4WidePair32AVXVNNI
+	p.integerTile[19][1][1] = tile1x2Bits4WidePair32AVXVNNI
 }
 
 // tile2x1F32AVX512 is a tileFunc.
@@ -2085,6 +2622,526 @@ func gemvMixed2E4M3AVX512(out *float32, x *float32, w *byte, panelBytes int, sca
 //go:noescape
 func peakAVX512(iterations int) (flops int)
 
+// tile1x1Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WideScale16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WidePair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4HalfPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4HalfPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4NestedPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4NestedPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4NestedPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5NestedPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5NestedPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits5NestedPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits6NestedOne16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits6NestedOne16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits6NestedOne16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2NestedPair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits2NestedPair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits2NestedPair16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3NestedOne16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits3NestedOne16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits3NestedOne16AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits5HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5HalfPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits5HalfPair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2NonLinear4HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4NonLinear4HalfScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4NestedOne32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2NonLinear4NestedOne32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4NonLinear4NestedOne32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1FP4WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2FP4WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4FP4WideScale32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits2WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits2WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits3WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits3WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4WidePair32AVX512Integers is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// widenBits8HalfScale32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits8HalfScale32AVX512(dst *byte, w *byte, k int)
+
+// widenBits4HalfScale32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits4HalfScale32AVX512(dst *byte, w *byte, k int)
+
+// widenBits4HalfPair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits4HalfPair32AVX512(dst *byte, w *byte, k int)
+
+// widenBits4NestedPair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits4NestedPair32AVX512(dst *byte, w *byte, k int)
+
+// widenBits5NestedPair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits5NestedPair32AVX512(dst *byte, w *byte, k int)
+
+// widenBits6NestedOne16AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits6NestedOne16AVX512(dst *byte, w *byte, k int)
+
+// widenBits2NestedPair16AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits2NestedPair16AVX512(dst *byte, w *byte, k int)
+
+// widenBits3NestedOne16AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits3NestedOne16AVX512(dst *byte, w *byte, k int)
+
+// widenBits5HalfScale32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits5HalfScale32AVX512(dst *byte, w *byte, k int)
+
+// widenBits5HalfPair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits5HalfPair32AVX512(dst *byte, w *byte, k int)
+
+// widenNonLinear4HalfScale32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenNonLinear4HalfScale32AVX512(dst *byte, w *byte, k int)
+
+// widenNonLinear4NestedOne32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenNonLinear4NestedOne32AVX512(dst *byte, w *byte, k int)
+
+// widenFP4WideScale32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenFP4WideScale32AVX512(dst *byte, w *byte, k int)
+
+// widenBits2WidePair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits2WidePair32AVX512(dst *byte, w *byte, k int)
+
+// widenBits3WidePair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits3WidePair32AVX512(dst *byte, w *byte, k int)
+
+// widenBits4WidePair32AVX512 is a widenFunc.
+//
+//go:noescape
+func widenBits4WidePair32AVX512(dst *byte, w *byte, k int)
+
 // fillAVX512 enters the functions of this width.
 func (p *primitives) fillAVX512() {
 	p.tile[F32][0][2] = tile2x1F32AVX512
@@ -2344,6 +3401,110 @@ func (p *primitives) fillAVX512() {
 	p.gemvMixed[codes.E4M3][1] = gemvMixed1E4M3AVX512
 	p.gemvCodes[codes.E4M3][2] = gemv2E4M3AVX512
 	p.gemvMixed[codes.E4M3][2] = gemvMixed2E4M3AVX512
+	p.integerTile[0][0][1] = tile1x1Bits8WideScale32AVX512Integers
+	p.integerTile[0][0][2] = tile2x1Bits8WideScale32AVX512Integers
+	p.integerTile[0][0][3] = tile3x1Bits8WideScale32AVX512Integers
+	p.integerTile[0][0][4] = tile4x1Bits8WideScale32AVX512Integers
+	p.integerTile[0][1][1] = tile1x2Bits8WideScale32AVX512Integers
+	p.integerTile[0][1][2] = tile2x2Bits8WideScale32AVX512Integers
+	p.integerTile[0][1][3] = tile3x2Bits8WideScale32AVX512Integers
+	p.integerTile[0][1][4] = tile4x2Bits8WideScale32AVX512Integers
+	p.integerTile[0][2][1] = tile1x4Bits8WideScale32AVX512Integers
+	p.integerTile[0][2][2] = tile2x4Bits8WideScale32AVX512Integers
+	p.integerTile[1][0][1] = tile1x1Bits8WidePair32AVX512Integers
+	p.integerTile[1][0][2] = tile2x1Bits8WidePair32AVX512Integers
+	p.integerTile[1][0][3] = tile3x1Bits8WidePair32AVX512Integers
+	p.integerTile[1][0][4] = tile4x1Bits8WidePair32AVX512Integers
+	p.integerTile[1][1][1] = tile1x2Bits8WidePair32AVX512Integers
+	p.integerTile[1][1][2] = tile2x2Bits8WidePair32AVX512Integers
+	p.integerTile[1][1][3] = tile3x2Bits8WidePair32AVX512Integers
+	p.integerTile[1][1][4] = tile4x2Bits8WidePair32AVX512Integers
+	p.integerTile[1][2][1] = tile1x4Bits8WidePair32AVX512Integers
+	p.integerTile[1][2][2] = tile2x4Bits8WidePair32AVX512Integers
+	p.integerTile[2][0][1] = tile1x1Bits8WideScale16AVX512Integers
+	p.integerTile[2][0][2] = tile2x1Bits8WideScale16AVX512Integers
+	p.integerTile[2][0][3] = tile3x1Bits8WideScale16AVX512Integers
+	p.integerTile[2][0][4] = tile4x1Bits8WideScale16AVX512Integers
+	p.integerTile[2][1][1] = tile1x2Bits8WideScale16AVX512Integers
+	p.integerTile[2][1][2] = tile2x2Bits8WideScale16AVX512Integers
+	p.integerTile[2][1][3] = tile3x2Bits8WideScale16AVX512Integers
+	p.integerTile[2][1][4] = tile4x2Bits8WideScale16AVX512Integers
+	p.integerTile[2][2][1] = tile1x4Bits8WideScale16AVX512Integers
+	p.integerTile[2][2][2] = tile2x4Bits8WideScale16AVX512Integers
+	p.integerTile[3][0][1] = tile1x1Bits8WidePair16AVX512Integers
+	p.integerTile[3][0][2] = tile2x1Bits8WidePair16AVX512Integers
+	p.integerTile[3][0][3] = tile3x1Bits8WidePair16AVX512Integers
+	p.integerTile[3][0][4] = tile4x1Bits8WidePair16AVX512Integers
+	p.integerTile[3][1][1] = tile1x2Bits8WidePair16AVX512Integers
+	p.integerTile[3][1][2] = tile2x2Bits8WidePair16AVX512Integers
+	p.integerTile[3][1][3] = tile3x2Bits8WidePair16AVX512Integers
+	p.integerTile[3][1][4] = tile4x2Bits8WidePair16AVX512Integers
+	p.integerTile[3][2][1] = tile1x4Bits8WidePair16AVX512Integers
+	p.integerTile[3][2][2] = tile2x4Bits8WidePair16AVX512Integers
+	p.integerTile[4][0][1] = tile1x1Bits8HalfScale32AVX512Integers
+	p.integerTile[4][1][1] = tile1x2Bits8HalfScale32AVX512Integers
+	p.integerTile[4][2][1] = tile1x4Bits8HalfScale32AVX512Integers
+	p.integerTile[5][0][1] = tile1x1Bits4HalfScale32AVX512Integers
+	p.integerTile[5][1][1] = tile1x2Bits4HalfScale32AVX512Integers
+	p.integerTile[5][2][1] = tile1x4Bits4HalfScale32AVX512Integers
+	p.integerTile[6][0][1] = tile1x1Bits4HalfPair32AVX512Integers
+	p.integerTile[6][1][1] = tile1x2Bits4HalfPair32AVX512Integers
+	p.integerTile[6][2][1] = tile1x4Bits4HalfPair32AVX512Integers
+	p.integerTile[7][0][1] = tile1x1Bits4NestedPair32AVX512Integers
+	p.integerTile[7][1][1] = tile1x2Bits4NestedPair32AVX512Integers
+	p.integerTile[7][2][1] = tile1x4Bits4NestedPair32AVX512Integers
+	p.integerTile[8][0][1] = tile1x1Bits5NestedPair32AVX512Integers
+	p.integerTile[8][1][1] = tile1x2Bits5NestedPair32AVX512Integers
+	p.integerTile[8][2][1] = tile1x4Bits5NestedPair32AVX512Integers
+	p.integerTile[9][0][1] = tile1x1Bits6NestedOne16AVX512Integers
+	p.integerTile[9][1][1] = tile1x2Bits6NestedOne16AVX512Integers
+	p.integerTile[9][2][1] = tile1x4Bits6NestedOne16AVX512Integers
+	p.integerTile[10][0][1] = tile1x1Bits2NestedPair16AVX512Integers
+	p.integerTile[10][1][1] = tile1x2Bits2NestedPair16AVX512Integers
+	p.integerTile[10][2][1] = tile1x4Bits2NestedPair16AVX512Integers
+	p.integerTile[11][0][1] = tile1x1Bits3NestedOne16AVX512Integers
+	p.integerTile[11][1][1] = tile1x2Bits3NestedOne16AVX512Integers
+	p.integerTile[11][2][1] = tile1x4Bits3NestedOne16AVX512Integers
+	p.integerTile[12][0][1] = tile1x1Bits5HalfScale32AVX512Integers
+	p.integerTile[12][1][1] = tile1x2Bits5HalfScale32AVX512Integers
+	p.integerTile[12][2][1] = tile1x4Bits5HalfScale32AVX512Integers
+	p.integerTile[13][0][1] = tile1x1Bits5HalfPair32AVX512Integers
+	p.integerTile[13][1][1] = tile1x2Bits5HalfPair32AVX512Integers
+	p.integerTile[13][2][1] = tile1x4Bits5HalfPair32AVX512Integers
+	p.integerTile[14][0][1] = tile1x1NonLinear4HalfScale32AVX512Integers
+	p.integerTile[14][1][1] = tile1x2NonLinear4HalfScale32AVX512Integers
+	p.integerTile[14][2][1] = tile1x4NonLinear4HalfScale32AVX512Integers
+	p.integerTile[15][0][1] = tile1x1NonLinear4NestedOne32AVX512Integers
+	p.integerTile[15][1][1] = tile1x2NonLinear4NestedOne32AVX512Integers
+	p.integerTile[15][2][1] = tile1x4NonLinear4NestedOne32AVX512Integers
+	p.integerTile[16][0][1] = tile1x1FP4WideScale32AVX512Integers
+	p.integerTile[16][1][1] = tile1x2FP4WideScale32AVX512Integers
+	p.integerTile[16][2][1] = tile1x4FP4WideScale32AVX512Integers
+	p.integerTile[17][0][1] = tile1x1Bits2WidePair32AVX512Integers
+	p.integerTile[17][1][1] = tile1x2Bits2WidePair32AVX512Integers
+	p.integerTile[17][2][1] = tile1x4Bits2WidePair32AVX512Integers
+	p.integerTile[18][0][1] = tile1x1Bits3WidePair32AVX512Integers
+	p.integerTile[18][1][1] = tile1x2Bits3WidePair32AVX512Integers
+	p.integerTile[18][2][1] = tile1x4Bits3WidePair32AVX512Integers
+	p.integerTile[19][0][1] = tile1x1Bits4WidePair32AVX512Integers
+	p.integerTile[19][1][1] = tile1x2Bits4WidePair32AVX512Integers
+	p.integerTile[19][2][1] = tile1x4Bits4WidePair32AVX512Integers
+	p.widenIntegers[4] = widenBits8HalfScale32AVX512
+	p.widenIntegers[5] = widenBits4HalfScale32AVX512
+	p.widenIntegers[6] = widenBits4HalfPair32AVX512
+	p.widenIntegers[7] = widenBits4NestedPair32AVX512
+	p.widenIntegers[8] = widenBits5NestedPair32AVX512
+	p.widenIntegers[9] = widenBits6NestedOne16AVX512
+	p.widenIntegers[10] = widenBits2NestedPair16AVX512
+	p.widenIntegers[11] = widenBits3NestedOne16AVX512
+	p.widenIntegers[12] = widenBits5HalfScale32AVX512
+	p.widenIntegers[13] = widenBits5HalfPair32AVX512
+	p.widenIntegers[14] = widenNonLinear4HalfScale32AVX512
+	p.widenIntegers[15] = widenNonLinear4NestedOne32AVX512
+	p.widenIntegers[16] = widenFP4WideScale32AVX512
+	p.widenIntegers[17] = widenBits2WidePair32AVX512
+	p.widenIntegers[18] = widenBits3WidePair32AVX512
+	p.widenIntegers[19] = widenBits4WidePair32AVX512
 }
 
 // tile1x1BF16DotAVX512BF16 is a tileFunc.
@@ -2528,4 +3689,926 @@ func (p *primitives) fillAVX512BF16() {
 	p.tile[BF16Dot][2][4] = tile4x4BF16DotAVX512BF16
 	p.tile[BF16Dot][2][5] = tile5x4BF16DotAVX512BF16
 	p.tile[BF16Dot][2][6] = tile6x4BF16DotAVX512BF16
+}
+
+// tile1x1Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits8WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits8WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits8WideScale16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits8WidePair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits8HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x1Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x1Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x1Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x1Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x2Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile4x2Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile4x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile5x2Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile5x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile6x2Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile6x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile3x4Bits4HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile3x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits4NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits4NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits4NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits5NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits5NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits5NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits5NestedPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits6NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x1Bits6NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x1Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits6NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x2Bits6NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x2Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits6NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile2x4Bits6NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile2x4Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2NestedPair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits2NestedPair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits2NestedPair16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits3NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits3NestedOne16AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits5HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits5HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits5HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits5HalfPair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2NonLinear4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4NonLinear4HalfScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1NonLinear4NestedOne32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2NonLinear4NestedOne32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4NonLinear4NestedOne32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1FP4WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2FP4WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4FP4WideScale32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits2WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits2WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits2WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits3WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits3WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits3WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x1Bits4WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x1Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x2Bits4WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x2Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// tile1x4Bits4WidePair32AVX512VNNI is a tileFunc.
+//
+//go:noescape
+func tile1x4Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte)
+
+// fillAVX512VNNI enters the functions of this width.
+func (p *primitives) fillAVX512VNNI() {
+	p.integerTile[0][0][1] = tile1x1Bits8WideScale32AVX512VNNI
+	p.integerTile[0][0][2] = tile2x1Bits8WideScale32AVX512VNNI
+	p.integerTile[0][0][3] = tile3x1Bits8WideScale32AVX512VNNI
+	p.integerTile[0][0][4] = tile4x1Bits8WideScale32AVX512VNNI
+	p.integerTile[0][0][5] = tile5x1Bits8WideScale32AVX512VNNI
+	p.integerTile[0][0][6] = tile6x1Bits8WideScale32AVX512VNNI
+	p.integerTile[0][1][1] = tile1x2Bits8WideScale32AVX512VNNI
+	p.integerTile[0][1][2] = tile2x2Bits8WideScale32AVX512VNNI
+	p.integerTile[0][1][3] = tile3x2Bits8WideScale32AVX512VNNI
+	p.integerTile[0][1][4] = tile4x2Bits8WideScale32AVX512VNNI
+	p.integerTile[0][1][5] = tile5x2Bits8WideScale32AVX512VNNI
+	p.integerTile[0][1][6] = tile6x2Bits8WideScale32AVX512VNNI
+	p.integerTile[0][2][1] = tile1x4Bits8WideScale32AVX512VNNI
+	p.integerTile[0][2][2] = tile2x4Bits8WideScale32AVX512VNNI
+	p.integerTile[0][2][3] = tile3x4Bits8WideScale32AVX512VNNI
+	p.integerTile[1][0][1] = tile1x1Bits8WidePair32AVX512VNNI
+	p.integerTile[1][0][2] = tile2x1Bits8WidePair32AVX512VNNI
+	p.integerTile[1][0][3] = tile3x1Bits8WidePair32AVX512VNNI
+	p.integerTile[1][0][4] = tile4x1Bits8WidePair32AVX512VNNI
+	p.integerTile[1][0][5] = tile5x1Bits8WidePair32AVX512VNNI
+	p.integerTile[1][0][6] = tile6x1Bits8WidePair32AVX512VNNI
+	p.integerTile[1][1][1] = tile1x2Bits8WidePair32AVX512VNNI
+	p.integerTile[1][1][2] = tile2x2Bits8WidePair32AVX512VNNI
+	p.integerTile[1][1][3] = tile3x2Bits8WidePair32AVX512VNNI
+	p.integerTile[1][1][4] = tile4x2Bits8WidePair32AVX512VNNI
+	p.integerTile[1][1][5] = tile5x2Bits8WidePair32AVX512VNNI
+	p.integerTile[1][1][6] = tile6x2Bits8WidePair32AVX512VNNI
+	p.integerTile[1][2][1] = tile1x4Bits8WidePair32AVX512VNNI
+	p.integerTile[1][2][2] = tile2x4Bits8WidePair32AVX512VNNI
+	p.integerTile[1][2][3] = tile3x4Bits8WidePair32AVX512VNNI
+	p.integerTile[2][0][1] = tile1x1Bits8WideScale16AVX512VNNI
+	p.integerTile[2][0][2] = tile2x1Bits8WideScale16AVX512VNNI
+	p.integerTile[2][0][3] = tile3x1Bits8WideScale16AVX512VNNI
+	p.integerTile[2][0][4] = tile4x1Bits8WideScale16AVX512VNNI
+	p.integerTile[2][0][5] = tile5x1Bits8WideScale16AVX512VNNI
+	p.integerTile[2][0][6] = tile6x1Bits8WideScale16AVX512VNNI
+	p.integerTile[2][1][1] = tile1x2Bits8WideScale16AVX512VNNI
+	p.integerTile[2][1][2] = tile2x2Bits8WideScale16AVX512VNNI
+	p.integerTile[2][1][3] = tile3x2Bits8WideScale16AVX512VNNI
+	p.integerTile[2][1][4] = tile4x2Bits8WideScale16AVX512VNNI
+	p.integerTile[2][1][5] = tile5x2Bits8WideScale16AVX512VNNI
+	p.integerTile[2][1][6] = tile6x2Bits8WideScale16AVX512VNNI
+	p.integerTile[2][2][1] = tile1x4Bits8WideScale16AVX512VNNI
+	p.integerTile[2][2][2] = tile2x4Bits8WideScale16AVX512VNNI
+	p.integerTile[2][2][3] = tile3x4Bits8WideScale16AVX512VNNI
+	p.integerTile[3][0][1] = tile1x1Bits8WidePair16AVX512VNNI
+	p.integerTile[3][0][2] = tile2x1Bits8WidePair16AVX512VNNI
+	p.integerTile[3][0][3] = tile3x1Bits8WidePair16AVX512VNNI
+	p.integerTile[3][0][4] = tile4x1Bits8WidePair16AVX512VNNI
+	p.integerTile[3][0][5] = tile5x1Bits8WidePair16AVX512VNNI
+	p.integerTile[3][0][6] = tile6x1Bits8WidePair16AVX512VNNI
+	p.integerTile[3][1][1] = tile1x2Bits8WidePair16AVX512VNNI
+	p.integerTile[3][1][2] = tile2x2Bits8WidePair16AVX512VNNI
+	p.integerTile[3][1][3] = tile3x2Bits8WidePair16AVX512VNNI
+	p.integerTile[3][1][4] = tile4x2Bits8WidePair16AVX512VNNI
+	p.integerTile[3][1][5] = tile5x2Bits8WidePair16AVX512VNNI
+	p.integerTile[3][1][6] = tile6x2Bits8WidePair16AVX512VNNI
+	p.integerTile[3][2][1] = tile1x4Bits8WidePair16AVX512VNNI
+	p.integerTile[3][2][2] = tile2x4Bits8WidePair16AVX512VNNI
+	p.integerTile[3][2][3] = tile3x4Bits8WidePair16AVX512VNNI
+	p.integerTile[4][0][1] = tile1x1Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][0][2] = tile2x1Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][0][3] = tile3x1Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][0][4] = tile4x1Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][0][5] = tile5x1Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][0][6] = tile6x1Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][1][1] = tile1x2Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][1][2] = tile2x2Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][1][3] = tile3x2Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][1][4] = tile4x2Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][1][5] = tile5x2Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][1][6] = tile6x2Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][2][1] = tile1x4Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][2][2] = tile2x4Bits8HalfScale32AVX512VNNI
+	p.integerTile[4][2][3] = tile3x4Bits8HalfScale32AVX512VNNI
+	p.integerTile[5][0][1] = tile1x1Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][0][2] = tile2x1Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][0][3] = tile3x1Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][0][4] = tile4x1Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][0][5] = tile5x1Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][0][6] = tile6x1Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][1][1] = tile1x2Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][1][2] = tile2x2Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][1][3] = tile3x2Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][1][4] = tile4x2Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][1][5] = tile5x2Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][1][6] = tile6x2Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][2][1] = tile1x4Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][2][2] = tile2x4Bits4HalfScale32AVX512VNNI
+	p.integerTile[5][2][3] = tile3x4Bits4HalfScale32AVX512VNNI
+	p.integerTile[6][0][1] = tile1x1Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][0][2] = tile2x1Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][0][3] = tile3x1Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][0][4] = tile4x1Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][0][5] = tile5x1Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][0][6] = tile6x1Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][1][1] = tile1x2Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][1][2] = tile2x2Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][1][3] = tile3x2Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][1][4] = tile4x2Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][1][5] = tile5x2Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][1][6] = tile6x2Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][2][1] = tile1x4Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][2][2] = tile2x4Bits4HalfPair32AVX512VNNI
+	p.integerTile[6][2][3] = tile3x4Bits4HalfPair32AVX512VNNI
+	p.integerTile[7][0][1] = tile1x1Bits4NestedPair32AVX512VNNI
+	p.integerTile[7][0][2] = tile2x1Bits4NestedPair32AVX512VNNI
+	p.integerTile[7][1][1] = tile1x2Bits4NestedPair32AVX512VNNI
+	p.integerTile[7][1][2] = tile2x2Bits4NestedPair32AVX512VNNI
+	p.integerTile[7][2][1] = tile1x4Bits4NestedPair32AVX512VNNI
+	p.integerTile[7][2][2] = tile2x4Bits4NestedPair32AVX512VNNI
+	p.integerTile[8][0][1] = tile1x1Bits5NestedPair32AVX512VNNI
+	p.integerTile[8][0][2] = tile2x1Bits5NestedPair32AVX512VNNI
+	p.integerTile[8][1][1] = tile1x2Bits5NestedPair32AVX512VNNI
+	p.integerTile[8][1][2] = tile2x2Bits5NestedPair32AVX512VNNI
+	p.integerTile[8][2][1] = tile1x4Bits5NestedPair32AVX512VNNI
+	p.integerTile[8][2][2] = tile2x4Bits5NestedPair32AVX512VNNI
+	p.integerTile[9][0][1] = tile1x1Bits6NestedOne16AVX512VNNI
+	p.integerTile[9][0][2] = tile2x1Bits6NestedOne16AVX512VNNI
+	p.integerTile[9][1][1] = tile1x2Bits6NestedOne16AVX512VNNI
+	p.integerTile[9][1][2] = tile2x2Bits6NestedOne16AVX512VNNI
+	p.integerTile[9][2][1] = tile1x4Bits6NestedOne16AVX512VNNI
+	p.integerTile[9][2][2] = tile2x4Bits6NestedOne16AVX512VNNI
+	p.integerTile[10][0][1] = tile1x1Bits2NestedPair16AVX512VNNI
+	p.integerTile[10][1][1] = tile1x2Bits2NestedPair16AVX512VNNI
+	p.integerTile[10][2][1] = tile1x4Bits2NestedPair16AVX512VNNI
+	p.integerTile[11][0][1] = tile1x1Bits3NestedOne16AVX512VNNI
+	p.integerTile[11][1][1] = tile1x2Bits3NestedOne16AVX512VNNI
+	p.integerTile[11][2][1] = tile1x4Bits3NestedOne16AVX512VNNI
+	p.integerTile[12][0][1] = tile1x1Bits5HalfScale32AVX512VNNI
+	p.integerTile[12][1][1] = tile1x2Bits5HalfScale32AVX512VNNI
+	p.integerTile[12][2][1] = tile1x4Bits5HalfScale32AVX512VNNI
+	p.integerTile[13][0][1] = tile1x1Bits5HalfPair32AVX512VNNI
+	p.integerTile[13][1][1] = tile1x2Bits5HalfPair32AVX512VNNI
+	p.integerTile[13][2][1] = tile1x4Bits5HalfPair32AVX512VNNI
+	p.integerTile[14][0][1] = tile1x1NonLinear4HalfScale32AVX512VNNI
+	p.integerTile[14][1][1] = tile1x2NonLinear4HalfScale32AVX512VNNI
+	p.integerTile[14][2][1] = tile1x4NonLinear4HalfScale32AVX512VNNI
+	p.integerTile[15][0][1] = tile1x1NonLinear4NestedOne32AVX512VNNI
+	p.integerTile[15][1][1] = tile1x2NonLinear4NestedOne32AVX512VNNI
+	p.integerTile[15][2][1] = tile1x4NonLinear4NestedOne32AVX512VNNI
+	p.integerTile[16][0][1] = tile1x1FP4WideScale32AVX512VNNI
+	p.integerTile[16][1][1] = tile1x2FP4WideScale32AVX512VNNI
+	p.integerTile[16][2][1] = tile1x4FP4WideScale32AVX512VNNI
+	p.integerTile[17][0][1] = tile1x1Bits2WidePair32AVX512VNNI
+	p.integerTile[17][1][1] = tile1x2Bits2WidePair32AVX512VNNI
+	p.integerTile[17][2][1] = tile1x4Bits2WidePair32AVX512VNNI
+	p.integerTile[18][0][1] = tile1x1Bits3WidePair32AVX512VNNI
+	p.integerTile[18][1][1] = tile1x2Bits3WidePair32AVX512VNNI
+	p.integerTile[18][2][1] = tile1x4Bits3WidePair32AVX512VNNI
+	p.integerTile[19][0][1] = tile1x1Bits4WidePair32AVX512VNNI
+	p.integerTile[19][1][1] = tile1x2Bits4WidePair32AVX512VNNI
+	p.integerTile[19][2][1] = tile1x4Bits4WidePair32AVX512VNNI
 }

@@ -67,13 +67,24 @@ func (o Options) numerics() numerics {
 	return numerics(slices.Index(Numerics, cmp.Or(o.Numerics, DefaultNumerics)))
 }
 
-// format is how a matrix whose rows are of a form is packed, and the numerics of its products.
+// format is how a matrix is packed, and the numerics of its products. A rank that has none of it finds the same as all others.
 func (n numerics) format(l *model.Linear) (cpu.Format, numerics) {
-	format := formats[l.Encoding.Form()]
-	if format == cpu.BF16 && n >= rounding {
+	form := l.Encoding.Form()
+	plain := l.Encoding.Plain()
+	switch {
+	case form == weights.FormBF16 && n >= rounding:
 		return cpu.BF16Dot, rounding
+	case plain:
+		return formats[form], exact
+	case n == integer && (l.Columns.Size() == 0 || cpu.IntegerBytes(l.Scheme(), l.Columns.From, 1, l.Columns.Size(), l.Chunks) > 0):
+		return cpu.Integers, integer
+	case form != weights.FormCodes:
+		return formats[form], exact
 	}
-	return format, exact
+	if format, ok := blocksOf(l); ok {
+		return format, exact
+	}
+	return cpu.Coded, exact
 }
 
 // formats are the kernels' formats of the forms of rows.

@@ -18,15 +18,19 @@ func (b *Backend) pack(l *model.Linear, most numerics) (*cpu.Matrix, error) {
 	if l.Rows.Size() == 0 || l.Columns.Size() == 0 {
 		return nil, nil
 	}
-	if l.Encoding.Form() != weights.FormCodes {
-		return b.packBytes(l, format, func(buffer *[]byte, row int) []byte {
-			return l.Bytes(buffer, row, l.Columns.From, l.Columns.To)
-		})
+	switch format {
+	case cpu.Coded:
+		return b.packCodes(l, cpu.CodedBytes(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size()), cpu.NewCoded)
+	case cpu.Integers:
+		bytes := cpu.IntegerBytes(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size(), l.Chunks)
+		return b.packCodes(l, bytes, cpu.NewIntegers)
 	}
-	if format, ok := blocksOf(l); ok {
-		return b.packBytes(l, format, func(buffer *[]byte, row int) []byte { return codesAsBlocks(buffer, l, row) })
-	}
-	return b.packCodes(l)
+	return b.packBytes(l, format, func(buffer *[]byte, row int) []byte {
+		if l.Encoding.Form() == weights.FormCodes {
+			return codesAsBlocks(buffer, l, row)
+		}
+		return l.Bytes(buffer, row, l.Columns.From, l.Columns.To)
+	})
 }
 
 // packBytes is pack for a matrix whose rows are of a format's bytes.
@@ -84,13 +88,14 @@ func roomToPack(free int64, of string, ranks int) error {
 	return nil
 }
 
-// packCodes is pack for a matrix of codes.
-func (b *Backend) packCodes(l *model.Linear) (*cpu.Matrix, error) {
-	data, err := b.anonymous(cpu.CodedBytes(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size()))
+// packCodes is pack for a matrix of codes, which make makes of so many bytes.
+func (b *Backend) packCodes(l *model.Linear, bytes int,
+	make func(s *codes.Scheme, first, rows, columns, chunks int, data []byte) (*cpu.Matrix, error)) (*cpu.Matrix, error) {
+	data, err := b.anonymous(bytes)
 	if err != nil {
 		return nil, err
 	}
-	matrix, err := cpu.NewCoded(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
+	matrix, err := make(l.Scheme(), l.Columns.From, l.Rows.Size(), l.Columns.Size(), l.Chunks, data)
 	if err != nil {
 		return nil, fmt.Errorf("tensor %s: %w", l.Name, err)
 	}

@@ -51,10 +51,24 @@ func main() {
 		name string
 		emit func()
 	}{
-		{"avx2", func() { g.table(avx2, func() { g.width(avx2); g.vectors(); g.stream() }) }},
+		{"avx2", func() {
+			g.table(avx2, func() {
+				g.width(avx2)
+				g.integerTiles(integers256)
+				g.integerWideners(avx2)
+				g.vectors()
+				g.stream()
+			})
+			g.table(vnni256.isa, func() { g.integerTiles(vnni256) })
+		}},
 		{"avx512", func() {
-			g.table(avx512, func() { g.width(avx512) })
+			g.table(avx512, func() {
+				g.width(avx512)
+				g.integerTiles(integers512)
+				g.integerWideners(avx512)
+			})
 			g.table(dots, func() { g.dotTiles(dots, dotted) })
+			g.table(vnni512.isa, func() { g.integerTiles(vnni512) })
 		}},
 	}
 	for _, f := range files {

@@ -263,15 +263,11 @@ func (g *generator) numbersTile(t tile, s storage) {
 	} else if s.flush {
 		g.in("LDMXCSR %s", g.constant("flush", 0x9fc0)) // all exceptions masked, FTZ and DAZ
 	}
-	g.in("MOVQ ahead+48(FP), R10")
-	ahead, step := []string{"(R10)", "(R10)(R12*1)", "(R10)(R12*2)", "(R10)(AX*1)"}[:t.panels], 4*s.columnBytes
+	streams, step := t.panels, 4*s.columnBytes
 	if s.columnBytes > 32 && !s.dot { // half as much: what was widened took no more
-		ahead, step = ahead[:1], step/2
+		streams, step = 1, step/2
 	}
-	if len(ahead) > 1 {
-		g.in("MOVQ wStride+40(FP), R12")
-		g.in("LEAQ (R12)(R12*2), AX")
-	}
+	ahead := g.aheadOf(streams)
 	g.columns(t, s, func() {
 		for p := range t.panels {
 			for o := 0; o < step; o += 64 {
@@ -292,11 +288,26 @@ func (g *generator) numbersTile(t tile, s storage) {
 	g.ret()
 }
 
+// aheadOf returns where the panels lie that a tile prefetches, as R10 moves on. It takes R12 and AX too.
+func (g *generator) aheadOf(panels int) []string {
+	g.in("MOVQ ahead+48(FP), R10")
+	if panels > 1 {
+		g.in("MOVQ wStride+40(FP), R12")
+		g.in("LEAQ (R12)(R12*2), AX")
+	}
+	return []string{"(R10)", "(R10)(R12*1)", "(R10)(R12*2)", "(R10)(AX*1)"}[:panels]
+}
+
 // tileStart begins a tileFunc over a format and loads its accumulators.
 func (g *generator) tileStart(t tile, format string) {
 	g.function(fmt.Sprintf("tile%dx%d%s", t.rows, t.panels, plainName(format)+t.v.suffix), "is a tileFunc.",
 		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
 	g.enter("tile[%s][%d][%d]", format, t.panels/2, t.rows)
+	g.tileArguments(t)
+}
+
+// tileArguments loads those of a tileFunc, and its accumulators.
+func (g *generator) tileArguments(t tile) {
 	g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
 	g.in("ADDQ DI, R8")
 	if t.panels > 2 {

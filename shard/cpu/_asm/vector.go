@@ -88,6 +88,7 @@ func (g *generator) vectors() {
 	})
 
 	g.roundings()
+	g.quantise()
 	g.rotate()
 	g.function("scaleAVX2", "is primitives.scale.", "dst *float32, x *float32, weight *float32, n int, factor float32", "")
 	g.load("dst", "DI", "x", "SI", "weight", "DX", "n", "CX")
