@@ -124,7 +124,8 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	}
 	config := shard.Config{
 		Group: u.ref(l.NodeName), Node: l.NodeName, Shards: u.size, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleGroup),
-		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads, Backend: l.Backend, Sim: sim.Config{StepModel: stepModel},
+		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads,
+		Crowded: threads*u.size > min(len(allowedCPUs()), quota()), Backend: l.Backend, Sim: sim.Config{StepModel: stepModel},
 		Kernels: l.Kernels, Devices: l.devices(), CUDALibrary: l.CUDALibrary, Numerics: l.Numerics, Graphs: l.graphs,
 		Quantize: l.Quantize, KVCache: l.kvCache(),
 		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served, PriorCacheTokens: u.cacheTokens,

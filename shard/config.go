@@ -39,8 +39,10 @@ type Config struct {
 	NATSIdentity protocol.Identity `json:"nats_identity"`
 	// Threads that compute, at least 1. More than cores costs speed, not correctness.
 	Threads int `json:"threads"`
-	// CPUs to pin the threads to, one each; empty means no pinning.
+	// CPUs that the threads may run on, at least one for each; empty: any.
 	CPUs []int `json:"cpus,omitempty"`
+	// Crowded says that the group has more threads than it may use cores.
+	Crowded bool `json:"crowded,omitempty"`
 	// Backend is what computes, one of Backends. Sim is what "sim" is to be like.
 	Backend string     `json:"backend,omitempty"`
 	Sim     sim.Config `json:"sim,omitzero"`
@@ -87,7 +89,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("rank %d of %d shards", c.Rank, c.Shards)
 	case c.Threads < 1 || c.Threads > MaxThreads:
 		return fmt.Errorf("%d threads: want 1 to %d", c.Threads, MaxThreads)
-	case len(c.CPUs) > 0 && len(c.CPUs) != c.Threads:
+	case len(c.CPUs) > 0 && len(c.CPUs) < c.Threads:
 		return fmt.Errorf("%d CPUs for %d threads", len(c.CPUs), c.Threads)
 	}
 	if err := c.Limits.Validate(); err != nil {

@@ -107,7 +107,7 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	r.device = r.backend.Describe()
 	reduce, gather := r.backend.ExchangeFloats(c.rows())
 	r.group, err = collective.Open(memory, c.Rank, collective.Sizes{Ranks: c.Shards, ReduceFloats: reduce, GatherFloats: gather,
-		PlanBytes: planBytes(*c, r.device.BlockTokens)})
+		PlanBytes: planBytes(*c, r.device.BlockTokens), Crowded: c.Crowded})
 	return err
 }
 

@@ -5,8 +5,10 @@
 //
 //	go run ./scripts/speed [-rounds 3] [-text FILE] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
 //	go run ./scripts/speed -loading 1 -models llama-1b
+//	go run ./scripts/speed -neighbours 1 -models smollm2-bf16
 //
-// The second measures the memory and time that loading takes, for one model, since a process has one peak.
+// The second measures the memory and time that loading takes, for one model, since a process has one peak; the third what is left
+// of the speed of several groups beside processes that keep a core busy each.
 // smollm2-q4_1 and qwen2.5-coder-q4_k_m are the files that scripts/get-model brings; the others have random weights in the shape
 // of their name. Behind a name, +widened brings a fetched model into bf16, +int8 and +int4 quantise at load as --quantize does,
 // and +adapters adds ten random ones of rank 16.
@@ -53,7 +55,12 @@ func main() {
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
 	flag.StringVar(&numerics, "numerics", "", "arithmetic, one of "+strings.Join(host.Numerics, ", ")+"; empty: the fastest that suits")
 	loading := flag.Int("loading", 0, "measure how one rank of so many loads each model in place of all else; 0: do not")
+	neighbours := flag.Int("neighbours", 0, "measure each model beside so many busy processes in place of all else; 0: do not")
+	spin := flag.Bool("spin", false, "be such a process")
 	flag.Parse()
+	if *spin {
+		spinForEver()
+	}
 	runtime.GOMAXPROCS(4*threads + 2) // both groups live at once; in the server each rank has a process of its own
 	kernels := cpu.Best()
 	if *kernelName != "" {
@@ -67,6 +74,8 @@ func main() {
 		var err error
 		if *loading > 0 {
 			err = measureLoading(name, *loading, kernels)
+		} else if *neighbours > 0 {
+			err = measureNeighbours(name, kernels, *rounds, *neighbours)
 		} else {
 			err = measure(name, kernels, *rounds, *textFile)
 		}
@@ -273,8 +282,10 @@ func newGroup(source *opened, ranks, threads int, kernels *cpu.Kernels) (*group,
 		g.steps = append(g.steps, steps)
 		g.finished.Go(func() {
 			var cpus []int
-			for i := range threads {
-				cpus = append(cpus, (rank*threads+i)%runtime.NumCPU())
+			for i := range threads { // as the launcher shares them out
+				if ranks*threads <= runtime.NumCPU() {
+					cpus = append(cpus, rank*threads+i)
+				}
 			}
 			team := workers.New(threads, cpus)
 			defer team.Close()
@@ -286,7 +297,8 @@ func newGroup(source *opened, ranks, threads int, kernels *cpu.Kernels) (*group,
 			if err == nil {
 				defer b.Close()
 				reduce, gather := b.ExchangeFloats(prefill)
-				sizes := collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64}
+				sizes := collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64,
+					Crowded: ranks*threads > runtime.NumCPU()}
 				var shared *collective.Group
 				if shared, err = collective.Open(memory, rank, sizes); err == nil {
 					defer shared.Close()

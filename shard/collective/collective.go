@@ -40,6 +40,8 @@ type Sizes struct {
 	GatherFloats int
 	// PlanBytes is the largest step plan.
 	PlanBytes int
+	// Crowded says that the group has more threads than cores: who waits for a rank sleeps soon, so that it can run.
+	Crowded bool
 }
 
 // planSlots is how many plans rank 0 may be ahead of the slowest rank; then it waits.
@@ -74,6 +76,7 @@ type Group struct {
 	reduced  uint32
 	gathered uint32
 	planned  uint32
+	waiter   wait.Waiter
 	beating  atomic.Bool
 }
 
@@ -98,7 +101,7 @@ func Open(file *os.File, rank int, sizes Sizes) (*Group, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map shared memory of %d bytes: %w", total, err)
 	}
-	g := &Group{sizes: sizes, rank: rank, memory: memory}
+	g := &Group{sizes: sizes, rank: rank, memory: memory, waiter: wait.Waiter{Brief: sizes.Crowded}}
 	at := headerBytes
 	take := func(bytes int) []byte {
 		part := memory[at : at+bytes : at+bytes]
@@ -182,7 +185,7 @@ func (g *Group) meet() error {
 	g.reduced++
 	g.rankLine(g.rank, reduceLine).Set(g.reduced)
 	for rank := range g.sizes.Ranks {
-		if err := g.rankLine(rank, reduceLine).Until(wait.AtLeast(g.reduced), g.patiently); err != nil {
+		if err := g.waiter.Until(g.rankLine(rank, reduceLine), wait.AtLeast(g.reduced), g.patiently); err != nil {
 			return fmt.Errorf("meet rank %d: %w", rank, err)
 		}
 	}
@@ -227,7 +230,7 @@ func (g *Group) Exchange() ([][]float32, error) {
 	g.rankLine(g.rank, reduceLine).Set(g.reduced)
 	reached := wait.AtLeast(g.reduced)
 	for rank := range g.sizes.Ranks {
-		if err := g.rankLine(rank, reduceLine).Until(reached, g.withDeadline); err != nil {
+		if err := g.waiter.Until(g.rankLine(rank, reduceLine), reached, g.withDeadline); err != nil {
 			return nil, fmt.Errorf("all-reduce %d, rank %d: %w", g.reduced, rank, err)
 		}
 	}
@@ -248,7 +251,7 @@ func (g *Group) Gather() error {
 	}
 	reached := wait.AtLeast(g.gathered)
 	for rank := 1; rank < g.sizes.Ranks; rank++ {
-		if err := g.rankLine(rank, gatherLine).Until(reached, g.withDeadline); err != nil {
+		if err := g.waiter.Until(g.rankLine(rank, gatherLine), reached, g.withDeadline); err != nil {
 			return fmt.Errorf("gather %d, rank %d: %w", g.gathered, rank, err)
 		}
 	}
@@ -263,7 +266,7 @@ func (g *Group) AwaitRelease() error {
 	if g.rank == 0 {
 		return nil
 	}
-	return g.rankLine(0, gatherLine).Until(wait.AtLeast(g.gathered), g.withDeadline)
+	return g.waiter.Until(g.rankLine(0, gatherLine), wait.AtLeast(g.gathered), g.withDeadline)
 }
 
 // ErrPlanTooLarge is a bug of the caller: limits must keep plans within Sizes.PlanBytes.
@@ -280,7 +283,7 @@ func (g *Group) Send(plan []byte) error {
 	}
 	free := wait.AtLeast(g.planned - planSlots)
 	for rank := 1; rank < g.sizes.Ranks; rank++ {
-		if err := g.rankLine(rank, ackLine).Until(free, g.withDeadline); err != nil {
+		if err := g.waiter.Until(g.rankLine(rank, ackLine), free, g.withDeadline); err != nil {
 			return fmt.Errorf("plan %d, rank %d: %w", g.planned, rank, err)
 		}
 	}
@@ -295,7 +298,7 @@ func (g *Group) Send(plan []byte) error {
 // The plan counts as taken when Receive returns.
 func (g *Group) Receive(buffer []byte) ([]byte, error) {
 	g.planned++
-	if err := g.line(planLine).Until(wait.AtLeast(g.planned), g.patiently); err != nil {
+	if err := g.waiter.Until(g.line(planLine), wait.AtLeast(g.planned), g.patiently); err != nil {
 		return nil, err
 	}
 	slot := g.plans[g.planned%planSlots]

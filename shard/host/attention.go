@@ -1,8 +1,6 @@
 package host
 
 import (
-	"sync/atomic"
-
 	"lockstep/shard/cpu"
 	"lockstep/shard/model"
 )
@@ -62,15 +60,10 @@ func (s *attend) compute(b *Backend, _ func(model.Scores)) error {
 	dstStride := b.part.AttentionColumns.Size()
 	pad := b.part.Heads.From*valueDim - b.part.AttentionColumns.From
 	cache, headFloats, keyFloats := b.layerCache(s.Layer), b.headFloats(), cpu.KeyBlockFloats(dim)
-	var next atomic.Int64
-	b.team.Run(func(worker int) {
+	b.team.Share(len(b.items), 1, func(worker, from, to int) {
 		var first, end [maxGroup]int32
 		var repeated [attentionRows]float32 // the sink of one head for all its rows
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= len(b.items) {
-				return
-			}
+		for i := from; i < to; i++ {
 			item := &b.items[i]
 			query, dst := b.qkv[item.row*stride+item.head*dim:], b.attention[item.row*dstStride+pad+item.head*valueDim:]
 			keys := item.kvHead * headFloats

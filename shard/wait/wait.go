@@ -1,6 +1,7 @@
-// Package wait lets threads and processes wait for a word of memory to change: a bounded spin first, then yielding the
-// core, then sleeping on a futex. Pure spinning collapses when there are more ranks than cores; sleeping at once costs
-// ten microseconds a wake-up.
+// Package wait lets threads and processes wait for a word of memory to change: a bounded spin first, then sleep on a futex.
+// Pure spinning collapses when there are more threads than cores; sleeping at once costs a wake-up of ten microseconds, or fifty
+// in a virtual machine. Nobody yields: beside somebody else's busy program sched_yield gives that program a slice of
+// milliseconds, hundreds of times in a step.
 package wait
 
 import (
@@ -12,12 +13,17 @@ import (
 )
 
 const (
-	// spins is how often a word is read before the core is given to others for the first time.
-	spins = 2000
-	// checkEvery is how many yields pass between two looks at the clock and at the stop function.
-	checkEvery = 64
-	// YieldTime is how long a waiter yields before it sleeps.
-	YieldTime = 50 * time.Microsecond
+	// SpinTime is how long a waiter spins before it sleeps: longer than the work between two operations of a step that are
+	// shared out.
+	SpinTime = 100 * time.Microsecond
+	// briefSpin is how long one spins for whom spinning is of no use.
+	briefSpin = 2 * time.Microsecond
+	// patience is how many waits in a row must outlast SpinTime for that.
+	patience = 8
+	// probeEvery is how many waits pass before such a waiter tries SpinTime again.
+	probeEvery = 32
+	// looks is how often a word is read between two looks at the clock.
+	looks = 128
 	// sleepTime bounds one sleep, so that a stop is noticed although nobody wakes the sleeper.
 	sleepTime = 50 * time.Millisecond
 )
@@ -35,34 +41,66 @@ func (w *Word) Load() uint32 { return w.value.Load() }
 // Set stores value and wakes all who sleep on the word.
 func (w *Word) Set(value uint32) {
 	w.value.Store(value)
+	w.wake()
+}
+
+// CountDown takes n off the value, and wakes all who sleep on the word if nothing is left.
+func (w *Word) CountDown(n uint32) {
+	if w.value.Add(-n) == 0 {
+		w.wake()
+	}
+}
+
+func (w *Word) wake() {
 	if w.sleepers.Load() != 0 {
 		futex(&w.value, futexWake, 1<<30, nil)
 	}
 }
 
-// Until waits until reached(value) holds. stop is asked now and then and ends the wait early with its error. Values may
-// wrap; reached must allow for that.
-func (w *Word) Until(reached func(value uint32) bool, stop func(waited time.Duration) error) error {
-	for range spins {
-		if reached(w.value.Load()) {
-			return nil
-		}
+// Waiter is one that waits, again and again, for words to change. It spins for SpinTime at most, unless that is known or found
+// to be in vain: the one that is waited for does not run before the waiter sleeps when they have one core together. One
+// goroutine owns it.
+type Waiter struct {
+	// Brief says that there are more threads than cores, so that who spins takes a core from who is waited for.
+	Brief bool
+	vain  uint32 // waits since the last that ended while it spun
+}
+
+// Until waits until reached holds for the word's value. Before each sleep it asks stop, which ends the wait early with its
+// error. Values may wrap; reached must allow for that.
+func (w *Waiter) Until(word *Word, reached func(value uint32) bool, stop func(waited time.Duration) error) error {
+	if reached(word.value.Load()) {
+		return nil
 	}
-	start, sleeping := time.Now(), false
-	for i := 1; ; i++ {
-		if reached(w.value.Load()) {
-			return nil
-		}
-		if i%checkEvery != 0 && !sleeping {
-			yield()
-			continue
-		}
-		waited := time.Since(start)
-		if err := stop(waited); err != nil {
+	start := time.Now()
+	if w.spins(word, reached, start) {
+		return nil
+	}
+	for !reached(word.value.Load()) {
+		if err := stop(time.Since(start)); err != nil {
 			return err
 		}
-		if sleeping = waited > YieldTime; sleeping {
-			w.sleep(reached)
+		word.sleep(reached)
+	}
+	return nil
+}
+
+// spins reports whether spinning saw the end of the wait.
+func (w *Waiter) spins(word *Word, reached func(value uint32) bool, start time.Time) bool {
+	limit := SpinTime
+	if w.Brief || w.vain >= patience && w.vain%probeEvery != 0 {
+		limit = briefSpin
+	}
+	for {
+		for range looks {
+			if reached(word.value.Load()) {
+				w.vain = 0
+				return true
+			}
+		}
+		if time.Since(start) >= limit {
+			w.vain++
+			return false
 		}
 	}
 }
@@ -84,8 +122,6 @@ func AtLeast(target uint32) func(uint32) bool {
 func futex(word *atomic.Uint32, operation int, value uint32, timeout *unix.Timespec) {
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), uintptr(operation), uintptr(value), uintptr(unsafe.Pointer(timeout)), 0, 0)
 }
-
-func yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
 
 // Operations of futex(2); without FUTEX_PRIVATE_FLAG, since words may lie in memory that processes share.
 const (

@@ -1,5 +1,25 @@
-// Package workers runs the computing threads of a rank. Each is an operating-system thread of its own, pinned to a core
-// when there are enough; between pieces of work they meet at a barrier that spins briefly, yields, and sleeps when idle.
+// Package workers runs the computing threads of a rank, each an operating-system thread of its own. They compute what is shared
+// out in counted pieces, which whoever is awake takes: an operation ends when its pieces are done, not when every worker has
+// shown up. So one that a busy machine does not let run holds nobody up, but for the piece that it may be in.
+//
+// How an operation goes. Its leader, worker 0, is alone when it begins one: all pieces of the last are done. It writes the work,
+// the number of pieces that are left to be done, and then the word of claims, (count, next); then it wakes who sleeps. Everyone
+// claims pieces by exchanging the word for one with a larger next, computes them, and takes them off what is left. The leader
+// returns when nothing is left.
+//
+//   - A claim is always of the operation that is going on. A worker may read the word, be late by any time, and find it equal
+//     though operations have ended and begun meanwhile, with the same count and the same next: then the exchange claims those
+//     pieces of the present operation, and nobody else has them. That is why the word needs no number of the operation, and why no
+//     such number can wrap. Where the word differs the exchange fails.
+//   - The work is read behind the claim only. It is written before the word of its operation, so it is there; and it is not
+//     written again before nothing is left, so not before the one that claimed is done with it. An old worker cannot run an old
+//     function, nor old pieces.
+//   - The least size of a range is read before the claim and may be that of another operation; the size is then another one, and
+//     the range is right all the same, since count and next are the word's.
+//   - No wake-up is lost. A worker notes the round, looks for pieces, and sleeps only while the round is what it noted; the
+//     leader changes the round behind the word. (If the round came around to the same number in between, 2^32 operations later,
+//     the others would do that operation.) A worker that takes the last piece off what is left may wake the leader only once
+//     the next operation has begun: it finds pieces left, and sleeps again.
 package workers
 
 import (
@@ -12,31 +32,35 @@ import (
 	"lockstep/shard/wait"
 )
 
-// Team is a fixed set of threads. The goroutine that calls Run is worker 0; one goroutine owns a Team.
+// Team is a fixed set of threads. The goroutine that calls Share is worker 0; one goroutine owns a Team.
 type Team struct {
-	size  int
-	work  func(worker int)
-	start wait.Word // counts the calls of Run
-	done  []doneWord
-	ended chan struct{}
-	// closing is written before start and read after it.
-	closing bool
-	cpus    []int
-	next    atomic.Int64
+	size   int
+	ended  chan struct{}
+	cpus   []int
+	waiter wait.Waiter // worker 0's
+
+	_ [lineBytes]byte // what an operation writes at its begin is together, and apart from what changes at its end
+	// claims holds the count of pieces in its upper half, and the number of the next to be claimed in its lower.
+	claims  atomic.Uint64
+	round   wait.Word    // counts operations
+	grain   atomic.Int64 // least size of a range
+	work    func(worker, from, to int)
+	closing atomic.Bool
+
+	_    [lineBytes]byte
+	left wait.Word // pieces that are not done
+	_    [lineBytes]byte
 }
 
-// doneWord has a cache line of its own, so that finishing workers do not disturb each other.
-type doneWord struct {
-	wait.Word
-	_ [56]byte
-}
+const lineBytes = 64
 
-// New starts size-1 threads; worker i is pinned to cpus[i] if cpus is not empty. The caller becomes worker 0: its
-// goroutine is locked to its thread.
+// New starts size-1 threads. They and the caller's thread may run on cpus alone, if these are not empty, but on any of them:
+// a thread that is tied to a core stands still while somebody else's program has it, though another core may be free. The caller
+// becomes worker 0: its goroutine is locked to its thread.
 func New(size int, cpus []int) *Team {
-	t := &Team{size: size, done: make([]doneWord, size), ended: make(chan struct{}, size), cpus: cpus}
+	t := &Team{size: size, ended: make(chan struct{}, size), cpus: cpus}
 	runtime.LockOSThread()
-	t.pin(0)
+	t.restrict()
 	for worker := 1; worker < size; worker++ {
 		go t.loop(worker)
 	}
@@ -46,24 +70,9 @@ func New(size int, cpus []int) *Team {
 // Size returns the number of workers.
 func (t *Team) Size() int { return t.size }
 
-// Run calls work once on every worker and returns when all have finished. It allocates nothing.
-func (t *Team) Run(work func(worker int)) {
-	if t.size == 1 {
-		work(0)
-		return
-	}
-	t.work = work
-	round := t.start.Load() + 1
-	t.start.Set(round)
-	work(0)
-	reached := wait.AtLeast(round)
-	for worker := 1; worker < t.size; worker++ {
-		t.done[worker].Until(reached, never)
-	}
-}
-
-// Share calls work for the pieces [0,count) in ranges: each worker takes the next range when it is free, half of an equal
-// share of what is left, but at least grain pieces. A core that is busy with something else takes fewer, and all end together.
+// Share calls work for the pieces [0,count) in ranges, and returns when all are done: each worker takes the next range when it
+// is free, half of an equal share of what is left, but at least grain pieces. A core that is busy with something else takes
+// fewer, and all end together. There may be fewer than 2^32 pieces. It allocates nothing.
 func (t *Team) Share(count, grain int, work func(worker, from, to int)) {
 	if count <= grain || t.size == 1 {
 		if count > 0 {
@@ -71,25 +80,35 @@ func (t *Team) Share(count, grain int, work func(worker, from, to int)) {
 		}
 		return
 	}
-	t.next.Store(0)
-	t.Run(func(worker int) {
-		for {
-			from := int(t.next.Load())
-			if from >= count {
-				return
-			}
-			to := min(count, from+max(grain, (count-from)/(2*t.size)))
-			if t.next.CompareAndSwap(int64(from), int64(to)) {
-				work(worker, from, to)
-			}
+	t.work = work
+	t.grain.Store(int64(grain))
+	t.left.Set(uint32(count))
+	t.claims.Store(uint64(count) << 32)
+	t.round.Set(t.round.Load() + 1)
+	t.take(0)
+	t.waiter.Until(&t.left, isZero, never)
+}
+
+// take works on pieces until none is left to be claimed.
+func (t *Team) take(worker int) {
+	for {
+		claims := t.claims.Load()
+		count, from := int(claims>>32), int(uint32(claims))
+		if from >= count {
+			return
 		}
-	})
+		to := min(count, from+max(int(t.grain.Load()), (count-from)/(2*t.size)))
+		if t.claims.CompareAndSwap(claims, claims+uint64(to-from)) {
+			t.work(worker, from, to)
+			t.left.CountDown(uint32(to - from))
+		}
+	}
 }
 
 // Close ends the threads and waits for them.
 func (t *Team) Close() {
-	t.closing = true
-	t.start.Set(t.start.Load() + 1)
+	t.closing.Store(true)
+	t.round.Set(t.round.Load() + 1)
 	for worker := 1; worker < t.size; worker++ {
 		<-t.ended
 	}
@@ -97,25 +116,31 @@ func (t *Team) Close() {
 
 func (t *Team) loop(worker int) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-	t.pin(worker)
-	for round := uint32(1); ; round++ {
-		t.start.Until(wait.AtLeast(round), never)
-		if t.closing {
+	t.restrict()
+	var waiter wait.Waiter
+	for {
+		round := t.round.Load()
+		t.take(worker)
+		if t.closing.Load() {
 			t.ended <- struct{}{}
 			return
 		}
-		t.work(worker)
-		t.done[worker].Set(round)
+		waiter.Until(&t.round, func(value uint32) bool { return value != round }, never)
 	}
 }
 
-func (t *Team) pin(worker int) {
-	if worker >= len(t.cpus) {
+// restrict ties the calling thread to the team's CPUs.
+func (t *Team) restrict() {
+	if len(t.cpus) == 0 {
 		return
 	}
 	var set unix.CPUSet
-	set.Set(t.cpus[worker])
+	for _, cpu := range t.cpus {
+		set.Set(cpu)
+	}
 	unix.SchedSetaffinity(0, &set) // a refusal costs speed only
 }
+
+func isZero(value uint32) bool { return value == 0 }
 
 func never(time.Duration) error { return nil }
