@@ -123,7 +123,8 @@ func (c *command) chooseShards() error {
 	case least > 1:
 		c.NumShard = least
 	default:
-		c.NumShard = sockets()
+		computer := thisComputer()
+		c.NumShard = computer.sockets()
 	}
 	switch {
 	case !cards:

@@ -1,56 +1,60 @@
 package main
 
 import (
-	"fmt"
-	"os"
-	"runtime"
-	"strings"
-
-	"golang.org/x/sys/unix"
+	"lockstep/shard/machine"
 )
 
-// allowedCPUs are the CPUs that this process may run on, in ascending order.
-func allowedCPUs() []int {
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return nil
-	}
-	var cpus []int
-	for cpu := range 1024 {
-		if set.IsSet(cpu) {
-			cpus = append(cpus, cpu)
-		}
-	}
-	return cpus
+// computer is what of the machine the ranks share out: its cores, and how many of them a container's quota leaves them time of.
+type computer struct {
+	cores []machine.Core
+	quota int // 0: none
 }
 
-// sockets counts the CPU packages that this process may run on, at least 1.
-func sockets() int {
-	packages := map[string]bool{}
-	for _, cpu := range allowedCPUs() {
-		id, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu))
-		if err == nil {
-			packages[strings.TrimSpace(string(id))] = true
-		}
+func thisComputer() computer { return computer{machine.Cores(), machine.Quota()} }
+
+// cpus are all that this process may run on.
+func (c *computer) cpus() (all []int) {
+	for _, core := range c.cores {
+		all = append(all, core.CPUs...)
 	}
-	return max(1, len(packages))
+	return all
 }
 
-// shareOut gives each rank its threads and, when there is a core for every thread of all ranks, the CPUs to pin them to.
-// threads 0 shares out what the process may use (a container's quota counts). pins is nil when nothing is pinned.
-func shareOut(cpus []int, quota, ranks, threads int) (perRank int, pins [][]int) {
-	usable := max(1, min(len(cpus), quota))
+// sockets counts the packages of the cores.
+func (c *computer) sockets() int {
+	packages := make(map[string]bool)
+	for _, core := range c.cores {
+		packages[core.Socket] = true
+	}
+	return len(packages)
+}
+
+// parts is what each rank gets.
+type parts struct {
+	threads int
+	// cpus are those of each rank's cores, by rank; nil: there are not enough, or a quota bounds them, and any may serve.
+	cpus [][]int
+	// crowded says that the threads of all ranks are more than can run at once.
+	crowded bool
+}
+
+// shareOut gives each rank so many threads, with 0 an equal share of the cores: one thread for each core, since a second thread of
+// it would wait for the arithmetic or the memory that the first one keeps busy.
+func (c *computer) shareOut(ranks, threads int) parts {
+	usable, atOnce := len(c.cores), len(c.cpus())
+	if c.quota > 0 {
+		usable, atOnce = min(usable, c.quota), min(atOnce, c.quota)
+	}
 	if threads == 0 {
 		threads = max(1, usable/ranks)
 	}
-	if threads*ranks > usable || usable < len(cpus) {
-		return threads, nil
+	p := parts{threads: threads, crowded: threads*ranks > atOnce}
+	if threads*ranks > usable || usable < len(c.cores) {
+		return p
 	}
 	for rank := range ranks {
-		pins = append(pins, cpus[rank*threads:(rank+1)*threads])
+		own := computer{cores: c.cores[rank*threads : (rank+1)*threads]}
+		p.cpus = append(p.cpus, own.cpus())
 	}
-	return threads, pins
+	return p
 }
-
-// quota is the number of CPUs that the process may keep busy, as Go's runtime finds it in cgroups.
-func quota() int { return runtime.GOMAXPROCS(0) }

@@ -11,6 +11,7 @@ import (
 
 	"lockstep/router/request"
 	"lockstep/shard"
+	"lockstep/shard/machine"
 )
 
 // withoutEnvironment hides the environment's settings from parse.
@@ -298,24 +299,32 @@ func TestLogLevel(t *testing.T) {
 
 func TestShareOut(t *testing.T) {
 	for _, test := range []struct {
-		cpus, quota, ranks, threads int
-		wantThreads                 int
-		wantPinned                  bool
+		cores, perCore, quota, ranks, threads int
+		want                                  parts
 	}{
-		{2, 2, 2, 0, 1, true},
-		{8, 8, 2, 0, 4, true},
-		{8, 8, 3, 0, 2, true},
-		{8, 4, 2, 0, 2, false}, // a container's quota: any core may serve it
-		{2, 2, 4, 0, 1, false},
-		{8, 8, 2, 16, 16, false},
+		{2, 1, 0, 2, 0, parts{threads: 1, cpus: [][]int{{0}, {1}}}},
+		{4, 1, 0, 2, 0, parts{threads: 2, cpus: [][]int{{0, 1}, {2, 3}}}},
+		{4, 1, 4, 2, 0, parts{threads: 2, cpus: [][]int{{0, 1}, {2, 3}}}},
+		{5, 1, 0, 2, 0, parts{threads: 2, cpus: [][]int{{0, 1}, {2, 3}}}},
+		{4, 2, 0, 2, 0, parts{threads: 2, cpus: [][]int{{0, 4, 1, 5}, {2, 6, 3, 7}}}}, // a thread for each core
+		{4, 2, 0, 2, 4, parts{threads: 4}},                                            // or as many as asked for
+		{4, 2, 0, 2, 5, parts{threads: 5, crowded: true}},
+		{8, 1, 4, 2, 0, parts{threads: 2}}, // a container's quota: any core may serve it
+		{8, 2, 1, 1, 0, parts{threads: 1}},
+		{8, 1, 4, 2, 3, parts{threads: 3, crowded: true}},
+		{2, 1, 0, 4, 0, parts{threads: 1, crowded: true}},
+		{8, 1, 0, 2, 16, parts{threads: 16, crowded: true}},
 	} {
-		cpus := make([]int, test.cpus)
-		for i := range cpus {
-			cpus[i] = i
+		c := computer{quota: test.quota}
+		for i := range test.cores {
+			core := machine.Core{}
+			for thread := range test.perCore {
+				core.CPUs = append(core.CPUs, i+thread*test.cores)
+			}
+			c.cores = append(c.cores, core)
 		}
-		threads, pins := shareOut(cpus, test.quota, test.ranks, test.threads)
-		if threads != test.wantThreads || (pins != nil) != test.wantPinned {
-			t.Errorf("%+v: got %d threads, pins %v", test, threads, pins)
+		if got := c.shareOut(test.ranks, test.threads); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%+v: got %+v", test, got)
 		}
 	}
 }

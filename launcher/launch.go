@@ -84,7 +84,8 @@ func launch(c command, console *console, announcements io.Writer, log zerolog.Lo
 		}
 	}
 	if l.Env {
-		l.log.Info().Str("version", version).Ints("cpus", allowedCPUs()).Int("quota", quota()).Strs("environment",
+		computer := thisComputer()
+		l.log.Info().Str("version", version).Ints("cpus", computer.cpus()).Int("quota", computer.quota).Strs("environment",
 			shown(os.Environ())).Msg("environment")
 	}
 	if l.spawner, err = newSpawner(); err != nil {

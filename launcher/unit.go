@@ -117,15 +117,16 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	if u.memory, err = collective.NewMemory("lockstep group"); err != nil {
 		return err
 	}
-	threads, pins := shareOut(allowedCPUs(), quota(), u.size, l.Threads)
+	computer := thisComputer()
+	share := computer.shareOut(u.size, l.Threads)
 	stepModel, err := sim.ParseStepModel(l.StepModel)
 	if err != nil {
 		return err
 	}
 	config := shard.Config{
 		Group: u.ref(l.NodeName), Node: l.NodeName, Shards: u.size, NATSURLs: l.natsURLs, NATSIdentity: l.identity(protocol.RoleGroup),
-		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: threads,
-		Crowded: threads*u.size > min(len(allowedCPUs()), quota()), Backend: l.Backend, Sim: sim.Config{StepModel: stepModel},
+		ModelPath: l.ModelID, ModelID: l.ModelID, Threads: share.threads, Crowded: share.crowded, Backend: l.Backend,
+		Sim:     sim.Config{StepModel: stepModel},
 		Kernels: l.Kernels, Devices: l.devices(), CUDALibrary: l.CUDALibrary, Numerics: l.Numerics, Graphs: l.graphs,
 		Quantize: l.Quantize, KVCache: l.kvCache(),
 		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served, PriorCacheTokens: u.cacheTokens,
@@ -135,11 +136,11 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	if l.ModelID == "" || l.ModelID == demo.ModelID {
 		config.ModelPath, config.ModelID = "", demo.ModelID
 	}
-	l.log.Debug().Stringer("group", config.Group).Int("threads", threads).Bool("pinned", pins != nil).Msg("starting shards")
+	l.log.Debug().Stringer("group", config.Group).Int("threads", share.threads).Bool("pinned", share.cpus != nil).Msg("starting shards")
 	for rank := range u.size {
 		config.Rank = rank
-		if pins != nil {
-			config.CPUs = pins[rank]
+		if share.cpus != nil {
+			config.CPUs = share.cpus[rank]
 		}
 		arguments := []string{"shard", "--group", l.NodeName, "--rank", strconv.Itoa(rank)}
 		log := l.log.With().Str("group", l.NodeName).Int("rank", rank).Logger()

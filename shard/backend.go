@@ -14,6 +14,7 @@ import (
 	"lockstep/shard/gpu"
 	"lockstep/shard/gpu/driver"
 	"lockstep/shard/host"
+	"lockstep/shard/machine"
 	"lockstep/shard/model"
 	"lockstep/shard/sim"
 )
@@ -148,7 +149,7 @@ func loadHost(r *rank) (backend, string, error) {
 // loadEmulated loads onto a card that is emulated.
 func loadEmulated(r *rank) (backend, string, error) {
 	return loadPart(r, func(part *model.Part) (backend, error) {
-		device, err := gpu.NewEmulated(r.config.Threads, host.FreeMemory)
+		device, err := gpu.NewEmulated(r.config.Threads, machine.FreeMemory)
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
+	"lockstep/shard/machine"
 	"lockstep/shard/model"
 	"lockstep/shard/workers"
 )
@@ -78,7 +79,7 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 }
 
 // FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is.
-func (b *Backend) FreeBytes() (bytes int64, of string, err error) { return FreeMemory() }
+func (b *Backend) FreeBytes() (bytes int64, of string, err error) { return machine.FreeMemory() }
 
 // Attach gives the backend its group, takes the memory of a cache of so many blocks and of the buffers for steps of maxRows
 // tokens, and has the kernel give it now, when something can still be done about a lack of it. Others may have taken what

@@ -15,7 +15,7 @@ import (
 const (
 	// SpinTime is how long a waiter spins before it sleeps: longer than the work between two operations of a step that are
 	// shared out.
-	SpinTime = 100 * time.Microsecond
+	SpinTime = 50 * time.Microsecond
 	// briefSpin is how long one spins for whom spinning is of no use.
 	briefSpin = 2 * time.Microsecond
 	// patience is how many waits in a row must outlast SpinTime for that.

@@ -1,4 +1,4 @@
-package host
+package machine
 
 import (
 	"bufio"
@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,7 +22,7 @@ func freeMemory(root fs.FS) (free int64, bound string, err error) {
 		return 0, "", err
 	}
 	bound = "the machine"
-	for _, g := range memoryGroups(root) {
+	for _, g := range groups(root, "memory") {
 		if left, ok := g.left(root); ok && left < free {
 			free, bound = left, "control group /"+g.folder
 		}
@@ -48,85 +47,9 @@ func availableMemory(root fs.FS) (int64, error) {
 	return 0, fmt.Errorf("/proc/meminfo does not say what memory is available")
 }
 
-// memoryGroup is a control group that may bound the memory.
-type memoryGroup struct {
-	folder  string // below the machine's root directory
-	version int
-}
-
-// memoryGroups are those of this process and of their ancestors, as far as this process sees them. In a container the
-// mount may show a part of the tree only, and paths may count from that part or from the machine's whole tree.
-func memoryGroups(root fs.FS) (groups []memoryGroup) {
-	mounts, err := fs.ReadFile(root, "proc/self/mountinfo")
-	if err != nil {
-		return nil
-	}
-	own, err := fs.ReadFile(root, "proc/self/cgroup")
-	if err != nil {
-		return nil
-	}
-	for lines := bufio.NewScanner(bytes.NewReader(mounts)); lines.Scan(); {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		place, kind := strings.Fields(before), strings.Fields(after)
-		if !ok || len(place) < 5 || len(kind) < 3 {
-			continue
-		}
-		version := 0
-		switch {
-		case kind[0] == "cgroup2":
-			version = 2
-		case kind[0] == "cgroup" && slices.Contains(strings.Split(kind[2], ","), "memory"):
-			version = 1
-		default:
-			continue
-		}
-		ownPath, ok := groupPath(own, version)
-		if !ok {
-			continue
-		}
-		top := strings.TrimPrefix(path.Clean(unescaped(place[4])), "/")
-		for folder := path.Join(top, below(ownPath, unescaped(place[3]))); ; folder = path.Dir(folder) {
-			groups = append(groups, memoryGroup{folder, version})
-			if folder == top || len(folder) < len(top) {
-				break
-			}
-		}
-	}
-	return groups
-}
-
-// groupPath finds this process's path in the tree of a version, in /proc/self/cgroup.
-func groupPath(own []byte, version int) (string, bool) {
-	for lines := bufio.NewScanner(bytes.NewReader(own)); lines.Scan(); {
-		fields := strings.SplitN(lines.Text(), ":", 3)
-		if len(fields) != 3 {
-			continue
-		}
-		if version == 2 && fields[0] == "0" && fields[1] == "" || version == 1 && slices.Contains(strings.Split(fields[1], ","), "memory") {
-			return fields[2], true
-		}
-	}
-	return "", false
-}
-
-// below is where a path of the tree lies in a mount that shows the tree from root on: at its top when it does not show
-// that path, or path counts from there already.
-func below(groupPath, root string) string {
-	rest, ok := strings.CutPrefix(groupPath, strings.TrimSuffix(root, "/"))
-	if !ok || rest != "" && rest[0] != '/' || slices.Contains(strings.Split(rest, "/"), "..") {
-		return ""
-	}
-	return rest
-}
-
-// unescaped reads a path of mountinfo, where a space is \040.
-func unescaped(text string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(text)
-}
-
 // left is what the group's limit leaves, and whether it has one. Pages of files that were not used lately count as used,
 // but the kernel gives them back. Above memory.high nobody is killed, but everything is held up, so it is a limit too.
-func (g memoryGroup) left(root fs.FS) (int64, bool) {
+func (g group) left(root fs.FS) (int64, bool) {
 	limits, usage, reclaimable := []string{"memory.max", "memory.high"}, "memory.current", "inactive_file"
 	if g.version == 1 {
 		limits, usage, reclaimable = []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file"
