@@ -43,7 +43,7 @@ func (p *aiperfTest) run() error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.Stop()
 	folder, err := os.MkdirTemp("", "lockstep-aiperf-")
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (p *aiperfTest) aiperf(s *server, folder string, show bool) (m measured, bo
 		}
 		cache = filepath.Join(home, ".cache/lockstep")
 	}
-	command := exec.Command(filepath.Join(cache, "clients/aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.url,
+	command := exec.Command(filepath.Join(cache, "clients/aiperf/bin/aiperf"), "profile", "--model", "any", "--url", s.URL,
 		"--endpoint-type", "chat", "--streaming",
 		"--concurrency", strconv.Itoa(p.clients), "--request-count", strconv.Itoa(p.requests), "--tokenizer", p.tokenizer,
 		"--synthetic-input-tokens-mean", strconv.Itoa(p.prompt), "--synthetic-input-tokens-stddev", "0", "--output-tokens-mean",
@@ -194,7 +194,7 @@ func (p *aiperfTest) replay(s *server, bodies []json.RawMessage) (measured, erro
 func (s *server) chat(body json.RawMessage) (first, whole float64, err error) {
 	begin := time.Now()
 	since := func() float64 { return float64(time.Since(begin)) / float64(time.Millisecond) }
-	response, err := s.client.Post(s.url+"/v1/chat/completions", "application/json", bytes.NewReader(body))
+	response, err := s.Client.Post(s.URL+"/v1/chat/completions", "application/json", bytes.NewReader(body))
 	if err != nil {
 		return 0, 0, err
 	}

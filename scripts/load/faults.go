@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"lockstep/scripts/serving"
 )
 
 // faultsTest is seeded streams under faults: their tokens must be those of a quiet server.
@@ -34,8 +36,8 @@ func (s *site) close() {
 			for _, pid := range each.children("") {
 				syscall.Kill(pid, syscall.SIGKILL)
 			}
-			each.command.Process.Kill()
-			each.command.Wait()
+			each.Command.Process.Kill()
+			each.Command.Wait()
 		}
 	}
 }
@@ -120,13 +122,13 @@ func (f *faultsTest) twoNodes() error {
 		return err
 	}
 	restart := func(s *site) error {
-		s.nodes[0].command.Process.Kill()
-		s.nodes[0].command.Wait()
+		s.nodes[0].Command.Process.Kill()
+		s.nodes[0].Command.Wait()
 		return node(0)
 	}
 	whole := func(signal syscall.Signal) func(s *site) error {
 		return func(s *site) error {
-			for _, pid := range append(s.nodes[0].children(""), s.nodes[0].command.Process.Pid) {
+			for _, pid := range append(s.nodes[0].children(""), s.nodes[0].Command.Process.Pid) {
 				syscall.Kill(pid, signal)
 			}
 			return nil
@@ -139,8 +141,8 @@ func (f *faultsTest) twoNodes() error {
 		{name: "a node's shard stands still", disturb: func(s *site) error { return s.nodes[0].signal(syscall.SIGSTOP, "--rank 0") }},
 		{name: "rolling restart of both nodes", disturb: func(s *site) error {
 			for i := range s.nodes {
-				s.nodes[i].command.Process.Signal(syscall.SIGTERM)
-				s.nodes[i].command.Wait()
+				s.nodes[i].Command.Process.Signal(syscall.SIGTERM)
+				s.nodes[i].Command.Wait()
 				if err := node(i); err != nil {
 					return err
 				}
@@ -176,7 +178,7 @@ func (f *faultsTest) table(name string, s *site, rows []fault) error {
 				return fmt.Errorf("before row %d: %w", i, err)
 			}
 		}
-		before, err := s.front.metrics()
+		before, err := s.front.Metrics()
 		if err != nil {
 			return err
 		}
@@ -184,7 +186,7 @@ func (f *faultsTest) table(name string, s *site, rows []fault) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
 		}
-		after, err := s.front.metrics()
+		after, err := s.front.Metrics()
 		if err != nil {
 			return err
 		}
@@ -245,7 +247,7 @@ func (f *faultsTest) round(s *site, disturb func(*site) error, want [][]int) (re
 			pauses = append(pauses, max(a.first, slices.Max(a.gaps)))
 		}
 	}
-	result.longest, result.other = percentile(pauses, 100), percentile(pauses, 50)
+	result.longest, result.other = serving.Percentile(pauses, 100), serving.Percentile(pauses, 50)
 	return result, nil
 }
 
@@ -255,7 +257,7 @@ func (s *site) known(groups int) error {
 		var load struct {
 			Groups []any `json:"groups"`
 		}
-		if err := s.front.get("/token_load?groups", &load); err == nil && len(load.Groups) == groups {
+		if err := s.front.Get("/token_load?groups", &load); err == nil && len(load.Groups) == groups {
 			return nil
 		}
 	}
@@ -278,7 +280,7 @@ func (s *server) signal(signal syscall.Signal, text string) error {
 
 // children are the processes of a server whose arguments contain a text, without the launcher.
 func (s *server) children(text string) (pids []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.command.Process.Pid))
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.Command.Process.Pid))
 	for _, task := range tasks {
 		data, _ := os.ReadFile(task)
 		for _, field := range strings.Fields(string(data)) {

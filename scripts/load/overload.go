@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"lockstep/scripts/serving"
 )
 
 // overloadTest is more clients than a server takes.
@@ -25,7 +27,7 @@ func (o *overloadTest) run() error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
+	defer s.Stop()
 	for range crowds {
 		if err := o.crowd(s); err != nil {
 			return err
@@ -73,8 +75,8 @@ func (o *overloadTest) crowd(s *server) error {
 	}
 	fmt.Printf("%d connections at once, %d allowed: %d answered, %d refused after %v (median), %v (p99), %v (max)\n", o.connections,
 		allowed, len(taken), len(refused),
-		percentile(refused, 50).Round(time.Microsecond), percentile(refused, 99).Round(time.Microsecond),
-		percentile(refused, 100).Round(time.Microsecond))
+		serving.Percentile(refused, 50).Round(time.Microsecond), serving.Percentile(refused, 99).Round(time.Microsecond),
+		serving.Percentile(refused, 100).Round(time.Microsecond))
 	for body, count := range bodies {
 		fmt.Printf("%d times: %s\n", count, body)
 	}
@@ -146,7 +148,7 @@ func (o *overloadTest) knock(s *server) error {
 	group.Wait()
 	close(begun)
 	fmt.Printf("while %d run, of %d more one after another %d are refused after %v (median), %v (p99)\n", allowed, knocks, len(refused),
-		percentile(refused, 50).Round(time.Microsecond), percentile(refused, 99).Round(time.Microsecond))
+		serving.Percentile(refused, 50).Round(time.Microsecond), serving.Percentile(refused, 99).Round(time.Microsecond))
 	return nil
 }
 
@@ -176,7 +178,7 @@ func (o *overloadTest) leave(s *server) error {
 	if err != nil {
 		return err
 	}
-	mismatches, err := s.metric("lockstep_ledger_mismatches_total")
+	mismatches, err := s.Metric("lockstep_ledger_mismatches_total")
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lockstep/scripts/serving"
 )
 
 // prefixTest is many clients with one system prompt.
@@ -42,9 +44,9 @@ func (p *prefixTest) run() error {
 			name := map[bool]string{true: "on", false: "off"}[cached]
 			round := func(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 			fmt.Printf("| %s | %.0f | %v | %v | %v | %v | %v | %.0f of %.0f | %.0f | %v |\n", name, float64(s.tokens)/s.duration.Seconds(),
-				round(percentile(s.first, 50)), round(percentile(s.first, 99)), round(percentile(s.gaps, 50)),
-				round(percentile(s.gaps, 99)),
-				round(percentile(s.gaps, 100)), s.cached, s.prompts, s.mismatches, s.drained.Round(time.Millisecond))
+				round(serving.Percentile(s.first, 50)), round(serving.Percentile(s.first, 99)), round(serving.Percentile(s.gaps, 50)),
+				round(serving.Percentile(s.gaps, 99)),
+				round(serving.Percentile(s.gaps, 100)), s.cached, s.prompts, s.mismatches, s.drained.Round(time.Millisecond))
 			if texts == nil {
 				texts = s.texts
 			}
@@ -72,7 +74,7 @@ func (p *prefixTest) serve(cached bool) (*seen, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.stop()
+	defer s.Stop()
 	system, err := p.systemPrompt(s)
 	if err != nil {
 		return nil, err
@@ -112,7 +114,7 @@ func (p *prefixTest) serve(cached bool) (*seen, error) {
 	for name, value := range map[string]*float64{"lockstep_prefix_hit_tokens_total": &result.cached,
 		"lockstep_prefix_prompt_tokens_total": &result.prompts,
 		"lockstep_ledger_mismatches_total":    &result.mismatches} {
-		if *value, err = s.metric(name); err != nil {
+		if *value, err = s.Metric(name); err != nil {
 			return nil, err
 		}
 	}
@@ -125,14 +127,14 @@ func (p *prefixTest) systemPrompt(s *server) (string, error) {
 	const sentence = " You are a patient teacher who explains things to children in short and clear words."
 	text := strings.TrimSpace(sentence)
 	for {
-		before, err := s.metric("tgi_request_input_length_sum")
+		before, err := s.Metric("tgi_request_input_length_sum")
 		if err != nil {
 			return "", err
 		}
 		if _, err := s.generate(text, parameters{MaxNewTokens: 1}, 0); err != nil {
 			return "", err
 		}
-		after, err := s.metric("tgi_request_input_length_sum")
+		after, err := s.Metric("tgi_request_input_length_sum")
 		if err != nil {
 			return "", err
 		}

@@ -74,7 +74,7 @@ func (s *server) tokens(prompt string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.client.Post(s.url+"/generate", "application/json", bytes.NewReader(body))
+	response, err := s.Client.Post(s.URL+"/generate", "application/json", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

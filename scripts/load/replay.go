@@ -11,6 +11,7 @@ import (
 
 	"lockstep/launcher/simulate"
 	"lockstep/router/admission"
+	"lockstep/scripts/serving"
 	"lockstep/shard"
 )
 
@@ -62,8 +63,8 @@ func (r *replayTest) run() error {
 		return err
 	}
 	requests, measured, before, err := r.measure(s, trace)
-	if stopped := s.stop(); err == nil && stopped != nil {
-		err = fmt.Errorf("the server's end: %w\n%s", stopped, s.log.String())
+	if stopped := s.Stop(); err == nil && stopped != nil {
+		err = fmt.Errorf("the server's end: %w\n%s", stopped, s.Log.String())
 	}
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func (r *replayTest) fitting(s *server, trace []simulate.Request) ([]simulate.Re
 	var info struct {
 		Longest int `json:"max_total_tokens"`
 	}
-	if err := s.get("/info", &info); err != nil {
+	if err := s.Get("/info", &info); err != nil {
 		return nil, err
 	}
 	var short []simulate.Request
@@ -156,7 +157,7 @@ func (r *replayTest) measure(s *server, trace []simulate.Request) (requests []si
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	before, err := s.metrics()
+	before, err := s.Metrics()
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -166,7 +167,7 @@ func (r *replayTest) measure(s *server, trace []simulate.Request) (requests []si
 	if _, err := s.drained(); err != nil {
 		return nil, nil, 0, err
 	}
-	after, err := s.metrics()
+	after, err := s.Metrics()
 	if err != nil {
 		return nil, nil, 0, err
 	}
@@ -215,7 +216,7 @@ func (r *replayTest) replay(s *server, requests []simulate.Request, prompts []st
 		result.Observe(requests[i].PromptTokens, moments)
 	}
 	fmt.Printf("%.2f requests a second over %.1f s; sent late by %v (median), %v (max)\n", result.Rate, last,
-		percentile(late, 50).Round(time.Microsecond), percentile(late, 100).Round(time.Microsecond))
+		serving.Percentile(late, 50).Round(time.Microsecond), serving.Percentile(late, 100).Round(time.Microsecond))
 	return result, nil
 }
 
@@ -229,7 +230,7 @@ func watch(s *server, result *simulate.Result, capacity int, stop chan struct{})
 			return nil
 		case <-ticker.C:
 		}
-		metrics, err := s.metrics()
+		metrics, err := s.Metrics()
 		if err != nil {
 			return err
 		}

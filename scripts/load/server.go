@@ -7,25 +7,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"lockstep/scripts/serving"
 )
 
 // server is a running bin/lockstep.
-type server struct {
-	command *exec.Cmd
-	url     string
-	log     bytes.Buffer
-	client  *http.Client
-}
+type server struct{ *serving.Server }
 
 // binary is the build that is measured.
 var binary = "bin/lockstep"
@@ -37,34 +30,11 @@ func start(arguments ...string) (*server, error) {
 
 // launch runs a command of lockstep and waits until it is ready.
 func launch(arguments ...string) (*server, error) {
-	s := &server{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4096}}}
-	s.command = exec.Command(binary, arguments...)
-	s.command.Stderr = &s.log
-	out, err := s.command.StdoutPipe()
+	s, err := serving.Launch(binary, arguments...)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.command.Start(); err != nil {
-		return nil, fmt.Errorf("%w (make build makes bin/lockstep)", err)
-	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		at := strings.Index(lines.Text(), "http://")
-		if at >= 0 {
-			s.url = strings.TrimRight(strings.Fields(lines.Text()[at:])[0], "/")
-		}
-		if at >= 0 || strings.HasSuffix(lines.Text(), "is ready") {
-			go io.Copy(io.Discard, out)
-			return s, nil
-		}
-	}
-	s.command.Wait()
-	return nil, fmt.Errorf("the server ended before it was ready:\n%s", s.log.String())
-}
-
-func (s *server) stop() error {
-	s.command.Process.Signal(syscall.SIGTERM)
-	return s.command.Wait()
+	return &server{s}, nil
 }
 
 // parameters of a generation, in TGI's words and ours.
@@ -102,12 +72,12 @@ func (s *server) generate(prompt string, p parameters, leaveAfter time.Duration)
 		return nil, err
 	}
 	begin := time.Now()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/tgi/generate_stream", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/tgi/generate_stream", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := s.client.Do(request)
+	response, err := s.Client.Do(request)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, errLeft
@@ -155,53 +125,6 @@ func (s *server) generate(prompt string, p parameters, leaveAfter time.Duration)
 	return a, lines.Err()
 }
 
-// metric sums the samples of a metric.
-func (s *server) metric(name string) (float64, error) {
-	sums, err := s.metrics()
-	if err != nil {
-		return 0, err
-	}
-	sum, found := sums[name]
-	if !found {
-		return 0, fmt.Errorf("no metric %s", name)
-	}
-	return sum, nil
-}
-
-// metrics sums the samples of each metric.
-func (s *server) metrics() (map[string]float64, error) {
-	response, err := s.client.Get(s.url + "/metrics")
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	sums := map[string]float64{}
-	lines := bufio.NewScanner(response.Body)
-	for lines.Scan() {
-		line := lines.Text()
-		end := strings.IndexAny(line, " {")
-		if end < 1 || line[0] == '#' {
-			continue
-		}
-		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-		if err != nil {
-			return nil, fmt.Errorf("metric %q: %w", line, err)
-		}
-		sums[line[:end]] += value
-	}
-	return sums, lines.Err()
-}
-
-// get reads a JSON answer into value.
-func (s *server) get(path string, value any) error {
-	response, err := s.client.Get(s.url + path)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	return json.NewDecoder(response.Body).Decode(value)
-}
-
 // drainTimeout bounds the wait until no group holds anything.
 const drainTimeout = 10 * time.Second
 
@@ -225,7 +148,7 @@ func (s *server) currentLoad() (float64, error) {
 	var load struct {
 		Current float64 `json:"current_load"`
 	}
-	err := s.get("/token_load", &load)
+	err := s.Get("/token_load", &load)
 	return load.Current, err
 }
 
@@ -246,24 +169,16 @@ func (s *server) residentBytes() map[string]int64 {
 			}
 			return ""
 		}
-		if field("PPid") != strconv.Itoa(s.command.Process.Pid) && field("Pid") != strconv.Itoa(s.command.Process.Pid) {
+		if field("PPid") != strconv.Itoa(s.Command.Process.Pid) && field("Pid") != strconv.Itoa(s.Command.Process.Pid) {
 			continue
 		}
 		command, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
 		role := "launcher"
-		if words := strings.Split(string(command), "\x00"); len(words) > 1 && field("PPid") == strconv.Itoa(s.command.Process.Pid) {
+		if words := strings.Split(string(command), "\x00"); len(words) > 1 && field("PPid") == strconv.Itoa(s.Command.Process.Pid) {
 			role = words[1]
 		}
 		kilobytes, _ := strconv.ParseInt(field("VmRSS"), 10, 64)
 		sizes[role] += kilobytes << 10
 	}
 	return sizes
-}
-
-func percentile(values []time.Duration, p float64) time.Duration {
-	if len(values) == 0 {
-		return 0
-	}
-	slices.Sort(values)
-	return values[min(int(p/100*float64(len(values))), len(values)-1)]
 }

@@ -69,9 +69,9 @@ func (s *siegeTest) crowdBodies(key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer server.stop()
+	defer server.Stop()
 	before := server.residentBytes()["router"]
-	address := strings.TrimPrefix(server.url, "http://")
+	address := strings.TrimPrefix(server.URL, "http://")
 	head := fmt.Sprintf("POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n", bodyBytes)
 	if key != "" {
 		head += "Authorization: Bearer " + key + "\r\n"
@@ -171,8 +171,8 @@ func (s *siegeTest) foreignRoute(key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer server.stop()
-	port := regexp.MustCompile(`route connections on [0-9.]+:(\d+)`).FindStringSubmatch(server.log.String())
+	defer server.Stop()
+	port := regexp.MustCompile(`route connections on [0-9.]+:(\d+)`).FindStringSubmatch(server.Log.String())
 	if port == nil {
 		return "", errors.New("the log does not name the port of routes")
 	}
@@ -236,8 +236,8 @@ func (s *siegeTest) idle() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer server.stop()
-	address := strings.TrimPrefix(server.url, "http://")
+	defer server.Stop()
+	address := strings.TrimPrefix(server.URL, "http://")
 	opened := 0
 	for i := range s.connections {
 		// From many addresses: those of loopback.
@@ -254,7 +254,7 @@ func (s *siegeTest) idle() (string, error) {
 	}
 	begin := time.Now()
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
-	response, err := client.Get(server.url + "/info")
+	response, err := client.Get(server.URL + "/info")
 	if err != nil {
 		return fmt.Sprintf("%d opened; the newcomer got nothing within 10 s", opened), nil
 	}

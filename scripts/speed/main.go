@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"lockstep/protocol/text"
+	"lockstep/scripts/machine"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
 	"lockstep/shard/host"
@@ -36,16 +37,15 @@ import (
 )
 
 const (
-	threads      = 2
-	prefill      = 512
-	context      = 128 // positions before the decode steps that are timed
-	decodeSteps  = 32
-	readBytes    = 1 << 30
-	batch        = 16
-	blockTokens  = 16
-	blockCount   = batch*(context+decodeSteps+16)/blockTokens + 64
-	gigabyte     = 1e9
-	peakInterval = 1 << 22
+	threads     = 2
+	prefill     = 512
+	context     = 128 // positions before the decode steps that are timed
+	decodeSteps = 32
+	readBytes   = 1 << 30
+	batch       = 16
+	blockTokens = 16
+	blockCount  = batch*(context+decodeSteps+16)/blockTokens + 64
+	gigabyte    = 1e9
 )
 
 func main() {
@@ -69,7 +69,7 @@ func main() {
 			log.Fatal(err)
 		}
 	}
-	fmt.Printf("%s, %s kernels, %d threads, %s\n", processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
+	fmt.Printf("%s, %s kernels, %d threads, %s\n", machine.Processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
 	for _, name := range strings.Split(*names, ",") {
 		var err error
 		if *loading > 0 {
@@ -119,9 +119,10 @@ func measure(name string, kernels *cpu.Kernels, rounds int, textFile string) err
 	}
 	defer two.close()
 	var all []figures
+	probe := machine.NewProbe(kernels, threads, readBytes)
 	for range rounds {
 		var f figures
-		f.bandwidth, f.peak = limits(kernels)
+		f.bandwidth, f.peak = probe.Limits()
 		f.decode1, f.decode16, f.prefillTokens = one.decode(1, 0), one.decode(batch, 0), one.prefill()
 		f.shards1, f.shardsPrefill = two.decode(1, 0), two.prefill()
 		if len(source.adapters) > 0 {
@@ -205,60 +206,6 @@ func perToken(source *opened) (bytes, flops float64) {
 		}
 	}
 	return bytes, flops
-}
-
-// limits measures the read bandwidth and the vector peak of all threads together.
-func limits(kernels *cpu.Kernels) (bytesPerSecond, flopsPerSecond float64) {
-	data := make([][]byte, threads)
-	for i := range data {
-		data[i] = make([]byte, readBytes/threads)
-		for at := 0; at < len(data[i]); at += 4096 {
-			data[i][at] = 1
-		}
-	}
-	together := func(work func(thread int)) time.Duration {
-		var all sync.WaitGroup
-		start := time.Now()
-		for i := range threads {
-			all.Go(func() {
-				runtime.LockOSThread()
-				defer runtime.UnlockOSThread()
-				work(i)
-			})
-		}
-		all.Wait()
-		return time.Since(start)
-	}
-	var best time.Duration
-	for range 3 {
-		if took := together(func(i int) { kernels.ReadStream(data[i]) }); best == 0 || took < best {
-			best = took
-		}
-	}
-	bytesPerSecond = readBytes / best.Seconds()
-	flops := 0
-	best = 0
-	for range 3 {
-		took := together(func(i int) {
-			if n := kernels.PeakFMA(peakInterval); i == 0 {
-				flops = n * threads
-			}
-		})
-		if best == 0 || took < best {
-			best = took
-		}
-	}
-	return bytesPerSecond, float64(flops) / best.Seconds()
-}
-
-func processor() string {
-	data, _ := os.ReadFile("/proc/cpuinfo")
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimSpace(strings.TrimLeft(rest, "\t: "))
-		}
-	}
-	return runtime.GOARCH
 }
 
 // group is the ranks of a model as threads of this process; what they share is what processes would.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"lockstep/scripts/checkpoint"
 	"lockstep/shard/model"
 )
 
@@ -87,7 +88,7 @@ func (m *opened) open(dir, base string, options []string) (err error) {
 	}
 	if len(options) > 0 && options[0] == "widened" {
 		wide := filepath.Join(dir, "widened.gguf")
-		if err := widen(path, wide); err != nil {
+		if err := checkpoint.Widen(path, wide); err != nil {
 			return err
 		}
 		path, options = wide, options[1:]
