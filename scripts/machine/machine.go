@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lockstep/shard/cpu"
 )
 
@@ -127,4 +129,13 @@ func TreeSeconds(root int) float64 {
 		next = append(next[1:], children[next[0]]...)
 	}
 	return total / ticksPerSecond
+}
+
+// ProcessSeconds is the time of processors that this process has taken.
+func ProcessSeconds() float64 {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
 }
