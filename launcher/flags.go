@@ -40,6 +40,7 @@ type modelFlags struct {
 	MaxBatchTotalTokens  int      `env:"MAX_BATCH_TOTAL_TOKENS" placeholder:"TOKENS" help:"Size of the KV cache. Default: as --cpu-memory-fraction says."`
 	MaxBatchSize         int      `positive:"" env:"MAX_BATCH_SIZE" default:"${max_batch_size}" help:"Sequences that run at once."`
 	DisablePrefixCache   bool     `env:"LOCKSTEP_DISABLE_PREFIX_CACHE" help:"Compute every prompt whole."`
+	Speculate            int      `env:"SPECULATE" default:"0" placeholder:"N" help:"Tokens that a step guesses of a sequence at most, by what its prompt and answer have said before, and computes beside its next one: texts that repeat themselves come faster, and no token changes. Up to ${max_speculate}; 0: none."`
 	CPUMemoryFraction    float64  `env:"CPU_MEMORY_FRACTION" placeholder:"SHARE" help:"Share of the memory that is free once the weights are loaded that the KV cache takes at the start. Default: what --max-batch-size sequences of a usual length need, and ${memory_fraction} at most; on cards 0.8."`
 	Threads              int      `env:"LOCKSTEP_THREADS" placeholder:"N" help:"Computing threads of each shard. Default: the cores shared out."`
 	StepLog              string   `env:"LOCKSTEP_STEP_LOG" placeholder:"FILE" help:"Append what each step computed and how long it took, for lockstep simulate --fit."`
@@ -107,7 +108,6 @@ type nodeFlags struct {
 // has the values, between spaces, that the server honours anyway.
 type refusedFlags struct {
 	Revision              string `env:"REVISION" hidden:"" refuse:"models are read from local paths, which have no revisions"`
-	Speculate             string `env:"SPECULATE" hidden:"" accept:"0" refuse:"speculative decoding does not exist yet"`
 	Dtype                 string `env:"DTYPE" hidden:"" refuse:"weights are computed in the type that their files have"`
 	TrustRemoteCode       bool   `env:"TRUST_REMOTE_CODE" hidden:"" refuse:"no model code is ever executed; the architecture must be supported"`
 	CUDAMemoryFraction    string `name:"cuda-memory-fraction" env:"CUDA_MEMORY_FRACTION" hidden:"" accept:"1.0" refuse:"nothing bounds what is taken of a card as a whole; --cpu-memory-fraction is its sibling: the share that the KV cache takes of what is free beside the weights, on cards too"`
@@ -195,6 +195,7 @@ func flagVars() kong.Vars {
 	return kong.Vars{
 		"kernels":        strings.Join(slices.Concat(cpuKernels, []string{anyCPUKernels}, cardKernels), ","),
 		"numerics":       strings.Join(shard.Numerics(), ","),
+		"max_speculate":  strconv.Itoa(shard.MaxSpeculate),
 		"graphs":         strings.Trim(strings.ReplaceAll(fmt.Sprint(shard.CardGraphs()), " ", ","), "[]"),
 		"quantize_names": strings.Join(model.QuantiseNames(), ","),
 		"backends":       strings.Join(shard.Backends(), ","), "backend": shard.DefaultBackend,

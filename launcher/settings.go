@@ -83,6 +83,11 @@ func (c *command) checkModel() error {
 	case c.Numerics != "" && !slices.Contains(traits.Numerics, c.Numerics):
 		return fmt.Errorf("--numerics %s is not for what computes here (%s), which has %s", c.Numerics, c.Backend,
 			strings.Join(traits.Numerics, ", "))
+	case c.Speculate < 0 || c.Speculate > shard.MaxSpeculate:
+		return fmt.Errorf("--speculate must lie between 0 and %d, got %d", shard.MaxSpeculate, c.Speculate)
+	case c.Speculate > 0 && traits.Cards:
+		return errors.New("--speculate guesses tokens on CPUs only: a card's steps are planned before the tokens of the step before are " +
+			"known. Leave it out, or give --kernels cpu")
 	case c.KVCacheDtype != "auto" && traits.Cards:
 		return errors.New("--kv-cache-dtype is of the CPU's KV cache, and that of cards has numbers as --numerics says: leave it out, or " +
 			"give --kernels cpu")

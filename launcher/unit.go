@@ -130,7 +130,7 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		Kernels: l.Kernels, Devices: l.devices(), CUDALibrary: l.CUDALibrary, Numerics: l.Numerics, Graphs: l.graphs,
 		Quantize: l.Quantize, KVCache: l.kvCache(),
 		Limits: l.groupLimits(), StepLog: l.StepLog, Restarted: u.served, PriorCacheTokens: u.cacheTokens,
-		DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate, Adapters: l.adapters,
+		Speculate: l.Speculate, DisablePrefixCache: l.DisablePrefixCache, ChatTemplate: l.ChatTemplate, Adapters: l.adapters,
 		NoModelDefaults: l.GenerationConfig != "auto",
 	}
 	if l.ModelID == "" || l.ModelID == demo.ModelID {

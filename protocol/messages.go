@@ -63,6 +63,12 @@ type Account struct {
 	Cancels uint64
 }
 
+// Speculation counts tokens that a group guessed since its start, and those of them that were right: they took no step of their own.
+type Speculation struct {
+	Drafted  int `json:"drafted"`
+	Accepted int `json:"accepted"`
+}
+
 // Device is what computes a group. It is for people: nothing is decided by it, and groups of one kind may differ in it, so it
 // is no part of a card. All of it is known at the group's start and does not change.
 type Device struct {
@@ -86,6 +92,8 @@ type Announcement struct {
 	Device     Device     `json:"device,omitzero"` // zero: an older group does not say
 	Limits     Limits     `json:"limits"`
 	Load       Load       `json:"load"`
+	// Speculation is zero of a group that guesses no tokens.
+	Speculation Speculation `json:"speculation,omitzero"`
 }
 
 // What an announcement may say at most. A router ignores one that says more: numbers of others are reckoned with.
@@ -151,6 +159,9 @@ func (a *Announcement) Validate() error {
 	}
 	if err := a.Limits.Validate(); err != nil {
 		return err
+	}
+	if s := a.Speculation; s.Drafted < 0 || s.Accepted < 0 {
+		return fmt.Errorf("speculation out of range: %+v", s)
 	}
 	return a.Load.Validate()
 }

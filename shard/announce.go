@@ -32,7 +32,8 @@ func (l *leader) sendAnnouncement() {
 	default:
 		message.State = protocol.StateReady
 	}
-	message.Load = *l.load.Load()
+	load := l.load.Load()
+	message.Load, message.Speculation = load.Load, load.speculation
 	data, err := json.Marshal(message)
 	if err == nil {
 		err = l.control.Publish(protocol.AnnounceSubject(l.config.Group.Group), data)

@@ -62,6 +62,8 @@ type Config struct {
 	// Quantize is what weights are quantised to while they are loaded, one of model.QuantiseNames; empty: they stay as they are.
 	Quantize string `json:"quantize,omitempty"`
 	Limits
+	// Speculate is how many tokens a step guesses of a sequence at most; 0: none. Guesses change no token.
+	Speculate int `json:"speculate,omitempty"`
 	// DisablePrefixCache computes every prompt whole.
 	DisablePrefixCache bool `json:"disable_prefix_cache,omitempty"`
 	// Restarted says that an earlier incarnation has computed the largest steps here, so that a short canary will do.
@@ -71,6 +73,9 @@ type Config struct {
 	// StepLog is a file to which rank 0 appends a line of JSON for each step (StepRecord); empty: none.
 	StepLog string `json:"step_log,omitempty"`
 }
+
+// MaxSpeculate bounds Config.Speculate: with the token before them a sequence's guesses make a small step.
+const MaxSpeculate = draftRows - 1
 
 // MaxThreads bounds Config.Threads.
 const MaxThreads = 1024
@@ -106,6 +111,12 @@ func (c Config) Validate() error {
 	}
 	if c.KVCache != "" && !slices.Contains(KVCaches(), c.KVCache) {
 		return fmt.Errorf("KV cache of %q: want one of %s", c.KVCache, strings.Join(KVCaches(), ", "))
+	}
+	if c.Speculate < 0 || c.Speculate > MaxSpeculate {
+		return fmt.Errorf("%d guessed tokens: want 0 to %d", c.Speculate, MaxSpeculate)
+	}
+	if c.Speculate > 0 && TraitsOf(c.Backend).Cards {
+		return fmt.Errorf("guessed tokens on a card: its steps are planned before the tokens of the step before are known")
 	}
 	for _, a := range c.Adapters {
 		if a.Name == c.ModelID {

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"lockstep/protocol"
+	"lockstep/shard/draft"
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
 	"lockstep/shard/schedule"
@@ -27,6 +28,7 @@ type sequence struct {
 	// foreseen says that the scheduler knows of a token that is not among tokens yet: the likeliest of a wanted row of the last step.
 	foreseen bool
 	row      int
+	lookup   draft.Lookup
 	cached   bool // its blocks have keys
 	chain    protocol.KeyChain
 }
@@ -37,9 +39,12 @@ func (s *sequence) wantsBest() bool {
 	return !s.request.Score && !s.request.PromptLogprobs && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling)
 }
 
-// output is what a step produced for one sequence.
+// output is what a step produced for one sequence. Where tokens are drafted there is one more for each of them, behind it.
 type output struct {
 	sequence *sequence
+	ahead    int   // drafted tokens that the output's is chosen behind
+	drafted  int32 // the last of them: if it was not chosen, the output is of no worth
+	position int   // of the token among the generated ones
 	token    int32
 	logprob  float32
 	top      []sample.Alternative
@@ -64,7 +69,7 @@ func (out *output) addTo(frame *protocol.Frame) {
 		frame.Prompt = append(frame.Prompt, out.promptPart())
 	}
 	if out.yields {
-		frame.Add(s.origin.id, len(s.tokens)-len(s.request.Prompt)-1, out.token, out.logprob, out.finish)
+		frame.Add(s.origin.id, out.position, out.token, out.logprob, out.finish)
 		for _, alternative := range out.top {
 			frame.AddAlternative(alternative.Token, alternative.Logprob)
 		}
@@ -90,6 +95,7 @@ func (out *output) promptPart() protocol.PromptPart {
 func newEngine(b backend, shape model.Config, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
 	e := &engine{backend: pipelinedOf(b), shape: shape, blockTokens: b.Describe().BlockTokens, broadcast: broadcast, share: team.Share,
 		samplers: make([]sample.Sampler, team.Size()), maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
+		speculate: config.Speculate, propose: lookUp, draftRows: min(draftRows, config.rows()),
 		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account),
 		adapters: make(map[string]int)}
 	for i, adapter := range config.Adapters {
@@ -125,6 +131,10 @@ type engine struct {
 	maxTokens   int            // of a sequence
 	adapters    map[string]int // by name, as model.Chunk counts them; it does not change
 	prefixCache bool
+	speculate   int // drafted tokens of a sequence in a step
+	draftRows   int // the rows of a step to which drafts may fill it up
+	// propose appends up to count guesses of what follows a sequence.
+	propose func(to []int32, s *sequence, count int) []int32
 
 	sequences map[schedule.ID]*sequence
 	byOrigin  map[origin]*sequence
@@ -134,6 +144,7 @@ type engine struct {
 	steps     uint64 // that were launched
 	// cachedTokens is how many tokens were not computed because the prefix cache had them.
 	cachedTokens int
+	speculation  protocol.Speculation
 	record       StepRecord // of the last step, without its duration
 	pace         pace       // for other goroutines too
 

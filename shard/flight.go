@@ -72,8 +72,9 @@ func (e *engine) settle() error {
 func (e *engine) launch(work []schedule.Work) error {
 	f := &e.flights[e.steps%2]
 	e.steps++
+	e.draft(work)
 	e.prepare(f, work)
-	f.plan.followed = e.goesOn(f) && e.backend.CanBeFollowed(f.plan.chunks)
+	f.plan.followed = e.speculate == 0 && e.goesOn(f) && e.backend.CanBeFollowed(f.plan.chunks)
 	e.plan, e.flying = f.plan.appendTo(e.plan[:0]), f
 	if err := e.broadcast(e.plan); err != nil {
 		return err
@@ -145,6 +146,9 @@ func (e *engine) prepare(f *flight, work []schedule.Work) {
 		f.want(&chunk, s, w, &out)
 		f.plan.add(chunk, slotUse{slot: s.slot, begins: w.Begins, added: w.Added})
 		f.outputs = append(f.outputs, out)
+		if w.Reaches && !s.foreseen {
+			f.speculate(&f.plan.chunks[i], s)
+		}
 	}
 }
 
@@ -198,7 +202,8 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 		results := make([]result, rows)
 		e.share(rows, 1, func(worker, from, to int) {
 			for i := from; i < to; i++ {
-				r, s := &results[i], f.outputs[wants[i].output].sequence
+				r, out := &results[i], &f.outputs[wants[i].output]
+				s := out.sequence
 				switch next := wants[i].next; {
 				case next >= 0:
 					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
@@ -207,7 +212,8 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 				case next == chosenNext && s.wantsBest():
 					r.token, r.logprob = scores.Best(i)
 				case next == chosenNext:
-					context := sample.Context{Tokens: s.tokens, Prompt: len(s.request.Prompt), EOS: e.shape.EOSTokenIDs}
+					context := sample.Context{Tokens: s.tokens[:len(s.tokens)+out.ahead], Prompt: len(s.request.Prompt),
+						EOS: e.shape.EOSTokenIDs}
 					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling,
 						s.request.TopLogprobs, nil)
 				}
@@ -226,25 +232,36 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 }
 
 // finish takes the chosen tokens into their sequences and ends those that are done. Outputs of sequences that ended, or were cancelled,
-// while the step was flying are dropped.
+// while the step was flying are dropped, and those behind a guess that was wrong.
 func (e *engine) finish(f *flight) {
-	kept := f.outputs[:0]
+	kept, right := f.outputs[:0], true
 	for i := range f.outputs {
 		out := &f.outputs[i]
-		if s := out.sequence; e.sequences[s.id] == s {
-			e.take(out)
-			kept = append(kept, *out)
+		s := out.sequence
+		if right = right || out.ahead == 0; !right || e.sequences[s.id] != s {
+			continue
 		}
+		if out.ahead > 0 {
+			s.lookup.Accept()
+			f.record.Accepted++
+			f.record.Yields++
+		}
+		right = f.confirms(i)
+		e.take(out, right)
+		kept = append(kept, *out)
 	}
 	f.outputs = kept
+	e.speculation.Drafted += f.record.Drafted
+	e.speculation.Accepted += f.record.Accepted
 }
 
-// take takes a live sequence's output.
-func (e *engine) take(out *output) {
+// take takes a live sequence's output. drafted says that its token was guessed.
+func (e *engine) take(out *output, drafted bool) {
 	s := out.sequence
 	if s.sent += len(out.prompt); !out.yields {
 		return
 	}
+	out.position = len(s.tokens) - len(s.request.Prompt)
 	s.tokens = append(s.tokens, out.token)
 	account := e.accounts[s.router]
 	if account.Tokens++; !s.yielded {
@@ -257,7 +274,10 @@ func (e *engine) take(out *output) {
 		e.forget(s)
 		return
 	}
-	if !s.foreseen {
+	switch {
+	case drafted:
+		e.schedule.AppendDrafted(s.id)
+	case !s.foreseen:
 		e.schedule.Append(s.id)
 	}
 	s.foreseen = false

@@ -47,10 +47,16 @@ type leader struct {
 	base      protocol.Announcement // without state and load; never changed
 	held      atomic.Int64          // requests accepted and not ended
 	draining  atomic.Bool
-	load      atomic.Pointer[protocol.Load]
+	load      atomic.Pointer[groupLoad]
 	announced chan struct{} // closed when the announcing goroutine has ended
 	refused   chan error    // what ended a connection for good; holds one
 	stop      chan struct{}
+}
+
+// groupLoad is what an announcement tells of a moment.
+type groupLoad struct {
+	protocol.Load
+	speculation protocol.Speculation
 }
 
 // facts are what a start has found out about the group.
@@ -209,8 +215,7 @@ func (l *leader) step() error {
 
 // turned notes what the load is.
 func (l *leader) turned() {
-	load := l.engine.load()
-	l.load.Store(&load)
+	l.load.Store(&groupLoad{l.engine.load(), l.engine.speculation})
 }
 
 func (l *leader) drain() {

@@ -37,6 +37,7 @@ type variation struct {
 	adapters                 []Adapter // in any order
 	together                 int       // requests in flight
 	cancelled                int       // requests beside the workload's that come and go
+	speculate                int       // guessed tokens of a sequence in a step
 	interruptions            float64   // how often, per step, a request is taken away and resumed behind its tokens
 }
 
@@ -56,6 +57,9 @@ func randomVariation(random *rand.Rand, longest int) variation {
 		if random.IntN(3) > 0 || !outside.All() {
 			v.kernels = kernels[0].Name()
 		}
+	}
+	if random.IntN(2) == 0 {
+		v.speculate = 1 + random.IntN(MaxSpeculate)
 	}
 	if random.IntN(2) == 0 {
 		v.blocks = longest/16 + 1 + random.IntN(12) // parking
@@ -141,6 +145,21 @@ func randomSampling(random *rand.Rand, vocabulary int) protocol.Sampling {
 		}
 	}
 	return s
+}
+
+// oracle guesses the answers that are known, at times wrong, so that guesses are right over ends of blocks and of sequences.
+func oracle(answers map[uint64]*result, random *rand.Rand) func(to []int32, s *sequence, count int) []int32 {
+	return func(to []int32, s *sequence, count int) []int32 {
+		from := len(s.tokens) - len(s.request.Prompt)
+		for i := range count {
+			token := int32(i)
+			if answer := answers[s.request.ID]; s.router == "test" && from+i < len(answer.tokens) && random.IntN(10) > 0 {
+				token = answer.tokens[from+i]
+			}
+			to = append(to, token)
+		}
+		return to
+	}
 }
 
 // vary runs a workload in one way, in a random order, and returns what each request got.
@@ -308,7 +327,7 @@ func TestEmulatedCardMetamorphic(t *testing.T) {
 }
 
 // tally counts what a run of the test has seen.
-type tally struct{ workloads, requests, variations, tokens, parked, cachedTokens, ahead int }
+type tally struct{ workloads, requests, variations, tokens, parked, cachedTokens, ahead, accepted, rejected int }
 
 // demoAdapters are three adapters of the demo model, for a backend with weights random ones of its queries and downs.
 func demoAdapters(t *testing.T, backend string, seed uint64) []Adapter {
@@ -376,7 +395,7 @@ func (on varied) trimmed(requests []protocol.Request) []protocol.Request {
 func (on varied) fits(v variation) variation {
 	if on.slow {
 		v.kernels, v.shards, v.threads, v.prefillTokens = "", min(v.shards, 2), 2, max(v.prefillTokens, 7)
-		v.cancelled = min(v.cancelled, 2)
+		v.cancelled, v.speculate = min(v.cancelled, 2), 0 // it is a card
 	}
 	return v
 }
@@ -405,13 +424,17 @@ func metamorphicRound(t *testing.T, on varied, seed uint64, deadline time.Time, 
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
 			g := startGroup(t, Config{Backend: on.backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels, Adapters: v.adapters,
-				DisablePrefixCache: !v.prefixCache, Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, on.model,
+				Speculate: v.speculate, DisablePrefixCache: !v.prefixCache,
+				Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, on.model,
 				v.blocks)
 			if requests == nil {
 				requests = on.trimmed(metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, v.adapters, seed%2 == 0, random))
 				for i := range requests {
 					longest = max(longest, len(requests[i].Prompt)+requests[i].MaxNewTokens)
 				}
+			}
+			if want != nil && random.IntN(2) == 0 {
+				g.engine.propose = oracle(want, random)
 			}
 			got := g.vary(t, requests, v, random, total)
 			if want == nil {
@@ -426,6 +449,8 @@ func metamorphicRound(t *testing.T, on varied, seed uint64, deadline time.Time, 
 			total.variations++
 			total.parked += g.engine.schedule.Counts().Parked
 			total.cachedTokens += g.engine.cachedTokens
+			total.accepted += g.engine.speculation.Accepted
+			total.rejected += g.engine.speculation.Drafted - g.engine.speculation.Accepted
 		})
 	}
 	total.workloads++

@@ -11,8 +11,8 @@ import (
 // step. Followers keep block tables by slot and learn only what changed.
 //
 // Bytes, little-endian: kind u32; for planSetup: blocks u32; for steps: count u32, then for each chunk: slot, 1 if the
-// slot's block table begins anew, start, prompt tokens, adapter, logits, added blocks b, how many of them are fresh, tokens t
-// (u32 each), b block ids and t token ids (i32 each).
+// slot's block table begins anew, start, prompt tokens, adapter, logits, added blocks b, how many of them are fresh, tokens t,
+// how many of them are drafted (u32 each), b block ids and t token ids (i32 each).
 const (
 	planSetup = 1
 	planStep  = 2
@@ -21,7 +21,7 @@ const (
 	planFollowed = 4
 
 	planHeaderBytes = 8
-	chunkHeaderInts = 9
+	chunkHeaderInts = 10
 )
 
 // planBytes bounds the size of a plan: at worst every sequence begins, with a whole block table out of the prefix cache.
@@ -65,7 +65,7 @@ func (p *stepPlan) appendTo(plan []byte) []byte {
 			begins = 1
 		}
 		for _, v := range [chunkHeaderInts]int{use.slot, begins, c.Start, c.PromptTokens, c.Adapter, int(c.Logits), use.added,
-			c.Fresh, len(c.Tokens)} {
+			c.Fresh, len(c.Tokens), c.Drafted} {
 			plan = le.AppendUint32(plan, uint32(v))
 		}
 		for _, ids := range [][]int32{c.Blocks[len(c.Blocks)-use.added:], c.Tokens} {
@@ -101,7 +101,9 @@ func (t tables) decode(plan []byte, p *stepPlan) error {
 		c := model.Chunk{Start: next(), PromptTokens: next(), Adapter: next(), Logits: model.Logits(next())}
 		use.added, c.Fresh = next(), next()
 		tokens := next()
-		if use.slot < 0 || use.slot >= len(t) || c.Fresh < 0 || use.added < c.Fresh || tokens < 1 || use.added+tokens > (len(plan)-at)/4 {
+		c.Drafted = next()
+		if use.slot < 0 || use.slot >= len(t) || c.Fresh < 0 || use.added < c.Fresh || tokens < 1 || c.Drafted < 0 || c.Drafted >= tokens ||
+			use.added+tokens > (len(plan)-at)/4 {
 			return errPlan
 		}
 		if use.begins {

@@ -17,9 +17,11 @@ import (
 type StepRecord struct {
 	Step uint64 `json:"step"`
 	schedule.Cost
-	Yields  int     `json:"yields"`          // tokens chosen
-	Ahead   bool    `json:"ahead,omitempty"` // it was planned before the tokens of the step before were known
-	Seconds float64 `json:"seconds"`
+	Yields   int     `json:"yields"`             // tokens chosen
+	Drafted  int     `json:"drafted,omitempty"`  // tokens that were guessed
+	Accepted int     `json:"accepted,omitempty"` // guesses that were right and wanted: these are of Yields too
+	Ahead    bool    `json:"ahead,omitempty"`    // it was planned before the tokens of the step before were known
+	Seconds  float64 `json:"seconds"`
 	// GapSeconds lie between the end of the step before and the begin of this one: frames are sent and messages handled.
 	// 0 behind an idle time, which is no cost of a step.
 	GapSeconds float64 `json:"gap_seconds"`

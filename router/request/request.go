@@ -130,6 +130,8 @@ type GroupLoad struct {
 	Requests int
 	// Parked is how often a request of any router was parked there since the group's start.
 	Parked int
+	// Drafted and Accepted count tokens that it guessed since then, and those of them that were right.
+	Drafted, Accepted int
 }
 
 // Totals count since the router's start.

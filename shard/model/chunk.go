@@ -8,9 +8,9 @@ type Logits uint8
 
 const (
 	LogitsNone Logits = iota // the prompt goes on in a later step
-	LogitsLast
-	LogitsBest // of the last, and of these only the likeliest
-	LogitsAll  // prompt log-probabilities are wanted
+	LogitsLast               // and of what is drafted
+	LogitsBest               // of the same, and of these only the likeliest
+	LogitsAll                // prompt log-probabilities are wanted
 )
 
 // Chunk is a run of tokens of one sequence that a step computes.
@@ -20,6 +20,9 @@ type Chunk struct {
 	Adapter      int     // of the whole sequence: 0 none, else its number among the group's, counted from 1
 	Tokens       []int32 // at least one; see ChosenBy
 	Blocks       []int32 // the sequence's block table, covering Start+len(Tokens) positions
+	// Drafted is how many of the last Tokens are guesses. Logits are wanted of these too, and of the token before them; if one turns out
+	// wrong, a later step computes its position anew, and nothing else may have come of it.
+	Drafted int
 	// Fresh is how many of the last Blocks the sequence takes with this step: they are cleared first, so that nothing of their
 	// former owner, not even a NaN, can reach it.
 	Fresh  int
@@ -32,7 +35,7 @@ func ChosenBy(row int) int32 { return int32(-1 - row) }
 
 // Wants reports whether logits of Tokens[i] are wanted.
 func (c *Chunk) Wants(i int) bool {
-	return c.Logits == LogitsAll || c.Logits != LogitsNone && i == len(c.Tokens)-1
+	return c.Logits == LogitsAll || c.Logits != LogitsNone && i >= len(c.Tokens)-1-c.Drafted
 }
 
 // FreshBlocks are the last Fresh of Blocks.

@@ -57,6 +57,7 @@ type sequence struct {
 	arrival   uint64
 	known     int // tokens whose ids are known
 	computed  int // tokens whose keys and values are in the cache
+	reached   int // positions that were computed since it holds blocks, of wrong guesses too
 	blocks    []int32
 	keys      []protocol.BlockKey // of its full blocks of known tokens, unless it must not be cached
 	lookup    bool                // it may use what others computed
@@ -100,6 +101,29 @@ func (s *Scheduler) Add(id ID, known int, keys []protocol.BlockKey, lookup bool)
 
 // Append says that the next token of a running sequence is known.
 func (s *Scheduler) Append(id ID) { s.byID[id].known++ }
+
+// AppendDrafted says that it is the one that was drafted for its place, so that it is computed too.
+func (s *Scheduler) AppendDrafted(id ID) {
+	seq := s.byID[id]
+	seq.known++
+	seq.computed++
+}
+
+// Draft makes a step compute up to count guessed tokens more behind the work that it has of a sequence, which reaches its last known
+// token, and returns how many: nobody gives blocks up for them. w is of the result of Next, and valid as long. What is not appended
+// before the next step was guessed wrong.
+func (s *Scheduler) Draft(w *Work, count int) int {
+	seq := s.byID[w.ID]
+	count = min(count, (len(seq.blocks)+s.blocks.available())*s.limits.BlockTokens-seq.computed)
+	for range s.blocksFor(seq.computed+count) - len(seq.blocks) {
+		seq.blocks = append(seq.blocks, s.blocks.take())
+		w.Added++
+		w.Fresh++
+	}
+	seq.reached = max(seq.reached, seq.computed+count)
+	w.Blocks, w.Count, seq.told = seq.blocks, w.Count+count, len(seq.blocks)
+	return count
+}
 
 // AppendKey says which key the block has that the newest known token has filled.
 func (s *Scheduler) AppendKey(id ID, key protocol.BlockKey) {
@@ -227,6 +251,7 @@ func (s *Scheduler) grant(seq *sequence, count int) int {
 		}
 	}
 	seq.computed += count
+	seq.reached = max(seq.reached, seq.computed)
 	work.Reaches = seq.computed == seq.known
 	work.Cached = seq.found * s.limits.BlockTokens
 	work.Blocks, work.Added = seq.blocks, len(seq.blocks)-seq.told
@@ -261,19 +286,20 @@ func (s *Scheduler) release(seq *sequence) {
 		s.blocks.release(seq.blocks[i])
 	}
 	seq.blocks = seq.blocks[:0]
-	seq.computed, seq.published, seq.told, seq.found, seq.planned = 0, 0, 0, 0, 0
+	seq.computed, seq.reached, seq.published, seq.told, seq.found, seq.planned = 0, 0, 0, 0, 0, 0
 }
 
 // Check counts all blocks anew and returns what does not hold of: every block is either free, held or cached; running
-// sequences hold as many as their computed tokens need, and nobody else holds any. Errors are bugs of this package.
+// sequences hold as many as the tokens need that were computed, drafted ones too, and nobody else holds any. Errors are bugs of this
+// package.
 func (s *Scheduler) Check() error {
 	if err := s.blocks.check(); err != nil {
 		return err
 	}
 	holders := 0
 	for _, seq := range s.running {
-		if want := s.blocksFor(seq.computed); len(seq.blocks) != want {
-			return fmt.Errorf("sequence %d has %d blocks for %d tokens, want %d", seq.id, len(seq.blocks), seq.computed, want)
+		if want := s.blocksFor(max(seq.computed, seq.reached)); len(seq.blocks) != want {
+			return fmt.Errorf("sequence %d has %d blocks for %d tokens, want %d", seq.id, len(seq.blocks), seq.reached, want)
 		}
 		holders += len(seq.blocks)
 	}

@@ -245,6 +245,7 @@ type world struct {
 	content map[int32][]written // of each block, as computed
 	next    schedule.ID
 	hits    int
+	right   int // guesses
 }
 
 // told is a sequence and what followers of the plans know of it.
@@ -254,6 +255,9 @@ type told struct {
 	cached bool // its blocks have keys
 	lookup bool
 	blocks []int32
+	// guessed are the tokens of this step behind the known ones; reached is how far it was computed, wrong guesses too.
+	guessed []int32
+	reached int
 	// adapter is what the sequence is computed with.
 	adapter string
 }
@@ -289,7 +293,7 @@ func (w *world) add() {
 func (w *world) compute(work schedule.Work) {
 	q, size := w.live[work.ID], w.limits.BlockTokens
 	if work.Begins {
-		q.blocks = q.blocks[:0]
+		q.blocks, q.reached = q.blocks[:0], 0
 		if work.Start != work.Cached {
 			w.t.Fatalf("begins at %d with %d cached tokens", work.Start, work.Cached)
 		}
@@ -301,43 +305,78 @@ func (w *world) compute(work schedule.Work) {
 	for _, block := range work.Blocks[len(work.Blocks)-work.Fresh:] {
 		w.content[block] = w.content[block][:0]
 	}
-	if work.Count < 1 || work.Start+work.Count > len(q.tokens) || len(work.Blocks) != (work.Start+work.Count+size-1)/size ||
+	tokens := slices.Concat(q.tokens, q.guessed)
+	q.reached = max(q.reached, work.Start+work.Count)
+	if work.Count < 1 || work.Start+work.Count > len(tokens) || len(work.Blocks) != (q.reached+size-1)/size ||
 		work.Cached > 0 && !q.lookup {
-		w.t.Fatalf("work %+v of %d tokens", work, len(q.tokens))
+		w.t.Fatalf("work %+v of %d tokens", work, len(tokens))
 	}
 	for position := range work.Start + work.Count {
 		block := work.Blocks[position/size]
 		if position >= work.Start {
-			w.content[block] = append(w.content[block], written{q.adapter, q.tokens[position]})
+			// What a wrong guess left is overwritten, and nothing behind it was computed.
+			w.content[block] = append(w.content[block][:position%size:position%size], written{q.adapter, tokens[position]})
 		}
-		if got, want := w.content[block][position%size], (written{q.adapter, q.tokens[position]}); got != want {
+		if got, want := w.content[block][position%size], (written{q.adapter, tokens[position]}); got != want {
 			w.t.Fatalf("%d: position %d finds %v, want %v", work.ID, position, got, want)
 		}
 	}
 	w.hits += work.Cached
 }
 
-// yield gives a sequence its next token, or ends it.
+// guess adds guesses, at times wrong, to the work of a sequence.
+func (w *world) guess(work *schedule.Work) {
+	q, asked := w.live[work.ID], 1+w.random.IntN(9)
+	for i := range w.s.Draft(work, asked) {
+		q.guessed = append(q.guessed, int32(len(q.tokens)+i))
+		if w.random.IntN(5) == 0 {
+			q.guessed[i] = -1
+		}
+	}
+	if len(q.guessed) > asked {
+		w.t.Fatalf("%d guesses of %d", len(q.guessed), asked)
+	}
+}
+
+// yield gives a sequence its next token, and more as long as guesses are right, or ends it.
 func (w *world) yield(id schedule.ID) {
 	q := w.live[id]
+	guessed := q.guessed
+	q.guessed = nil
+	for _, token := range append(guessed, -1) {
+		right := token == int32(len(q.tokens))
+		if !w.grow(id, q, right) || !right {
+			return
+		}
+		w.right++
+	}
+}
+
+// grow gives a sequence a token, and reports whether it goes on.
+func (w *world) grow(id schedule.ID, q *told, guessed bool) bool {
 	if len(q.tokens)+1 == q.end {
 		w.s.Remove(id)
 		delete(w.live, id)
-		return
+		return false
 	}
 	q.tokens = append(q.tokens, int32(len(q.tokens)))
-	w.s.Append(id)
+	if guessed {
+		w.s.AppendDrafted(id)
+	} else {
+		w.s.Append(id)
+	}
 	if q.cached && len(q.tokens)%w.limits.BlockTokens == 0 {
 		chain := protocol.NewKeyChain(q.adapter, "")
 		keys := chain.Keys(nil, q.tokens, w.limits.BlockTokens)
 		w.s.AppendKey(id, keys[len(keys)-1])
 	}
+	return true
 }
 
 // Random workloads with equal prefixes, cancels and few blocks: budgets hold, everyone finds exactly its own tokens in
 // its blocks, computed with its own adapter, whoever decodes gets a token in every step, blocks are free, held or cached, and all ends.
 func TestProperties(t *testing.T) {
-	parked, hits := 0, 0
+	parked, hits, right := 0, 0, 0
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		w := &world{t: t, random: random, live: map[schedule.ID]*told{}, content: map[int32][]written{}, next: 1,
@@ -351,13 +390,21 @@ func TestProperties(t *testing.T) {
 			if w.next <= 25 && random.IntN(3) == 0 {
 				w.add()
 			}
-			plan := slices.Clone(w.s.Next())
+			next := w.s.Next()
 			prefill := 0
+			for i := range next {
+				if work := &next[i]; work.Count > 1 {
+					prefill += work.Count
+				} else if work.Reaches && random.IntN(2) == 0 {
+					parked := w.s.Counts().Parked
+					if w.guess(work); w.s.Counts().Parked != parked {
+						t.Fatalf("seed %d step %d: a guess parked somebody", seed, step)
+					}
+				}
+			}
+			plan := slices.Clone(next)
 			for _, work := range plan {
 				w.compute(work)
-				if work.Count > 1 {
-					prefill += work.Count
-				}
 			}
 			if prefill > w.limits.PrefillTokens || len(plan) > w.limits.MaxSequences {
 				t.Fatalf("seed %d step %d: %d prompt tokens of %d sequences", seed, step, prefill, len(plan))
@@ -372,16 +419,20 @@ func TestProperties(t *testing.T) {
 				} else if work.Reaches {
 					w.yield(work.ID)
 				}
+				if random.IntN(200) == 0 { // before what it got is computed
+					w.s.Remove(work.ID)
+					delete(w.live, work.ID)
+				}
 			}
 		}
 		c := w.s.Counts()
 		if c.Running+c.Waiting+c.HeldBlocks != 0 || c.CachedBlocks+c.FreeBlocks != w.limits.Blocks {
 			t.Fatalf("seed %d: all ended, but %+v", seed, c)
 		}
-		parked, hits = parked+c.Parked, hits+w.hits
+		parked, hits, right = parked+c.Parked, hits+w.hits, right+w.right
 	}
-	if parked < 100 || hits < 1000 {
-		t.Errorf("only %d times parked and %d tokens found: the test proves little", parked, hits)
+	if parked < 100 || hits < 1000 || right < 1000 {
+		t.Errorf("only %d times parked, %d tokens found and %d guesses right: the test proves little", parked, hits, right)
 	}
 }
 

@@ -52,11 +52,13 @@ type Backend struct {
 	seeds  []uint64 // by adapter
 	group  *collective.Group
 	states []uint64 // [block][position]; see the package
-	taken  int64    // bytes of the modelled device that the KV cache has
-	wanted []wanted // of the step that was launched last
-	steps  []launched
-	rows   []float32
-	ends   time.Time // of the last step
+	// drafted says of each state that it may be of a wrong guess.
+	drafted []bool
+	taken   int64    // bytes of the modelled device that the KV cache has
+	wanted  []wanted // of the step that was launched last
+	steps   []launched
+	rows    []float32
+	ends    time.Time // of the last step
 }
 
 // wanted is a row whose scores are wanted, or the likeliest token alone.
@@ -104,7 +106,8 @@ func (b *Backend) Attach(group *collective.Group, blocks, _ int) error {
 		return fmt.Errorf("a KV cache of %d tokens takes %d GiB, and the simulated device has %d: lower --max-batch-total-tokens",
 			blocks*blockTokens, need>>30, deviceBytes>>30)
 	}
-	b.group, b.states, b.taken = group, make([]uint64, blocks*blockTokens), need
+	b.group, b.taken = group, need
+	b.states, b.drafted = make([]uint64, blocks*blockTokens), make([]bool, blocks*blockTokens)
 	return nil
 }
 
@@ -177,12 +180,10 @@ func (b *Backend) advance(c *model.Chunk, before, rows []wanted) []wanted {
 	for _, block := range c.FreshBlocks() {
 		clear(b.states[int(block)*blockTokens:][:blockTokens])
 	}
-	at := func(position int) *uint64 {
-		return &b.states[int(c.Blocks[position/blockTokens])*blockTokens+position%blockTokens]
-	}
+	at := func(position int) int { return int(c.Blocks[position/blockTokens])*blockTokens + position%blockTokens }
 	state := uint64(0)
 	if c.Start > 0 {
-		state = *at(c.Start - 1)
+		state = b.states[at(c.Start-1)]
 	}
 	for i, token := range c.Tokens {
 		if token < 0 {
@@ -190,10 +191,10 @@ func (b *Backend) advance(c *model.Chunk, before, rows []wanted) []wanted {
 		}
 		state = mix(state ^ uint64(token) + 1 ^ b.seeds[c.Adapter])
 		place := at(c.Start + i)
-		if *place != 0 && *place != state { // what another sequence left: the block was not cleared
-			state = mix(state ^ *place)
+		if was := b.states[place]; was != 0 && was != state && !b.drafted[place] { // what another sequence left: it was not cleared
+			state = mix(state ^ was)
 		}
-		*place = state
+		b.states[place], b.drafted[place] = state, i >= len(c.Tokens)-c.Drafted
 		if c.Wants(i) {
 			rows = append(rows, wanted{state, c.Logits == model.LogitsBest})
 		}

@@ -205,6 +205,7 @@ func (f *Fleet) show() {
 			Group: a.Group, About: f.about(g), CapacityTokens: a.Limits.CapacityTokens, HeldTokens: a.Load.HeldTokens,
 			CachedTokens: a.Load.CachedTokens, LedgerTokens: ledger.LedgerTokens, ReservedTokens: ledger.ReservedTokens,
 			PeakTokens: ledger.PeakTokens, ErrorTokens: g.errorTokens, Requests: ledger.Requests, Parked: a.Load.Parked,
+			Drafted: a.Speculation.Drafted, Accepted: a.Speculation.Accepted,
 		})
 	}
 	f.actions.Show(s)
