@@ -23,7 +23,21 @@ import (
 const ownTokens = 8
 
 // prompts makes prompts of a text's tokens.
-type prompts struct{ text []int32 }
+type prompts struct {
+	text  []int32
+	tasks map[string][]int32 // of each of tasks
+}
+
+// tasks are what a model is asked, by how much of the answer stands in the question. %s is a part of the text.
+var tasks = map[string]string{
+	"copy":  "Repeat this text exactly:\n%s",
+	"edit":  "Repeat this text exactly, but in capital letters where a sentence begins:\n%s",
+	"code":  "Write a Python class for a stack with push, pop and peek, and a second one for a queue.",
+	"prose": "Write a short story about a fisherman who finds a bottle.",
+}
+
+// copiedBytes of the text are a task's part of it.
+const copiedBytes = 700
 
 func newPrompts(model, path string) (prompts, error) {
 	files, err := weights.Open(model)
@@ -39,11 +53,21 @@ func newPrompts(model, path string) (prompts, error) {
 	if err != nil {
 		return prompts{}, err
 	}
-	ids, err := tokenizer.Encode(string(content), false)
-	if err == nil && len(ids) < 2*ownTokens {
-		err = fmt.Errorf("%s is too short to make prompts of", path)
+	if len(content) < copiedBytes {
+		return prompts{}, fmt.Errorf("%s is too short to make prompts of", path)
 	}
-	return prompts{ids}, err
+	p := prompts{tasks: map[string][]int32{}}
+	if p.text, err = tokenizer.Encode(string(content), false); err != nil {
+		return prompts{}, err
+	}
+	for name, task := range tasks {
+		chat := "<|im_start|>user\n" + task + "<|im_end|>\n<|im_start|>assistant\n"
+		chat = strings.Replace(chat, "%s", strings.ToValidUTF8(string(content[:copiedBytes]), ""), 1)
+		if p.tasks[name], err = tokenizer.Encode(chat, false); err != nil {
+			return prompts{}, err
+		}
+	}
+	return p, nil
 }
 
 // prompt is the one of a number: the same for every server, and unlike all others from its begin on.

@@ -13,7 +13,8 @@
 // takes python3 with pip, for llama.cpp cmake and a C++ compiler, and up to an hour.
 //
 // Workloads: so many clients, each with a prompt of 200 tokens of its own and 64 tokens of answer; prefill: one client, 512 tokens and
-// one of answer; prefix: 16 clients whose prompts begin with 400 tokens that the server has seen, and 16 tokens of answer.
+// one of answer; prefix: 16 clients whose prompts begin with 400 tokens that the server has seen, and 16 tokens of answer; copy, edit,
+// code, prose: one client with that task, as chats ask it, and 200 tokens of answer (what --speculate is worth).
 package main
 
 import (

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,21 +34,25 @@ type workload struct {
 	clients, requests int
 	shared            int // tokens at the begin of all prompts
 	prompt, tokens    int
+	task              string // what is asked, in place of a prompt of so many tokens
 }
 
-// parseWorkloads reads numbers of clients, prefill and prefix, with commas between them.
+// parseWorkloads reads numbers of clients, prefill, prefix and tasks, with commas between them.
 func parseWorkloads(text string) (all []workload, err error) {
 	for name := range strings.SplitSeq(text, ",") {
-		switch name {
-		case "prefill":
+		switch {
+		case tasks[name] != "":
+			all = append(all, workload{name: name, clients: 1, requests: 2, tokens: 200, task: name})
+		case name == "prefill":
 			all = append(all, workload{name: "prefill of 512", clients: 1, requests: 3, prompt: 512, tokens: 1})
-		case "prefix":
+		case name == "prefix":
 			all = append(all, workload{name: fmt.Sprintf("prefix of %d, %d clients", prefixTokens, prefixClients), clients: prefixClients,
 				requests: 1, shared: prefixTokens, prompt: prefixTokens + 32, tokens: 16})
 		default:
 			clients, err := strconv.Atoi(name)
 			if err != nil || clients < 1 || clients > sequences {
-				return nil, fmt.Errorf("workload %q: want a number of clients up to %d, prefill or prefix", name, sequences)
+				return nil, fmt.Errorf("workload %q: want a number of clients up to %d, prefill, prefix, %s", name, sequences,
+					strings.Join(slices.Sorted(maps.Keys(tasks)), ", "))
 			}
 			// Few clients are done soon: they do it again.
 			w := workload{name: fmt.Sprintf("%d clients", clients), clients: clients, requests: max(1, 4/clients), prompt: 200, tokens: 64}
@@ -145,6 +151,9 @@ func (b *bench) load(ctx context.Context, c *contestant, w workload, turn uint64
 	busy, own, self := machine.BusySeconds(), machine.TreeSeconds(c.server.Command.Process.Pid), machine.ProcessSeconds()
 	begin := time.Now()
 	answers, err := crowd(ctx, w, func(ctx context.Context, client int) (answer, error) {
+		if w.task != "" {
+			return complete(ctx, c.server, b.prompts.tasks[w.task], w.tokens)
+		}
 		number := numbers + 1 + uint64(client)
 		prompt := append(shared[:len(shared):len(shared)], b.prompts.prompt(number, w.prompt-w.shared)...)
 		return complete(ctx, c.server, prompt, w.tokens)
