@@ -273,31 +273,7 @@ func (m *machine) stepVector(in *instruction) {
 	for i := n; i < lanes; i++ {
 		old[i] = 0
 	}
-	switch in.op {
-	case "VBROADCASTSS", "VPBROADCASTD":
-		v := *(*uint32)(m.address(in.args[0]))
-		for i := range n {
-			out[i] = v
-		}
-		return
-	case "VBROADCASTI128", "VBROADCASTI32X4":
-		v := *(*[4]uint32)(m.address(in.args[0]))
-		for i := range n {
-			out[i] = v[i%4]
-		}
-		return
-	case "VPMOVZXBD":
-		for i, b := range unsafe.Slice((*uint8)(m.address(in.args[0])), n) {
-			out[i] = uint32(b)
-		}
-		return
-	case "VCVTPH2PS", "VPMOVZXWD":
-		h := unsafe.Slice((*uint16)(m.address(in.args[0])), n)
-		for i := range n {
-			if out[i] = uint32(h[i]); in.op == "VCVTPH2PS" {
-				out[i] = math.Float32bits(half.Float32(h[i]))
-			}
-		}
+	if m.load(in, n, out) {
 		return
 	}
 	source := func(o operand) [lanes]uint32 {
@@ -309,15 +285,7 @@ func (m *machine) stepVector(in *instruction) {
 	read := source
 	op, broadcast := strings.CutSuffix(in.op, ".BCST")
 	if broadcast {
-		read = func(o operand) (v [lanes]uint32) {
-			if o.kind == 'v' {
-				return source(o)
-			}
-			for i := range v {
-				v[i] = *(*uint32)(m.address(o))
-			}
-			return v
-		}
+		read = func(o operand) [lanes]uint32 { return m.broadcast(o, source) }
 	}
 	if in.args[0].kind == 'i' {
 		v := read(in.args[1])
@@ -356,6 +324,49 @@ func (m *machine) stepVector(in *instruction) {
 			out[i] = m.arithmetic(op, a[i], b[i], old[i])
 		}
 	}
+}
+
+// load executes an instruction that only reads memory into n lanes.
+func (m *machine) load(in *instruction, n int, out *[lanes]uint32) bool {
+	switch in.op {
+	case "VBROADCASTSS", "VPBROADCASTD":
+		v := *(*uint32)(m.address(in.args[0]))
+		for i := range n {
+			out[i] = v
+		}
+		return true
+	case "VBROADCASTI128", "VBROADCASTI32X4":
+		v := *(*[4]uint32)(m.address(in.args[0]))
+		for i := range n {
+			out[i] = v[i%4]
+		}
+		return true
+	case "VPMOVZXBD":
+		for i, b := range unsafe.Slice((*uint8)(m.address(in.args[0])), n) {
+			out[i] = uint32(b)
+		}
+		return true
+	case "VCVTPH2PS", "VPMOVZXWD":
+		h := unsafe.Slice((*uint16)(m.address(in.args[0])), n)
+		for i := range n {
+			if out[i] = uint32(h[i]); in.op == "VCVTPH2PS" {
+				out[i] = math.Float32bits(half.Float32(h[i]))
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// broadcast reads a vector, or one number for all lanes.
+func (m *machine) broadcast(o operand, vector func(operand) [lanes]uint32) (v [lanes]uint32) {
+	if o.kind == 'v' {
+		return vector(o)
+	}
+	for i := range v {
+		v[i] = *(*uint32)(m.address(o))
+	}
+	return v
 }
 
 // shifted is one lane of a shift by an immediate.
