@@ -15,7 +15,7 @@ import (
 
 // What --kernels names: kernel paths of the CPU, the best of these, and backends of cards.
 var (
-	cpuKernels  = []string{"avx512", "avx512f", "avx2", "go"}
+	cpuKernels  = []string{"avx512", "avx512f", "avx2vnni", "avx2", "go"}
 	cardKernels = []string{shard.CardBackend, "ptx"}
 )
 

@@ -18,6 +18,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/outside"
 	"lockstep/shard/cpu"
+	"lockstep/shard/host"
 	"lockstep/shard/model/modeltest"
 	"lockstep/shard/weights"
 )
@@ -410,6 +411,11 @@ func metamorphicRound(t *testing.T, on varied, seed uint64, deadline time.Time, 
 	if on.adapters {
 		adapters = demoAdapters(t, on.backend, seed)
 	}
+	var numerics, quantize string
+	if on.backend == DefaultBackend {
+		numerics, quantize = host.Numerics[seed%3], []string{"", "int8", "int4"}[seed/3%3]
+		t.Logf("numerics %s, quantised to %q", numerics, quantize)
+	}
 	reference := variation{kernels: "", shards: 1, threads: 1, prefillTokens: 512, sequences: 1, blocks: 1000, together: 1}
 	for round := range 7 {
 		if round > 2 && time.Now().After(deadline) {
@@ -424,9 +430,8 @@ func metamorphicRound(t *testing.T, on varied, seed uint64, deadline time.Time, 
 		// A group of its own within a subtest, so that it ends with it.
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
 			g := startGroup(t, Config{Backend: on.backend, Shards: v.shards, Threads: v.threads, Kernels: v.kernels, Adapters: v.adapters,
-				Speculate: v.speculate, DisablePrefixCache: !v.prefixCache,
-				Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, on.model,
-				v.blocks)
+				Numerics: numerics, Quantize: quantize, Speculate: v.speculate, DisablePrefixCache: !v.prefixCache,
+				Limits: Limits{PrefillTokens: v.prefillTokens, MaxSequences: v.sequences}}, on.model, v.blocks)
 			if requests == nil {
 				requests = on.trimmed(metamorphicWorkload(20+random.IntN(12), g.shape.Vocabulary, v.adapters, seed%2 == 0, random))
 				for i := range requests {
