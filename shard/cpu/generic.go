@@ -13,7 +13,7 @@ func genericPrimitives() primitives {
 	p := primitives{
 		tileRows: 4, wideK: 256,
 		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, geluMul: geluMulGo, exp: expGo, rotate: rotateGo,
-		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, peak: peakGo, stream: streamGo,
+		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, largest: largestGo, expSum: expSumGo, peak: peakGo, stream: streamGo,
 		roundPairs: roundPairsGo, roundFloats: roundFloatsGo, pairs: true, quantise: quantiseGo, integerRows: 4,
 	}
 	for f := range BF16Dot {
@@ -198,6 +198,25 @@ func rowExpSumGo(s *float32, stride, count int, top float32) (sums [lanes]float3
 			row[i] = exp32(row[i] - top)
 			sums[i] += row[i]
 		}
+	}
+	return sums
+}
+
+func largestGo(x *float32, n int) (top [lanes]float32) {
+	for i := range top {
+		top[i] = float32(math.Inf(-1))
+	}
+	for i, v := range unsafe.Slice(x, n) {
+		if v > top[i%lanes] {
+			top[i%lanes] = v
+		}
+	}
+	return top
+}
+
+func expSumGo(x *float32, n int, top float32) (sums [lanes]float32) {
+	for i, v := range unsafe.Slice(x, n) {
+		sums[i%lanes] += exp32(v - top)
 	}
 	return sums
 }

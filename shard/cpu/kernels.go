@@ -90,6 +90,8 @@ type primitives struct {
 	rotate        func(x0, x1, cos, sin *float32, n int)
 	rowMax        func(s *float32, stride, count int, scale float32) [lanes]float32
 	rowExpSum     func(s *float32, stride, count int, max float32) [lanes]float32
+	largest       func(x *float32, n int) [lanes]float32              // NaN not counted
+	expSum        func(x *float32, n int, top float32) [lanes]float32 // of exp(x - top)
 	// roundPairs and roundFloats round n columns of x, a multiple of 8, to bfloat16, for tiles over BF16Dot: eight, or four, are 16
 	// bytes, each stride bytes behind the ones before.
 	roundPairs, roundFloats func(dst, x *float32, n, stride int)

@@ -65,7 +65,7 @@ func faster(a, b *Kernels, f Format) bool {
 func vectorPrimitives() primitives {
 	return primitives{
 		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, geluMul: geluMulAVX2, exp: expAVX2,
-		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2,
+		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, largest: largestAVX2, expSum: expSumAVX2,
 		roundPairs: roundPairsAVX2, roundFloats: roundFloatsAVX2, quantise: quantiseAVX2,
 		stream: streamAVX2,
 	}

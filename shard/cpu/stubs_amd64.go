@@ -871,6 +871,16 @@ func rowMaxAVX2(s *float32, stride int, count int, scale float32) [lanes]float32
 //go:noescape
 func rowExpSumAVX2(s *float32, stride int, count int, top float32) [lanes]float32
 
+// largestAVX2 is primitives.largest.
+//
+//go:noescape
+func largestAVX2(x *float32, n int) [lanes]float32
+
+// expSumAVX2 is primitives.expSum.
+//
+//go:noescape
+func expSumAVX2(x *float32, n int, top float32) [lanes]float32
+
 // streamAVX2 is primitives.stream. n is a positive multiple of 1024.
 //
 //go:noescape

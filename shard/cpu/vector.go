@@ -1,6 +1,9 @@
 package cpu
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // whole returns how many of n elements the vector primitives take.
 func whole(n int) int { return n &^ (lanes - 1) }
@@ -156,4 +159,49 @@ func (k *Kernels) LayerNorm(dst, x, weight, bias []float32, eps float32) {
 	if bias != nil {
 		k.Add(dst, dst, bias)
 	}
+}
+
+// bestColumns is how many numbers ExpSum adds in float32.
+const bestColumns = 1024
+
+// Largest returns the largest number of a row, NaN not counted, and the first place where it is. Without any it is (0, -Inf).
+func (k *Kernels) Largest(x []float32) (at int, top float32) {
+	top = float32(math.Inf(-1))
+	for from := 0; from < len(x); from += bestColumns {
+		part := x[from:min(from+bestColumns, len(x))]
+		if n := whole(len(part)); n > 0 {
+			lanes := k.largest(&part[0], n)
+			if slices.Max(lanes[:]) > top {
+				for i, v := range part[:n] {
+					if v > top {
+						at, top = from+i, v
+					}
+				}
+			}
+		}
+		for i, v := range part[whole(len(part)):] {
+			if v > top {
+				at, top = from+whole(len(part))+i, v
+			}
+		}
+	}
+	return at, top
+}
+
+// ExpSum returns the sum of exp(x - top) over a row, of which top is the largest number: exp is exp32, sums of bestColumns numbers
+// have 16 virtual lanes, and those are added in float64 in order.
+func (k *Kernels) ExpSum(x []float32, top float32) (sum float64) {
+	for from := 0; from < len(x); from += bestColumns {
+		part := x[from:min(from+bestColumns, len(x))]
+		var sums [lanes]float32
+		n := whole(len(part))
+		if n > 0 {
+			sums = k.expSum(&part[0], n, top)
+		}
+		for i, v := range part[n:] {
+			sums[i] += exp32(v - top)
+		}
+		sum += float64(sumLanes(&sums))
+	}
+	return sum
 }

@@ -3,6 +3,7 @@ package cpu_test
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"lockstep/shard/cpu"
@@ -164,6 +165,51 @@ func TestSiLUEnds(t *testing.T) {
 			want := max(float64(v), 0)
 			if math.Abs(float64(got[i])-want) > 1e-6*want+1e-36 {
 				t.Errorf("%s: silu(%v) is %v", k.Name(), v, got[i])
+			}
+		}
+	}
+}
+
+// Largest and ExpSum are what they say, and give the same bits in all kernels.
+func TestLargestAndExpSum(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 32))
+	for _, n := range []int{1, 15, 16, 100, 1024, 1040, 5000, 49152} {
+		x := normals(rng, n)
+		for i := range x {
+			x[i] *= 6
+		}
+		x[rng.IntN(n)] = float32(math.NaN())
+		if n > 1 {
+			x[n-1] = slices.Max(slices.DeleteFunc(slices.Clone(x), func(v float32) bool { return v != v }))
+		}
+		wantAt, wantTop := 0, float32(math.Inf(-1))
+		for i, v := range x {
+			if v > wantTop {
+				wantAt, wantTop = i, v
+			}
+		}
+		for i, v := range x {
+			if v != v {
+				x[i] = -3
+			}
+		}
+		if n == 1 {
+			wantTop = -3
+		}
+		sum := 0.0
+		for _, v := range x {
+			sum += math.Exp(float64(v) - float64(wantTop))
+		}
+		want := plainGo(t).ExpSum(x, wantTop)
+		if math.Abs(want-sum) > 2e-6*sum {
+			t.Errorf("%d numbers: got %v, want %v", n, want, sum)
+		}
+		for _, k := range append(fast(t), plainGo(t)) {
+			if at, top := k.Largest(x); at != wantAt || top != wantTop {
+				t.Errorf("%s, %d numbers: got %v at %d, want %v at %d", k.Name(), n, top, at, wantTop, wantAt)
+			}
+			if got := k.ExpSum(x, wantTop); got != want {
+				t.Errorf("%s, %d numbers: got %v, want %v", k.Name(), n, got, want)
 			}
 		}
 	}

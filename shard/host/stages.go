@@ -292,11 +292,31 @@ func (s *head) compute(b *Backend, consume func(model.Scores)) error {
 			return err
 		}
 		if b.part.Rank == 0 {
-			consume(sample.Rows{Values: area[:len(wanted)*vocabulary], Width: vocabulary})
+			consume(logits{sample.Rows{Values: area[:len(wanted)*vocabulary], Width: vocabulary}, b.kernels})
 			b.group.Release()
 		}
 	}
 	return nil
+}
+
+// logits are rows of which the likeliest token is found by kernels.
+type logits struct {
+	rows    sample.Rows
+	kernels *cpu.Kernels
+}
+
+func (l logits) Rows() int             { return l.rows.Rows() }
+func (l logits) Row(row int) []float32 { return l.rows.Row(row) }
+
+// Best is that of model.Scores.
+func (l logits) Best(row int) (token int32, logprob float32) {
+	values := l.Row(row)
+	best, highest := l.kernels.Largest(values)
+	sum := l.kernels.ExpSum(values, highest)
+	if sum-sum != 0 { // some are no finite numbers
+		return l.rows.Best(row)
+	}
+	return int32(best), sample.BestLogprob(sum)
 }
 
 // compute computes the scores of the wanted rows.

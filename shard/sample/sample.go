@@ -89,6 +89,9 @@ func Best(logits []float32) (token int32, logprob float32) {
 	return int32(best), logprobOf(highest, highest, logSum(logits, highest))
 }
 
+// BestLogprob is the log-probability of the likeliest token where the sum of all e^(score - highest) is known.
+func BestLogprob(sum float64) float32 { return logprobOf(0, 0, log(sum)) }
+
 // draw returns the candidate at which the running sum of probabilities passes target, which is below their total.
 func (s *Sampler) draw(target float64) candidate {
 	sum, chosen := 0.0, s.candidates[0]

@@ -100,6 +100,7 @@ func (g *generator) vectors() {
 	})
 
 	g.reductions()
+	g.wholeRows()
 }
 
 // gated emits x/(1+e^t) * up, where exponent sets t, in Y0, from x, in Y5; Y15 holds the signs.
@@ -226,6 +227,38 @@ func (g *generator) reductions() {
 		g.in("VXORPS Y0, Y0, Y0")
 		g.in("VXORPS Y1, Y1, Y1")
 	})
+}
+
+// wholeRows emits the reductions that leave a row as it is.
+func (g *generator) wholeRows() {
+	zero := func() {
+		g.in("VXORPS Y0, Y0, Y0")
+		g.in("VXORPS Y1, Y1, Y1")
+	}
+	g.function("largestAVX2", "is primitives.largest.", "x *float32, n int", "[lanes]float32")
+	g.load("x", "SI", "n", "CX")
+	g.rows(16, "SHRQ $4, CX", "$64", func() {
+		for i := range 2 {
+			g.in("VMOVUPS %d(SI), Y%d", i*32, 2+i)
+			g.in("VMAXPS Y%d, Y%d, Y%d", i, 2+i, i)
+		}
+	}, func() {
+		g.in("VBROADCASTSS %s, Y0", g.constant("minusInfinity", 0xff800000))
+		g.in("VMOVAPS Y0, Y1")
+	})
+
+	g.function("expSumAVX2", "is primitives.expSum.", "x *float32, n int, top float32", "[lanes]float32")
+	g.load("x", "SI", "n", "CX")
+	g.in("VBROADCASTSS top+16(FP), Y15")
+	g.rows(24, "SHRQ $4, CX", "$64", func() {
+		for i := range 2 {
+			x := fmt.Sprintf("Y%d", 2+i*5)
+			g.in("VMOVUPS %d(SI), %s", i*32, x)
+			g.in("VSUBPS Y15, %s, %s", x, x)
+			g.exponential(x, fmt.Sprintf("Y%d", 3+i*5), fmt.Sprintf("Y%d", 4+i*5), fmt.Sprintf("Y%d", 5+i*5), fmt.Sprintf("Y%d", 6+i*5))
+			g.in("VADDPS %s, Y%d, Y%d", x, i, i)
+		}
+	}, zero)
 }
 
 // rows emits a loop over CX rows of 16 floats at SI whose 16 lanes of result
