@@ -126,7 +126,7 @@ func portIsFree(address string) error {
 	return listener.Close()
 }
 
-// start begins with the shards; the router follows once they serve.
+// start begins all parts at once: the router is ready when it has found a group that is.
 func (l *launcher) start() {
 	if l.role != "router" {
 		if !shard.TraitsOf(l.Backend).Weights {
@@ -146,10 +146,10 @@ func (l *launcher) start() {
 	if l.role != "node" {
 		l.router = l.newRouter()
 	}
-	if l.shards != nil {
-		l.apply(l.shards, l.shards.Start())
-	} else {
-		l.apply(l.router, l.router.Start())
+	for _, u := range []*unit{l.shards, l.router} {
+		if u != nil {
+			l.apply(u, u.Start())
+		}
 	}
 }
 

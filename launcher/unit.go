@@ -240,10 +240,8 @@ func (l *launcher) serving(u *unit) {
 	if l.stopping {
 		return
 	}
-	if u == l.shards && l.router != nil && !l.announced && len(l.router.processes) == 0 {
-		l.apply(l.router, l.router.Start())
-	}
-	if last := l.units()[0]; u == last && !l.announced {
+	loads := func(u *unit) bool { return !u.loaded }
+	if !l.announced && !slices.ContainsFunc(l.units(), loads) {
 		l.announced = true
 		l.console.Progress("")
 		l.announce()
