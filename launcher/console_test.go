@@ -60,7 +60,7 @@ func TestProgressLine(t *testing.T) {
 		{[2]string{shard.PhaseReading, shard.PhasePacking}, 0.25, "a-model-of-some-kin…: reading the files"},
 		{[2]string{shard.PhaseMemory, shard.PhasePacking}, 0.756, "a-model-of-some-kin…: packing the weights [###############-----]  76%"},
 		{[2]string{shard.PhasePacking, shard.PhasePacking}, 1, "a-model-of-some-kin…: packing the weights [####################] 100%"},
-		{[2]string{shard.PhaseWarmUp, shard.PhaseMemory}, 1, "a-model-of-some-kin…: computing the largest steps"},
+		{[2]string{shard.PhaseWarmUp, shard.PhaseMemory}, 1, "a-model-of-some-kin…: computing the first steps"},
 	} {
 		u.phases = c.phases[:]
 		got := progressLine("a-model-of-some-kind-Instruct", u.phase(), c.share)

@@ -132,7 +132,7 @@ func (l *launcher) start() {
 		if !shard.TraitsOf(l.Backend).Weights {
 			l.log.Warn().Str("backend", l.Backend).Msg("nothing is computed: answers are made up, for tests of everything else")
 		} else if l.ModelID != "" && l.ModelID != demo.ModelID {
-			l.log.Info().Str("model", l.ModelID).Msg("loading; before it serves for the first time it also computes its largest steps")
+			l.log.Info().Str("model", l.ModelID).Msg("loading")
 		} else {
 			l.log.Info().Msg("serving the demo model (no --model-id): it tells small stories that it has learned by heart and knows " +
 				"nothing else")

@@ -87,6 +87,8 @@ type BackendTraits struct {
 	Devices  bool // it takes Config.Devices, one for each rank
 	// Slow says that the largest steps would take minutes: the start computes a short one.
 	Slow bool
+	// Provides says that Attach takes all the memory that the largest steps need, so that the start computes a short one.
+	Provides bool
 	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
 	SharedMemory bool
 	// MemoryFraction is the share of the free memory that a KV cache takes which nobody has asked for; 0: DefaultMemoryFraction.
@@ -99,7 +101,7 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Adapters: true, SharedMemory: true, Numerics: host.Numerics}, loadHost},
+	"cpu": {BackendTraits{Weights: true, Adapters: true, Provides: true, SharedMemory: true, Numerics: host.Numerics}, loadHost},
 	// What the KV cache leaves of a card is for steps.
 	"cuda": {BackendTraits{Weights: true, Cards: true, Numerics: CardNumerics(), Adapters: true, Devices: true, MemoryFraction: 0.8},
 		loadCard},

@@ -66,7 +66,7 @@ type Config struct {
 	Speculate int `json:"speculate,omitempty"`
 	// DisablePrefixCache computes every prompt whole.
 	DisablePrefixCache bool `json:"disable_prefix_cache,omitempty"`
-	// Restarted says that an earlier incarnation has computed the largest steps here, so that a short canary will do.
+	// Restarted says that an earlier incarnation has served here, so that a short canary will do.
 	Restarted bool `json:"restarted,omitempty"`
 	// PriorCacheTokens is the size of the KV cache with which that incarnation served: sequences that it held must find room again.
 	PriorCacheTokens int `json:"prior_cache_tokens,omitempty"`

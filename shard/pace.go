@@ -28,6 +28,9 @@ func (p *pace) end() {
 	p.slowest.Store(max(p.slowest.Load(), time.Now().UnixNano()-p.began.Swap(0)))
 }
 
+// scale takes steps into account that are so many times as large as those so far.
+func (p *pace) scale(factor int) { p.slowest.Store(p.slowest.Load() * int64(max(factor, 1))) }
+
 // stalled reports whether the present step takes far longer than any before: new requests should go elsewhere, whether or
 // not the launcher is going to start the group again.
 func (p *pace) stalled() bool {

@@ -7,7 +7,7 @@ const (
 	PhaseReading = "reading the files"
 	PhasePacking = "packing the weights"
 	PhaseMemory  = "taking memory"
-	PhaseWarmUp  = "computing the largest steps"
+	PhaseWarmUp  = "computing the first steps"
 )
 
 // enter begins a phase of the start, and ends the one before: rank 0 logs how long that took. An empty one begins none.

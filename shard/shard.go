@@ -108,6 +108,9 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	reduce, gather := r.backend.ExchangeFloats(c.rows())
 	r.group, err = collective.Open(memory, c.Rank, collective.Sizes{Ranks: c.Shards, ReduceFloats: reduce, GatherFloats: gather,
 		PlanBytes: planBytes(*c, r.device.BlockTokens), Crowded: c.Crowded})
+	if err == nil {
+		r.team.Beat(r.group.Beat)
+	}
 	return err
 }
 
@@ -307,9 +310,10 @@ func (r *rank) sendControl(kind, value int) error {
 	return r.group.Send(le.AppendUint32(le.AppendUint32(nil, uint32(kind)), uint32(value)))
 }
 
-// warmUp computes the largest steps that can come, through all ranks: a canary, and the proof that their memory is there.
-// First every sequence that may run at once, then as long a prompt beside them as one step takes. After a restart, which
-// streams wait for, the canary alone. computed is called behind each step.
+// warmUp computes steps through all ranks: a canary, and the proof that the memory of the largest steps that can come is there.
+// First every sequence that may run at once, then as long a prompt beside them as one step takes. Where that memory has been
+// taken already, and after a restart, which streams wait for, the canary alone, which also tells how long the largest step
+// will take. computed is called behind each step.
 func warmUp(e *engine, config Config, computed func()) error {
 	newTokens := min(3, e.maxTokens-1)
 	sequences, prompt := min(config.MaxSequences, e.schedule.Counts().FreeBlocks), min(config.PrefillTokens, e.maxTokens-newTokens)
@@ -318,8 +322,9 @@ func warmUp(e *engine, config Config, computed func()) error {
 			"model's configuration, must be 2 or more",
 			e.maxTokens)
 	}
-	if config.Restarted || TraitsOf(config.Backend).Slow {
+	if traits := TraitsOf(config.Backend); config.Restarted || traits.Slow || traits.Provides {
 		sequences, prompt = 1, min(prompt, 32)
+		defer func() { e.pace.scale(config.rows() / prompt) }()
 	}
 	for id := range sequences {
 		tokens := 1

@@ -35,15 +35,14 @@ func (p *pace) add(pause time.Duration) {
 func (p *pace) value() time.Duration { return p[len(p)-1] }
 
 // Pulse finds the process of a unit that stands still. Processes count their beats; how long one may pause follows from
-// how long they have paused again and again while they moved: before they served, when they computed their largest steps,
-// and lately. It
-// is a core like Unit.
+// how long they have paused again and again while they moved: before they served, when they computed their first steps, and
+// lately. It is a core like Unit.
 type Pulse struct {
 	least  time.Duration
 	last   []uint32
 	still  []time.Duration // for how long each beat has stood still
 	looked time.Time
-	served bool // pauses are lately's, no longer those of the largest steps
+	served bool // pauses are lately's, no longer those before
 
 	largest        pace        // before the unit served, of all incarnations
 	recent, former pace        // of this stretch of paceTime, and of the one before
@@ -63,7 +62,7 @@ func (p *Pulse) Restart() {
 	p.looked, p.served = time.Time{}, false
 }
 
-// Serving says that the processes have computed their largest steps and serve from now on.
+// Serving says that the processes have computed their first steps and serve from now on.
 func (p *Pulse) Serving() { p.served = true }
 
 // Limit is how long a process may stand still now.

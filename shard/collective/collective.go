@@ -130,6 +130,9 @@ func floats(b []byte) []float32 {
 // Close unmaps the memory; slices that the group gave out must not be used any more.
 func (g *Group) Close() error { return unix.Munmap(g.memory) }
 
+// Memory is all that the ranks share.
+func (g *Group) Memory() []byte { return g.memory }
+
 // Rank and Ranks say who this is and of how many.
 func (g *Group) Rank() int  { return g.rank }
 func (g *Group) Ranks() int { return g.sizes.Ranks }

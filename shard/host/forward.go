@@ -63,6 +63,9 @@ func (b *Backend) qkvColumns() int {
 // order of the chunks and their tokens, up to model.LogitRows at a time, those of a reward model all at once. On other
 // ranks consume is not called.
 func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) error {
+	if err := b.fill.failed(); err != nil {
+		return err
+	}
 	b.begin(chunks)
 	for _, s := range b.stages {
 		if err := s.compute(b, consume); err != nil {

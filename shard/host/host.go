@@ -6,11 +6,7 @@
 package host
 
 import (
-	"fmt"
-	"sync/atomic"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
+	"slices"
 
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
@@ -35,6 +31,9 @@ type Backend struct {
 	most    numerics      // that products may have
 	used    numerics      // that they have
 	unseen  int           // bytes that were packed since the last look at the memory
+	// free says what memory is left, and of what.
+	free func() (bytes int64, of string, err error)
+	fill fill
 
 	run
 }
@@ -44,7 +43,8 @@ var CacheTypes = map[string]cpu.CacheType{"f32": cpu.CacheF32, "f16": cpu.CacheF
 
 // Load packs this rank's part of the weights.
 func Load(part *model.Part, team *workers.Team, options Options) (*Backend, error) {
-	b := &Backend{config: part.Config, part: part, team: team, kernels: options.Kernels, need: need{parts: 1}, most: options.numerics()}
+	b := &Backend{config: part.Config, part: part, team: team, kernels: options.Kernels, need: need{parts: 1}, most: options.numerics(),
+		free: machine.FreeMemory}
 	for i, planned := range part.Stages {
 		s, err := b.load(planned)
 		if err != nil {
@@ -78,14 +78,19 @@ func (b *Backend) ExchangeFloats(maxRows int) (reduce, gather int) {
 	return maxRows * (b.need.parts*b.config.Hidden + b.need.reduced), gather
 }
 
-// FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is.
-func (b *Backend) FreeBytes() (bytes int64, of string, err error) { return machine.FreeMemory() }
+// FreeBytes is the memory that is left for a KV cache, of all ranks together, and whose it is, less what this one's will still
+// take.
+func (b *Backend) FreeBytes() (bytes int64, of string, err error) {
+	bytes, of, err = b.free()
+	return bytes - b.fill.rest.Load()*int64(b.part.Ranks), of, err
+}
 
 // Attach gives the backend its group, takes the memory of a cache of so many blocks and of the buffers for steps of maxRows
-// tokens, and has the kernel give it now, when something can still be done about a lack of it. Others may have taken what
-// was free when the number of blocks was chosen: then it fails.
+// tokens, and has the kernel give that of the buffers and of the first blocks now. That of the other blocks follows while it
+// computes (see fill). Others may have taken what was free when the number of blocks was chosen: then it fails.
 func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	b.group, b.blocks, b.maxRows = group, blocks, maxRows
+	weights := len(b.memory)
 	for range b.team.Size() {
 		b.scratch = append(b.scratch, cpu.NewScratch())
 	}
@@ -118,83 +123,18 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 			return err
 		}
 	}
+	b.rows = make([]row, 0, maxRows)
+	b.first, b.end = make([]int32, maxRows), make([]int32, maxRows)
+	for _, data := range append(slices.Clone(b.memory[weights:]), group.Memory()) {
+		if err := b.populate(data); err != nil {
+			return err
+		}
+	}
 	data, err := b.anonymous(c.Layers * blocks * b.blockStride() * b.kind.Bytes())
 	if err != nil {
 		return err
 	}
 	b.cache = cpu.Cache{Type: b.kind, Data: data}
 	poison(data)
-	b.rows = make([]row, 0, maxRows)
-	b.first, b.end = make([]int32, maxRows), make([]int32, maxRows)
-	return b.populate()
-}
-
-// Close gives the memory of weights, cache and buffers back. The backend must not be used afterwards.
-func (b *Backend) Close() {
-	for _, data := range b.memory {
-		unix.Munmap(data)
-	}
-	b.memory = nil
-}
-
-// anonymous returns zeroed memory outside the Go heap, aligned to a page, that Close gives back.
-func (b *Backend) anonymous(bytes int) ([]byte, error) {
-	data, err := unix.Mmap(-1, 0, max(bytes, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, fmt.Errorf("take %d MiB of memory: %w: the machine, or a limit (ulimit -v), has less", bytes>>20, err)
-	}
-	b.memory = append(b.memory, data)
-	return data, nil
-}
-
-func (b *Backend) anonymousFloats(count int) ([]float32, error) {
-	data, err := b.anonymous(4 * count)
-	if err != nil {
-		return nil, err
-	}
-	return unsafe.Slice((*float32)(unsafe.Pointer(&data[0])), count), nil
-}
-
-// populatePieceBytes is how much memory populate takes between two looks at what is left.
-const populatePieceBytes = 256 << 20
-
-// populate makes the kernel give the memory of the weights, the KV cache and the buffers, piece by piece.
-func (b *Backend) populate() error {
-	for _, data := range b.memory {
-		unix.Madvise(data, unix.MADV_HUGEPAGE) // where the kernel has them: less time here, and in attention
-		for len(data) > 0 {
-			piece := data[:min(len(data), populatePieceBytes)]
-			data = data[len(piece):]
-			if free, of, err := b.FreeBytes(); err != nil {
-				return err
-			} else if free < int64(len(piece)) {
-				return fmt.Errorf("only %d MiB of memory of %s are left for a KV cache of %d blocks: free some, or lower "+
-					"--max-batch-total-tokens or --cpu-memory-fraction",
-					free>>20, of, b.blocks)
-			}
-			const grain = 4 << 20
-			var failed atomic.Pointer[error]
-			b.team.Share((len(piece)+grain-1)/grain, 1, func(_, from, to int) {
-				if err := populatePages(piece[from*grain : min(to*grain, len(piece))]); err != nil {
-					failed.Store(&err)
-				}
-			})
-			if err := failed.Load(); err != nil {
-				return fmt.Errorf("populate %d bytes: %w", len(piece), *err)
-			}
-		}
-	}
-	return nil
-}
-
-// populatePages takes memory that begins at a page.
-func populatePages(data []byte) error {
-	err := unix.Madvise(data, unix.MADV_POPULATE_WRITE)
-	if err != unix.EINVAL {
-		return err
-	}
-	for i := 0; i < len(data); i += 4096 { // kernels before 5.14
-		atomic.AddUint32((*uint32)(unsafe.Pointer(&data[i])), 0)
-	}
-	return nil
+	return b.fillCache()
 }

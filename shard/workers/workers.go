@@ -45,6 +45,7 @@ type Team struct {
 	round   wait.Word    // counts operations
 	grain   atomic.Int64 // least size of a range
 	work    func(worker, from, to int)
+	beat    func()
 	closing atomic.Bool
 
 	_    [lineBytes]byte
@@ -52,7 +53,11 @@ type Team struct {
 	_    [lineBytes]byte
 }
 
-const lineBytes = 64
+const (
+	lineBytes = 64
+	// leastRanges is in how many ranges an operation is done at least, if it has so many pieces.
+	leastRanges = 8
+)
 
 // New starts size-1 threads. They and the caller's thread may run on cpus alone, if these are not empty, but on any of them:
 // a thread that is tied to a core stands still while somebody else's program has it, though another core may be free. The caller
@@ -70,11 +75,14 @@ func New(size int, cpus []int) *Team {
 // Size returns the number of workers.
 func (t *Team) Size() int { return t.size }
 
+// Beat has the workers call beat with each range that they begin, from now on: a sign that the team moves.
+func (t *Team) Beat(beat func()) { t.beat = beat }
+
 // Share calls work for the pieces [0,count) in ranges, and returns when all are done: each worker takes the next range when it
-// is free, half of an equal share of what is left, but at least grain pieces. A core that is busy with something else takes
-// fewer, and all end together. There may be fewer than 2^32 pieces. It allocates nothing.
+// is free, half of an equal share of what is left and an eighth of all at most, but at least grain pieces. A core that is busy
+// with something else takes fewer, and all end together. There may be fewer than 2^32 pieces. It allocates nothing.
 func (t *Team) Share(count, grain int, work func(worker, from, to int)) {
-	if count <= grain || t.size == 1 {
+	if count <= grain {
 		if count > 0 {
 			work(0, 0, count)
 		}
@@ -97,8 +105,11 @@ func (t *Team) take(worker int) {
 		if from >= count {
 			return
 		}
-		to := min(count, from+max(int(t.grain.Load()), (count-from)/(2*t.size)))
+		to := min(count, from+max(int(t.grain.Load()), min((count-from)/(2*t.size), count/leastRanges)))
 		if t.claims.CompareAndSwap(claims, claims+uint64(to-from)) {
+			if t.beat != nil {
+				t.beat()
+			}
 			t.work(worker, from, to)
 			t.left.CountDown(uint32(to - from))
 		}
