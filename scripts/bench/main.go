@@ -97,11 +97,9 @@ func (b *bench) run(ctx context.Context, servers, peers, workloads string) (err 
 	for _, c := range b.contestants {
 		fmt.Printf("- %s: %s\n", c.name, c.version)
 	}
-	if err := b.measure(ctx); err != nil {
-		return err
-	}
-	b.report(os.Stdout)
-	return nil
+	err = b.measure(ctx)
+	b.report(os.Stdout) // of an interrupted run what there is
+	return err
 }
 
 // quoted is a command's arguments as a shell takes them.
