@@ -55,7 +55,10 @@ func parseWorkloads(text string) (all []workload, err error) {
 					strings.Join(slices.Sorted(maps.Keys(tasks)), ", "))
 			}
 			// Few clients are done soon: they do it again.
-			w := workload{name: fmt.Sprintf("%d clients", clients), clients: clients, requests: max(1, 4/clients), prompt: 200, tokens: 64}
+			w := workload{name: name + " clients", clients: clients, requests: max(1, 4/clients), prompt: 200, tokens: 64}
+			if clients == 1 {
+				w.name = "1 client"
+			}
 			all = append(all, w)
 		}
 	}
