@@ -1,14 +1,16 @@
 // Command speed measures the engine beside the machine's own limits, in one run: the read bandwidth and the peak of the
 // vector unit, then for each model the decode of one and of sixteen sequences and the prefill of 512 tokens, as shares of
-// what those limits allow; and two shards of one thread against one shard of two threads. With a text it also gives the
-// perplexity of its first 1,024 tokens, and of a model with adapters the decode of sixteen sequences with ten of them.
+// what those limits allow; and two shards of one thread against one shard of two threads; of a model with adapters also the
+// decode of sixteen sequences with ten of them.
 //
-//	go run ./scripts/speed [-rounds 3] [-text FILE] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
+//	go run ./scripts/speed [-rounds 3] [-numerics f32] [-models smollm2-bf16,smollm2-q4_1,llama-1b]
 //	go run ./scripts/speed -loading 1 -models llama-1b
 //	go run ./scripts/speed -neighbours 1 -models smollm2-bf16
+//	go run ./scripts/speed -accuracy FILE -models smollm2-q4_1,smollm2-q4_1+widened
 //
 // The second measures the memory and time that loading takes, for one model, since a process has one peak; the third what is left
-// of the speed of several groups beside processes that keep a core busy each.
+// of the speed of several groups beside processes that keep a core busy each; the fourth how far the arithmetics are from the
+// exact one on the first 1,024 tokens of a text.
 // smollm2-q4_1 and qwen2.5-coder-q4_k_m are the files that scripts/get-model brings; the others have random weights in the shape
 // of their name. Behind a name, +widened brings a fetched model into bf16, +int8 and +int4 quantise at load as --quantize does,
 // and +adapters adds ten random ones of rank 16.
@@ -18,16 +20,13 @@ import (
 	"flag"
 	"fmt"
 	"log"
-	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"lockstep/protocol/text"
 	"lockstep/scripts/machine"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
@@ -51,7 +50,7 @@ const (
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the median of each figure is printed")
 	names := flag.String("models", "smollm2-bf16,smollm2-q4_1,llama-1b", "which models")
-	textFile := flag.String("text", "", "a text, of which the perplexity is told; models of random weights have none")
+	textFile := flag.String("accuracy", "", "a text: tell how far the arithmetics are from the exact one on it, in place of all else")
 	kernelName := flag.String("kernels", "", "kernel path; empty: the best")
 	flag.StringVar(&numerics, "numerics", "", "arithmetic, one of "+strings.Join(host.Numerics, ", ")+"; empty: the fastest that suits")
 	loading := flag.Int("loading", 0, "measure how one rank of so many loads each model in place of all else; 0: do not")
@@ -72,12 +71,15 @@ func main() {
 	fmt.Printf("%s, %s kernels, %d threads, %s\n", machine.Processor(), kernels.Name(), threads, time.Now().Format(time.DateOnly))
 	for _, name := range strings.Split(*names, ",") {
 		var err error
-		if *loading > 0 {
+		switch {
+		case *loading > 0:
 			err = measureLoading(name, *loading, kernels)
-		} else if *neighbours > 0 {
+		case *neighbours > 0:
 			err = measureNeighbours(name, kernels, *rounds, *neighbours)
-		} else {
-			err = measure(name, kernels, *rounds, *textFile)
+		case *textFile != "":
+			err = measureAccuracy(name, kernels, *textFile)
+		default:
+			err = measure(name, kernels, *rounds)
 		}
 		if err != nil {
 			log.Fatalf("%s: %v", name, err)
@@ -101,19 +103,19 @@ type figures struct {
 	shards1, shardsPrefill           float64 // two shards of one thread
 }
 
-func measure(name string, kernels *cpu.Kernels, rounds int, textFile string) error {
+func measure(name string, kernels *cpu.Kernels, rounds int) error {
 	source, err := openModel(name)
 	if err != nil {
 		return err
 	}
 	defer source.cleanup()
 	defer source.Close()
-	one, err := newGroup(source, 1, threads, kernels)
+	one, err := newGroup(source, 1, threads, options(kernels))
 	if err != nil {
 		return err
 	}
 	defer one.close()
-	two, err := newGroup(source, 2, 1, kernels)
+	two, err := newGroup(source, 2, 1, options(kernels))
 	if err != nil {
 		return err
 	}
@@ -131,14 +133,7 @@ func measure(name string, kernels *cpu.Kernels, rounds int, textFile string) err
 		all = append(all, f)
 	}
 	report(name, source, all)
-	if textFile == "" || source.Files.GGUF == nil {
-		return nil
-	}
-	perplexity, tokens, err := one.perplexity(source, textFile)
-	if err == nil {
-		fmt.Printf("  perplexity of %d tokens of %s  %.3f\n", tokens, filepath.Base(textFile), perplexity)
-	}
-	return err
+	return nil
 }
 
 func report(name string, source *opened, all []figures) {
@@ -218,7 +213,7 @@ type group struct {
 	consume  func(model.Scores)
 }
 
-func newGroup(source *opened, ranks, threads int, kernels *cpu.Kernels) (*group, error) {
+func newGroup(source *opened, ranks, threads int, options host.Options) (*group, error) {
 	memory, err := collective.NewMemory("speed")
 	if err != nil {
 		return nil, err
@@ -239,7 +234,7 @@ func newGroup(source *opened, ranks, threads int, kernels *cpu.Kernels) (*group,
 			part, err := source.Part(rank, ranks, source.adapters...)
 			var b *host.Backend
 			if err == nil {
-				b, err = host.Load(part, team, options(kernels))
+				b, err = host.Load(part, team, options)
 			}
 			if err == nil {
 				defer b.Close()
@@ -338,42 +333,4 @@ func (g *group) decode(sequences, adapters int) float64 {
 		total += g.step(chunks)
 	}
 	return float64(sequences*decodeSteps) / total.Seconds()
-}
-
-// perplexity is that of the first tokens of a text, in one chunk after the other.
-func (g *group) perplexity(source *opened, file string) (value float64, tokens int, err error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return 0, 0, err
-	}
-	tokenizer, err := text.New(source.Files.Tokenizer)
-	if err != nil {
-		return 0, 0, err
-	}
-	ids, err := tokenizer.Encode(string(content), true)
-	if err != nil {
-		return 0, 0, err
-	}
-	ids = ids[:min(len(ids), 1024)]
-	sum, at := 0.0, 0
-	g.consume = func(scores model.Scores) {
-		for row := range scores.Rows() {
-			if at++; at == len(ids) {
-				return
-			}
-			logits := scores.Row(row)
-			largest, total := slices.Max(logits), 0.0
-			for _, v := range logits {
-				total += math.Exp(float64(v - largest))
-			}
-			sum += float64(logits[ids[at]]-largest) - math.Log(total)
-		}
-	}
-	defer func() { g.consume = func(model.Scores) {} }()
-	for from := 0; from < len(ids); from += prefill {
-		to := min(from+prefill, len(ids))
-		g.step([]model.Chunk{{Start: from, PromptTokens: len(ids), Tokens: ids[from:to],
-			Blocks: blocks(0, len(ids))[:(to+blockTokens-1)/blockTokens], Logits: model.LogitsAll}})
-	}
-	return math.Exp(-sum / float64(len(ids)-1)), len(ids), nil
 }

@@ -30,7 +30,7 @@ func measureNeighbours(name string, kernels *cpu.Kernels, rounds, neighbours int
 	defer source.Close()
 	var groups []*group
 	for _, c := range crowds {
-		g, err := newGroup(source, c.shards, c.threads, kernels)
+		g, err := newGroup(source, c.shards, c.threads, options(kernels))
 		if err != nil {
 			return err
 		}
