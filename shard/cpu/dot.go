@@ -49,11 +49,11 @@ func fmaFlush(a, b, c float32) float32 {
 }
 
 // dotGo is a tileFunc of one panel in plain Go, for pairs.
-func dotGo(rows int, c, x *float32, w *byte, k int) {
+func dotGo(rows int, c, x *float32, w *byte, k, stride int) {
 	weights := words(w, (k+1)/2*lanes)
 	for pair := range (k + 1) / 2 {
 		for r := range rows {
-			sums, v := lanesAt(c, r), math.Float32bits(*at(x, pair/4*rows*4+r*4+pair%4))
+			sums, v := lanesAt(at(c, r*stride/4), 0), math.Float32bits(*at(x, pair/4*rows*4+r*4+pair%4))
 			for lane := range sums {
 				bits := weights[pair*lanes+lane]
 				sum := fmaFlush(flushed(uint16(v>>16)), flushed(uint16(bits>>16)), sums[lane])

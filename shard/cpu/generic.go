@@ -29,19 +29,21 @@ func genericPrimitives() primitives {
 		p.mixed[kind] = p.codes[kind]
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
-		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) {
-			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k)
+		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte) {
+			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k, stride)
 		}
 		for number, form := range integerForms {
-			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) { integerTileGo(form, rows, c, x, w, k) }
+			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte) {
+				integerTileGo(form, rows, c, x, w, k, stride)
+			}
 		}
-		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, _, _ int, _ *byte) { dotGo(rows, c, x, w, k) }
+		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte) { dotGo(rows, c, x, w, k, stride) }
 		for t := range CacheType(cacheTypes) {
 			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
 				for i, b := range unsafe.Slice(blocks, count) {
 					c := at(dst, i*rows*lanes)
 					clear(unsafe.Slice(c, rows*lanes))
-					tileGo(rows, c, q, &t.widened(bytesAt(keys, int(b)*stride), k*lanes)[0], k)
+					tileGo(rows, c, q, &t.widened(bytesAt(keys, int(b)*stride), k*lanes)[0], k, lanes*4)
 				}
 			}
 			p.values[t][rows] = func(c, p *float32, values *byte, blocks *int32, count, stride int) {
@@ -104,10 +106,10 @@ func codesGo(kind codes.Kind, dst *float32, w *byte, scales, offsets *float32, i
 	}
 }
 
-func tileGo(rows int, c, x, w *float32, k int) {
+func tileGo(rows int, c, x, w *float32, k, stride int) {
 	for i := range k {
 		for r := range rows {
-			chain(lanesAt(c, r), *at(x, i/4*rows*4+r*4+i%4), lanesAt(w, i))
+			chain(lanesAt(at(c, r*stride/4), 0), *at(x, i/4*rows*4+r*4+i%4), lanesAt(w, i))
 		}
 	}
 }

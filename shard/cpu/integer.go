@@ -380,11 +380,11 @@ func quantiseGo(dst, x *float32, blocks, stride int) {
 }
 
 // integerTileGo is a tileFunc of one panel in plain Go.
-func integerTileGo(f integerForm, rows int, c, x *float32, w *byte, k int) {
+func integerTileGo(f integerForm, rows int, c, x *float32, w *byte, k, stride int) {
 	for b := range k / integerColumns {
 		block := unsafe.Slice(bytesAt(w, b*f.bytes()), f.bytes())
 		for r := range rows {
-			words, sums := unsafe.Slice(at(x, (b*rows+r)*blockWords), blockWords), lanesAt(c, r)
+			words, sums := unsafe.Slice(at(x, (b*rows+r)*blockWords), blockWords), lanesAt(at(c, r*stride/4), 0)
 			for lane := range sums {
 				for g := range f.groups() {
 					sum := 0

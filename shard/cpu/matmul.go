@@ -52,8 +52,7 @@ func (k *Kernels) Multiply(dst Rows, x *Input, w *Matrix, panel0, panel1 int, s 
 		tiles = tiles[len(p.tiles):]
 		p.prepare()
 		for panel := panel0; panel < panel1; panel += blockPanels {
-			p.block(panel, min(panel+blockPanels, panel1))
-			p.store(dst, panel, min(panel+blockPanels, panel1))
+			p.block(dst, panel, min(panel+blockPanels, panel1))
 		}
 	}
 }
@@ -120,7 +119,6 @@ type pass struct {
 	step    int  // most panels that a tile takes
 	blockK  int  // columns of a panel that are taken at a time
 	scratch *Scratch
-	sums    []float32 // [depth][panel][row][16], the stack of combine
 }
 
 // prepare decides how the tiles read the weights: as they are packed or, once for all of them, widened. Codes are, blocks of more
@@ -163,25 +161,40 @@ func (p *pass) prepare() {
 	}
 }
 
-// block computes the sums of the panels [panel0, panel1), at most blockPanels.
-// The columns are the outer loop: the slice of x that all panels need next
-// stays in the second-level cache, the widened weights in the first.
-func (p *pass) block(panel0, panel1 int) {
-	n := (panel1 - panel0) * p.rows * lanes
-	chunk := p.w.Columns / p.w.Chunks
-	p.sums = grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes)
-	depth := 0
-	for c := range p.w.Chunks {
-		sums := p.sums[depth*n:][:n]
-		clear(sums)
-		for k0 := 0; k0 < chunk; k0 += p.blockK {
-			for panel := panel0; panel < panel1; {
-				at := slice{panel: panel, panels: p.panels(panel1 - panel), chunk: c, column: k0, count: min(p.blockK, chunk-k0)}
-				p.multiply(sums[(panel-panel0)*p.rows*lanes:], at, p.behind(at, panel0, panel1, chunk))
-				panel += at.panels
-			}
+// block computes the panels [panel0, panel1), at most blockPanels. One chunk is summed where it belongs, if its panels are whole.
+func (p *pass) block(dst Rows, panel0, panel1 int) {
+	n := (panel1 - panel0) * lanes
+	if p.w.Chunks == 1 && panel1*lanes <= p.w.Rows {
+		for r := range p.rows {
+			clear(dst.Data[(p.row0+r)*dst.Stride+panel0*lanes:][:n])
 		}
-		depth = p.combine(p.sums, n, depth+1, c)
+		p.chunk(dst.Data[p.row0*dst.Stride+panel0*lanes:], dst.Stride, 0, panel0, panel1)
+		return
+	}
+	sums, depth := grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes), 0
+	for c := range p.w.Chunks {
+		top := sums[depth*n*p.rows:][:n*p.rows]
+		clear(top)
+		p.chunk(top, n, c, panel0, panel1)
+		depth = p.combine(sums, n*p.rows, depth+1, c)
+	}
+	n = min(n, p.w.Rows-panel0*lanes)
+	for r := range p.rows {
+		copy(dst.Data[(p.row0+r)*dst.Stride+panel0*lanes:][:n], sums[r*(panel1-panel0)*lanes:])
+	}
+}
+
+// chunk adds a chunk to the rows of sums, stride floats apart. The columns are
+// the outer loop: the slice of x that all panels need next stays in the
+// second-level cache, the widened weights in the first.
+func (p *pass) chunk(sums []float32, stride, c, panel0, panel1 int) {
+	chunk := p.w.Columns / p.w.Chunks
+	for k0 := 0; k0 < chunk; k0 += p.blockK {
+		for panel := panel0; panel < panel1; {
+			at := slice{panel: panel, panels: p.panels(panel1 - panel), chunk: c, column: k0, count: min(p.blockK, chunk-k0)}
+			p.multiply(sums[(panel-panel0)*lanes:], stride, at, p.behind(at, panel0, panel1, chunk))
+			panel += at.panels
+		}
 	}
 }
 
@@ -223,7 +236,7 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 
 // multiply adds a slice to all rows. Meanwhile the first tile fetches the next one or, of weights that are widened, each tile a
 // panel of it.
-func (p *pass) multiply(sums []float32, s, next slice) {
+func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
 	if !p.direct {
@@ -236,7 +249,7 @@ func (p *pass) multiply(sums []float32, s, next slice) {
 			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
 		}
 		kernel := p.table[s.panels/2][tile.rows]
-		kernel(&sums[(tile.row-p.row0)*lanes], p.x.at(tile, s.chunk, s.column), weights, s.count, p.rows*lanes*4, stride, ahead)
+		kernel(&sums[(tile.row-p.row0)*sumStride], p.x.at(tile, s.chunk, s.column), weights, s.count, sumStride*4, stride, ahead)
 	}
 }
 
@@ -258,19 +271,4 @@ func (p *pass) widened(s slice) (weights *byte, stride int) {
 		}
 	}
 	return (*byte)(unsafe.Pointer(&wide[0])), stride
-}
-
-// store copies the finished sums of the panels [panel0, panel1) to dst.
-func (p *pass) store(dst Rows, panel0, panel1 int) {
-	for r := range p.rows {
-		for panel := panel0; panel < panel1; panel++ {
-			sums := p.sums[((panel-panel0)*p.rows+r)*lanes:][:lanes]
-			out := dst.Data[(p.row0+r)*dst.Stride+panel*lanes:]
-			if n := p.w.Rows - panel*lanes; n < lanes {
-				copy(out[:n], sums)
-			} else {
-				*(*[lanes]float32)(out) = *(*[lanes]float32)(sums)
-			}
-		}
-	}
 }

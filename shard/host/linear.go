@@ -42,20 +42,15 @@ type product struct {
 	stride int
 }
 
-// unit is how many panels one call takes at least: the kernels of one row read four at once, the others two.
-func (p *product) unit() int {
-	if p.x.N == 1 {
-		return 4
-	}
-	return 2
-}
+// unit is how many panels one call takes at least.
+const unit = 2
 
 // units is the number of calls.
 func (p *product) units() int {
 	if p.weight == nil {
 		return 0
 	}
-	return (p.weight.Panels() + p.unit() - 1) / p.unit()
+	return (p.weight.Panels() + unit - 1) / unit
 }
 
 // inlineFloats is how many floats of inputs one worker lays out alone: the others would come too late.
@@ -77,7 +72,7 @@ func (b *Backend) multiply(products ...product) {
 	b.team.Share(total, 1, func(worker, from, to int) {
 		for i := range products {
 			p := &products[i]
-			unit, units := p.unit(), p.units()
+			units := p.units()
 			if first, end := max(from, 0), min(to, units); first < end {
 				b.kernels.Multiply(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, b.inputs.of(i), p.weight,
 					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])

@@ -178,8 +178,7 @@ func (t *integerTile) emit() {
 	g.in("ADDQ $%d, SI", t.tile.rows*64)
 	g.in("DECQ CX")
 	g.in("JNZ %s", loop)
-	g.sumBases(t.tile)
-	g.sums(t.tile, true, "DI", "R8", "AX", "BX")
+	g.rowSums(t.tile, true)
 	g.ret()
 }
 

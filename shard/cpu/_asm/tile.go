@@ -280,8 +280,7 @@ func (g *generator) numbersTile(t tile, s storage) {
 		}
 		g.in("ADDQ $%d, R10", step)
 	})
-	g.sumBases(t)
-	g.sums(t, true, "DI", "R8", "AX", "BX")
+	g.rowSums(t, true)
 	if s.flush && !s.dot {
 		g.in("LDMXCSR %s", g.constant("noFlush", 0x1f80))
 	}
@@ -308,23 +307,36 @@ func (g *generator) tileStart(t tile, format string) {
 
 // tileArguments loads those of a tileFunc, and its accumulators.
 func (g *generator) tileArguments(t tile) {
-	g.load("c", "DI", "x", "SI", "w", "DX", "k", "CX", "cStride", "R8", "wStride", "R11")
-	g.in("ADDQ DI, R8")
+	g.rowSums(t, false)
+	g.in("MOVQ x+8(FP), SI")
+	g.in("MOVQ w+16(FP), DX")
+	g.in("MOVQ k+24(FP), CX")
+	g.in("MOVQ wStride+40(FP), R11")
 	if t.panels > 2 {
 		g.in("LEAQ (DX)(R11*2), R13")
 		g.in("LEAQ (R13)(R11*1), R9")
 	}
 	g.in("ADDQ DX, R11")
-	g.sumBases(t)
-	g.sums(t, false, "DI", "R8", "AX", "BX")
 }
 
-// sumBases sets AX and BX to the sums of a tile's last two panels, if it has four.
-func (g *generator) sumBases(t tile) {
-	if t.panels > 2 {
-		g.in("MOVQ cStride+32(FP), BX")
-		g.in("LEAQ (R8)(BX*1), AX")
-		g.in("ADDQ AX, BX")
+// rowSums moves the accumulators of a tileFunc from or to its rows.
+func (g *generator) rowSums(t tile, store bool) {
+	g.in("MOVQ c+0(FP), DI")
+	g.in("MOVQ cStride+32(FP), R8")
+	for r := range t.rows {
+		for p := range t.panels {
+			for part := range t.v.parts {
+				m := fmt.Sprintf("%d(DI)", p*64+part*t.v.bytes)
+				if store {
+					g.in("VMOVUPS %s, %s", t.acc(r, p, part), m)
+				} else {
+					g.in("VMOVUPS %s, %s", m, t.acc(r, p, part))
+				}
+			}
+		}
+		if r+1 < t.rows {
+			g.in("ADDQ R8, DI")
+		}
 	}
 }
 

@@ -448,6 +448,6 @@ func (g *generator) directQuant(t tile, q quant) {
 	}
 	g.in("DECQ CX")
 	g.in("JNZ %s", loop)
-	g.sums(t, true, "DI", "R8")
+	g.rowSums(t, true)
 	g.ret()
 }
