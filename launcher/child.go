@@ -29,10 +29,11 @@ const drainSignal = unix.SIGUSR1
 
 // The files that a child inherits.
 const (
-	configFile = 3 + iota // childConfig as JSON
-	statusFile            // the child writes shard.Status as JSON lines
-	memoryFile            // what the unit's processes share with the launcher; shards also with each other
-	deathFile             // ends when the launcher is gone
+	configFile  = 3 + iota // childConfig as JSON
+	statusFile             // the child writes shard.Status as JSON lines
+	memoryFile             // what the unit's processes share with the launcher; shards also with each other
+	deathFile              // ends when the launcher is gone
+	weightsFile            // a shard's packed weights, which outlive it; see childConfig.Weights
 )
 
 // maxConfigBytes bounds the configuration; a longer one is refused.
@@ -43,6 +44,8 @@ type childConfig struct {
 	LogLevel string         `json:"log_level"`
 	Shard    *shard.Config  `json:"shard,omitempty"`
 	Router   *router.Config `json:"router,omitempty"`
+	// Weights says that weightsFile is there.
+	Weights bool `json:"weights,omitempty"`
 }
 
 // runChild is a shard or a router; it returns the exit code.
@@ -76,7 +79,12 @@ func runPart(ctx context.Context, config childConfig, report func(shard.Status),
 	memory := os.NewFile(memoryFile, "memory")
 	switch {
 	case config.Shard != nil:
-		return shard.Run(ctx, *config.Shard, memory, demo.Files(), report, log)
+		var weights *os.File
+		if config.Weights {
+			unix.CloseOnExec(weightsFile)
+			weights = os.NewFile(weightsFile, "weights")
+		}
+		return shard.Run(ctx, *config.Shard, memory, weights, demo.Files(), report, log)
 	case config.Router != nil:
 		beats := uint32(0)
 		return router.Run(ctx, *config.Router, log, router.Signs{

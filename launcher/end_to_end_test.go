@@ -326,6 +326,9 @@ func TestKilledRankUnderAStream(t *testing.T) {
 	if !strings.Contains(s.logged(), "as before the restart") {
 		t.Error("the restarted group does not take the KV cache that it had")
 	}
+	if got := strings.Count(s.logged(), "using the weights that were packed before the restart"); got != 2 {
+		t.Errorf("%d of 2 restarted ranks use the weights that are packed", got)
+	}
 	after := s.children()
 	if before["lockstep router"] != after["lockstep router"] {
 		t.Error("the router was touched")

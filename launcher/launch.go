@@ -256,6 +256,7 @@ func (l *launcher) apply(u *unit, actions []supervise.Action) {
 			l.fail(errors.New(action.Reason))
 		case supervise.Ended:
 			u.release()
+			u.dropWeights()
 			l.log.Debug().Str("unit", u.name).Msg("stopped")
 			l.drainNext()
 		}

@@ -66,9 +66,10 @@ type event struct {
 	reason      string
 }
 
-// start runs a child. memory may be nil. Every event of the child goes to events, the exit last.
-func (s *spawner) start(origin event, arguments []string, config childConfig, memory *os.File, log zerolog.Logger,
+// start runs a child. weights may be nil. Every event of the child goes to events, the exit last.
+func (s *spawner) start(origin event, arguments []string, config childConfig, memory, weights *os.File, log zerolog.Logger,
 	events chan<- event) (*process, error) {
+	config.Weights = weights != nil
 	inherited, err := configMemory(config)
 	if err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func (s *spawner) start(origin event, arguments []string, config childConfig, me
 		Path: "/proc/self/exe", // this build, even if the file has been replaced
 		Args: append([]string{"lockstep"}, arguments...),
 		Env:  append(ofSystem(os.Environ()), childMark+"=1"), Stderr: logWrite,
-		ExtraFiles:  []*os.File{inherited, statusWrite, memory, s.deathRead},
+		ExtraFiles:  []*os.File{inherited, statusWrite, memory, s.deathRead, weights},
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
 	}
 	started := make(chan error)

@@ -29,8 +29,10 @@ type unit struct {
 	incarnation uint64
 	began       time.Time // of this incarnation
 	processes   []*process
-	memory      *os.File // of this incarnation, with its beats
-	phases      []string // of the start, by rank
+	memory      *os.File   // of this incarnation, with its beats
+	weights     []*os.File // packed ones of each rank, kept from one incarnation to the next
+	keeps       bool       // an incarnation has served since they were made
+	phases      []string   // of the start, by rank
 	progress    []float64
 	shown       time.Time     // when the log told of progress last
 	text        string        // what the unit says of itself when ready
@@ -119,6 +121,11 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	}
 	computer := thisComputer()
 	share := computer.shareOut(u.size, l.Threads)
+	if shard.TraitsOf(l.Backend).Keeps {
+		if err := u.keepWeights(); err != nil {
+			return err
+		}
+	}
 	stepModel, err := sim.ParseStepModel(l.StepModel)
 	if err != nil {
 		return err
@@ -145,7 +152,8 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 		arguments := []string{"shard", "--group", l.NodeName, "--rank", strconv.Itoa(rank)}
 		log := l.log.With().Str("group", l.NodeName).Int("rank", rank).Logger()
 		child := childConfig{LogLevel: l.LogLevel, Shard: &config}
-		p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation, rank: rank}, arguments, child, u.memory, log, l.events)
+		p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation, rank: rank}, arguments, child, u.memory, u.weightsOf(rank),
+			log, l.events)
 		if err != nil {
 			return err
 		}
@@ -155,6 +163,38 @@ func (l *launcher) spawnShards(u *unit) (err error) {
 	return nil
 }
 
+// keepWeights has memory ready for the packed weights of all ranks: that of the last incarnation, if it has served with it. One that
+// did not come up may have died of what is in there.
+func (u *unit) keepWeights() error {
+	if !u.keeps {
+		u.dropWeights()
+	}
+	u.keeps = false
+	for rank := len(u.weights); rank < u.size; rank++ {
+		file, err := collective.NewMemory(fmt.Sprintf("lockstep weights %d", rank))
+		if err != nil {
+			return err
+		}
+		u.weights = append(u.weights, file)
+	}
+	return nil
+}
+
+// weightsOf is a rank's memory for packed weights; nil: there is none.
+func (u *unit) weightsOf(rank int) *os.File {
+	if rank >= len(u.weights) {
+		return nil
+	}
+	return u.weights[rank]
+}
+
+func (u *unit) dropWeights() {
+	for _, file := range u.weights {
+		file.Close()
+	}
+	u.weights = nil
+}
+
 func (l *launcher) spawnRouter(u *unit) (err error) {
 	if u.memory, err = collective.NewMemory("lockstep router"); err != nil {
 		return err
@@ -162,7 +202,7 @@ func (l *launcher) spawnRouter(u *unit) (err error) {
 	config := l.routerConfig()
 	log := l.log.With().Str("part", "router").Logger()
 	child := childConfig{LogLevel: l.LogLevel, Router: &config}
-	p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation}, []string{"router"}, child, u.memory, log, l.events)
+	p, err := l.spawner.start(event{unit: u, incarnation: u.incarnation}, []string{"router"}, child, u.memory, nil, log, l.events)
 	if err != nil {
 		return err
 	}
@@ -231,7 +271,7 @@ func (l *launcher) publishDown(down protocol.Down) {
 
 // serving is called whenever all processes of a unit have become ready.
 func (l *launcher) serving(u *unit) {
-	u.served, u.loaded, u.loadTime = true, true, time.Since(u.began)
+	u.served, u.loaded, u.loadTime, u.keeps = true, true, time.Since(u.began), true
 	u.pulse.Serving()
 	if u == l.shards {
 		l.console.Progress("")

@@ -2,6 +2,8 @@ package shard
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -89,6 +91,8 @@ type BackendTraits struct {
 	Slow bool
 	// Provides says that Attach takes all the memory that the largest steps need, so that the start computes a short one.
 	Provides bool
+	// Keeps says that its packed weights can outlive a process, in memory that Run is given.
+	Keeps bool
 	// SharedMemory says that its KV cache is in the memory of the machine, which other programs need too.
 	SharedMemory bool
 	// MemoryFraction is the share of the free memory that a KV cache takes which nobody has asked for; 0: DefaultMemoryFraction.
@@ -101,7 +105,8 @@ var backends = map[string]struct {
 	BackendTraits
 	load func(r *rank) (b backend, fingerprint string, err error)
 }{
-	"cpu": {BackendTraits{Weights: true, Adapters: true, Provides: true, SharedMemory: true, Numerics: host.Numerics}, loadHost},
+	"cpu": {BackendTraits{Weights: true, Adapters: true, Provides: true, Keeps: true, SharedMemory: true, Numerics: host.Numerics},
+		loadHost},
 	// What the KV cache leaves of a card is for steps.
 	"cuda": {BackendTraits{Weights: true, Cards: true, Numerics: CardNumerics(), Adapters: true, Devices: true, MemoryFraction: 0.8},
 		loadCard},
@@ -145,7 +150,34 @@ func loadHost(r *rank) (backend, string, error) {
 		}
 	}
 	options := host.Options{Kernels: kernels, Numerics: c.Numerics, Cache: c.KVCache, Progress: r.advance}
-	return loadPart(r, func(part *model.Part) (backend, error) { return host.Load(part, r.team, options) })
+	return loadPart(r, func(part *model.Part) (backend, error) {
+		var err error
+		if r.weights != nil {
+			if options.Kept, err = r.keptWeights(kernels.Name()); err != nil {
+				return nil, err
+			}
+		}
+		b, err := host.Load(part, r.team, options)
+		if err != nil {
+			return nil, err
+		}
+		if b.Reused() {
+			r.log.Info().Msg("using the weights that were packed before the restart")
+		}
+		return b, nil
+	})
+}
+
+// keptWeights says whose the packed weights are that outlive this process: their bytes follow from the model's files as they lie on
+// the disk, from this rank's part of them, and from how they are computed with.
+func (r *rank) keptWeights(kernels string) (*host.Kept, error) {
+	fingerprint, err := r.model.Fingerprint()
+	if err != nil {
+		return nil, err
+	}
+	c := r.config
+	says, err := json.Marshal([]any{fingerprint, r.model.Files.Identity(), c.Rank, c.Shards, c.Numerics, kernels, r.adapters})
+	return &host.Kept{File: r.weights, Key: sha256.Sum256(says)}, err
 }
 
 // loadEmulated loads onto a card that is emulated.

@@ -42,6 +42,7 @@ type rank struct {
 	// adapters are config's, as the card says them.
 	adapters []protocol.Adapter
 	group    *collective.Group
+	weights  *os.File // packed ones, kept
 	// fingerprint tells models apart; on rank 0.
 	fingerprint string
 	// window is the model's sliding window, 0 if it has none.
@@ -52,14 +53,15 @@ type rank struct {
 }
 
 // Run is the life of one rank. It returns when ctx ends (rank 0 finishes what it has first; the others end with it) or
-// with the error that ended it. memory is the group's shared memory, nil for a group of one; demo is the model that an
+// with the error that ended it. memory is the group's shared memory, nil for a group of one; weights is memory of this rank in
+// which its packed weights stay for the next process, nil if there is none; demo is the model that an
 // empty ModelPath means. status is called from one goroutine.
-func Run(ctx context.Context, config Config, memory *os.File, demo fs.FS, status func(Status), log zerolog.Logger) error {
+func Run(ctx context.Context, config Config, memory, weights *os.File, demo fs.FS, status func(Status), log zerolog.Logger) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(config.Threads + 2) // beside the computing threads: NATS, and the garbage collector
-	r := &rank{config: config, log: log, status: status}
+	r := &rank{config: config, log: log, status: status, weights: weights}
 	defer r.close()
 	if err := r.load(memory, demo); err != nil {
 		return err

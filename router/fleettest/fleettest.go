@@ -46,7 +46,7 @@ func Main() {
 	if err == nil {
 		_, here, _, _ := runtime.Caller(0)
 		demo := os.DirFS(filepath.Join(filepath.Dir(here), "../../launcher/demo/model"))
-		err = shard.Run(context.Background(), config, nil, demo, func(s shard.Status) {
+		err = shard.Run(context.Background(), config, nil, nil, demo, func(s shard.Status) {
 			if s.Ready {
 				fmt.Println("ready")
 			}

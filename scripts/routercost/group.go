@@ -33,7 +33,7 @@ func startGroup(url string, step time.Duration) (*group, error) {
 	config.MaxSequences, config.MaxRequests, config.PrefillTokens, config.CacheTokens = 4096, 8192, 1<<16, 1<<23
 	ready := make(chan struct{})
 	go func() {
-		g.ended <- shard.Run(ctx, config, nil, os.DirFS("launcher/demo/model"), func(s shard.Status) {
+		g.ended <- shard.Run(ctx, config, nil, nil, os.DirFS("launcher/demo/model"), func(s shard.Status) {
 			if s.Ready {
 				close(ready)
 			}

@@ -32,8 +32,9 @@ type Backend struct {
 	used    numerics      // that they have
 	unseen  int           // bytes that were packed since the last look at the memory
 	// free says what memory is left, and of what.
-	free func() (bytes int64, of string, err error)
-	fill fill
+	free   func() (bytes int64, of string, err error)
+	fill   fill
+	keeper *keeper // of packed weights; nil: they end with this process
 
 	run
 }
@@ -45,21 +46,36 @@ var CacheTypes = map[string]cpu.CacheType{"f32": cpu.CacheF32, "f16": cpu.CacheF
 func Load(part *model.Part, team *workers.Team, options Options) (*Backend, error) {
 	b := &Backend{config: part.Config, part: part, team: team, kernels: options.Kernels, need: need{parts: 1}, most: options.numerics(),
 		free: machine.FreeMemory}
-	for i, planned := range part.Stages {
-		s, err := b.load(planned)
-		if err != nil {
-			b.Close()
-			return nil, err
-		}
-		b.stages = append(b.stages, s)
-		b.need.grow(planned)
-		options.Progress(float64(i+1) / float64(len(part.Stages)))
+	if err := b.loadStages(options); err != nil {
+		b.Close()
+		return nil, err
 	}
 	b.kind = b.used.cache()
 	if options.Cache != "" {
 		b.kind = CacheTypes[options.Cache]
 	}
 	return b, nil
+}
+
+func (b *Backend) loadStages(options Options) (err error) {
+	if options.Kept != nil {
+		if b.keeper, err = openKept(*options.Kept); err != nil {
+			return err
+		}
+	}
+	for i, planned := range b.part.Stages {
+		s, err := b.load(planned)
+		if err != nil {
+			return err
+		}
+		b.stages = append(b.stages, s)
+		b.need.grow(planned)
+		options.Progress(float64(i+1) / float64(len(b.part.Stages)))
+	}
+	if b.keeper != nil {
+		return b.keeper.finish(b.memory)
+	}
+	return nil
 }
 
 // Describe says what computes here.

@@ -58,6 +58,8 @@ type Options struct {
 	Numerics string
 	// Cache is the type of numbers in the KV cache, one of CacheTypes; empty: the usual one of the numerics.
 	Cache string
+	// Kept is memory in which packed weights outlive this process; nil: there is none.
+	Kept *Kept
 	// Progress gets the share of the load that is done, from 0 to 1, from one goroutine.
 	Progress func(done float64)
 }

@@ -35,7 +35,7 @@ func (b *Backend) pack(l *model.Linear, most numerics) (*cpu.Matrix, error) {
 
 // packBytes is pack for a matrix whose rows are of a format's bytes.
 func (b *Backend) packBytes(l *model.Linear, format cpu.Format, bytes func(buffer *[]byte, row int) []byte) (*cpu.Matrix, error) {
-	data, err := b.anonymous(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
+	data, err := b.packed(cpu.PackedBytes(format, l.Rows.Size(), l.Columns.Size()))
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +60,9 @@ const packPieceBytes = 32 << 20
 // packPanels has the team pack a matrix of so many bytes, piece by piece: beside what is packed, the memory holds no more of the
 // files than makes a piece.
 func (b *Backend) packPanels(l *model.Linear, matrix *cpu.Matrix, bytes int, pack func(first, end int)) error {
+	if b.Reused() {
+		return nil
+	}
 	pieces := (bytes + packPieceBytes - 1) / packPieceBytes
 	piece := (matrix.Panels() + pieces - 1) / pieces
 	for from := 0; from < matrix.Panels(); from += piece {
@@ -91,7 +94,7 @@ func roomToPack(free int64, of string, ranks int) error {
 // packCodes is pack for a matrix of codes, which make makes of so many bytes.
 func (b *Backend) packCodes(l *model.Linear, bytes int,
 	make func(s *codes.Scheme, first, rows, columns, chunks int, data []byte) (*cpu.Matrix, error)) (*cpu.Matrix, error) {
-	data, err := b.anonymous(bytes)
+	data, err := b.packed(bytes)
 	if err != nil {
 		return nil, err
 	}

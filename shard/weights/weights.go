@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -52,7 +53,11 @@ type Files struct {
 	unusable map[string]error // the tensors that are there and cannot be computed with, and why
 	vain     map[string]bool  // the tensors that are there and say nothing
 	mapped   [][]byte
+	identity []byte // of the mapped files
 }
+
+// Identity names the files as they lie on the disk: it is another one once any of them is replaced or written.
+func (f *Files) Identity() []byte { return f.identity }
 
 // MaxDimension is the largest dimension of a model that is believed; more is damage or attack.
 const MaxDimension = 1 << 24
@@ -242,6 +247,9 @@ func (f *Files) mapFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
 	f.mapped = append(f.mapped, data)
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		f.identity = fmt.Appendf(f.identity, "%d:%d %d %v\n", stat.Dev, stat.Ino, stat.Size, stat.Mtim)
+	}
 	if err := regular.CheckContent(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
