@@ -45,6 +45,7 @@ func main() {
 	workloads := flag.String("workloads", "1,4,16,64,prefill,prefix", "what the servers do")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds")
 	flag.IntVar(&b.retries, "retries", 1, "how often a sample is repeated that others have disturbed")
+	flag.DurationVar(&b.patience, "patience", 20*time.Second, "how long each sample waits at most for others to leave the processors alone")
 	flag.StringVar(&b.model, "model", "SmolLM2-135M-Instruct.Q4_1.gguf", "fetched model, a Llama")
 	flag.StringVar(&b.text, "text", "docs/architecture.md", "text of which prompts are made")
 	flag.Parse()
@@ -60,6 +61,7 @@ func main() {
 // bench is a comparison.
 type bench struct {
 	rounds, retries int
+	patience        time.Duration
 	model, text     string
 	folder          string // below the user's cache folder
 	contestants     []*contestant

@@ -23,6 +23,8 @@ const (
 	sampleLimit = 5 * time.Minute
 	// disturbed is the share of all processors that others may have in a sample that counts as clean.
 	disturbed = 0.12
+	// quietMoment is how long others must be quiet before a sample.
+	quietMoment = time.Second
 	// prefixClients share a prefix of prefixTokens.
 	prefixClients = 16
 	prefixTokens  = 400
@@ -120,6 +122,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // cleanest measures until others disturb little, a bounded number of times, and returns the sample that they disturbed least.
 func (b *bench) cleanest(ctx context.Context, c *contestant, w workload, round int) (best *sample, err error) {
 	for attempt := range b.retries + 1 {
+		b.awaitQuiet(ctx)
 		s, err := b.load(ctx, c, w, uint64(round*(b.retries+1)+attempt))
 		if err != nil {
 			return nil, err
@@ -132,6 +135,20 @@ func (b *bench) cleanest(ctx context.Context, c *contestant, w workload, round i
 		}
 	}
 	return best, nil
+}
+
+// awaitQuiet waits, a bounded time, until others leave the processors alone for a moment.
+func (b *bench) awaitQuiet(ctx context.Context) {
+	for deadline := time.Now().Add(b.patience); time.Now().Before(deadline) && ctx.Err() == nil; {
+		busy := machine.BusySeconds()
+		select {
+		case <-ctx.Done():
+		case <-time.After(quietMoment):
+		}
+		if machine.BusySeconds()-busy <= disturbed*quietMoment.Seconds()*float64(runtime.NumCPU()) {
+			return
+		}
+	}
 }
 
 // load has a server do a workload. Prompts depend on the workload and on turn.
