@@ -75,6 +75,7 @@ func (s *keeper) take(bytes int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d MiB of packed weights: %w: the machine, or a limit (ulimit -v), has less", bytes>>20, err)
 	}
+	unix.Madvise(data, unix.MADV_HUGEPAGE) // where the kernel has them for shared memory
 	return data, nil
 }
 
