@@ -242,13 +242,17 @@ type rowScales struct {
 	wide, offsets []float32
 }
 
-// packCodes spreads the codes of a block over their lane.
+// packCodes spreads the codes of a block over their lane, four columns at a time.
 func (f integerForm) packCodes(out []byte, lane int, row []byte) {
+	le := binary.LittleEndian
 	for _, p := range planes(f.kind) {
-		fields := 8 / p.bits
-		for column, code := range row {
-			i := column / 4
-			out[(i/fields*lanes+lane)*4+column%4] |= code >> p.shift & (1<<p.bits - 1) << (i % fields * p.bits)
+		fields, field := 8/p.bits, uint32(1<<p.bits-1)*0x01010101
+		for i := 0; 4*i < len(row); i += fields {
+			word := uint32(0)
+			for j := 0; j < fields && 4*(i+j) < len(row); j++ {
+				word |= le.Uint32(row[4*(i+j):]) >> p.shift & field << (j * p.bits)
+			}
+			le.PutUint32(out[(i/fields*lanes+lane)*4:], word)
 		}
 		out = out[p.bits*lanes*4:]
 	}
