@@ -106,13 +106,20 @@ func (k *Kernels) StoreKV(cache Cache, keyBase, valueBase int, slot int, key, va
 		}
 		return
 	}
-	to := keys.halves()
-	for d, v := range key {
-		to[d*lanes+slot] = cache.Type.stored(v)
+	n, to := 0, keys.halves()
+	if cache.Type == CacheF16 && len(key) >= lanes {
+		n = whole(len(key))
+		k.halvesApart(&to[slot], &key[0], n)
 	}
-	to = values.halves()
-	for d, v := range value {
-		to[(d/lanes*lanes+slot)*lanes+d%lanes] = cache.Type.stored(v)
+	for d, v := range key[n:] {
+		to[(n+d)*lanes+slot] = cache.Type.stored(v)
+	}
+	n, to = 0, values.halves()
+	for ; cache.Type == CacheF16 && n+lanes <= len(value); n += lanes {
+		k.halves(&to[(n+slot)*lanes], &value[n], lanes)
+	}
+	for d, v := range value[n:] {
+		to[(n+d/lanes*lanes+slot)*lanes+d%lanes] = cache.Type.stored(v)
 	}
 }
 

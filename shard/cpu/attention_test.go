@@ -1,6 +1,7 @@
 package cpu_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -239,6 +240,38 @@ func TestSelfTest(t *testing.T) {
 	for _, k := range cpu.Available() {
 		if !cpu.SelfTest(k) {
 			t.Errorf("%s fails its self-test", k.Name())
+		}
+	}
+}
+
+// What a cache of float16 stores is the same in all kernels, for numbers of all kinds, and what is beyond its range is at its ends.
+func TestStoreHalves(t *testing.T) {
+	const dim = 80 + 7
+	rng := rand.New(rand.NewPCG(41, 42))
+	key, value := make([]float32, dim), make([]float32, dim)
+	for i := range key {
+		key[i] = math.Float32frombits(rng.Uint32())
+		value[i] = float32(math.Ldexp(rng.NormFloat64(), rng.IntN(40)-26))
+	}
+	key[3], key[20], value[1], value[50] = float32(math.Inf(1)), float32(math.Inf(-1)), 1e6, -65519
+	size := cpu.KeyBlockFloats(dim) + cpu.ValueBlockFloats(dim)
+	store := func(k *cpu.Kernels) []byte {
+		cache := cpu.Cache{Type: cpu.CacheF16, Data: aligned(2 * size)}
+		k.StoreKV(cache, 0, cpu.KeyBlockFloats(dim), 5, key, value)
+		return cache.Data
+	}
+	half := func(data []byte, at int) uint16 { return binary.LittleEndian.Uint16(data[2*at:]) }
+	want := store(plainGo(t))
+	if got := half(want, 3*16+5); got != 0x7bff {
+		t.Errorf("infinity is stored as %#x", got)
+	}
+	for _, k := range fast(t) {
+		got := store(k)
+		for i := range size {
+			a, b := half(got, i), half(want, i)
+			if a != b && (a&0x7fff <= 0x7c00 || b&0x7fff <= 0x7c00) { // payloads are open
+				t.Fatalf("%s: number %d is %#x, want %#x", k.Name(), i, a, b)
+			}
 		}
 	}
 }

@@ -127,7 +127,8 @@ func TestEmulated(t *testing.T) {
 	}{
 		{"avx2_amd64.s", []primitives{avx2Primitives(), vnniPrimitives()}, []string{"quantiseAVX2", "roundPairsAVX2", "roundFloatsAVX2",
 			"peakAVX2", "streamAVX2", "addAVX2", "siluMulAVX2", "geluMulAVX2", "expAVX2",
-			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2", "largestAVX2", "expSumAVX2"}},
+			"rotateAVX2", "scaleAVX2", "squaresAVX2", "rowMaxAVX2", "rowExpSumAVX2", "largestAVX2", "expSumAVX2",
+			"halvesAVX2", "halvesApartAVX2"}},
 		{"avx512_amd64.s", []primitives{avx512Primitives(), primitives512(true, true)}, []string{"peakAVX512"}},
 	} {
 		e := newEmulator(t, c.file)

@@ -14,7 +14,8 @@ func genericPrimitives() primitives {
 		tileRows: 4, wideK: 256,
 		squares: squaresGo, scale: scaleGo, add: addGo, siluMul: siluMulGo, geluMul: geluMulGo, exp: expGo, rotate: rotateGo,
 		rowMax: rowMaxGo, rowExpSum: rowExpSumGo, largest: largestGo, expSum: expSumGo, peak: peakGo, stream: streamGo,
-		roundPairs: roundPairsGo, roundFloats: roundFloatsGo, pairs: true, quantise: quantiseGo, integerRows: 4,
+		roundPairs: roundPairsGo, roundFloats: roundFloatsGo, pairs: true, quantise: quantiseGo,
+		halves: halvesGo, halvesApart: halvesApartGo, integerRows: 4,
 	}
 	for f := range BF16Dot {
 		p.gemv[f][1] = func(out, x *float32, w *byte, _, k int) { gemvGo(f, out, x, w, k) }
@@ -221,6 +222,20 @@ func expSumGo(x *float32, n int, top float32) (sums [lanes]float32) {
 		sums[i%lanes] += exp32(v - top)
 	}
 	return sums
+}
+
+func halvesGo(dst *uint16, x *float32, n int) {
+	out := unsafe.Slice(dst, n)
+	for i, v := range unsafe.Slice(x, n) {
+		out[i] = CacheF16.stored(v)
+	}
+}
+
+func halvesApartGo(dst *uint16, x *float32, n int) {
+	out := unsafe.Slice(dst, (n-1)*lanes+1)
+	for i, v := range unsafe.Slice(x, n) {
+		out[i*lanes] = CacheF16.stored(v)
+	}
 }
 
 func peakGo(iterations int) (flops int) {

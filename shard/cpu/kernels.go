@@ -92,6 +92,8 @@ type primitives struct {
 	rowExpSum     func(s *float32, stride, count int, max float32) [lanes]float32
 	largest       func(x *float32, n int) [lanes]float32              // NaN not counted
 	expSum        func(x *float32, n int, top float32) [lanes]float32 // of exp(x - top)
+	// halves and halvesApart store a multiple of 16 numbers as CacheF16 does, side by side and each in a row of 16 of its own.
+	halves, halvesApart func(dst *uint16, x *float32, n int)
 	// roundPairs and roundFloats round n columns of x, a multiple of 8, to bfloat16, for tiles over BF16Dot: eight, or four, are 16
 	// bytes, each stride bytes behind the ones before.
 	roundPairs, roundFloats func(dst, x *float32, n, stride int)

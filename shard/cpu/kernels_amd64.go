@@ -66,6 +66,7 @@ func vectorPrimitives() primitives {
 	return primitives{
 		squares: squaresAVX2, scale: scaleAVX2, add: addAVX2, siluMul: siluMulAVX2, geluMul: geluMulAVX2, exp: expAVX2,
 		rotate: rotateAVX2, rowMax: rowMaxAVX2, rowExpSum: rowExpSumAVX2, largest: largestAVX2, expSum: expSumAVX2,
+		halves: halvesAVX2, halvesApart: halvesApartAVX2,
 		roundPairs: roundPairsAVX2, roundFloats: roundFloatsAVX2, quantise: quantiseAVX2,
 		stream: streamAVX2,
 	}

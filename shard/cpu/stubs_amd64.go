@@ -881,6 +881,16 @@ func largestAVX2(x *float32, n int) [lanes]float32
 //go:noescape
 func expSumAVX2(x *float32, n int, top float32) [lanes]float32
 
+// halvesAVX2 is primitives.halves.
+//
+//go:noescape
+func halvesAVX2(dst *uint16, x *float32, n int)
+
+// halvesApartAVX2 is primitives.halvesApart.
+//
+//go:noescape
+func halvesApartAVX2(dst *uint16, x *float32, n int)
+
 // streamAVX2 is primitives.stream. n is a positive multiple of 1024.
 //
 //go:noescape

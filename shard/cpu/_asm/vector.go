@@ -101,6 +101,7 @@ func (g *generator) vectors() {
 
 	g.reductions()
 	g.wholeRows()
+	g.halves()
 }
 
 // gated emits x/(1+e^t) * up, where exponent sets t, in Y0, from x, in Y5; Y15 holds the signs.
@@ -227,6 +228,33 @@ func (g *generator) reductions() {
 		g.in("VXORPS Y0, Y0, Y0")
 		g.in("VXORPS Y1, Y1, Y1")
 	})
+}
+
+// halves emits what rounds numbers for a cache of float16, what is beyond its range to its ends: side by side, and each in a row
+// of 16 of its own.
+func (g *generator) halves() {
+	for _, apart := range []bool{false, true} {
+		name := map[bool]string{false: "halves", true: "halvesApart"}[apart]
+		g.function(name+"AVX2", "is primitives."+name+".", "dst *uint16, x *float32, n int", "")
+		g.load("dst", "DI", "x", "SI", "n", "CX")
+		g.in("VBROADCASTSS %s, Y1", g.constant("largestHalf", math.Float32bits(65504)))
+		g.in("VBROADCASTSS %s, Y2", g.constant("leastHalf", math.Float32bits(-65504)))
+		g.each(func() {
+			g.in("VMOVUPS (SI)(AX*1), Y0")
+			g.in("VMINPS Y0, Y1, Y0") // of what is no number that
+			g.in("VMAXPS Y0, Y2, Y0")
+			g.in("VCVTPS2PH $0, Y0, X0")
+			if !apart {
+				g.in("VMOVDQU X0, (DI)")
+				g.in("ADDQ $16, DI")
+				return
+			}
+			for i := range 8 {
+				g.in("VPEXTRW $%d, X0, %d(DI)", i, i*32)
+			}
+			g.in("ADDQ $256, DI")
+		})
+	}
 }
 
 // wholeRows emits the reductions that leave a row as it is.
