@@ -86,6 +86,9 @@ func (d *Dialect) appendModel(b []byte, model *answer.Model, adapter string) []b
 		b = wire.AppendText(append(b, `,"parent":`...), model.Card.ModelID)
 	}
 	b = strconv.AppendInt(append(b, `,"max_model_len":`...), int64(model.MaxTotalTokens), 10)
+	if model.Card.Numerics != "" {
+		b = wire.AppendText(append(b, `,"numerics":`...), model.Card.Numerics)
+	}
 	if window := model.Card.SlidingWindow; window > 0 {
 		b = strconv.AppendInt(append(b, `,"sliding_window":`...), int64(window), 10)
 	}
