@@ -303,10 +303,15 @@ func (a *attention) weigh(g *attentionGroup, from, to int) {
 	if from >= to {
 		return
 	}
-	kernel, size := a.Kernels.values[a.Data.Type][g.rows], a.Data.Type.Bytes()
-	for panel := 0; panel*lanes < a.ValueDim; panel++ {
-		kernel(&g.out[panel*g.rows*lanes], &g.scores[(from-g.low)*g.rows*lanes],
+	kernels, size := &a.Kernels.values[a.Data.Type], a.Data.Type.Bytes()
+	for panel := 0; panel*lanes < a.ValueDim; {
+		panels := 1
+		if (panel+1)*lanes < a.ValueDim && kernels[1][g.rows] != nil {
+			panels = 2
+		}
+		kernels[panels-1][g.rows](&g.out[panel*g.rows*lanes], &g.scores[(from-g.low)*g.rows*lanes],
 			&a.Data.Data[(a.Values+panel*lanes*lanes)*size], &a.Blocks[from], to-from, a.Stride*size)
+		panel += panels
 	}
 }
 

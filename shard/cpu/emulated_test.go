@@ -105,14 +105,20 @@ func (e *emulator) wrap(p primitives) *Kernels {
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
 		for t := range cacheTypes {
-			scores, values := name(p.scores[t][rows]), name(p.values[t][rows])
+			scores := name(p.scores[t][rows])
 			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
 				e.run(scores, float(dst), float(q), pointer(unsafe.Pointer(keys)), pointer(unsafe.Pointer(blocks)), word{n: count},
 					word{n: stride}, word{n: k})
 			}
-			p.values[t][rows] = func(c, p *float32, values2 *byte, blocks *int32, count, stride int) {
-				e.run(values, float(c), float(p), pointer(unsafe.Pointer(values2)), pointer(unsafe.Pointer(blocks)), word{n: count},
-					word{n: stride})
+			for panels := range p.values[t] {
+				if p.values[t][panels][rows] == nil {
+					continue
+				}
+				values := name(p.values[t][panels][rows])
+				p.values[t][panels][rows] = func(c, p *float32, data *byte, blocks *int32, count, stride int) {
+					e.run(values, float(c), float(p), pointer(unsafe.Pointer(data)), pointer(unsafe.Pointer(blocks)), word{n: count},
+						word{n: stride})
+				}
 			}
 		}
 	}

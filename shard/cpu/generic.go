@@ -47,7 +47,7 @@ func genericPrimitives() primitives {
 					tileGo(rows, c, q, &t.widened(bytesAt(keys, int(b)*stride), k*lanes)[0], k, lanes*4)
 				}
 			}
-			p.values[t][rows] = func(c, p *float32, values *byte, blocks *int32, count, stride int) {
+			p.values[t][0][rows] = func(c, p *float32, values *byte, blocks *int32, count, stride int) {
 				for i, b := range unsafe.Slice(blocks, count) {
 					valuesGo(rows, c, at(p, i*rows*lanes), &t.widened(bytesAt(values, int(b)*stride), lanes*lanes)[0])
 				}

@@ -49,9 +49,9 @@ type (
 	// packed rows with the block's [k][16] keys, blocks at keys + block*stride.
 	scoresFunc func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int)
 
-	// valuesFunc continues [R][16] chains over the 16 positions of each listed
-	// block: p is [count][R][16], a block's values are [16 positions][16] at
-	// values + block*stride.
+	// valuesFunc continues P times [R][16] chains over the 16 positions of each
+	// listed block: p is [count][R][16], a block's values are P times [16
+	// positions][16] at values + block*stride.
 	valuesFunc func(c, p *float32, values *byte, blocks *int32, count, stride int)
 )
 
@@ -80,7 +80,7 @@ type primitives struct {
 	integerRows   int
 	pairs         bool // tiles over BF16Dot take words of two activations, else floats
 	scores        [cacheTypes][maxTileRows + 1]scoresFunc
-	values        [cacheTypes][maxTileRows + 1]valuesFunc
+	values        [cacheTypes][2][maxTileRows + 1]valuesFunc // of one and two panels, nil where missing
 	squares       func(x *float32, n int) [lanes]float32
 	scale         func(dst, x, weight *float32, n int, factor float32)
 	add           func(dst, a, b *float32, n int)

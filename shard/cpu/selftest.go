@@ -127,7 +127,7 @@ func selfTestProduct(k *Kernels, w *Matrix, rows int, seed *uint32, s *Scratch) 
 }
 
 func selfTestAttention(k *Kernels, t CacheType, rows int, seed *uint32, s *Scratch) bool {
-	const headDim, count = 20, 3
+	const headDim, count = 36, 3
 	stride := KeyBlockFloats(headDim) + ValueBlockFloats(headDim)
 	cache := Cache{t, aligned(count * stride * t.Bytes())}
 	for b := range count {

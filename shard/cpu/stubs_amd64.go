@@ -211,180 +211,225 @@ func tile4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride
 //go:noescape
 func scores1AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values1AVX2 is a valuesFunc. count is at least 1.
+// values1x1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values1x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values1x2AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1x2AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores2AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values2AVX2 is a valuesFunc. count is at least 1.
+// values2x1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values2x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values2x2AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2x2AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores3AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values3AVX2 is a valuesFunc. count is at least 1.
+// values3x1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values3x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values3x2AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3x2AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores4AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values4AVX2 is a valuesFunc. count is at least 1.
+// values4x1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values4x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores5AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values5AVX2 is a valuesFunc. count is at least 1.
+// values5x1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values5x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores6AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values6AVX2 is a valuesFunc. count is at least 1.
+// values6x1AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values6x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores1F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores1F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values1F16AVX2 is a valuesFunc. count is at least 1.
+// values1x1F16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values1x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values1x2F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1x2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores2F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values2F16AVX2 is a valuesFunc. count is at least 1.
+// values2x1F16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values2x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values2x2F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2x2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores3F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values3F16AVX2 is a valuesFunc. count is at least 1.
+// values3x1F16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values3x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values3x2F16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3x2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores4F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values4F16AVX2 is a valuesFunc. count is at least 1.
+// values4x1F16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values4x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores5F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values5F16AVX2 is a valuesFunc. count is at least 1.
+// values5x1F16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values5x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores6F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values6F16AVX2 is a valuesFunc. count is at least 1.
+// values6x1F16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values6x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores1BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores1BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values1BF16AVX2 is a valuesFunc. count is at least 1.
+// values1x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values1x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values1x2BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1x2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores2BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values2BF16AVX2 is a valuesFunc. count is at least 1.
+// values2x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values2x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values2x2BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2x2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores3BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values3BF16AVX2 is a valuesFunc. count is at least 1.
+// values3x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values3x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values3x2BF16AVX2 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3x2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores4BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values4BF16AVX2 is a valuesFunc. count is at least 1.
+// values4x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values4x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores5BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values5BF16AVX2 is a valuesFunc. count is at least 1.
+// values5x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values5x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores6BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values6BF16AVX2 is a valuesFunc. count is at least 1.
+// values6x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values6x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // gemv1F32AVX2 is a gemvFunc.
 //
@@ -939,41 +984,50 @@ func (p *primitives) fillAVX2() {
 	p.tile[Q4_1][0][3] = tile3x1Q41AVX2
 	p.tile[Q4_1][0][4] = tile4x1Q41AVX2
 	p.scores[CacheF32][1] = scores1AVX2
-	p.values[CacheF32][1] = values1AVX2
+	p.values[CacheF32][0][1] = values1x1AVX2
+	p.values[CacheF32][1][1] = values1x2AVX2
 	p.scores[CacheF32][2] = scores2AVX2
-	p.values[CacheF32][2] = values2AVX2
+	p.values[CacheF32][0][2] = values2x1AVX2
+	p.values[CacheF32][1][2] = values2x2AVX2
 	p.scores[CacheF32][3] = scores3AVX2
-	p.values[CacheF32][3] = values3AVX2
+	p.values[CacheF32][0][3] = values3x1AVX2
+	p.values[CacheF32][1][3] = values3x2AVX2
 	p.scores[CacheF32][4] = scores4AVX2
-	p.values[CacheF32][4] = values4AVX2
+	p.values[CacheF32][0][4] = values4x1AVX2
 	p.scores[CacheF32][5] = scores5AVX2
-	p.values[CacheF32][5] = values5AVX2
+	p.values[CacheF32][0][5] = values5x1AVX2
 	p.scores[CacheF32][6] = scores6AVX2
-	p.values[CacheF32][6] = values6AVX2
+	p.values[CacheF32][0][6] = values6x1AVX2
 	p.scores[CacheF16][1] = scores1F16AVX2
-	p.values[CacheF16][1] = values1F16AVX2
+	p.values[CacheF16][0][1] = values1x1F16AVX2
+	p.values[CacheF16][1][1] = values1x2F16AVX2
 	p.scores[CacheF16][2] = scores2F16AVX2
-	p.values[CacheF16][2] = values2F16AVX2
+	p.values[CacheF16][0][2] = values2x1F16AVX2
+	p.values[CacheF16][1][2] = values2x2F16AVX2
 	p.scores[CacheF16][3] = scores3F16AVX2
-	p.values[CacheF16][3] = values3F16AVX2
+	p.values[CacheF16][0][3] = values3x1F16AVX2
+	p.values[CacheF16][1][3] = values3x2F16AVX2
 	p.scores[CacheF16][4] = scores4F16AVX2
-	p.values[CacheF16][4] = values4F16AVX2
+	p.values[CacheF16][0][4] = values4x1F16AVX2
 	p.scores[CacheF16][5] = scores5F16AVX2
-	p.values[CacheF16][5] = values5F16AVX2
+	p.values[CacheF16][0][5] = values5x1F16AVX2
 	p.scores[CacheF16][6] = scores6F16AVX2
-	p.values[CacheF16][6] = values6F16AVX2
+	p.values[CacheF16][0][6] = values6x1F16AVX2
 	p.scores[CacheBF16][1] = scores1BF16AVX2
-	p.values[CacheBF16][1] = values1BF16AVX2
+	p.values[CacheBF16][0][1] = values1x1BF16AVX2
+	p.values[CacheBF16][1][1] = values1x2BF16AVX2
 	p.scores[CacheBF16][2] = scores2BF16AVX2
-	p.values[CacheBF16][2] = values2BF16AVX2
+	p.values[CacheBF16][0][2] = values2x1BF16AVX2
+	p.values[CacheBF16][1][2] = values2x2BF16AVX2
 	p.scores[CacheBF16][3] = scores3BF16AVX2
-	p.values[CacheBF16][3] = values3BF16AVX2
+	p.values[CacheBF16][0][3] = values3x1BF16AVX2
+	p.values[CacheBF16][1][3] = values3x2BF16AVX2
 	p.scores[CacheBF16][4] = scores4BF16AVX2
-	p.values[CacheBF16][4] = values4BF16AVX2
+	p.values[CacheBF16][0][4] = values4x1BF16AVX2
 	p.scores[CacheBF16][5] = scores5BF16AVX2
-	p.values[CacheBF16][5] = values5BF16AVX2
+	p.values[CacheBF16][0][5] = values5x1BF16AVX2
 	p.scores[CacheBF16][6] = scores6BF16AVX2
-	p.values[CacheBF16][6] = values6BF16AVX2
+	p.values[CacheBF16][0][6] = values6x1BF16AVX2
 	p.gemv[F32][1] = gemv1F32AVX2
 	p.gemv[F16][1] = gemv1F16AVX2
 	p.gemv[BF16][1] = gemv1BF16AVX2
@@ -1987,360 +2041,540 @@ func tile6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStri
 //go:noescape
 func scores1AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values1AVX512 is a valuesFunc. count is at least 1.
+// values1x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values1x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values1x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores2AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values2AVX512 is a valuesFunc. count is at least 1.
+// values2x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values2x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values2x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores3AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values3AVX512 is a valuesFunc. count is at least 1.
+// values3x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values3x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values3x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores4AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values4AVX512 is a valuesFunc. count is at least 1.
+// values4x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values4x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values4x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores5AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values5AVX512 is a valuesFunc. count is at least 1.
+// values5x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values5x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values5x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores6AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values6AVX512 is a valuesFunc. count is at least 1.
+// values6x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values6x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values6x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores7AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores7AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values7AVX512 is a valuesFunc. count is at least 1.
+// values7x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values7AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values7x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values7x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values7x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores8AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores8AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values8AVX512 is a valuesFunc. count is at least 1.
+// values8x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values8AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values8x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values8x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values8x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores9AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores9AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values9AVX512 is a valuesFunc. count is at least 1.
+// values9x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values9AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values9x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values9x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values9x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores10AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores10AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values10AVX512 is a valuesFunc. count is at least 1.
+// values10x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values10AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values10x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values10x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values10x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores11AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores11AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values11AVX512 is a valuesFunc. count is at least 1.
+// values11x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values11AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values11x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values11x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values11x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores12AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores12AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values12AVX512 is a valuesFunc. count is at least 1.
+// values12x1AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values12AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values12x1AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values12x2AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values12x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores1F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores1F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values1F16AVX512 is a valuesFunc. count is at least 1.
+// values1x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values1x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values1x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores2F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values2F16AVX512 is a valuesFunc. count is at least 1.
+// values2x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values2x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values2x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores3F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values3F16AVX512 is a valuesFunc. count is at least 1.
+// values3x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values3x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values3x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores4F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values4F16AVX512 is a valuesFunc. count is at least 1.
+// values4x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values4x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values4x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores5F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values5F16AVX512 is a valuesFunc. count is at least 1.
+// values5x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values5x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values5x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores6F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values6F16AVX512 is a valuesFunc. count is at least 1.
+// values6x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values6x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values6x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores7F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores7F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values7F16AVX512 is a valuesFunc. count is at least 1.
+// values7x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values7F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values7x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values7x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values7x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores8F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores8F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values8F16AVX512 is a valuesFunc. count is at least 1.
+// values8x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values8F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values8x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values8x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values8x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores9F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores9F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values9F16AVX512 is a valuesFunc. count is at least 1.
+// values9x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values9F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values9x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values9x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values9x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores10F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores10F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values10F16AVX512 is a valuesFunc. count is at least 1.
+// values10x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values10F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values10x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values10x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values10x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores11F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores11F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values11F16AVX512 is a valuesFunc. count is at least 1.
+// values11x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values11F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values11x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values11x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values11x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores12F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores12F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values12F16AVX512 is a valuesFunc. count is at least 1.
+// values12x1F16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values12F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values12x1F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values12x2F16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values12x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores1BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores1BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values1BF16AVX512 is a valuesFunc. count is at least 1.
+// values1x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values1x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values1x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values1x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores2BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores2BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values2BF16AVX512 is a valuesFunc. count is at least 1.
+// values2x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values2x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values2x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values2x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores3BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores3BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values3BF16AVX512 is a valuesFunc. count is at least 1.
+// values3x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values3BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values3x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values3x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values3x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores4BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores4BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values4BF16AVX512 is a valuesFunc. count is at least 1.
+// values4x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values4BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values4x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values4x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values4x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores5BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores5BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values5BF16AVX512 is a valuesFunc. count is at least 1.
+// values5x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values5BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values5x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values5x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values5x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores6BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores6BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values6BF16AVX512 is a valuesFunc. count is at least 1.
+// values6x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values6BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values6x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values6x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values6x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores7BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores7BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values7BF16AVX512 is a valuesFunc. count is at least 1.
+// values7x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values7BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values7x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values7x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values7x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores8BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores8BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values8BF16AVX512 is a valuesFunc. count is at least 1.
+// values8x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values8BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values8x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values8x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values8x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores9BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores9BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values9BF16AVX512 is a valuesFunc. count is at least 1.
+// values9x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values9BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values9x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values9x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values9x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores10BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores10BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values10BF16AVX512 is a valuesFunc. count is at least 1.
+// values10x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values10BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values10x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values10x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values10x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores11BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores11BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values11BF16AVX512 is a valuesFunc. count is at least 1.
+// values11x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values11BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values11x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values11x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values11x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // scores12BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
 func scores12BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
 
-// values12BF16AVX512 is a valuesFunc. count is at least 1.
+// values12x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
 //go:noescape
-func values12BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+func values12x1BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
+
+// values12x2BF16AVX512 is a valuesFunc. count is at least 1.
+//
+//go:noescape
+func values12x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, count int, stride int)
 
 // gemv1F32AVX512 is a gemvFunc.
 //
@@ -3291,77 +3525,113 @@ func (p *primitives) fillAVX512() {
 	p.tile[Q4_1][1][5] = tile5x2Q41AVX512
 	p.tile[Q4_1][1][6] = tile6x2Q41AVX512
 	p.scores[CacheF32][1] = scores1AVX512
-	p.values[CacheF32][1] = values1AVX512
+	p.values[CacheF32][0][1] = values1x1AVX512
+	p.values[CacheF32][1][1] = values1x2AVX512
 	p.scores[CacheF32][2] = scores2AVX512
-	p.values[CacheF32][2] = values2AVX512
+	p.values[CacheF32][0][2] = values2x1AVX512
+	p.values[CacheF32][1][2] = values2x2AVX512
 	p.scores[CacheF32][3] = scores3AVX512
-	p.values[CacheF32][3] = values3AVX512
+	p.values[CacheF32][0][3] = values3x1AVX512
+	p.values[CacheF32][1][3] = values3x2AVX512
 	p.scores[CacheF32][4] = scores4AVX512
-	p.values[CacheF32][4] = values4AVX512
+	p.values[CacheF32][0][4] = values4x1AVX512
+	p.values[CacheF32][1][4] = values4x2AVX512
 	p.scores[CacheF32][5] = scores5AVX512
-	p.values[CacheF32][5] = values5AVX512
+	p.values[CacheF32][0][5] = values5x1AVX512
+	p.values[CacheF32][1][5] = values5x2AVX512
 	p.scores[CacheF32][6] = scores6AVX512
-	p.values[CacheF32][6] = values6AVX512
+	p.values[CacheF32][0][6] = values6x1AVX512
+	p.values[CacheF32][1][6] = values6x2AVX512
 	p.scores[CacheF32][7] = scores7AVX512
-	p.values[CacheF32][7] = values7AVX512
+	p.values[CacheF32][0][7] = values7x1AVX512
+	p.values[CacheF32][1][7] = values7x2AVX512
 	p.scores[CacheF32][8] = scores8AVX512
-	p.values[CacheF32][8] = values8AVX512
+	p.values[CacheF32][0][8] = values8x1AVX512
+	p.values[CacheF32][1][8] = values8x2AVX512
 	p.scores[CacheF32][9] = scores9AVX512
-	p.values[CacheF32][9] = values9AVX512
+	p.values[CacheF32][0][9] = values9x1AVX512
+	p.values[CacheF32][1][9] = values9x2AVX512
 	p.scores[CacheF32][10] = scores10AVX512
-	p.values[CacheF32][10] = values10AVX512
+	p.values[CacheF32][0][10] = values10x1AVX512
+	p.values[CacheF32][1][10] = values10x2AVX512
 	p.scores[CacheF32][11] = scores11AVX512
-	p.values[CacheF32][11] = values11AVX512
+	p.values[CacheF32][0][11] = values11x1AVX512
+	p.values[CacheF32][1][11] = values11x2AVX512
 	p.scores[CacheF32][12] = scores12AVX512
-	p.values[CacheF32][12] = values12AVX512
+	p.values[CacheF32][0][12] = values12x1AVX512
+	p.values[CacheF32][1][12] = values12x2AVX512
 	p.scores[CacheF16][1] = scores1F16AVX512
-	p.values[CacheF16][1] = values1F16AVX512
+	p.values[CacheF16][0][1] = values1x1F16AVX512
+	p.values[CacheF16][1][1] = values1x2F16AVX512
 	p.scores[CacheF16][2] = scores2F16AVX512
-	p.values[CacheF16][2] = values2F16AVX512
+	p.values[CacheF16][0][2] = values2x1F16AVX512
+	p.values[CacheF16][1][2] = values2x2F16AVX512
 	p.scores[CacheF16][3] = scores3F16AVX512
-	p.values[CacheF16][3] = values3F16AVX512
+	p.values[CacheF16][0][3] = values3x1F16AVX512
+	p.values[CacheF16][1][3] = values3x2F16AVX512
 	p.scores[CacheF16][4] = scores4F16AVX512
-	p.values[CacheF16][4] = values4F16AVX512
+	p.values[CacheF16][0][4] = values4x1F16AVX512
+	p.values[CacheF16][1][4] = values4x2F16AVX512
 	p.scores[CacheF16][5] = scores5F16AVX512
-	p.values[CacheF16][5] = values5F16AVX512
+	p.values[CacheF16][0][5] = values5x1F16AVX512
+	p.values[CacheF16][1][5] = values5x2F16AVX512
 	p.scores[CacheF16][6] = scores6F16AVX512
-	p.values[CacheF16][6] = values6F16AVX512
+	p.values[CacheF16][0][6] = values6x1F16AVX512
+	p.values[CacheF16][1][6] = values6x2F16AVX512
 	p.scores[CacheF16][7] = scores7F16AVX512
-	p.values[CacheF16][7] = values7F16AVX512
+	p.values[CacheF16][0][7] = values7x1F16AVX512
+	p.values[CacheF16][1][7] = values7x2F16AVX512
 	p.scores[CacheF16][8] = scores8F16AVX512
-	p.values[CacheF16][8] = values8F16AVX512
+	p.values[CacheF16][0][8] = values8x1F16AVX512
+	p.values[CacheF16][1][8] = values8x2F16AVX512
 	p.scores[CacheF16][9] = scores9F16AVX512
-	p.values[CacheF16][9] = values9F16AVX512
+	p.values[CacheF16][0][9] = values9x1F16AVX512
+	p.values[CacheF16][1][9] = values9x2F16AVX512
 	p.scores[CacheF16][10] = scores10F16AVX512
-	p.values[CacheF16][10] = values10F16AVX512
+	p.values[CacheF16][0][10] = values10x1F16AVX512
+	p.values[CacheF16][1][10] = values10x2F16AVX512
 	p.scores[CacheF16][11] = scores11F16AVX512
-	p.values[CacheF16][11] = values11F16AVX512
+	p.values[CacheF16][0][11] = values11x1F16AVX512
+	p.values[CacheF16][1][11] = values11x2F16AVX512
 	p.scores[CacheF16][12] = scores12F16AVX512
-	p.values[CacheF16][12] = values12F16AVX512
+	p.values[CacheF16][0][12] = values12x1F16AVX512
+	p.values[CacheF16][1][12] = values12x2F16AVX512
 	p.scores[CacheBF16][1] = scores1BF16AVX512
-	p.values[CacheBF16][1] = values1BF16AVX512
+	p.values[CacheBF16][0][1] = values1x1BF16AVX512
+	p.values[CacheBF16][1][1] = values1x2BF16AVX512
 	p.scores[CacheBF16][2] = scores2BF16AVX512
-	p.values[CacheBF16][2] = values2BF16AVX512
+	p.values[CacheBF16][0][2] = values2x1BF16AVX512
+	p.values[CacheBF16][1][2] = values2x2BF16AVX512
 	p.scores[CacheBF16][3] = scores3BF16AVX512
-	p.values[CacheBF16][3] = values3BF16AVX512
+	p.values[CacheBF16][0][3] = values3x1BF16AVX512
+	p.values[CacheBF16][1][3] = values3x2BF16AVX512
 	p.scores[CacheBF16][4] = scores4BF16AVX512
-	p.values[CacheBF16][4] = values4BF16AVX512
+	p.values[CacheBF16][0][4] = values4x1BF16AVX512
+	p.values[CacheBF16][1][4] = values4x2BF16AVX512
 	p.scores[CacheBF16][5] = scores5BF16AVX512
-	p.values[CacheBF16][5] = values5BF16AVX512
+	p.values[CacheBF16][0][5] = values5x1BF16AVX512
+	p.values[CacheBF16][1][5] = values5x2BF16AVX512
 	p.scores[CacheBF16][6] = scores6BF16AVX512
-	p.values[CacheBF16][6] = values6BF16AVX512
+	p.values[CacheBF16][0][6] = values6x1BF16AVX512
+	p.values[CacheBF16][1][6] = values6x2BF16AVX512
 	p.scores[CacheBF16][7] = scores7BF16AVX512
-	p.values[CacheBF16][7] = values7BF16AVX512
+	p.values[CacheBF16][0][7] = values7x1BF16AVX512
+	p.values[CacheBF16][1][7] = values7x2BF16AVX512
 	p.scores[CacheBF16][8] = scores8BF16AVX512
-	p.values[CacheBF16][8] = values8BF16AVX512
+	p.values[CacheBF16][0][8] = values8x1BF16AVX512
+	p.values[CacheBF16][1][8] = values8x2BF16AVX512
 	p.scores[CacheBF16][9] = scores9BF16AVX512
-	p.values[CacheBF16][9] = values9BF16AVX512
+	p.values[CacheBF16][0][9] = values9x1BF16AVX512
+	p.values[CacheBF16][1][9] = values9x2BF16AVX512
 	p.scores[CacheBF16][10] = scores10BF16AVX512
-	p.values[CacheBF16][10] = values10BF16AVX512
+	p.values[CacheBF16][0][10] = values10x1BF16AVX512
+	p.values[CacheBF16][1][10] = values10x2BF16AVX512
 	p.scores[CacheBF16][11] = scores11BF16AVX512
-	p.values[CacheBF16][11] = values11BF16AVX512
+	p.values[CacheBF16][0][11] = values11x1BF16AVX512
+	p.values[CacheBF16][1][11] = values11x2BF16AVX512
 	p.scores[CacheBF16][12] = scores12BF16AVX512
-	p.values[CacheBF16][12] = values12BF16AVX512
+	p.values[CacheBF16][0][12] = values12x1BF16AVX512
+	p.values[CacheBF16][1][12] = values12x2BF16AVX512
 	p.gemv[F32][1] = gemv1F32AVX512
 	p.gemv[F16][1] = gemv1F16AVX512
 	p.gemv[BF16][1] = gemv1BF16AVX512

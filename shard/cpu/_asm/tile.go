@@ -360,52 +360,88 @@ func (g *generator) attention(v isa) {
 }
 
 func (g *generator) attentionOver(v isa, s storage) {
-	most := 6
+	most, both := 6, 3 // rows of a tile over one block or panel, and over two
 	if v.regs == 32 {
-		most = 12
+		most, both = 12, 12
 	}
 	for rows := 1; rows <= most; rows++ {
-		t := tile{v, rows, 1}
-		loop := g.label("block")
-		g.function(fmt.Sprintf("scores%d%s", rows, s.name+v.suffix), "is a scoresFunc. count is at least 1.",
-			"dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int", "")
-		g.enter("scores[Cache%s][%d]", cmp.Or(s.name, "F32"), rows)
-		g.load("dst", "DI", "q", "R12", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX")
-		g.at(loop)
-		g.in("MOVLQSX (R8), DX")
-		g.in("IMULQ R10, DX")
-		g.in("ADDQ R13, DX")
+		g.scores(v, s, rows, rows <= both)
+		g.values(v, s, rows, 1)
+		if rows <= both {
+			g.values(v, s, rows, 2)
+		}
+	}
+}
+
+// scores emits a scoresFunc, which takes two blocks at a time if both: a row's chain in one waits for none in the other.
+func (g *generator) scores(v isa, s storage, rows int, both bool) {
+	g.function(fmt.Sprintf("scores%d%s", rows, s.name+v.suffix), "is a scoresFunc. count is at least 1.",
+		"dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int", "")
+	g.enter("scores[Cache%s][%d]", cmp.Or(s.name, "F32"), rows)
+	g.load("dst", "DI", "q", "R12", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX")
+	blocks := func(n int) {
+		t := tile{v, rows, n}
+		for i := range n {
+			g.in("MOVLQSX %d(R8), %s", i*4, panelBase[i])
+			g.in("IMULQ R10, %s", panelBase[i])
+			g.in("ADDQ R13, %s", panelBase[i])
+		}
 		g.in("MOVQ R12, SI")
 		g.in("MOVQ AX, CX")
 		g.zero(t)
 		g.columns(t, s, func() {})
-		g.sums(t, true, "DI")
-		g.in("ADDQ $%d, DI", rows*64)
-		g.in("ADDQ $4, R8")
-		g.in("DECQ R9")
-		g.in("JNZ %s", loop)
-		g.ret()
-
-		loop = g.label("block")
-		g.function(fmt.Sprintf("values%d%s", rows, s.name+v.suffix), "is a valuesFunc. count is at least 1.",
-			"c *float32, p *float32, values *byte, blocks *int32, count int, stride int", "")
-		g.enter("values[Cache%s][%d]", cmp.Or(s.name, "F32"), rows)
-		g.load("c", "DI", "p", "SI", "values", "R13", "blocks", "R8", "count", "R9", "stride", "R10")
-		g.sums(t, false, "DI")
-		g.at(loop)
-		g.in("MOVLQSX (R8), DX")
-		g.in("IMULQ R10, DX")
-		g.in("ADDQ R13, DX")
-		for i := range 16 {
-			load := s.load(g, v)
-			g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
-				func(r int) string { return fmt.Sprintf("%d(SI)", r*64+i*4) })
-		}
-		g.in("ADDQ $%d, SI", rows*64)
-		g.in("ADDQ $4, R8")
-		g.in("DECQ R9")
-		g.in("JNZ %s", loop)
-		g.sums(t, true, "DI")
-		g.ret()
+		g.in("LEAQ %d(DI), BX", rows*64)
+		g.sums(t, true, "DI", "BX")
+		g.in("ADDQ $%d, DI", n*rows*64)
+		g.in("ADDQ $%d, R8", n*4)
 	}
+	loop, one, done := g.label("block"), g.label("one"), g.label("done")
+	if both {
+		g.in("SUBQ $2, R9")
+		g.in("JL %s", one)
+		g.at(loop)
+		blocks(2)
+		g.in("SUBQ $2, R9")
+		g.in("JGE %s", loop)
+		g.at(one)
+		g.in("ADDQ $2, R9")
+		g.in("JZ %s", done)
+		blocks(1)
+		g.at(done)
+		g.ret()
+		return
+	}
+	g.at(loop)
+	blocks(1)
+	g.in("DECQ R9")
+	g.in("JNZ %s", loop)
+	g.ret()
+}
+
+// values emits a valuesFunc over panels of 16 dimensions.
+func (g *generator) values(v isa, s storage, rows, panels int) {
+	t := tile{v, rows, panels}
+	loop := g.label("block")
+	g.function(fmt.Sprintf("values%dx%d%s", rows, panels, s.name+v.suffix), "is a valuesFunc. count is at least 1.",
+		"c *float32, p *float32, values *byte, blocks *int32, count int, stride int", "")
+	g.enter("values[Cache%s][%d][%d]", cmp.Or(s.name, "F32"), panels-1, rows)
+	g.load("c", "DI", "p", "SI", "values", "R13", "blocks", "R8", "count", "R9", "stride", "R10")
+	g.in("LEAQ %d(DI), BX", rows*64)
+	g.sums(t, false, "DI", "BX")
+	g.at(loop)
+	g.in("MOVLQSX (R8), DX")
+	g.in("IMULQ R10, DX")
+	g.in("ADDQ R13, DX")
+	g.in("LEAQ %d(DX), R11", 16*s.columnBytes)
+	for i := range 16 {
+		load := s.load(g, v)
+		g.column(t, func(p, part int, dst string) { load(i, p, part, dst) },
+			func(r int) string { return fmt.Sprintf("%d(SI)", r*64+i*4) })
+	}
+	g.in("ADDQ $%d, SI", rows*64)
+	g.in("ADDQ $4, R8")
+	g.in("DECQ R9")
+	g.in("JNZ %s", loop)
+	g.sums(t, true, "DI", "BX")
+	g.ret()
 }
