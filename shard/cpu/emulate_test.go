@@ -194,6 +194,8 @@ func (e *emulator) run(name string, params ...word) {
 			jump = m.flag == 0
 		case "JNZ":
 			jump = m.flag != 0
+		case "JMP":
+			jump = true
 		case "JL":
 			jump = m.flag < 0
 		case "JGE":

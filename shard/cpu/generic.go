@@ -30,15 +30,20 @@ func genericPrimitives() primitives {
 		p.mixed[kind] = p.codes[kind]
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
-		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte) {
+		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte, fresh int) {
+			begin(c, rows, stride, fresh)
 			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k, stride)
 		}
 		for number, form := range integerForms {
-			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte) {
+			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte, fresh int) {
+				begin(c, rows, stride, fresh)
 				integerTileGo(form, rows, c, x, w, k, stride)
 			}
 		}
-		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte) { dotGo(rows, c, x, w, k, stride) }
+		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte, fresh int) {
+			begin(c, rows, stride, fresh)
+			dotGo(rows, c, x, w, k, stride)
+		}
 		for t := range CacheType(cacheTypes) {
 			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
 				for i, b := range unsafe.Slice(blocks, count) {
@@ -103,6 +108,15 @@ func codesGo(kind codes.Kind, dst *float32, w *byte, scales, offsets *float32, i
 		column, scale, offset := lanesAt(dst, i), lanesAt(scales, group), lanesAt(offsets, group)
 		for lane := range column {
 			column[lane] = fma32(kind.Level(codeAt(kind, block, lane, i%u)), scale[lane], offset[lane])
+		}
+	}
+}
+
+// begin clears the rows of a fresh tile of one panel.
+func begin(c *float32, rows, stride, fresh int) {
+	for r := range rows {
+		if fresh != 0 {
+			clear(lanesAt(at(c, r*stride/4), 0)[:])
 		}
 	}
 }

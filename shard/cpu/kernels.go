@@ -34,13 +34,13 @@ type (
 	// codesFunc would widen them, from w + p*panelBytes, scales and offsets being those of panel 0 + p*scaleStride.
 	gemvCodesFunc func(out, x *float32, w *byte, panelBytes int, scales, offsets *float32, scaleStride int, index *int32, base, k int)
 
-	// tileFunc continues R x 16P chains over k columns. c is R rows of 16P
-	// numbers, cStride apart; x is of an Input; w is P panels, wStride apart, of a format,
+	// tileFunc continues R x 16P chains over k columns, from zero if fresh is not
+	// 0. c is R rows of 16P numbers, cStride apart; x is of an Input; w is P panels, wStride apart, of a format,
 	// of floats also of some that were widened. Meanwhile it prefetches as much
 	// of 16-bit formats from ahead, P panels, wStride apart, as it reads; of
 	// floats half as much of one panel; of blocks nothing. ahead need not be
 	// memory of the process.
-	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte)
+	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte, fresh int)
 
 	// widenFunc writes k columns of a panel of one of integerForms in the form that it is widened to.
 	widenFunc func(dst, w *byte, k int)

@@ -165,16 +165,12 @@ func (p *pass) prepare() {
 func (p *pass) block(dst Rows, panel0, panel1 int) {
 	n := (panel1 - panel0) * lanes
 	if p.w.Chunks == 1 && panel1*lanes <= p.w.Rows {
-		for r := range p.rows {
-			clear(dst.Data[(p.row0+r)*dst.Stride+panel0*lanes:][:n])
-		}
 		p.chunk(dst.Data[p.row0*dst.Stride+panel0*lanes:], dst.Stride, 0, panel0, panel1)
 		return
 	}
 	sums, depth := grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes), 0
 	for c := range p.w.Chunks {
 		top := sums[depth*n*p.rows:][:n*p.rows]
-		clear(top)
 		p.chunk(top, n, c, panel0, panel1)
 		depth = p.combine(sums, n*p.rows, depth+1, c)
 	}
@@ -184,7 +180,7 @@ func (p *pass) block(dst Rows, panel0, panel1 int) {
 	}
 }
 
-// chunk adds a chunk to the rows of sums, stride floats apart. The columns are
+// chunk sums a chunk into the rows of sums, stride floats apart. The columns are
 // the outer loop: the slice of x that all panels need next stays in the
 // second-level cache, the widened weights in the first.
 func (p *pass) chunk(sums []float32, stride, c, panel0, panel1 int) {
@@ -234,13 +230,17 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
 }
 
-// multiply adds a slice to all rows. Meanwhile the first tile fetches the next one or, of weights that are widened, each tile a
+// multiply adds a slice to all rows, the first one of a chunk to nothing. Meanwhile the first tile fetches the next one or, of weights that are widened, each tile a
 // panel of it.
 func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
 	if !p.direct {
 		weights, stride = p.widened(s)
+	}
+	fresh := 0
+	if s.column == 0 {
+		fresh = 1
 	}
 	for i, tile := range p.tiles {
 		ahead := weights // nothing to fetch: these are in the cache
@@ -249,7 +249,7 @@ func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
 		}
 		kernel := p.table[s.panels/2][tile.rows]
-		kernel(&sums[(tile.row-p.row0)*sumStride], p.x.at(tile, s.chunk, s.column), weights, s.count, sumStride*4, stride, ahead)
+		kernel(&sums[(tile.row-p.row0)*sumStride], p.x.at(tile, s.chunk, s.column), weights, s.count, sumStride*4, stride, ahead, fresh)
 	}
 }
 

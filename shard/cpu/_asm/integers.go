@@ -149,7 +149,7 @@ func x(r, word int) string { return fmt.Sprintf("%d(SI)", r*64+word*4) }
 func (t *integerTile) emit() {
 	g, f := t.generator, t.f
 	g.function(fmt.Sprintf("tile%dx%d%s%s", t.tile.rows, t.panels, f.name(), t.v.suffix), "is a tileFunc.",
-		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
+		tileParameters, "")
 	g.enter("integerTile[%s][%d][%d]", f.number, t.panels/2, t.tile.rows)
 	g.tileArguments(t.tile)
 	ahead := g.aheadOf(t.panels)

@@ -297,17 +297,28 @@ func (g *generator) aheadOf(panels int) []string {
 	return []string{"(R10)", "(R10)(R12*1)", "(R10)(R12*2)", "(R10)(AX*1)"}[:panels]
 }
 
+// tileParameters are those of a tileFunc.
+const tileParameters = "c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int"
+
 // tileStart begins a tileFunc over a format and loads its accumulators.
 func (g *generator) tileStart(t tile, format string) {
 	g.function(fmt.Sprintf("tile%dx%d%s", t.rows, t.panels, plainName(format)+t.v.suffix), "is a tileFunc.",
-		"c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte", "")
+		tileParameters, "")
 	g.enter("tile[%s][%d][%d]", format, t.panels/2, t.rows)
 	g.tileArguments(t)
 }
 
-// tileArguments loads those of a tileFunc, and its accumulators.
+// tileArguments loads those of a tileFunc, and its accumulators or zeros.
 func (g *generator) tileArguments(t tile) {
+	fresh, begun := g.label("fresh"), g.label("begun")
+	g.in("MOVQ fresh+56(FP), AX")
+	g.in("TESTQ AX, AX")
+	g.in("JNZ %s", fresh)
 	g.rowSums(t, false)
+	g.in("JMP %s", begun)
+	g.at(fresh)
+	g.zero(t)
+	g.at(begun)
 	g.in("MOVQ x+8(FP), SI")
 	g.in("MOVQ w+16(FP), DX")
 	g.in("MOVQ k+24(FP), CX")
