@@ -235,8 +235,8 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 func (a *attention) plan(groups []attentionGroup, rows int) {
 	dims := (a.HeadDim + lanes - 1) / lanes * lanes
 	valueDims := (a.ValueDim + lanes - 1) / lanes * lanes
-	packed := grow(&a.scratch.packed, rows*dims)
-	out := grow(&a.scratch.sums, rows*valueDims)
+	packed := Grow(&a.scratch.packed, rows*dims)
+	out := Grow(&a.scratch.sums, rows*valueDims)
 	clear(out)
 	total := 0
 	for i := range groups {
@@ -256,7 +256,7 @@ func (a *attention) plan(groups []attentionGroup, rows int) {
 		g.out = out[g.row*valueDims:][:g.rows*valueDims]
 		total += (g.high - g.low) * g.rows * lanes
 	}
-	scores := grow(&a.scratch.scores, total)
+	scores := Grow(&a.scratch.scores, total)
 	for i := range groups {
 		g := &groups[i]
 		n := (g.high - g.low) * g.rows * lanes

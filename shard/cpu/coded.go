@@ -302,7 +302,7 @@ func (k *Kernels) widen(dst []float32, panel unsafe.Pointer, c *coded, column, c
 		return
 	}
 	first, n := c.span(column, count)
-	scales, offsets := grow(&s.scales[depth], n*lanes), grow(&s.offsets[depth], n*lanes)
+	scales, offsets := Grow(&s.scales[depth], n*lanes), Grow(&s.offsets[depth], n*lanes)
 	k.widenScales(scales, offsets, panel, c, first, n, depth, s)
 	kernel := k.codes[c.scheme.Kind]
 	if c.mixed {
@@ -344,7 +344,7 @@ func (k *Kernels) gemvCoded(dst, x []float32, w *Matrix, panel0, panel1 int, s *
 	if w.coded.scheme.Index != nil && kernels[1] != nil {
 		step = chunk
 	}
-	sums := grow(&s.sums, 4*maxPanels*lanes)
+	sums := Grow(&s.sums, 4*maxPanels*lanes)
 	for panel := panel0; panel < panel1; {
 		count := 1
 		if panel+1 < panel1 && kernels[2] != nil {
@@ -376,7 +376,7 @@ func (k *Kernels) gemvSlice(kernel gemvCodesFunc, sums, x []float32, panel unsaf
 	}
 	if whole > 0 {
 		first, n := c.span(column, whole)
-		scales, offsets := grow(&s.scales[0], panels*n*lanes), grow(&s.offsets[0], panels*n*lanes)
+		scales, offsets := Grow(&s.scales[0], panels*n*lanes), Grow(&s.offsets[0], panels*n*lanes)
 		for i := range panels {
 			k.widenScales(scales[i*n*lanes:][:n*lanes], offsets[i*n*lanes:][:n*lanes], unsafe.Add(panel, i*panelBytes), c, first, n, 0, s)
 		}
@@ -384,7 +384,7 @@ func (k *Kernels) gemvSlice(kernel gemvCodesFunc, sums, x []float32, panel unsaf
 		kernel(&sums[0], &x[0], data, panelBytes, &scales[0], &offsets[0], n*lanes*4, &c.index[column], first*lanes*4, whole)
 	}
 	if rest := count - whole; rest > 0 {
-		wide := grow(&s.weights, gemvColumns*lanes)
+		wide := Grow(&s.weights, gemvColumns*lanes)
 		for i := range panels {
 			k.widen(wide, unsafe.Add(panel, i*panelBytes), c, column+whole, rest, 0, s)
 			k.gemv[F32][1](&sums[i*lanes], &x[whole], (*byte)(unsafe.Pointer(&wide[0])), 0, rest)

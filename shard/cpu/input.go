@@ -37,11 +37,17 @@ func (kind inputKind) width(columns int) int {
 	return round4(columns)
 }
 
-// Begin makes in ready for so many rows that are to be multiplied with w, and with all matrices that are Alike.
-func (k *Kernels) Begin(in *Input, rows int, w *Matrix) {
+// InputFloats returns what Begin takes for so many rows, a multiple of 16.
+func (k *Kernels) InputFloats(rows int, w *Matrix) int {
+	return (rows*w.Chunks*k.inputKind(w).width(w.Columns/w.Chunks) + lanes - 1) &^ (lanes - 1)
+}
+
+// Begin makes in ready for so many rows that are to be multiplied with w, and with all matrices that are Alike. It keeps data, of
+// InputFloats.
+func (k *Kernels) Begin(in *Input, rows int, w *Matrix, data []float32) {
 	in.kind, in.rows, in.columns, in.chunks = k.inputKind(w), rows, w.Columns, w.Chunks
 	in.words = in.chunks * in.kind.width(in.columns/in.chunks)
-	grow(&in.data, rows*in.words)
+	in.data = data
 	in.tiles, in.tileOf = in.tiles[:0], in.tileOf[:0]
 	passes, tallest := (rows+blockRows-1)/blockRows, k.tileRows
 	if in.kind == octets {

@@ -27,7 +27,7 @@ func (k *Kernels) MatMul(dst, x Rows, w *Matrix, panel0, panel1 int, s *Scratch)
 	if x.N < 1 {
 		return
 	}
-	k.Begin(&s.own, x.N, w)
+	k.Begin(&s.own, x.N, w, Grow(&s.packed, k.InputFloats(x.N, w)))
 	for r := range x.N {
 		k.Fill(&s.own, r, x.Data[r*x.Stride:][:w.Columns])
 	}
@@ -72,7 +72,7 @@ func passOf(tiles []rowSpan) []rowSpan {
 func (k *Kernels) gemvPanels(dst, x []float32, w *Matrix, panel0, panel1 int, s *Scratch) {
 	chunk := w.Columns / w.Chunks
 	panelBytes := w.panelBytes()
-	sums := grow(&s.sums, 4*maxPanels*lanes)
+	sums := Grow(&s.sums, 4*maxPanels*lanes)
 	for panel := panel0; panel < panel1; {
 		count := min(maxPanels, panel1-panel)
 		for k.gemv[w.Format][count] == nil {
@@ -168,7 +168,7 @@ func (p *pass) block(dst Rows, panel0, panel1 int) {
 		p.chunk(dst.Data[p.row0*dst.Stride+panel0*lanes:], dst.Stride, 0, panel0, panel1)
 		return
 	}
-	sums, depth := grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes), 0
+	sums, depth := Grow(&p.scratch.sums, 4*blockPanels*p.rows*lanes), 0
 	for c := range p.w.Chunks {
 		top := sums[depth*n*p.rows:][:n*p.rows]
 		p.chunk(top, n, c, panel0, panel1)
@@ -230,8 +230,8 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
 }
 
-// multiply adds a slice to all rows, the first one of a chunk to nothing. Meanwhile the first tile fetches the next one or, of weights that are widened, each tile a
-// panel of it.
+// multiply adds a slice to all rows, the first one of a chunk to nothing. Meanwhile the first tile fetches the next slice or, of
+// weights that are widened, each tile a panel of it.
 func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
@@ -248,15 +248,15 @@ func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 			start, panelBytes := p.data(next)
 			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
 		}
-		kernel := p.table[s.panels/2][tile.rows]
-		kernel(&sums[(tile.row-p.row0)*sumStride], p.x.at(tile, s.chunk, s.column), weights, s.count, sumStride*4, stride, ahead, fresh)
+		to, x := &sums[(tile.row-p.row0)*sumStride], p.x.at(tile, s.chunk, s.column)
+		p.table[s.panels/2][tile.rows](to, x, weights, s.count, sumStride*4, stride, ahead, fresh)
 	}
 }
 
 // widened returns the weights of a slice as [panel][blockK][16] floats, or blocks of integers, and the bytes from panel to panel.
 func (p *pass) widened(s slice) (weights *byte, stride int) {
 	data, panelBytes := p.data(s)
-	wide := grow(&p.scratch.weights, 2*p.blockK*lanes)
+	wide := Grow(&p.scratch.weights, 2*p.blockK*lanes)
 	stride = p.blockK * lanes * 4
 	for i := range s.panels {
 		to, from := wide[i*p.blockK*lanes:], unsafe.Add(data, i*panelBytes)

@@ -6,7 +6,7 @@ import "unsafe"
 // largest call needs and is then reused; it is not safe for concurrent use.
 type Scratch struct {
 	own     Input
-	packed  []float32 // queries in tile order
+	packed  []float32 // queries, or rows of MatMul, in tile order
 	weights []float32 // widened weights of one step
 	sums    []float32 // accumulators
 	scores  []float32 // attention scores, then probabilities
@@ -17,9 +17,9 @@ type Scratch struct {
 // NewScratch returns an empty Scratch.
 func NewScratch() *Scratch { return &Scratch{} }
 
-// grow returns a 64-byte aligned slice of n floats, reusing *buffer if it is
+// Grow returns a 64-byte aligned slice of n floats, reusing *buffer if it is
 // large enough. The contents are arbitrary.
-func grow(buffer *[]float32, n int) []float32 {
+func Grow(buffer *[]float32, n int) []float32 {
 	if len(*buffer) < n {
 		raw := make([]float32, n+n/4+lanes)
 		skip := -int(uintptr(unsafe.Pointer(&raw[0]))/4) & (lanes - 1)

@@ -87,7 +87,8 @@ type inputs struct {
 	each   []input
 	count  int
 	number []int // [product]
-	floats int   // of all
+	floats int   // of all, as they are laid out
+	memory []float32
 }
 
 type input struct {
@@ -113,11 +114,17 @@ func (in *inputs) begin(kernels *cpu.Kernels, products []product) (rows int) {
 			}
 			e := &in.each[n]
 			e.x, e.weight, e.first = p.x, p.weight, rows
-			kernels.Begin(&e.Input, p.x.N, p.weight)
 			rows += p.x.N
-			in.floats += p.x.N * p.weight.Columns
+			in.floats += kernels.InputFloats(p.x.N, p.weight)
 		}
 		in.number = append(in.number, n)
+	}
+	memory := cpu.Grow(&in.memory, in.floats)
+	for n := range in.each[:in.count] {
+		e := &in.each[n]
+		size := kernels.InputFloats(e.x.N, e.weight)
+		kernels.Begin(&e.Input, e.x.N, e.weight, memory[:size])
+		memory = memory[size:]
 	}
 	return rows
 }
