@@ -138,9 +138,11 @@ func CodedBytes(s *codes.Scheme, first, rows, columns int) int {
 
 // PackCoded is PackPanel for a matrix of codes, also of Integers. row gives the columns of a row that the matrix has.
 func (m *Matrix) PackCoded(panel int, row func(row int) *codes.Row) {
-	out := m.panel(panel)
-	clear(out)
-	for lane := range min(lanes, m.Rows-panel*lanes) {
+	out, rows := m.panel(panel), min(lanes, m.Rows-panel*lanes)
+	if m.integers == nil || rows < lanes { // else every byte is written
+		clear(out)
+	}
+	for lane := range rows {
 		if m.integers != nil {
 			m.integers.pack(out, lane, row(panel*lanes+lane))
 			continue

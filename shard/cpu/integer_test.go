@@ -30,7 +30,11 @@ func integerSchemes() map[string]*codes.Scheme {
 
 func packIntegers(t testing.TB, s *codes.Scheme, first, columns, chunks int, rows []*codes.Row) *cpu.Matrix {
 	t.Helper()
-	m, err := cpu.NewIntegers(s, first, len(rows), columns, chunks, aligned(cpu.IntegerBytes(s, first, len(rows), columns, chunks)))
+	data := aligned(cpu.IntegerBytes(s, first, len(rows), columns, chunks))
+	for i := range data {
+		data[i] = 0xa5 // nothing of what was there stays
+	}
+	m, err := cpu.NewIntegers(s, first, len(rows), columns, chunks, data)
 	if err != nil {
 		t.Fatal(err)
 	}
