@@ -223,6 +223,14 @@ func rowInvariance(t *testing.T, numerics, quantize string) (want map[uint64]*re
 					}
 					shuffled := slices.Clone(requests)
 					random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+					if kernels.Name() == "go" && !outside.All() {
+						few := map[uint64]*result{} // it is slow
+						for _, r := range shuffled[:4] {
+							few[r.ID] = want[r.ID]
+						}
+						compareResults(t, "together", g.run(t, shuffled[:4], 4, nil, random), few)
+						return
+					}
 					compare(t, "together", g.run(t, shuffled, len(shuffled), nil, random))
 					if stepTokens == 7 {
 						if g.engine.schedule.Counts().Parked == 0 {
@@ -238,23 +246,27 @@ func rowInvariance(t *testing.T, numerics, quantize string) (want map[uint64]*re
 			}
 		}
 	}
-	t.Run("resumed", func(t *testing.T) {
-		g := startGroup(t, Config{Shards: 2, Threads: 1, Numerics: numerics, Quantize: quantize,
-			Limits: Limits{PrefillTokens: 64, MaxSequences: 32}}, demo, 400)
-		for _, request := range requests {
-			whole := want[request.ID]
-			if request.PromptLogprobs || len(whole.tokens) < 3 {
-				continue
-			}
-			cut := len(whole.tokens) / 2
-			request.Generated = whole.tokens[:cut]
-			got := g.run(t, []protocol.Request{request}, 1, nil, nil)[request.ID]
-			if !slices.Equal(got.tokens, whole.tokens[cut:]) || !slices.Equal(got.logprob, whole.logprob[cut:]) {
-				t.Errorf("request %d resumed behind %d tokens: got %v, want %v", request.ID, cut, got.tokens, whole.tokens[cut:])
-			}
-		}
-	})
+	t.Run("resumed", func(t *testing.T) { resumedInvariance(t, numerics, quantize, requests, want) })
 	return want
+}
+
+// resumedInvariance computes the second halves of answers behind the first ones.
+func resumedInvariance(t *testing.T, numerics, quantize string, requests []protocol.Request, want map[uint64]*result) {
+	demo := os.DirFS("../launcher/demo/model")
+	g := startGroup(t, Config{Shards: 2, Threads: 1, Numerics: numerics, Quantize: quantize,
+		Limits: Limits{PrefillTokens: 64, MaxSequences: 32}}, demo, 400)
+	for _, request := range requests {
+		whole := want[request.ID]
+		if request.PromptLogprobs || len(whole.tokens) < 3 {
+			continue
+		}
+		cut := len(whole.tokens) / 2
+		request.Generated = whole.tokens[:cut]
+		got := g.run(t, []protocol.Request{request}, 1, nil, nil)[request.ID]
+		if !slices.Equal(got.tokens, whole.tokens[cut:]) || !slices.Equal(got.logprob, whole.logprob[cut:]) {
+			t.Errorf("request %d resumed behind %d tokens: got %v, want %v", request.ID, cut, got.tokens, whole.tokens[cut:])
+		}
+	}
 }
 
 func compareResults(t *testing.T, what string, got, want map[uint64]*result) {
