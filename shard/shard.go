@@ -227,7 +227,8 @@ func (r *rank) lead(ctx context.Context) error {
 	}
 	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes",
 		int64(blocks)*int64(r.device.BlockBytes)).Str("because", reason).
-		Str("device", r.device.Name).Int("threads", r.config.Threads).Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
+		Str("numerics", r.device.Numerics).Str("device", r.device.Name).Int("threads", r.config.Threads).
+		Int("prefill_tokens", r.config.PrefillTokens).Msg("KV cache")
 	if positions := r.model.Config.MaxPositions; r.asked.MaxSequenceTokens == 0 && r.config.MaxSequenceTokens < positions {
 		r.log.Warn().Int("tokens", r.config.MaxSequenceTokens).Int("positions", positions).
 			Msg("requests may have fewer tokens than the model has positions: the KV cache has no room for more")
