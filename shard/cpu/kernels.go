@@ -3,7 +3,6 @@ package cpu
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"lockstep/shard/codes"
@@ -109,33 +108,58 @@ type primitives struct {
 type Kernels struct {
 	name string
 	primitives
+	untried bool // no test of this package may have run on a machine like this one
 }
 
 // Name returns "avx512", "avx512f" (without what came behind the first AVX-512
 // machines), "avx2vnni", "avx2" or "go".
 func (k *Kernels) Name() string { return k.name }
 
-var (
-	plain = &Kernels{name: "go", primitives: genericPrimitives()}
-	// available is asked once there is something to compute: the self-tests take some milliseconds.
-	available = sync.OnceValue(func() []*Kernels { return append(detect(), plain) })
-)
+var plain = &Kernels{name: "go", primitives: genericPrimitives()}
+
+// candidate is an implementation that this CPU can run. It works if it is tried, or gives the bits of plain Go in a self-test, which
+// takes some milliseconds and is done when it is asked for.
+type candidate struct {
+	*Kernels
+	works func() bool
+}
+
+// candidates are the implementations, fastest first.
+var candidates = sync.OnceValue(func() (all []candidate) {
+	for _, k := range append(detect(), plain) {
+		all = append(all, candidate{k, sync.OnceValue(func() bool { return !k.untried || selfTest(k) })})
+	}
+	return all
+})
 
 // Available returns the implementations that this CPU can run, fastest first.
-// The last one is plain Go. An AVX-512 implementation is in the list only if
-// it gave the bits of plain Go in a self-test: it is chosen on machines that
-// the tests of this package may never have run on.
-func Available() []*Kernels { return slices.Clone(available()) }
+// The last one is plain Go. One that tests may never have run on a machine
+// like this is in the list only if it gave the bits of plain Go in a self-test.
+func Available() (all []*Kernels) {
+	for _, c := range candidates() {
+		if c.works() {
+			all = append(all, c.Kernels)
+		}
+	}
+	return all
+}
 
 // Best returns the first of Available.
-func Best() *Kernels { return available()[0] }
+func Best() *Kernels {
+	for _, c := range candidates() {
+		if c.works() {
+			return c.Kernels
+		}
+	}
+	panic("cpu: no kernels") // plain Go works
+}
 
 // Named returns the implementation of that name, or an error that wraps
 // ErrUnavailable if the CPU lacks it or it failed its self-test.
 func Named(name string) (*Kernels, error) {
-	for _, k := range available() {
-		if k.name == name {
-			return k, nil
+	for _, c := range candidates() {
+		if c.name == name && c.works() {
+			return c.Kernels, nil
 		}
 	}
 	return nil, fmt.Errorf("%w: %q", ErrUnavailable, name)

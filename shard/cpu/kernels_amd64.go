@@ -3,7 +3,6 @@
 package cpu
 
 import (
-	"slices"
 	"time"
 
 	"golang.org/x/sys/cpu"
@@ -12,32 +11,23 @@ import (
 //go:generate go run -C _asm .
 
 // detect returns the implementations in assembly that this CPU can run.
-func detect() []*Kernels {
+func detect() (found []*Kernels) {
 	x := &cpu.X86
 	if !x.HasAVX2 || !x.HasFMA || !x.HasF16C {
 		return nil
 	}
-	found := []*Kernels{{name: "avx2", primitives: avx2Primitives()}}
-	add := func(name string, p primitives) bool {
-		k := &Kernels{name, p}
-		if !selfTest(k) {
-			return false
+	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512VL && x.HasAVX512DQ {
+		base := &Kernels{"avx512f", avx512Primitives(), true}
+		all := &Kernels{"avx512", primitives512(x.HasAVX512BF16, x.HasAVX512VNNI), true}
+		if x.HasAVX512BF16 && !faster(all, base, BF16Dot) {
+			all.primitives = primitives512(false, x.HasAVX512VNNI)
 		}
-		found = slices.Insert(found, 0, k)
-		return true
+		found = append(found, all, base)
 	}
 	if x.HasAVXVNNI {
-		add("avx2vnni", vnniPrimitives())
+		found = append(found, &Kernels{"avx2vnni", vnniPrimitives(), true})
 	}
-	if !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512VL || !x.HasAVX512DQ || !add("avx512f", avx512Primitives()) {
-		return found
-	}
-	all := primitives512(x.HasAVX512BF16, x.HasAVX512VNNI)
-	if x.HasAVX512BF16 && !faster(&Kernels{"", all}, found[0], BF16Dot) {
-		all = primitives512(false, x.HasAVX512VNNI)
-	}
-	add("avx512", all)
-	return found
+	return append(found, &Kernels{"avx2", avx2Primitives(), false})
 }
 
 // faster reports whether a multiplies a format faster than b, in tiles of many rows: some CPUs have instructions for dot products
