@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"lockstep/shard/codes"
@@ -73,7 +74,7 @@ type integerForm struct {
 
 // integerForms are those that there are. What a model has none of is left out. The first ones are what all others are widened to,
 // with levels that have 128 added or, where there are offsets, as they are. The generator of assembly has the same list.
-var integerForms = []integerForm{
+var integerForms = [...]integerForm{
 	{codes.Bits8, 32, wideScale, 0},
 	{codes.Bits8, 32, widePair, 0},
 	{codes.Bits8, 16, wideScale, 0},
@@ -95,9 +96,6 @@ var integerForms = []integerForm{
 	{codes.Bits3, 32, widePair, 0},
 	{codes.Bits4, 32, widePair, 0},
 }
-
-// maxIntegerForms bounds their number in tables.
-const maxIntegerForms = 24
 
 // wide is the form that one is widened to.
 func (f integerForm) wide() (number int) {
@@ -156,20 +154,14 @@ func formOf(s *codes.Scheme, first, columns, chunks int) (form int, ok bool) {
 	if !f.scales.pair() && s.Kind.Integer() && float32(f.base()) != -s.Bias {
 		return 0, false
 	}
-	for number, have := range integerForms {
-		if have == f {
-			return number, true
-		}
+	if form = slices.Index(integerForms[:], f); form >= 0 {
+		return form, true
 	}
 	if f.scales, f.bias = wideScale, 0; s.Offset != nil {
 		f.scales = widePair
 	}
-	for number, have := range integerForms {
-		if have == f {
-			return number, true
-		}
-	}
-	return 0, false
+	form = slices.Index(integerForms[:], f)
+	return max(form, 0), form >= 0
 }
 
 // scalesOf is the smallest form of a scheme's scales.

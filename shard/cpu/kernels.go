@@ -74,8 +74,8 @@ type primitives struct {
 	tile      [formats][3][maxTileRows + 1]tileFunc // of 1, 2 and 4 panels, by rows; nil where missing
 	// integerTile are tiles over blocks of integerForms, in the same order as tile, which integerRows rows at most have, and
 	// widenIntegers bring blocks into wide ones.
-	integerTile   [maxIntegerForms][3][maxTileRows + 1]tileFunc
-	widenIntegers [maxIntegerForms]widenFunc
+	integerTile   [len(integerForms)][3][maxTileRows + 1]tileFunc
+	widenIntegers [len(integerForms)]widenFunc
 	integerRows   int
 	pairs         bool // tiles over BF16Dot take words of two activations, else floats
 	scores        [cacheTypes][maxTileRows + 1]scoresFunc

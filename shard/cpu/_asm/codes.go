@@ -33,7 +33,7 @@ func (c code) unit() int { return max(32/c.planes[len(c.planes)-1], 8) }
 
 // or is the instruction for it.
 func (v isa) or(src, b, dst string) string {
-	if v.suffix == "AVX512" {
+	if v.regs == 32 {
 		return fmt.Sprintf("VPORD %s, %s, %s", src, b, dst)
 	}
 	return fmt.Sprintf("VPOR %s, %s, %s", src, b, dst)

@@ -197,7 +197,7 @@ func (t *integerTile) clear(group int) {
 					continue
 				}
 				for high := range t.halves() {
-					t.zeroed(t.integer(r, p, part, high))
+					t.clearRegister(t.v, t.integer(r, p, part, high))
 				}
 				if shift := t.f.shift(); t.dotting == vexDot && shift >= 0 {
 					t.in("VPBROADCASTD %s, %s", x(r, t.f.sumWord(group)), sum)
@@ -205,14 +205,6 @@ func (t *integerTile) clear(group int) {
 				}
 			}
 		}
-	}
-}
-
-func (g *generator) zeroed(register string) {
-	if register[0] == 'Z' {
-		g.in("VPXORD %s, %s, %s", register, register, register)
-	} else {
-		g.in("VPXOR %s, %s, %s", register, register, register)
 	}
 }
 
@@ -241,7 +233,7 @@ func (g *generator) levels(v isa, f integerForm, word, p, part int, to, other st
 			g.masked(v, (1<<bits-1)<<up, dst, dst)
 		}
 		if i > 0 {
-			g.in("%s", v.or2(other, to, to))
+			g.in("%s", v.or(other, to, to))
 		}
 		at, up = at+64*bits, up+bits
 	}
@@ -262,14 +254,6 @@ func wideSuffix(v isa) string {
 		return "32"
 	}
 	return ""
-}
-
-// or2 is the instruction for it.
-func (v isa) or2(a, b, dst string) string {
-	if v.regs == 32 {
-		return fmt.Sprintf("VPORD %s, %s, %s", a, b, dst)
-	}
-	return fmt.Sprintf("VPOR %s, %s, %s", a, b, dst)
 }
 
 // bytes16 declares 16 bytes.

@@ -211,11 +211,15 @@ func (g *generator) sums(t tile, store bool, bases ...string) {
 
 func (g *generator) zero(t tile) {
 	for i := range t.free() {
-		if t.v.suffix == "AVX512" {
-			g.in("VPXORD %s, %s, %s", t.v.r(i), t.v.r(i), t.v.r(i))
-		} else {
-			g.in("VXORPS %s, %s, %s", t.v.r(i), t.v.r(i), t.v.r(i))
-		}
+		g.clearRegister(t.v, t.v.r(i))
+	}
+}
+
+func (g *generator) clearRegister(v isa, register string) {
+	if v.regs == 32 {
+		g.in("VPXORD %s, %s, %s", register, register, register)
+	} else {
+		g.in("VXORPS %s, %s, %s", register, register, register)
 	}
 }
 
