@@ -14,36 +14,41 @@ import (
 
 // config is a config.json of a Llama.
 type config struct {
+	Shape
 	Architectures []string `json:"architectures"`
-	ModelType     string   `json:"model_type"`
 	DataType      string   `json:"torch_dtype"`
 	Activation    string   `json:"hidden_act"`
-	Hidden        int      `json:"hidden_size"`
-	Intermediate  int      `json:"intermediate_size"`
-	Layers        int      `json:"num_hidden_layers"`
-	Heads         int      `json:"num_attention_heads"`
-	KVHeads       int      `json:"num_key_value_heads"`
-	HeadDim       int      `json:"head_dim"`
-	Vocabulary    int      `json:"vocab_size"`
-	Epsilon       float64  `json:"rms_norm_eps"`
-	Positions     int      `json:"max_position_embeddings"`
-	Tied          bool     `json:"tie_word_embeddings"`
-	Theta         float64  `json:"rope_theta"`
 	BOS           int32    `json:"bos_token_id"`
 	EOS           int32    `json:"eos_token_id"`
+}
+
+// Shape is what config.json of a Llama, or of a model like it, says of sizes.
+type Shape struct {
+	ModelType    string  `json:"model_type"`
+	Hidden       int     `json:"hidden_size"`
+	Intermediate int     `json:"intermediate_size"`
+	Layers       int     `json:"num_hidden_layers"`
+	Heads        int     `json:"num_attention_heads"`
+	KVHeads      int     `json:"num_key_value_heads"`
+	HeadDim      int     `json:"head_dim"`
+	Vocabulary   int     `json:"vocab_size"`
+	Epsilon      float64 `json:"rms_norm_eps"`
+	Positions    int     `json:"max_position_embeddings"`
+	Tied         bool    `json:"tie_word_embeddings"`
+	Theta        float64 `json:"rope_theta"`
 }
 
 func configOf(files *weights.Files) config {
 	meta := files.GGUF
 	count := func(name string) int { return meta.Count("llama." + name) }
-	c := config{Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama", DataType: "bfloat16", Activation: "silu",
+	shape := Shape{ModelType: "llama",
 		Hidden: count("embedding_length"), Intermediate: count("feed_forward_length"), Layers: count("block_count"),
 		Heads: count("attention.head_count"), KVHeads: count("attention.head_count_kv"),
 		Vocabulary: len(files.Tokenizer.GGUF.Tokens), Epsilon: meta.Number("llama.attention.layer_norm_rms_epsilon", 1e-5),
-		Positions: count("context_length"), Tied: !files.Has("output.weight"), Theta: meta.Number("llama.rope.freq_base", 10000),
+		Positions: count("context_length"), Tied: !files.Has("output.weight"), Theta: meta.Number("llama.rope.freq_base", 10000)}
+	shape.HeadDim = shape.Hidden / max(1, shape.Heads)
+	return config{Shape: shape, Architectures: []string{"LlamaForCausalLM"}, DataType: "bfloat16", Activation: "silu",
 		BOS: files.Tokenizer.GGUF.BOSTokenID, EOS: files.Tokenizer.GGUF.EOSTokenID}
-	c.HeadDim = c.Hidden / max(1, c.Heads)
-	return c
 }
 
 // matrix is a tensor of the directory.

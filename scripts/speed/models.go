@@ -18,30 +18,23 @@ import (
 
 // shape is a config.json of the models that are made up.
 type shape struct {
-	ModelType    string  `json:"model_type"`
-	Hidden       int     `json:"hidden_size"`
-	Intermediate int     `json:"intermediate_size"`
-	Layers       int     `json:"num_hidden_layers"`
-	Heads        int     `json:"num_attention_heads"`
-	KVHeads      int     `json:"num_key_value_heads"`
-	HeadDim      int     `json:"head_dim"`
-	Vocabulary   int     `json:"vocab_size"`
-	Epsilon      float64 `json:"rms_norm_eps"`
-	Positions    int     `json:"max_position_embeddings"`
-	Tied         bool    `json:"tie_word_embeddings"`
-	Theta        float64 `json:"rope_theta"`
-	Experts      int     `json:"num_local_experts,omitempty"` // of Mixtral, two of which are chosen
+	checkpoint.Shape
+	Experts int `json:"num_local_experts,omitempty"` // of Mixtral, two of which are chosen
 }
 
 var shapes = map[string]shape{
-	"smollm2-bf16": {ModelType: "llama", Hidden: 576, Intermediate: 1536, Layers: 30, Heads: 9, KVHeads: 3, HeadDim: 64,
-		Vocabulary: 49152, Tied: true},
-	"llama-1b": {ModelType: "llama", Hidden: 2048, Intermediate: 8192, Layers: 16, Heads: 32, KVHeads: 8, HeadDim: 64,
-		Vocabulary: 128256, Tied: true},
-	"llama-3b": {ModelType: "llama", Hidden: 3072, Intermediate: 8192, Layers: 28, Heads: 24, KVHeads: 8, HeadDim: 128,
-		Vocabulary: 128256, Tied: true},
-	"mixtral-small": {ModelType: "mixtral", Hidden: 1024, Intermediate: 1792, Layers: 24, Heads: 16, KVHeads: 4, HeadDim: 64,
-		Vocabulary: 32000, Experts: 8},
+	"smollm2-bf16": {Shape: checkpoint.Shape{ModelType: "llama", Hidden: 576, Intermediate: 1536, Layers: 30, Heads: 9,
+		KVHeads: 3, HeadDim: 64,
+		Vocabulary: 49152, Tied: true}},
+	"llama-1b": {Shape: checkpoint.Shape{ModelType: "llama", Hidden: 2048, Intermediate: 8192, Layers: 16, Heads: 32,
+		KVHeads: 8, HeadDim: 64,
+		Vocabulary: 128256, Tied: true}},
+	"llama-3b": {Shape: checkpoint.Shape{ModelType: "llama", Hidden: 3072, Intermediate: 8192, Layers: 28, Heads: 24,
+		KVHeads: 8, HeadDim: 128,
+		Vocabulary: 128256, Tied: true}},
+	"mixtral-small": {Shape: checkpoint.Shape{ModelType: "mixtral", Hidden: 1024, Intermediate: 1792, Layers: 24, Heads: 16,
+		KVHeads: 4, HeadDim: 64,
+		Vocabulary: 32000}, Experts: 8},
 }
 
 // fetched are the files that scripts/get-model brings, by the names of their models.

@@ -11,31 +11,21 @@ import (
 	"path/filepath"
 	"slices"
 
+	"lockstep/scripts/checkpoint"
 	"lockstep/shard/model"
 )
 
 // shape is the config.json of a model of random weights.
-type shape struct {
-	ModelType    string  `json:"model_type"`
-	Hidden       int     `json:"hidden_size"`
-	Intermediate int     `json:"intermediate_size"`
-	Layers       int     `json:"num_hidden_layers"`
-	Heads        int     `json:"num_attention_heads"`
-	KVHeads      int     `json:"num_key_value_heads"`
-	HeadDim      int     `json:"head_dim"`
-	Vocabulary   int     `json:"vocab_size"`
-	Epsilon      float64 `json:"rms_norm_eps"`
-	Positions    int     `json:"max_position_embeddings"`
-	Tied         bool    `json:"tie_word_embeddings"`
-	Theta        float64 `json:"rope_theta"`
-}
+type shape struct{ checkpoint.Shape }
 
 // shapes are those of Llama 3.2 1B, Qwen 2.5 7B and Llama 3 8B, and one for machines without a card.
 var shapes = map[string]shape{
-	"1B":   {Hidden: 2048, Intermediate: 8192, Layers: 16, Heads: 32, KVHeads: 8, HeadDim: 64, Vocabulary: 128256, Tied: true},
-	"7B":   {ModelType: "qwen2", Hidden: 3584, Intermediate: 18944, Layers: 28, Heads: 28, KVHeads: 4, HeadDim: 128, Vocabulary: 152064},
-	"8B":   {Hidden: 4096, Intermediate: 14336, Layers: 32, Heads: 32, KVHeads: 8, HeadDim: 128, Vocabulary: 128256},
-	"tiny": {Hidden: 128, Intermediate: 256, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, Vocabulary: 512},
+	"1B": {checkpoint.Shape{Hidden: 2048, Intermediate: 8192, Layers: 16, Heads: 32,
+		KVHeads: 8, HeadDim: 64, Vocabulary: 128256, Tied: true}},
+	"7B": {checkpoint.Shape{ModelType: "qwen2", Hidden: 3584, Intermediate: 18944, Layers: 28, Heads: 28,
+		KVHeads: 4, HeadDim: 128, Vocabulary: 152064}},
+	"8B":   {checkpoint.Shape{Hidden: 4096, Intermediate: 14336, Layers: 32, Heads: 32, KVHeads: 8, HeadDim: 128, Vocabulary: 128256}},
+	"tiny": {checkpoint.Shape{Hidden: 128, Intermediate: 256, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 32, Vocabulary: 512}},
 }
 
 // knownTokens is how many tokens have an embedding that is not zero.
