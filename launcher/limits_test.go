@@ -56,6 +56,14 @@ func TestLimitsAreTold(t *testing.T) {
 			t.Errorf("got %s, want %s in it", got, want)
 		}
 	}
+	response, err := http.Get(s.url + "/v1/models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if models, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(models), `"numerics":"bf16.1"`) {
+		t.Errorf("models: got %s, %v", models, err)
+	}
 	if got := s.status(); strings.Count(got, " 0 / 8192 ") != 1 || !strings.HasSuffix(got, "  ready\n") ||
 		!strings.HasPrefix(got, "model   lockstep/demo\nrouter  "+s.url+", version dev\n") {
 		t.Errorf("got %s", got)

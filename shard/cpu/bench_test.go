@@ -79,22 +79,27 @@ func BenchmarkMatMul(b *testing.B) {
 				outputs = (64 << 20) / f.RowBytes(columns) &^ 63
 			}
 			m := pack(b, f, outputs, columns, 1, repeat(rows, outputs))
-			x, dst, s := normals(rng, count*columns), make([]float32, count*outputs), cpu.NewScratch()
-			for _, k := range fast(b) {
-				b.Run(fmt.Sprintf("%v/%d/%s", f, count, k.Name()), func(b *testing.B) {
-					seconds := loop(b, func() {
-						k.MatMul(cpu.Rows{dst, outputs, count}, cpu.Rows{x, columns, count}, m, 0, m.Panels(), s)
-					})
-					rate(b, seconds, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
-					rate(b, seconds, float64(len(m.Data)), "GB/s")
-				})
-			}
+			benchmarkProduct(b, f.String(), rng, m, count)
 		}
 	}
 }
 
-func repeat(rows [][]byte, n int) [][]byte {
-	out := make([][]byte, n)
+// benchmarkProduct times the product of so many rows.
+func benchmarkProduct(b *testing.B, name string, rng *rand.Rand, m *cpu.Matrix, count int) {
+	x, dst, s := normals(rng, count*m.Columns), make([]float32, count*m.Rows), cpu.NewScratch()
+	for _, k := range fast(b) {
+		b.Run(fmt.Sprintf("%s/%d/%s", name, count, k.Name()), func(b *testing.B) {
+			seconds := loop(b, func() {
+				k.MatMul(cpu.Rows{dst, m.Rows, count}, cpu.Rows{x, m.Columns, count}, m, 0, m.Panels(), s)
+			})
+			rate(b, seconds, 2*float64(m.Columns)*float64(m.Rows)*float64(count), "GFLOP/s")
+			rate(b, seconds, float64(len(m.Data)), "GB/s")
+		})
+	}
+}
+
+func repeat[T any](rows []T, n int) []T {
+	out := make([]T, n)
 	for i := range out {
 		out[i] = rows[i%len(rows)]
 	}

@@ -165,6 +165,14 @@ func TestNewCodedRefuses(t *testing.T) {
 	}
 }
 
+// codedRows returns 16 rows.
+func codedRows(rng *rand.Rand, s *codes.Scheme, columns int) (rows []*codes.Row) {
+	for range 16 {
+		rows = append(rows, codedRow(rng, s, 0, columns))
+	}
+	return rows
+}
+
 // BenchmarkCoded has 2048 columns and as many outputs as fill 32 MiB.
 func BenchmarkCoded(b *testing.B) {
 	const columns = 2048
@@ -172,25 +180,8 @@ func BenchmarkCoded(b *testing.B) {
 	for name, s := range schemes(columns) {
 		outputs := 32 << 20 / cpu.CodedBytes(s, 0, 16, columns) * 16
 		for _, count := range []int{1, 4, 16} {
-			var rows []*codes.Row
-			for range 16 {
-				rows = append(rows, codedRow(rng, s, 0, columns))
-			}
-			all := make([]*codes.Row, outputs)
-			for i := range all {
-				all[i] = rows[i%16]
-			}
-			m := packCoded(b, s, 0, columns, 1, all)
-			x, dst, scratch := normals(rng, count*columns), make([]float32, count*outputs), cpu.NewScratch()
-			for _, k := range fast(b) {
-				b.Run(fmt.Sprintf("%s/%d/%s", name, count, k.Name()), func(b *testing.B) {
-					seconds := loop(b, func() {
-						k.MatMul(cpu.Rows{dst, outputs, count}, cpu.Rows{x, columns, count}, m, 0, m.Panels(), scratch)
-					})
-					rate(b, seconds, 2*columns*float64(outputs)*float64(count), "GFLOP/s")
-					rate(b, seconds, float64(len(m.Data)), "GB/s")
-				})
-			}
+			m := packCoded(b, s, 0, columns, 1, repeat(codedRows(rng, s, columns), outputs))
+			benchmarkProduct(b, name, rng, m, count)
 		}
 	}
 }

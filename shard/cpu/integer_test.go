@@ -202,25 +202,8 @@ func BenchmarkIntegers(b *testing.B) {
 			if count > 6 {
 				outputs = 1024
 			}
-			var rows []*codes.Row
-			for range 16 {
-				rows = append(rows, codedRow(rng, s, 0, columns))
-			}
-			all := make([]*codes.Row, outputs)
-			for i := range all {
-				all[i] = rows[i%16]
-			}
-			m := packIntegers(b, s, 0, columns, 1, all)
-			x, dst, scratch := normals(rng, count*columns), make([]float32, count*outputs), cpu.NewScratch()
-			for _, k := range fast(b) {
-				b.Run(fmt.Sprintf("%s/%d/%s", name, count, k.Name()), func(b *testing.B) {
-					seconds := loop(b, func() {
-						k.MatMul(cpu.Rows{dst, outputs, count}, cpu.Rows{x, columns, count}, m, 0, m.Panels(), scratch)
-					})
-					rate(b, seconds, 2*columns*float64(outputs)*float64(count), "GOP/s")
-					rate(b, seconds, float64(len(m.Data)), "GB/s")
-				})
-			}
+			m := packIntegers(b, s, 0, columns, 1, repeat(codedRows(rng, s, columns), outputs))
+			benchmarkProduct(b, name, rng, m, count)
 		}
 	}
 }
