@@ -179,6 +179,9 @@ type Request struct {
 	Generated      []int32 `json:"generated,omitempty"`
 	MaxNewTokens   int     `json:"max_new_tokens"` // counts Generated too
 	PromptLogprobs bool    `json:"prompt_logprobs,omitempty"`
+	// PromptLogprobsKnown is how many of the prompt's log-probabilities, from the first on, came before the request is resumed:
+	// they need not come again. PromptLogprobs stays set, for it decides how those of generated tokens are rounded.
+	PromptLogprobsKnown int `json:"prompt_logprobs_known,omitempty"`
 	// TopLogprobs is how many of the likeliest tokens of the processed distribution are reported with each token, and of the
 	// model's own with each prompt token whose log-probability is.
 	TopLogprobs int `json:"top_logprobs,omitempty"`
@@ -298,6 +301,8 @@ func (r *Request) Validate(vocabularySize int) error {
 		return fmt.Errorf("max_new_tokens is %d, at most %d", r.MaxNewTokens, MaxGroupTokens)
 	case r.Score && (r.MaxNewTokens != 1 || r.PromptLogprobs || r.TopLogprobs != 0):
 		return fmt.Errorf("a score takes one new token and gives no log-probabilities; max_new_tokens is %d", r.MaxNewTokens)
+	case r.PromptLogprobsKnown < 0 || r.PromptLogprobsKnown >= len(r.Prompt) || r.PromptLogprobsKnown > 0 && !r.PromptLogprobs:
+		return fmt.Errorf("%d log-probabilities known of a prompt of %d tokens", r.PromptLogprobsKnown, len(r.Prompt))
 	case r.TopLogprobs < 0 || r.TopLogprobs > MaxTopLogprobs:
 		return fmt.Errorf("%d top log-probabilities, at most %d", r.TopLogprobs, MaxTopLogprobs)
 	case len(r.StopTokens) > MaxStopTokenSequences:

@@ -30,6 +30,16 @@ func TestScoreRequests(t *testing.T) {
 	}
 }
 
+// What is known of a prompt's log-probabilities is of that prompt.
+func TestKnownPromptLogprobs(t *testing.T) {
+	for known, want := range map[int]bool{-1: false, 0: true, 1: true, 2: false} {
+		r := protocol.Request{Prompt: []int32{1, 2}, MaxNewTokens: 1, PromptLogprobs: true, PromptLogprobsKnown: known}
+		if got := r.Validate(10) == nil; got != want {
+			t.Errorf("%d log-probabilities known: taken: %v", known, got)
+		}
+	}
+}
+
 // What others announce is reckoned with: nothing of it is believed that no group can be.
 func TestAnnouncementValidate(t *testing.T) {
 	good := func() protocol.Announcement {

@@ -164,7 +164,7 @@ func (e *engine) add(router string, request protocol.Request) bool {
 		adapter: e.adapters[request.Adapter]}
 	room := min(len(request.Prompt)+request.MaxNewTokens, e.maxTokens)
 	s.tokens = append(append(make([]int32, 0, room), request.Prompt...), request.Generated...)
-	s.sent = 1
+	s.sent = 1 + request.PromptLogprobsKnown
 	e.sequences[s.id] = s
 	e.byOrigin[s.origin] = s
 	if e.accounts[router] == nil {
@@ -176,7 +176,7 @@ func (e *engine) add(router string, request protocol.Request) bool {
 		keys = s.chain.Keys(make([]protocol.BlockKey, 0, cap(s.tokens)/e.blockTokens), s.tokens, e.blockTokens)
 	}
 	// Log-probabilities of the prompt need its rows computed.
-	e.schedule.Add(s.id, len(s.tokens), keys, !request.PromptLogprobs)
+	e.schedule.Add(s.id, len(s.tokens), keys, !request.PromptLogprobs || s.sent == len(request.Prompt))
 	return true
 }
 

@@ -197,11 +197,12 @@ func (g *testGroup) vary(t *testing.T, requests []protocol.Request, v variation,
 			}
 		}
 		for _, id := range slices.Sorted(maps.Keys(live)) {
-			// A fault: the group is gone, and another takes the request up behind the tokens that it has. It has got one
-			// more each time, or it might never end.
-			r, got := live[id], results[id].tokens
-			if !r.PromptLogprobs && len(got) > len(r.Generated) && random.Float64() < v.interruptions && g.remove(origin{"test", id}) {
-				r.Generated = slices.Clone(got)
+			// A fault: the group is gone, and another takes the request up behind what came of it. More has come each
+			// time, or it might never end.
+			r, got := live[id], results[id]
+			more := len(got.tokens) > len(r.Generated) || len(got.prompt) > r.PromptLogprobsKnown
+			if more && random.Float64() < v.interruptions && g.remove(origin{"test", id}) {
+				r.Generated, r.PromptLogprobsKnown = slices.Clone(got.tokens), len(got.prompt)
 				live[id] = r
 				g.add("test", r)
 			}

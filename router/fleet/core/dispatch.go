@@ -61,7 +61,7 @@ func (f *Fleet) dispatch(g *group, calls []*call) {
 func (c *call) attempt() protocol.Request {
 	r := c.request.Request
 	r.Generated = slices.Clone(c.generated)
-	r.PromptLogprobs = r.PromptLogprobs && len(c.events.Prompt()) < len(r.Prompt)-1
+	r.PromptLogprobsKnown = len(c.events.Prompt())
 	return r
 }
 

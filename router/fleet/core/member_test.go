@@ -166,6 +166,11 @@ func (m *member) compute(lost bool) {
 			frame.Begun = append(frame.Begun, protocol.Begun{Request: r.ID, Tokens: uint32(len(r.Prompt) + r.position)})
 		}
 		r.begun = true
+		if known := r.PromptLogprobsKnown; r.PromptLogprobs && known < len(r.Prompt)-1 {
+			r.PromptLogprobsKnown += (len(r.Prompt) - 1 - known) / (r.chunks + 1)
+			frame.Prompt = append(frame.Prompt, protocol.PromptPart{Request: r.ID, Start: uint32(known + 1),
+				Logprob: make([]float32, r.PromptLogprobsKnown-known)})
+		}
 		if r.chunks > 0 {
 			r.chunks--
 			left = append(left, r)

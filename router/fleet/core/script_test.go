@@ -211,8 +211,8 @@ func (w *world) clientSays(verb, argument string, o options) bool {
 	switch verb {
 	case "submit":
 		prompt := slices.Repeat([]int32{int32(number)}, o.number("prompt", 10))
-		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")),
-			Request: protocol.Request{Prompt: prompt, MaxNewTokens: o.number("new", 5), Adapter: o.text("adapter", "")}})
+		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")), Request: protocol.Request{Prompt: prompt,
+			MaxNewTokens: o.number("new", 5), Adapter: o.text("adapter", ""), PromptLogprobs: slices.Contains(o.words, "echo")}})
 	default:
 		c := w.client(number)
 		w.drain(c)

@@ -215,7 +215,7 @@ func (w *world) pass(d time.Duration) {
 }
 
 func (w *world) submit(number int, r *request.Request) {
-	c := &client{number: number, r: r, events: request.NewEvents(0)}
+	c := &client{number: number, r: r, events: request.NewEvents(len(r.Prompt) - 1)}
 	var refusal *request.Refusal
 	if c.id, refusal = w.fleet.Submit(w.now, r, nil, c.events); refusal != nil {
 		c.events.Fail(refusal)
@@ -243,6 +243,9 @@ func (w *world) Dispatch(d *core.Delivery) {
 		text = append(text, fmt.Sprint(r.ID))
 		if len(r.Generated) > 0 {
 			text[len(text)-1] += fmt.Sprintf(" with %d tokens", len(r.Generated))
+		}
+		if r.PromptLogprobs {
+			text[len(text)-1] += fmt.Sprintf(" with %d of the prompt's log-probabilities", r.PromptLogprobsKnown)
 		}
 	}
 	what := "dispatch"
