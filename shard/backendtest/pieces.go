@@ -21,34 +21,38 @@ func LongPrompts(t testing.TB, cases []Golden) (prompts [][]int32) {
 	return prompts
 }
 
-// Pieces computes two prompts whole and alone, and then both together in pieces of 7 tokens: the logits must have the same bits. It
-// returns those of the first.
+// Pieces computes two prompts whole and alone, and then both together in pieces of 7 tokens, once wanting all logits and once
+// those of some rows: the logits must have the same bits. It returns those of the first.
 func Pieces(t *testing.T, g *Group, prompts [][]int32) [][]float32 {
 	t.Helper()
-	var want, got [2][][]float32
-	var pieces [2]*Sequence
+	var want [2][][]float32
 	for i, prompt := range prompts {
 		want[i] = g.Sequence(len(prompt)).Compute(prompt, model.LogitsAll)
-		pieces[i] = g.Sequence(len(prompt))
 	}
-	for at := 0; at < len(prompts[1]); at += 7 {
-		var chunks []model.Chunk
-		for i, prompt := range prompts {
-			if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
-				chunks = append(chunks, pieces[i].Chunk(part, model.LogitsAll))
+	for turn, logits := range [][]model.Logits{{model.LogitsAll}, {model.LogitsNone, model.LogitsLast, model.LogitsAll, model.LogitsNone}} {
+		pieces := [2]*Sequence{g.Sequence(len(prompts[0])), g.Sequence(len(prompts[1]))}
+		for at := 0; at < len(prompts[1]); at += 7 {
+			var chunks []model.Chunk
+			for i, prompt := range prompts {
+				if part := prompt[min(at, len(prompt)):min(at+7, len(prompt))]; len(part) > 0 {
+					chunks = append(chunks, pieces[i].Chunk(part, logits[(at/7+i)%len(logits)]))
+				}
+			}
+			rows := g.Step(chunks)
+			for i := range chunks {
+				for j := range chunks[i].Tokens {
+					if !chunks[i].Wants(j) {
+						continue
+					}
+					if FirstDifference(rows[:1], want[i][at+j:][:1]) >= 0 {
+						t.Errorf("turn %d: prompt %d: other logits behind token %d", turn, i, at+j)
+					}
+					rows = rows[1:]
+				}
 			}
 		}
-		rows := g.Step(chunks)
-		for i := range chunks {
-			count := len(chunks[i].Tokens)
-			got[i] = append(got[i], rows[:count]...)
-			rows = rows[count:]
-		}
-	}
-	for i := range want {
-		if row := FirstDifference(got[i], want[i]); row >= 0 {
-			t.Errorf("prompt %d: other logits behind token %d", i, row)
-		}
+		pieces[0].Release()
+		pieces[1].Release()
 	}
 	return want[0]
 }

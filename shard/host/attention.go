@@ -20,23 +20,23 @@ const attentionRows = 48
 // maxGroup is how many query heads of a token share one call of the attention kernel.
 const maxGroup = 16
 
-// attentionItems cuts the attention of a chunk, whose first row is first, into pieces: of one token all query heads of a KV
-// head together, else each query head's rows by themselves.
-func (b *Backend) attentionItems(chunk *model.Chunk, first int) {
-	group := b.config.Heads / b.config.KVHeads
+// attentionItems cuts the attention of a chunk into pieces: of one row all query heads of a KV head together, else each query
+// head's rows by themselves.
+func (b *Backend) attentionItems(chunk *chunkRows) {
+	group, rows := b.config.Heads/b.config.KVHeads, chunk.to-chunk.from
 	for kv := range b.part.KVHeads.Size() {
 		global := b.part.KVHeads.From + kv
 		from := max(global*group, b.part.Heads.From) - b.part.Heads.From
 		to := min((global+1)*group, b.part.Heads.To) - b.part.Heads.From
-		item := attentionItem{blocks: chunk.Blocks, kvHead: kv}
-		if len(chunk.Tokens) == 1 {
-			item.head, item.heads, item.row, item.rows, item.oneRowPerHead = from, to-from, first, 1, true
+		item := attentionItem{blocks: chunk.blocks, kvHead: kv}
+		if rows == 1 {
+			item.head, item.heads, item.row, item.rows, item.oneRowPerHead = from, to-from, chunk.from, 1, true
 			b.items = append(b.items, item)
 			continue
 		}
 		for head := from; head < to; head++ {
-			for at := 0; at < len(chunk.Tokens); at += attentionRows {
-				item.head, item.heads, item.row, item.rows = head, 1, first+at, min(attentionRows, len(chunk.Tokens)-at)
+			for at := 0; at < rows; at += attentionRows {
+				item.head, item.heads, item.row, item.rows = head, 1, chunk.from+at, min(attentionRows, rows-at)
 				b.items = append(b.items, item)
 			}
 		}

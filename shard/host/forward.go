@@ -16,6 +16,7 @@ type run struct {
 	maxRows int
 
 	rows      []row
+	chunks    []chunkRows
 	hidden    []float32 // [row][hidden]: the residual stream
 	normed    []float32 // [row][hidden]
 	aside     []float32 // [row][hidden]: a norm for a later stage
@@ -43,6 +44,13 @@ type row struct {
 	block        int32 // where its key and value go
 }
 
+// chunkRows are rows [from, to), which are of one chunk.
+type chunkRows struct {
+	from, to int
+	blocks   []int32
+	adapter  int // as model.Chunk has it
+}
+
 func (b *Backend) headFloats() int {
 	return cpu.KeyBlockFloats(b.config.HeadDim) + cpu.ValueBlockFloats(b.config.ValueDims())
 }
@@ -68,7 +76,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 	}
 	b.begin(chunks)
 	for _, s := range b.stages {
-		if err := s.compute(b, consume); err != nil {
+		if err := s.compute(b, consume); err != nil || len(b.rows) == 0 {
 			return err
 		}
 	}
@@ -77,7 +85,7 @@ func (b *Backend) Forward(chunks []model.Chunk, consume func(model.Scores)) erro
 
 // begin clears fresh blocks and lays the rows out.
 func (b *Backend) begin(chunks []model.Chunk) {
-	b.rows, b.items, b.wanted, b.low.runs = b.rows[:0], b.items[:0], b.wanted[:0], b.low.runs[:0]
+	b.rows, b.chunks, b.wanted = b.rows[:0], b.chunks[:0], b.wanted[:0]
 	for i := range chunks {
 		chunk := &chunks[i]
 		b.clearBlocks(chunk.FreshBlocks())
@@ -92,11 +100,49 @@ func (b *Backend) begin(chunks []model.Chunk) {
 				b.wanted = append(b.wanted, int32(at))
 			}
 		}
-		b.attentionItems(chunk, first)
-		if chunk.Adapter > 0 {
-			b.low.runs = append(b.low.runs, adapterRun{chunk.Adapter - 1, first, len(b.rows)})
+		b.chunks = append(b.chunks, chunkRows{first, len(b.rows), chunk.Blocks, chunk.Adapter})
+	}
+	b.divide()
+}
+
+// divide lists the pieces of attention of the chunks' rows, and which rows have an adapter.
+func (b *Backend) divide() {
+	b.items, b.low.runs = b.items[:0], b.low.runs[:0]
+	for i := range b.chunks {
+		chunk := &b.chunks[i]
+		b.attentionItems(chunk)
+		if chunk.adapter > 0 && chunk.from < chunk.to {
+			b.low.runs = append(b.low.runs, adapterRun{chunk.adapter - 1, chunk.from, chunk.to})
 		}
 	}
+}
+
+// narrow comes behind the last keys and values. It leaves the rows whose logits are wanted: nothing that others compute from here
+// on is read by anyone.
+type narrow struct{}
+
+func (narrow) compute(b *Backend, _ func(model.Scores)) error {
+	if len(b.wanted) == len(b.rows) {
+		return nil
+	}
+	hidden, stride, kept := b.config.Hidden, b.qkvColumns(), 0
+	for i := range b.chunks {
+		chunk := &b.chunks[i]
+		from := kept
+		for ; kept < len(b.wanted) && int(b.wanted[kept]) < chunk.to; kept++ {
+			r := int(b.wanted[kept]) // not before kept, since wanted grows
+			copy(b.hidden[kept*hidden:][:hidden], b.hidden[r*hidden:][:hidden])
+			copy(b.qkv[kept*stride:][:stride], b.qkv[r*stride:][:stride])
+			if b.need.aside {
+				copy(b.aside[kept*hidden:][:hidden], b.aside[r*hidden:][:hidden])
+			}
+			b.rows[kept], b.end[kept], b.wanted[kept] = b.rows[r], b.end[r], int32(kept)
+		}
+		chunk.from, chunk.to = from, kept
+	}
+	b.rows = b.rows[:kept]
+	b.divide()
+	return nil
 }
 
 func (b *Backend) clearBlocks(blocks []int32) {

@@ -72,10 +72,23 @@ func (b *Backend) loadStages(options Options) (err error) {
 		b.need.grow(planned)
 		options.Progress(float64(i+1) / float64(len(b.part.Stages)))
 	}
+	b.stages = slices.Insert(b.stages, b.keysEnd(), stage(narrow{}))
 	if b.keeper != nil {
 		return b.keeper.finish(b.memory)
 	}
 	return nil
+}
+
+// keysEnd is the number of stages up to the last one that stores keys and values.
+func (b *Backend) keysEnd() int {
+	end := 0
+	for i, s := range b.stages {
+		switch s.(type) {
+		case *project, *projectLatent:
+			end = i + 1
+		}
+	}
+	return end
 }
 
 // Describe says what computes here.
