@@ -13,6 +13,9 @@ const (
 	// attentionBlocks is how many cache blocks are read before the next tile
 	// of rows takes its turn; their keys stay in the second-level cache.
 	attentionBlocks = 16
+	// attentionBytes of values, at most, are fetched while the scores of their
+	// keys are computed.
+	attentionBytes = 256 << 10
 )
 
 // KeyBlockFloats returns the floats of one head's keys in a block of 16
@@ -183,6 +186,7 @@ type attention struct {
 	scratch    *Scratch
 	first, end []int32 // of the rows of this pass, like Sinks
 	groups     [attentionGroups]attentionGroup
+	beside     int // bytes from a block's keys to its values, if those of all blocks stay in the second-level cache; else 0
 }
 
 // attentionGroup is the rows of one tile.
@@ -205,6 +209,10 @@ func (a *attention) pass(dst []float32, dstStride int, q []float32, qStride, row
 		}
 	}
 	low, high := span(groups)
+	a.beside = 0
+	if size := a.Data.Type.Bytes(); (high-low)*ValueBlockFloats(a.ValueDim)*size <= attentionBytes {
+		a.beside = (a.Values - a.Keys) * size
+	}
 	for from := low; from < high; from += attentionBlocks {
 		for i := range groups {
 			a.score(&groups[i], from, from+attentionBlocks)
@@ -293,7 +301,7 @@ func (a *attention) score(g *attentionGroup, from, to int) {
 	}
 	size := a.Data.Type.Bytes()
 	a.Kernels.scores[a.Data.Type][g.rows](&g.scores[(from-g.low)*g.rows*lanes], &g.query[0], &a.Data.Data[a.Keys*size],
-		&a.Blocks[from], to-from, a.Stride*size, a.HeadDim)
+		&a.Blocks[from], to-from, a.Stride*size, a.HeadDim, a.beside)
 }
 
 // weigh adds the values of the blocks [from, to), times their probabilities,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +105,39 @@ func repeat[T any](rows []T, n int) []T {
 		out[i] = rows[i%len(rows)]
 	}
 	return out
+}
+
+// Decode reads caches that no processor cache holds: the rows are the query heads of a token of one of many sequences, of 256 positions
+// with 64 dims in half precision. The time is that of a call.
+func BenchmarkColdAttention(b *testing.B) {
+	const headDim, positions, sequences = 64, 256, 1024
+	rng := rand.New(rand.NewPCG(1, 2))
+	h := newUnlikeHeadCache(rng, cpu.Best(), headDim, headDim, positions*sequences, 0, cpu.CacheF16)
+	data, err := unix.Mmap(-1, 0, len(h.cache.Data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unix.Munmap(data)
+	unix.Madvise(data, unix.MADV_HUGEPAGE) // as that of a backend
+	copy(data, h.cache.Data)
+	h.cache.Data = data
+	for _, rows := range []int{1, 3, 7} {
+		q, dst := normals(rng, rows*headDim), make([]float32, rows*headDim)
+		first, end := make([]int32, rows), slices.Repeat([]int32{positions - 5}, rows)
+		for _, k := range fast(b) {
+			b.Run(fmt.Sprintf("%d/%s", rows, k.Name()), func(b *testing.B) {
+				s, next := cpu.NewScratch(), 0
+				seconds := loop(b, func() {
+					blocks := h.blocks[next%sequences*(positions/16):][:positions/16]
+					next++
+					k.Attention(cpu.Rows{dst, headDim, rows}, cpu.Rows{q, headDim, rows}, cpu.Spans{first, end},
+						cpu.HeadCache{h.cache, h.stride, h.keyBase, h.valueBase, headDim, headDim, blocks}, cpu.Softmax{Scale: 0.125}, s)
+				})
+				b.ReportMetric(seconds/float64(b.N)*1e6, "us")
+				rate(b, seconds, 2*2*headDim*positions, "GB/s")
+			})
+		}
+	}
 }
 
 // BenchmarkAttention has 64 dims and 2048 positions; the rate counts both

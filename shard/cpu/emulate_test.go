@@ -200,7 +200,7 @@ func (e *emulator) run(name string, params ...word) {
 			jump = m.flag < 0
 		case "JGE":
 			jump = m.flag >= 0
-		case "VZEROUPPER", "PREFETCHT0":
+		case "VZEROUPPER", "PREFETCHT0", "PREFETCHT1":
 		case "LDMXCSR":
 			m.flush = *(*uint32)(m.address(in.args[0])) == 0x9fc0
 		default:

@@ -106,9 +106,9 @@ func (e *emulator) wrap(p primitives) *Kernels {
 	for rows := 1; rows <= p.tileRows; rows++ {
 		for t := range cacheTypes {
 			scores := name(p.scores[t][rows])
-			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
+			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k, beside int) {
 				e.run(scores, float(dst), float(q), pointer(unsafe.Pointer(keys)), pointer(unsafe.Pointer(blocks)), word{n: count},
-					word{n: stride}, word{n: k})
+					word{n: stride}, word{n: k}, word{n: beside})
 			}
 			for panels := range p.values[t] {
 				if p.values[t][panels][rows] == nil {

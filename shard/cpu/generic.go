@@ -45,7 +45,7 @@ func genericPrimitives() primitives {
 			dotGo(rows, c, x, w, k, stride)
 		}
 		for t := range CacheType(cacheTypes) {
-			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int) {
+			p.scores[t][rows] = func(dst, q *float32, keys *byte, blocks *int32, count, stride, k, _ int) {
 				for i, b := range unsafe.Slice(blocks, count) {
 					c := at(dst, i*rows*lanes)
 					clear(unsafe.Slice(c, rows*lanes))

@@ -46,7 +46,8 @@ type (
 
 	// scoresFunc writes, for each listed block, the [R][16] dot products of R
 	// packed rows with the block's [k][16] keys, blocks at keys + block*stride.
-	scoresFunc func(dst, q *float32, keys *byte, blocks *int32, count, stride, k int)
+	// It may fetch as much, beside bytes behind each block's keys, for later.
+	scoresFunc func(dst, q *float32, keys *byte, blocks *int32, count, stride, k, beside int)
 
 	// valuesFunc continues P times [R][16] chains over the 16 positions of each
 	// listed block: p is [count][R][16], a block's values are P times [16

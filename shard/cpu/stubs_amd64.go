@@ -209,7 +209,7 @@ func tile4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride
 // scores1AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores1AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values1x1AVX2 is a valuesFunc. count is at least 1.
 //
@@ -224,7 +224,7 @@ func values1x2AVX2(c *float32, p *float32, values *byte, blocks *int32, count in
 // scores2AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores2AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values2x1AVX2 is a valuesFunc. count is at least 1.
 //
@@ -239,7 +239,7 @@ func values2x2AVX2(c *float32, p *float32, values *byte, blocks *int32, count in
 // scores3AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores3AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values3x1AVX2 is a valuesFunc. count is at least 1.
 //
@@ -254,7 +254,7 @@ func values3x2AVX2(c *float32, p *float32, values *byte, blocks *int32, count in
 // scores4AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores4AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values4x1AVX2 is a valuesFunc. count is at least 1.
 //
@@ -264,7 +264,7 @@ func values4x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count in
 // scores5AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores5AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values5x1AVX2 is a valuesFunc. count is at least 1.
 //
@@ -274,7 +274,7 @@ func values5x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count in
 // scores6AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores6AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values6x1AVX2 is a valuesFunc. count is at least 1.
 //
@@ -284,7 +284,7 @@ func values6x1AVX2(c *float32, p *float32, values *byte, blocks *int32, count in
 // scores1F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores1F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values1x1F16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -299,7 +299,7 @@ func values1x2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count
 // scores2F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores2F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values2x1F16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -314,7 +314,7 @@ func values2x2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count
 // scores3F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores3F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values3x1F16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -329,7 +329,7 @@ func values3x2F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count
 // scores4F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores4F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values4x1F16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -339,7 +339,7 @@ func values4x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count
 // scores5F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores5F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values5x1F16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -349,7 +349,7 @@ func values5x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count
 // scores6F16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores6F16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values6x1F16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -359,7 +359,7 @@ func values6x1F16AVX2(c *float32, p *float32, values *byte, blocks *int32, count
 // scores1BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores1BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values1x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -374,7 +374,7 @@ func values1x2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, coun
 // scores2BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores2BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values2x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -389,7 +389,7 @@ func values2x2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, coun
 // scores3BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores3BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values3x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -404,7 +404,7 @@ func values3x2BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, coun
 // scores4BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores4BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values4x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -414,7 +414,7 @@ func values4x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, coun
 // scores5BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores5BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values5x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -424,7 +424,7 @@ func values5x1BF16AVX2(c *float32, p *float32, values *byte, blocks *int32, coun
 // scores6BF16AVX2 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores6BF16AVX2(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values6x1BF16AVX2 is a valuesFunc. count is at least 1.
 //
@@ -2039,7 +2039,7 @@ func tile6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStri
 // scores1AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores1AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values1x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2054,7 +2054,7 @@ func values1x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores2AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores2AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values2x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2069,7 +2069,7 @@ func values2x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores3AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores3AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values3x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2084,7 +2084,7 @@ func values3x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores4AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores4AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values4x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2099,7 +2099,7 @@ func values4x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores5AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores5AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values5x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2114,7 +2114,7 @@ func values5x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores6AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores6AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values6x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2129,7 +2129,7 @@ func values6x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores7AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores7AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores7AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values7x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2144,7 +2144,7 @@ func values7x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores8AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores8AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores8AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values8x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2159,7 +2159,7 @@ func values8x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores9AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores9AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores9AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values9x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2174,7 +2174,7 @@ func values9x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count 
 // scores10AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores10AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores10AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values10x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2189,7 +2189,7 @@ func values10x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count
 // scores11AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores11AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores11AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values11x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2204,7 +2204,7 @@ func values11x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count
 // scores12AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores12AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores12AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values12x1AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2219,7 +2219,7 @@ func values12x2AVX512(c *float32, p *float32, values *byte, blocks *int32, count
 // scores1F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores1F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values1x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2234,7 +2234,7 @@ func values1x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores2F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores2F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values2x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2249,7 +2249,7 @@ func values2x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores3F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores3F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values3x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2264,7 +2264,7 @@ func values3x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores4F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores4F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values4x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2279,7 +2279,7 @@ func values4x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores5F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores5F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values5x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2294,7 +2294,7 @@ func values5x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores6F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores6F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values6x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2309,7 +2309,7 @@ func values6x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores7F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores7F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores7F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values7x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2324,7 +2324,7 @@ func values7x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores8F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores8F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores8F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values8x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2339,7 +2339,7 @@ func values8x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores9F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores9F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores9F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values9x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2354,7 +2354,7 @@ func values9x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, cou
 // scores10F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores10F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores10F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values10x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2369,7 +2369,7 @@ func values10x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores11F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores11F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores11F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values11x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2384,7 +2384,7 @@ func values11x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores12F16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores12F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores12F16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values12x1F16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2399,7 +2399,7 @@ func values12x2F16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores1BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores1BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores1BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values1x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2414,7 +2414,7 @@ func values1x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores2BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores2BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores2BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values2x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2429,7 +2429,7 @@ func values2x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores3BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores3BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores3BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values3x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2444,7 +2444,7 @@ func values3x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores4BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores4BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores4BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values4x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2459,7 +2459,7 @@ func values4x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores5BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores5BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores5BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values5x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2474,7 +2474,7 @@ func values5x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores6BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores6BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores6BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values6x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2489,7 +2489,7 @@ func values6x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores7BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores7BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores7BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values7x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2504,7 +2504,7 @@ func values7x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores8BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores8BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores8BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values8x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2519,7 +2519,7 @@ func values8x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores9BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores9BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores9BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values9x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2534,7 +2534,7 @@ func values9x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, co
 // scores10BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores10BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores10BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values10x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2549,7 +2549,7 @@ func values10x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, c
 // scores11BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores11BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores11BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values11x1BF16AVX512 is a valuesFunc. count is at least 1.
 //
@@ -2564,7 +2564,7 @@ func values11x2BF16AVX512(c *float32, p *float32, values *byte, blocks *int32, c
 // scores12BF16AVX512 is a scoresFunc. count is at least 1.
 //
 //go:noescape
-func scores12BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int)
+func scores12BF16AVX512(dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int)
 
 // values12x1BF16AVX512 is a valuesFunc. count is at least 1.
 //

@@ -388,23 +388,50 @@ func (g *generator) attentionOver(v isa, s storage) {
 	}
 }
 
+// fetchedRows is the most rows of scores that fetch the next keys, and the values, ahead: decode's. The rows of a prompt find them in
+// a cache.
+const fetchedRows = 8
+
 // scores emits a scoresFunc, which takes two blocks at a time if both: a row's chain in one waits for none in the other.
 func (g *generator) scores(v isa, s storage, rows int, both bool) {
 	g.function(fmt.Sprintf("scores%d%s", rows, s.name+v.suffix), "is a scoresFunc. count is at least 1.",
-		"dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int", "")
+		"dst *float32, q *float32, keys *byte, blocks *int32, count int, stride int, k int, beside int", "")
 	g.enter("scores[Cache%s][%d]", cmp.Or(s.name, "F32"), rows)
-	g.load("dst", "DI", "q", "R12", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX")
+	g.load("dst", "DI", "q", "SI", "keys", "R13", "blocks", "R8", "count", "R9", "stride", "R10", "k", "AX", "beside", "R12")
 	blocks := func(n int) {
 		t := tile{v, rows, n}
 		for i := range n {
-			g.in("MOVLQSX %d(R8), %s", i*4, panelBase[i])
-			g.in("IMULQ R10, %s", panelBase[i])
-			g.in("ADDQ R13, %s", panelBase[i])
+			g.keys(i, panelBase[i])
 		}
-		g.in("MOVQ R12, SI")
+		ahead := []string{"R14", "R15"}
+		fetched := n == 2 && rows <= fetchedRows
+		if fetched {
+			last := g.label("last")
+			for i, base := range ahead {
+				g.in("MOVQ %s, %s", panelBase[i], base)
+			}
+			g.in("CMPQ R9, $2")
+			g.in("JL %s", last)
+			for i, base := range ahead {
+				g.keys(2+i, base)
+			}
+			g.at(last)
+		}
+		g.in("MOVQ q+8(FP), SI")
 		g.in("MOVQ AX, CX")
 		g.zero(t)
-		g.columns(t, s, func() {})
+		g.columns(t, s, func() {
+			if !fetched {
+				return
+			}
+			for i, base := range ahead {
+				for o := 0; o < 4*s.columnBytes; o += 64 {
+					g.in("PREFETCHT0 %d(%s)", o, base)
+					g.in("PREFETCHT1 %d(%s)(R12*1)", o, panelBase[i])
+				}
+				g.in("ADDQ $%d, %s", 4*s.columnBytes, base)
+			}
+		})
 		g.in("LEAQ %d(DI), BX", rows*64)
 		g.sums(t, true, "DI", "BX")
 		g.in("ADDQ $%d, DI", n*rows*64)
@@ -431,6 +458,13 @@ func (g *generator) scores(v isa, s storage, rows int, both bool) {
 	g.in("DECQ R9")
 	g.in("JNZ %s", loop)
 	g.ret()
+}
+
+// keys sets base to the keys of the block that is i behind the present one of a scoresFunc.
+func (g *generator) keys(i int, base string) {
+	g.in("MOVLQSX %d(R8), %s", i*4, base)
+	g.in("IMULQ R10, %s", base)
+	g.in("ADDQ R13, %s", base)
 }
 
 // values emits a valuesFunc over panels of 16 dimensions.
