@@ -64,9 +64,9 @@ func (e *emulator) wrap(p primitives) *Kernels {
 			return nil
 		}
 		name := name(f)
-		return func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte, fresh int) {
+		return func(c, x *float32, w *byte, k, cStride, wStride, fresh int, ahead *byte, aheadStride int) {
 			e.run(name, float(c), float(x), pointer(unsafe.Pointer(w)), word{n: k}, word{n: cStride}, word{n: wStride},
-				pointer(unsafe.Pointer(ahead)), word{n: fresh})
+				word{n: fresh}, pointer(unsafe.Pointer(ahead)), word{n: aheadStride})
 		}
 	}
 	for f := range formats {

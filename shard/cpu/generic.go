@@ -30,17 +30,17 @@ func genericPrimitives() primitives {
 		p.mixed[kind] = p.codes[kind]
 	}
 	for rows := 1; rows <= p.tileRows; rows++ {
-		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte, fresh int) {
+		p.tile[F32][0][rows] = func(c, x *float32, w *byte, k, stride, _, fresh int, _ *byte, _ int) {
 			begin(c, rows, stride, fresh)
 			tileGo(rows, c, x, (*float32)(unsafe.Pointer(w)), k, stride)
 		}
 		for number, form := range integerForms {
-			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte, fresh int) {
+			p.integerTile[number][0][rows] = func(c, x *float32, w *byte, k, stride, _, fresh int, _ *byte, _ int) {
 				begin(c, rows, stride, fresh)
 				integerTileGo(form, rows, c, x, w, k, stride)
 			}
 		}
-		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, stride, _ int, _ *byte, fresh int) {
+		p.tile[BF16Dot][0][rows] = func(c, x *float32, w *byte, k, stride, _, fresh int, _ *byte, _ int) {
 			begin(c, rows, stride, fresh)
 			dotGo(rows, c, x, w, k, stride)
 		}

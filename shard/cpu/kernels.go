@@ -36,10 +36,10 @@ type (
 	// tileFunc continues R x 16P chains over k columns, from zero if fresh is not
 	// 0. c is R rows of 16P numbers, cStride apart; x is of an Input; w is P panels, wStride apart, of a format,
 	// of floats also of some that were widened. Meanwhile it prefetches as much
-	// of 16-bit formats from ahead, P panels, wStride apart, as it reads; of
-	// floats half as much of one panel; of blocks nothing. ahead need not be
-	// memory of the process.
-	tileFunc func(c, x *float32, w *byte, k, cStride, wStride int, ahead *byte, fresh int)
+	// from ahead, P panels, aheadStride apart, as it reads; of floats half as
+	// much of one panel; one of a single row what it reads itself next. ahead
+	// need not be memory of the process.
+	tileFunc func(c, x *float32, w *byte, k, cStride, wStride, fresh int, ahead *byte, aheadStride int)
 
 	// widenFunc writes k columns of a panel of one of integerForms in the form that it is widened to.
 	widenFunc func(dst, w *byte, k int)

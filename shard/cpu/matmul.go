@@ -230,8 +230,17 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
 }
 
-// multiply adds a slice to all rows, the first one of a chunk to nothing. Meanwhile the first tile fetches the next slice or, of
-// weights that are widened, each tile a panel of it.
+// ahead says what a tile fetches of the next slice, which has a panel of its number: that one, so that memory is read for longer
+// than one tile takes; or, where there are fewer tiles than panels, all from its own on.
+func (p *pass) ahead(tile int, next slice) (at *byte, stride int) {
+	start, panelBytes := p.data(next)
+	if len(p.tiles) < next.panels {
+		stride = panelBytes
+	}
+	return (*byte)(unsafe.Add(start, tile*panelBytes)), stride
+}
+
+// multiply adds a slice to all rows, the first one of a chunk to nothing.
 func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
@@ -243,13 +252,12 @@ func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 		fresh = 1
 	}
 	for i, tile := range p.tiles {
-		ahead := weights // nothing to fetch: these are in the cache
-		if i < next.panels && (i == 0 || !p.direct) {
-			start, panelBytes := p.data(next)
-			ahead = (*byte)(unsafe.Add(start, i*panelBytes))
+		ahead, aheadStride := weights, 0 // nothing to fetch: these are in the cache
+		if i < next.panels {
+			ahead, aheadStride = p.ahead(i, next)
 		}
 		to, x := &sums[(tile.row-p.row0)*sumStride], p.x.at(tile, s.chunk, s.column)
-		p.table[s.panels/2][tile.rows](to, x, weights, s.count, sumStride*4, stride, ahead, fresh)
+		p.table[s.panels/2][tile.rows](to, x, weights, s.count, sumStride*4, stride, fresh, ahead, aheadStride)
 	}
 }
 

@@ -9,202 +9,202 @@ import "lockstep/shard/codes"
 // tile2x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile5x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile5x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile5x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile6x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile6x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile6x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2F32AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2F32AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2F16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2F16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2BF16AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2BF16AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile1x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile5x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile6x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile1x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4BF16DotAVX2 is a tileFunc.
 //
 //go:noescape
-func tile1x4BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4BF16DotAVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Q80AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Q80AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Q40AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Q40AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func tile2x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func tile3x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Q41AVX2 is a tileFunc.
 //
 //go:noescape
-func tile4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Q41AVX2(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // scores1AVX2 is a scoresFunc. count is at least 1.
 //
@@ -659,122 +659,122 @@ func peakAVX2(iterations int) (flops int)
 // tile1x1Bits8WideScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WideScale16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8HalfScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfPair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4NestedPair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4NestedPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4NestedPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5NestedPair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5NestedPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5NestedPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits6NestedOne16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits6NestedOne16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits6NestedOne16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2NestedPair16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2NestedPair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2NestedPair16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3NestedOne16AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3NestedOne16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3NestedOne16AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfPair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfPair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4HalfScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4HalfScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4NestedOne32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4NestedOne32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4NestedOne32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1FP4WideScale32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1FP4WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1FP4WideScale32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2WidePair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3WidePair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4WidePair32AVX2Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4WidePair32AVX2Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // widenBits8HalfScale32AVX2 is a widenFunc.
 //
@@ -1117,242 +1117,242 @@ func (p *primitives) fillAVX2() {
 // tile1x1Bits8WideScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WideScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WideScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WideScale16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WideScale16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WideScale16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WideScale16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WidePair16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WidePair16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WidePair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4HalfPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4NestedPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4NestedPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5NestedPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5NestedPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5NestedPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits6NestedOne16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits6NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits6NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits6NestedOne16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits6NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits6NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2NestedPair16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2NestedPair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2NestedPair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits2NestedPair16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits2NestedPair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits2NestedPair16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3NestedOne16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits3NestedOne16AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits3NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits3NestedOne16AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5HalfPair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5HalfPair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2NonLinear4HalfScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2NonLinear4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2NonLinear4HalfScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4NestedOne32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4NestedOne32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4NestedOne32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2NonLinear4NestedOne32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2NonLinear4NestedOne32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2NonLinear4NestedOne32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1FP4WideScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1FP4WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1FP4WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2FP4WideScale32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2FP4WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2FP4WideScale32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits2WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits2WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits2WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits3WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits3WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits3WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4WidePair32AVXVNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4WidePair32AVXVNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // fillAVXVNNI enters the functions of this width.
 func (p *primitives) fillAVXVNNI() {
@@ -1409,632 +1409,632 @@ func (p *primitives) fillAVXVNNI() {
 // tile2x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x1F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x1F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x1F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x1F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x1BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x1BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x2F32AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x2F32AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x2F16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x2F16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x2BF16AVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x2BF16AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile1x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x1BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x1BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile1x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile7x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile8x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile9x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile10x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile11x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x2BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile12x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x2BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile1x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x4BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x4BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x4BF16DotAVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x4BF16DotAVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Q80AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Q80AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Q40AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Q40AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile2x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile3x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile4x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile5x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Q41AVX512 is a tileFunc.
 //
 //go:noescape
-func tile6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Q41AVX512(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // scores1AVX512 is a scoresFunc. count is at least 1.
 //
@@ -2879,442 +2879,442 @@ func peakAVX512(iterations int) (flops int)
 // tile1x1Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WideScale16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WideScale16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WidePair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WidePair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4HalfPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4HalfPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4NestedPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4NestedPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4NestedPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5NestedPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5NestedPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits5NestedPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits5NestedPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits6NestedOne16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits6NestedOne16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits6NestedOne16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits6NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2NestedPair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits2NestedPair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits2NestedPair16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits2NestedPair16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3NestedOne16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits3NestedOne16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits3NestedOne16AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits3NestedOne16AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits5HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits5HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5HalfPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits5HalfPair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits5HalfPair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2NonLinear4HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4NonLinear4HalfScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4NonLinear4HalfScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4NestedOne32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2NonLinear4NestedOne32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4NonLinear4NestedOne32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4NonLinear4NestedOne32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1FP4WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2FP4WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4FP4WideScale32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4FP4WideScale32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits2WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits2WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits2WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits3WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits3WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits3WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4WidePair32AVX512Integers is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4WidePair32AVX512Integers(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // widenBits8HalfScale32AVX512 is a widenFunc.
 //
@@ -3800,152 +3800,152 @@ func (p *primitives) fillAVX512() {
 // tile1x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile1x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile2x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile3x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile4x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile5x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile6x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile7x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile8x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile9x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile10x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile11x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x1BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile12x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x1BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile1x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile2x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile3x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile4x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile5x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile6x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile7x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile7x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile7x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile8x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile8x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile8x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile9x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile9x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile9x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile10x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile10x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile10x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile11x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile11x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile11x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile12x2BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile12x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile12x2BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile1x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile2x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile3x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x4BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile4x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x4BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile5x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x4BF16DotAVX512BF16 is a tileFunc.
 //
 //go:noescape
-func tile6x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x4BF16DotAVX512BF16(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // fillAVX512BF16 enters the functions of this width.
 func (p *primitives) fillAVX512BF16() {
@@ -3984,767 +3984,767 @@ func (p *primitives) fillAVX512BF16() {
 // tile1x1Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits8WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits8WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits8WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits8WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits8WideScale16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits8WideScale16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits8WidePair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits8WidePair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits8HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits8HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x1Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x1Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x1Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x1Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x1Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x2Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile4x2Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile4x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile4x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile5x2Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile5x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile5x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile6x2Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile6x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile6x2Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile3x4Bits4HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile3x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile3x4Bits4HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits4NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits4NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits4NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits4NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits5NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits5NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits5NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits5NestedPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits5NestedPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits6NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x1Bits6NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x1Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x1Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits6NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x2Bits6NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x2Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x2Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits6NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile2x4Bits6NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile2x4Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile2x4Bits6NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2NestedPair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits2NestedPair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits2NestedPair16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits2NestedPair16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits3NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits3NestedOne16AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits3NestedOne16AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits5HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits5HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits5HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits5HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits5HalfPair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits5HalfPair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2NonLinear4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4NonLinear4HalfScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4NonLinear4HalfScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1NonLinear4NestedOne32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2NonLinear4NestedOne32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4NonLinear4NestedOne32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4NonLinear4NestedOne32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1FP4WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2FP4WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4FP4WideScale32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4FP4WideScale32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits2WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits2WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits2WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits2WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits3WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits3WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits3WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits3WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x1Bits4WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x1Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x1Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x2Bits4WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x2Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x2Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // tile1x4Bits4WidePair32AVX512VNNI is a tileFunc.
 //
 //go:noescape
-func tile1x4Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int)
+func tile1x4Bits4WidePair32AVX512VNNI(c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int)
 
 // fillAVX512VNNI enters the functions of this width.
 func (p *primitives) fillAVX512VNNI() {

@@ -169,7 +169,7 @@ func (t *integerTile) emit() {
 			if t.tile.rows == 1 {
 				g.in("PREFETCHT0 %d(%s)", prefetchBytes+o*64, panelBase[p])
 			} else {
-				g.in("PREFETCHT0 %d%s", o*64, ahead[p])
+				g.in("PREFETCHT1 %d%s", o*64, ahead[p])
 			}
 		}
 		g.in("ADDQ $%d, %s", f.bytes(), panelBase[p])

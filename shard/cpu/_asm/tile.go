@@ -278,7 +278,7 @@ func (g *generator) numbersTile(t tile, s storage) {
 				if t.rows == 1 { // what it reads itself is what it waits for
 					g.in("PREFETCHT0 %d(%s)", prefetchBytes+o, panelBase[p])
 				} else if p < len(ahead) {
-					g.in("PREFETCHT0 %d%s", o, ahead[p])
+					g.in("PREFETCHT1 %d%s", o, ahead[p])
 				}
 			}
 		}
@@ -293,16 +293,16 @@ func (g *generator) numbersTile(t tile, s storage) {
 
 // aheadOf returns where the panels lie that a tile prefetches, as R10 moves on. It takes R12 and AX too.
 func (g *generator) aheadOf(panels int) []string {
-	g.in("MOVQ ahead+48(FP), R10")
+	g.in("MOVQ ahead+56(FP), R10")
 	if panels > 1 {
-		g.in("MOVQ wStride+40(FP), R12")
+		g.in("MOVQ aheadStride+64(FP), R12")
 		g.in("LEAQ (R12)(R12*2), AX")
 	}
 	return []string{"(R10)", "(R10)(R12*1)", "(R10)(R12*2)", "(R10)(AX*1)"}[:panels]
 }
 
 // tileParameters are those of a tileFunc.
-const tileParameters = "c *float32, x *float32, w *byte, k int, cStride int, wStride int, ahead *byte, fresh int"
+const tileParameters = "c *float32, x *float32, w *byte, k int, cStride int, wStride int, fresh int, ahead *byte, aheadStride int"
 
 // tileStart begins a tileFunc over a format and loads its accumulators.
 func (g *generator) tileStart(t tile, format string) {
@@ -315,7 +315,7 @@ func (g *generator) tileStart(t tile, format string) {
 // tileArguments loads those of a tileFunc, and its accumulators or zeros.
 func (g *generator) tileArguments(t tile) {
 	fresh, begun := g.label("fresh"), g.label("begun")
-	g.in("MOVQ fresh+56(FP), AX")
+	g.in("MOVQ fresh+48(FP), AX")
 	g.in("TESTQ AX, AX")
 	g.in("JNZ %s", fresh)
 	g.rowSums(t, false)
