@@ -356,12 +356,7 @@ func (a *attention) softmax(g *attentionGroup, r int) float32 {
 	}
 	start, stride := &block(low)[0], g.rows*lanes*4
 	maxima := a.rowMax(start, stride, high-low, scale)
-	top := maxima[0]
-	for _, m := range maxima[1:] {
-		if m > top {
-			top = m
-		}
-	}
+	top := maxLanes(&maxima)
 	if a.Sinks != nil && a.Sinks[g.row+r] > top {
 		top = a.Sinks[g.row+r]
 	}
@@ -379,10 +374,14 @@ func (a *attention) store(dst []float32, g *attentionGroup, r int, sum float32) 
 	if sum != 0 {
 		inv = 1 / sum
 	}
-	for d := 0; d < len(dst); d += lanes {
-		out := g.out[(d/lanes*g.rows+r)*lanes:][:lanes]
-		for i := range min(lanes, len(dst)-d) {
-			dst[d+i] = (out[i] + 0) * inv
+	panel := r
+	for ; len(dst) >= lanes; dst, panel = dst[lanes:], panel+g.rows {
+		out, to := (*[lanes]float32)(g.out[panel*lanes:]), (*[lanes]float32)(dst)
+		for i, v := range out {
+			to[i] = (v + 0) * inv
 		}
+	}
+	for i := range dst {
+		dst[i] = (g.out[panel*lanes+i] + 0) * inv
 	}
 }

@@ -84,13 +84,16 @@ func silu32(x float32) float32 { return x / (1 + exp32(-x)) }
 
 // sumLanes adds 16 virtual lanes: 8 apart, then 4, 2 and 1.
 func sumLanes(l *[lanes]float32) float32 {
-	v := *l
-	for half := lanes / 2; half > 0; half /= 2 {
-		for i := range half {
-			v[i] += v[i+half]
-		}
-	}
-	return v[0]
+	even := ((l[0] + l[8]) + (l[4] + l[12])) + ((l[2] + l[10]) + (l[6] + l[14]))
+	odd := ((l[1] + l[9]) + (l[5] + l[13])) + ((l[3] + l[11]) + (l[7] + l[15]))
+	return even + odd
+}
+
+// maxLanes returns the largest of 16 lanes, none of which is NaN.
+func maxLanes(l *[lanes]float32) float32 {
+	a, b := max(l[0], l[1], l[2], l[3]), max(l[4], l[5], l[6], l[7])
+	c, d := max(l[8], l[9], l[10], l[11]), max(l[12], l[13], l[14], l[15])
+	return max(a, b, c, d)
 }
 
 // The constants of GELU by tanh: -2 sqrt(2/pi), and that times 0.044715.

@@ -185,11 +185,14 @@ func (p *pass) block(dst Rows, panel0, panel1 int) {
 // second-level cache, the widened weights in the first.
 func (p *pass) chunk(sums []float32, stride, c, panel0, panel1 int) {
 	chunk := p.w.Columns / p.w.Chunks
+	at, next := slice{chunk: c}, slice{}
 	for k0 := 0; k0 < chunk; k0 += p.blockK {
-		for panel := panel0; panel < panel1; {
-			at := slice{panel: panel, panels: p.panels(panel1 - panel), chunk: c, column: k0, count: min(p.blockK, chunk-k0)}
-			p.multiply(sums[(panel-panel0)*lanes:], stride, at, p.behind(at, panel0, panel1, chunk))
-			panel += at.panels
+		at.column, at.count = k0, min(p.blockK, chunk-k0)
+		for at.panel = panel0; at.panel < panel1; at.panel += at.panels {
+			at.panels = p.panels(panel1 - at.panel)
+			next = at
+			p.advance(&next, panel0, panel1, chunk)
+			p.multiply(sums[(at.panel-panel0)*lanes:], stride, &at, &next)
 		}
 	}
 }
@@ -208,8 +211,8 @@ type slice struct {
 	chunk, column, count int
 }
 
-// behind returns the slice that is read behind one, of no panels at the end.
-func (p *pass) behind(s slice, panel0, panel1, chunk int) slice {
+// advance moves a slice to the one that is read behind it, of no panels at the end.
+func (p *pass) advance(s *slice, panel0, panel1, chunk int) {
 	if s.panel += s.panels; s.panel >= panel1 {
 		s.panel, s.column = panel0, s.column+s.count
 	}
@@ -220,11 +223,10 @@ func (p *pass) behind(s slice, panel0, panel1, chunk int) slice {
 		s.chunk, s.panel = 0, panel1
 	}
 	s.panels = min(p.step, p.w.Panels()-s.panel)
-	return s
 }
 
 // data returns where a slice starts, and the bytes from panel to panel.
-func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
+func (p *pass) data(s *slice) (start unsafe.Pointer, panelBytes int) {
 	panelBytes = p.w.panelBytes()
 	column := s.chunk*(p.w.Columns/p.w.Chunks) + s.column
 	return unsafe.Pointer(&p.w.Data[s.panel*panelBytes+p.w.columnBytes(column)]), panelBytes
@@ -232,7 +234,7 @@ func (p *pass) data(s slice) (start unsafe.Pointer, panelBytes int) {
 
 // ahead says what a tile fetches of the next slice, which has a panel of its number: that one, so that memory is read for longer
 // than one tile takes; or, where there are fewer tiles than panels, all from its own on.
-func (p *pass) ahead(tile int, next slice) (at *byte, stride int) {
+func (p *pass) ahead(tile int, next *slice) (at *byte, stride int) {
 	start, panelBytes := p.data(next)
 	if len(p.tiles) < next.panels {
 		stride = panelBytes
@@ -241,7 +243,7 @@ func (p *pass) ahead(tile int, next slice) (at *byte, stride int) {
 }
 
 // multiply adds a slice to all rows, the first one of a chunk to nothing.
-func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
+func (p *pass) multiply(sums []float32, sumStride int, s, next *slice) {
 	data, stride := p.data(s)
 	weights := (*byte)(data)
 	if !p.direct {
@@ -262,7 +264,7 @@ func (p *pass) multiply(sums []float32, sumStride int, s, next slice) {
 }
 
 // widened returns the weights of a slice as [panel][blockK][16] floats, or blocks of integers, and the bytes from panel to panel.
-func (p *pass) widened(s slice) (weights *byte, stride int) {
+func (p *pass) widened(s *slice) (weights *byte, stride int) {
 	data, panelBytes := p.data(s)
 	wide := Grow(&p.scratch.weights, 2*p.blockK*lanes)
 	stride = p.blockK * lanes * 4
