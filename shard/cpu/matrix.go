@@ -139,16 +139,13 @@ func (m *Matrix) PackPanel(panel int, source func(row int) []byte) {
 		in := source(row)[:m.Format.RowBytes(m.Columns)]
 		switch m.Format {
 		case F32:
-			for k := 0; k < m.Columns; k++ {
-				copy(out[(k*lanes+lane)*4:][:4], in[k*4:])
-			}
+			packWords(out, in, lane)
 		case F16:
-			for k := 0; k < m.Columns; k++ {
-				copy(out[(k*lanes+lane)*2:][:2], in[k*2:])
-			}
+			packHalves(out, in, lane)
 		case BF16, BF16Dot:
-			for k := 0; k < m.Columns; k++ {
-				copy(out[bf16Offset(k, lane):][:2], in[k*2:])
+			packWords(out, in, lane)
+			if last := m.Columns - 1; last%2 == 0 { // it has no pair
+				copy(out[bf16Offset(last, lane):], in[2*last:])
 			}
 		case Q8_0:
 			packQ8(out, in, lane)
@@ -163,31 +160,52 @@ func (m *Matrix) PackPanel(panel int, source func(row int) []byte) {
 // bf16Offset returns where a column of one lane lies in a BF16 panel.
 func bf16Offset(column, lane int) int { return (column/2*lanes+lane)*4 + column%2*2 }
 
+// packWords spreads all whole words of 32 bits over their lane.
+func packWords(out, in []byte, lane int) {
+	out = out[lane*4:]
+	for at := 0; at+4 <= len(in); at += 4 {
+		binary.LittleEndian.PutUint32(out[at*lanes:], binary.LittleEndian.Uint32(in[at:]))
+	}
+}
+
+// packHalves is packWords for words of 16 bits.
+func packHalves(out, in []byte, lane int) {
+	out = out[lane*2:]
+	for at := 0; at+2 <= len(in); at += 2 {
+		binary.LittleEndian.PutUint16(out[at*lanes:], binary.LittleEndian.Uint16(in[at:]))
+	}
+}
+
 // packQ8 spreads one row of Q8_0 blocks over its lane.
 func packQ8(out, in []byte, lane int) {
-	for len(in) > 0 {
-		copy(out[lane*2:][:2], in[:2])
-		for k, q := range in[2:34] {
-			out[2*lanes+(k%8*lanes+lane)*4+k/8] = q ^ 0x80
+	little := binary.LittleEndian
+	for ; len(in) > 0; in, out = in[34:], out[34*lanes:] {
+		little.PutUint16(out[lane*2:], little.Uint16(in))
+		a, b, c, d := little.Uint64(in[2:]), little.Uint64(in[10:]), little.Uint64(in[18:]), little.Uint64(in[26:])
+		words := out[2*lanes+lane*4:][:7*lanes*4+4]
+		for g := range 8 {
+			word := uint32(a&255 | b&255<<8 | c&255<<16 | d&255<<24)
+			little.PutUint32(words[g*lanes*4:], word^0x80808080)
+			a, b, c, d = a>>8, b>>8, c>>8, d>>8
 		}
-		in, out = in[34:], out[34*lanes:]
 	}
 }
 
 // packQ4 spreads one row of Q4_0 (header 2) or Q4_1 (header 4) blocks over its
 // lane.
 func packQ4(out, in []byte, lane, header int) {
-	for len(in) > 0 {
+	little := binary.LittleEndian
+	for ; len(in) > 0; in, out = in[header+16:], out[(header+16)*lanes:] {
 		for i := 0; i < header; i += 2 {
-			copy(out[i*lanes+lane*2:][:2], in[i:])
+			little.PutUint16(out[i*lanes+lane*2:], little.Uint16(in[i:]))
 		}
-		data := out[header*lanes:]
-		for k := range 32 {
-			q := in[header+k%16] >> (k / 16 * 4) & 15
-			j, g := k/4, k%4
-			data[(g*lanes+lane)*4+j/2] |= q << (j % 2 * 4)
+		quads, words := in[header:][:16], out[header*lanes+lane*4:][:3*lanes*4+4]
+		a, b, c, d := little.Uint32(quads), little.Uint32(quads[4:]), little.Uint32(quads[8:]), little.Uint32(quads[12:])
+		for g := range 4 {
+			word := a&15 | b&15<<4 | c&15<<8 | d&15<<12 | (a&240|b&240<<4|c&240<<8|d&240<<12)<<12
+			little.PutUint32(words[g*lanes*4:], word)
+			a, b, c, d = a>>8, b>>8, c>>8, d>>8
 		}
-		in, out = in[header+16:], out[(header+16)*lanes:]
 	}
 }
 

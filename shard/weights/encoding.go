@@ -59,9 +59,9 @@ type encoding struct {
 	// decode gives the exact values of whole blocks; nil: unpack does.
 	decode func(values []float32, blocks []byte)
 	form   Form
-	// scheme and unpack are of the quantised ones: what rows mean, and how a block is spread out.
+	// scheme and unpack are of the quantised ones: what rows mean, and how a block is spread out, its codes into blockColumns bytes.
 	scheme *codes.Scheme
-	unpack func(b *block, data []byte)
+	unpack func(codes []byte, b *block, data []byte)
 }
 
 var encodings = [...]encoding{
