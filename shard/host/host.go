@@ -25,7 +25,7 @@ type Backend struct {
 	team    *workers.Team
 	kernels *cpu.Kernels
 	stages  []stage
-	memory  [][]byte // of weights, cache and buffers
+	memory  [][]byte // of weights that are not kept, cache and buffers
 	need    need
 	kind    cpu.CacheType // of the KV cache
 	most    numerics      // that products may have
@@ -74,7 +74,7 @@ func (b *Backend) loadStages(options Options) (err error) {
 	}
 	b.stages = slices.Insert(b.stages, b.keysEnd(), stage(narrow{}))
 	if b.keeper != nil {
-		return b.keeper.finish(b.memory)
+		return b.keeper.finish()
 	}
 	return nil
 }

@@ -36,10 +36,10 @@ func TestKeptWeights(t *testing.T) {
 		return b
 	}
 	bytes := func(b *Backend) (all []byte) {
-		for _, data := range b.memory {
-			all = append(all, data...)
+		for _, segment := range b.keeper.segments {
+			all = append(all, segment[:min(int64(len(segment)), b.keeper.end-b.keeper.from)]...)
 		}
-		return all
+		return all[pageBytes:]
 	}
 	first := load(0, 1, 1)
 	want := slices.Clone(bytes(first))

@@ -30,6 +30,9 @@ func (b *Backend) Close() {
 		unix.Munmap(data)
 	}
 	b.memory = nil
+	if b.keeper != nil {
+		b.keeper.close()
+	}
 }
 
 // anonymous returns zeroed memory outside the Go heap, aligned to a page, that Close gives back.

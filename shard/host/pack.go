@@ -76,7 +76,11 @@ func (b *Backend) packPanels(l *model.Linear, matrix *cpu.Matrix, bytes int, pac
 			}
 			b.unseen = 0
 		}
-		b.team.Share(min(piece, matrix.Panels()-from), 8, func(_, first, end int) { pack(from+first, from+end) })
+		count := min(piece, matrix.Panels()-from)
+		if b.keeper != nil { // of which the matrix is the last part
+			b.keeper.fill(b.team, b.keeper.end-int64(bytes-bytes/matrix.Panels()*(from+count)))
+		}
+		b.team.Share(count, 8, func(_, first, end int) { pack(from+first, from+end) })
 		l.Release()
 	}
 	return nil
