@@ -166,7 +166,9 @@ func formOf(s *codes.Scheme, first, columns, chunks int) (form int, ok bool) {
 
 // scalesOf is the smallest form of a scheme's scales.
 func scalesOf(s *codes.Scheme) scaleForm {
-	nested := func(s *codes.Scheme) bool { return s.Kind.Integer() && s.Scale.Kind == codes.F16 && s.Offset == nil }
+	nested := func(s *codes.Scheme) bool {
+		return s.Kind.Integer() && s.Scale.Kind == codes.F16 && s.Offset == nil && s.Group%2 == 0
+	}
 	switch {
 	case s.Offset == nil && s.Scale.Kind == codes.F16 && s.Group != 16:
 		return halfScale

@@ -16,46 +16,76 @@ func (n *integers) pack(panel []byte, lane int, row *codes.Row) {
 	f.packCodes(panel[f.scales.bytes(f.groups()):], size, lane, row.Codes)
 }
 
-// packCodes spreads codes over their lane of blocks of so many bytes, eight columns at a time.
+// packCodes spreads codes over their lane of blocks of so many bytes.
 func (f *integerForm) packCodes(out []byte, size, lane int, row []byte) {
 	for _, p := range planes(f.kind) {
-		for block := range len(row) / integerColumns {
-			packPlane(out[block*size+lane*4:], (*[integerColumns]byte)(row[block*integerColumns:]), p)
+		plane := out[lane*4:]
+		switch p.bits {
+		case 1:
+			packBits(plane, size, row, p.shift)
+		case 2:
+			packPairs(plane, size, row, p.shift)
+		case 4:
+			packNibbles(plane, size, row)
+		case 8:
+			packBytes(plane, size, row)
 		}
 		out = out[p.bits*lanes*4:]
 	}
 }
 
-// packPlane puts the bits of a block's codes that a plane has into the words of a lane, of which out begins with the first.
-func packPlane(out []byte, row *[integerColumns]byte, p plane) {
-	const word = lanes * 4 // from one of a lane to the next
-	little := binary.LittleEndian
-	columns := func(i int) uint64 { return little.Uint64(row[8*i:]) >> p.shift }
-	switch p.bits {
-	case 1:
-		const field = 0x0101010101010101
-		a, b, c, d := columns(0)&field, columns(1)&field, columns(2)&field, columns(3)&field
+// wordBytes is how far a word of a lane is from the one before.
+const wordBytes = lanes * 4
+
+// packBits puts one bit of each code of all blocks into the words of a lane, of which out begins with the first; eight columns at a time.
+func packBits(out []byte, size int, row []byte, shift int) {
+	const field = 0x0101010101010101
+	for ; len(row) >= integerColumns; row = row[integerColumns:] {
+		a, b, c, d := eight(row)>>shift&field, eight(row[8:])>>shift&field, eight(row[16:])>>shift&field, eight(row[24:])>>shift&field
 		all := a | b<<2 | c<<4 | d<<6
-		little.PutUint32(out, uint32(all|all>>31))
-	case 2:
-		const field = 0x0303030303030303
-		a, b := columns(0)&field|columns(1)&field<<4, columns(2)&field|columns(3)&field<<4
-		little.PutUint32(out, uint32(a|a>>30))
-		little.PutUint32(out[word:], uint32(b|b>>30))
-	case 4:
-		const field = 0x0f0f0f0f0f0f0f0f
-		out = out[:3*word+4]
-		for i := range 4 {
-			a := columns(i) & field
-			little.PutUint32(out[i*word:], uint32(a|a>>28))
-		}
-	case 8:
-		out = out[:7*word+4]
-		for i := range 8 {
-			little.PutUint32(out[i*word:], little.Uint32(row[4*i:]))
-		}
+		binary.LittleEndian.PutUint32(out, uint32(all|all>>31))
+		out = out[min(size, len(out)):]
 	}
 }
+
+// packPairs is packBits for two bits of each code.
+func packPairs(out []byte, size int, row []byte, shift int) {
+	const field = 0x0303030303030303
+	for ; len(row) >= integerColumns; row = row[integerColumns:] {
+		a, b := eight(row)>>shift&field|eight(row[8:])>>shift&field<<4, eight(row[16:])>>shift&field|eight(row[24:])>>shift&field<<4
+		_ = out[wordBytes+3]
+		binary.LittleEndian.PutUint32(out, uint32(a|a>>30))
+		binary.LittleEndian.PutUint32(out[wordBytes:], uint32(b|b>>30))
+		out = out[min(size, len(out)):]
+	}
+}
+
+// packNibbles is packBits for the low four bits of each code.
+func packNibbles(out []byte, size int, row []byte) {
+	const field = 0x0f0f0f0f0f0f0f0f
+	for ; len(row) >= integerColumns; row = row[integerColumns:] {
+		a, b, c, d := eight(row)&field, eight(row[8:])&field, eight(row[16:])&field, eight(row[24:])&field
+		_ = out[3*wordBytes+3]
+		binary.LittleEndian.PutUint32(out, uint32(a|a>>28))
+		binary.LittleEndian.PutUint32(out[wordBytes:], uint32(b|b>>28))
+		binary.LittleEndian.PutUint32(out[2*wordBytes:], uint32(c|c>>28))
+		binary.LittleEndian.PutUint32(out[3*wordBytes:], uint32(d|d>>28))
+		out = out[min(size, len(out)):]
+	}
+}
+
+// packBytes is packBits for all of each code.
+func packBytes(out []byte, size int, row []byte) {
+	for ; len(row) >= integerColumns; row = row[integerColumns:] {
+		words := out[:7*wordBytes+4]
+		for i := range 8 {
+			binary.LittleEndian.PutUint32(words[i*wordBytes:], binary.LittleEndian.Uint32(row[4*i:]))
+		}
+		out = out[min(size, len(out)):]
+	}
+}
+
+func eight(row []byte) uint64 { return binary.LittleEndian.Uint64(row) }
 
 // walk counts through the numbers of a row that stand each for so many of what is counted, from the one that holds the first.
 type walk struct{ number, left, each int }
@@ -103,16 +133,17 @@ func (n *integers) packNumbers(blocks []byte, lane int, row *codes.Row) {
 // begin where the first block has these.
 func (n *integers) packNested(blocks, behind []byte, lane int, s *codes.Scheme, row *codes.Row) {
 	f := &integerForms[n.form]
-	size, first := f.bytes(), n.first/f.group
-	each := n.scheme.Group / f.group
-	groups, supers := walkFrom(first, each), walkFrom(first, each*s.Group)
-	for at := 0; at < len(blocks); at += size {
-		super := 0
-		for g := range f.groups() {
-			behind[at+g*lanes+lane] = row.Codes[groups.next()]
-			super = supers.next()
+	size, first, each := f.bytes(), n.first/f.group, n.scheme.Group/f.group
+	groups, supers := walkFrom(first, each), walkFrom(first/f.groups(), each*s.Group/f.groups())
+	codes, numbers, pair := row.Codes, row.Scale.Numbers, f.groups() == 2
+	behind = behind[lane:]
+	for at := 2 * lane; at < len(blocks); at += size {
+		binary.LittleEndian.PutUint16(blocks[at:], uint16(numbers[supers.next()]))
+		behind[0] = codes[groups.next()]
+		if pair {
+			behind[lanes] = codes[groups.next()]
 		}
-		binary.LittleEndian.PutUint16(blocks[at+2*lane:], uint16(row.Scale.Numbers[super]))
+		behind = behind[min(size, len(behind)):]
 	}
 }
 
