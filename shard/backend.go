@@ -140,14 +140,19 @@ func backendNamed(name string) (func(r *rank) (backend, string, error), error) {
 	return nil, fmt.Errorf("backend %q: want one of %s", name, strings.Join(Backends(), ", "))
 }
 
+// kernelsOf are the kernels by which CPUs compute. The first call takes as long as their self-test, some tens of milliseconds.
+func kernelsOf(c Config) (*cpu.Kernels, error) {
+	if c.Kernels == "" {
+		return cpu.Best(), nil
+	}
+	return cpu.Named(c.Kernels)
+}
+
 func loadHost(r *rank) (backend, string, error) {
 	c := r.config
-	kernels := cpu.Best()
-	if c.Kernels != "" {
-		var err error
-		if kernels, err = cpu.Named(c.Kernels); err != nil {
-			return nil, "", err
-		}
+	kernels, err := kernelsOf(c)
+	if err != nil {
+		return nil, "", err
 	}
 	options := host.Options{Kernels: kernels, Numerics: c.Numerics, Cache: c.KVCache, Progress: r.advance}
 	return loadPart(r, func(part *model.Part) (backend, error) {
@@ -171,12 +176,8 @@ func loadHost(r *rank) (backend, string, error) {
 // keptWeights says whose the packed weights are that outlive this process: their bytes follow from the model's files as they lie on
 // the disk, from this rank's part of them, and from how they are computed with.
 func (r *rank) keptWeights(kernels string) (*host.Kept, error) {
-	fingerprint, err := r.model.Fingerprint()
-	if err != nil {
-		return nil, err
-	}
 	c := r.config
-	says, err := json.Marshal([]any{fingerprint, r.model.Files.Identity(), c.Rank, c.Shards, c.Numerics, kernels, r.adapters})
+	says, err := json.Marshal([]any{r.fingerprint, r.model.Files.Identity(), c.Rank, c.Shards, c.Numerics, kernels, r.adapters})
 	return &host.Kept{File: r.weights, Key: sha256.Sum256(says)}, err
 }
 
@@ -231,7 +232,7 @@ func (r *rank) cardOptions() gpu.Options {
 		Warn: func(err error) { r.log.Warn().Err(err).Msg("the card is used with less than it could") }}
 }
 
-// loadPart has the rank's part of the model and of its adapters loaded, and tells rank 0 what the model is.
+// loadPart has the rank's part of the model and of its adapters loaded, and tells what the model is to those who need to know.
 func loadPart(r *rank, load func(part *model.Part) (backend, error)) (b backend, fingerprint string, err error) {
 	part, adapters, err := openPart(r)
 	if err != nil {
@@ -240,16 +241,13 @@ func loadPart(r *rank, load func(part *model.Part) (backend, error)) (b backend,
 	for _, adapter := range adapters {
 		defer adapter.Close() // its parts are packed by then
 	}
-	if b, err = load(part); err != nil {
-		return nil, "", err
-	}
-	if r.config.Rank == 0 {
-		if fingerprint, err = r.model.Fingerprint(); err != nil {
-			b.Close()
+	if r.config.Rank == 0 || r.weights != nil {
+		if r.fingerprint, err = r.model.Fingerprint(); err != nil {
 			return nil, "", err
 		}
 	}
-	return b, fingerprint, nil
+	b, err = load(part)
+	return b, r.fingerprint, err
 }
 
 // openPart opens the rank's part of the model and its adapters, which must stay open until the part is loaded.

@@ -43,7 +43,7 @@ type rank struct {
 	adapters []protocol.Adapter
 	group    *collective.Group
 	weights  *os.File // packed ones, kept
-	// fingerprint tells models apart; on rank 0.
+	// fingerprint tells models apart; on rank 0, and on those with weights.
 	fingerprint string
 	// window is the model's sliding window, 0 if it has none.
 	window int
@@ -81,6 +81,9 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 	}
 	r.traits = TraitsOf(c.Backend)
 	r.enter(PhaseReading)
+	if c.Backend == DefaultBackend {
+		go kernelsOf(*c) // to be tested meanwhile
+	}
 	if r.model, err = open(*c, demo); err != nil {
 		return fmt.Errorf("open the model: %w", err)
 	}
@@ -118,11 +121,11 @@ func (r *rank) load(memory *os.File, demo fs.FS) (err error) {
 
 // close undoes load, as far as it came.
 func (r *rank) close() {
+	if r.backend != nil { // which uses the others' memory and threads
+		r.backend.Close()
+	}
 	if r.group != nil {
 		r.group.Close()
-	}
-	if r.backend != nil {
-		r.backend.Close()
 	}
 	if r.team != nil {
 		r.team.Close()
@@ -211,6 +214,16 @@ func (r *rank) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	type written struct {
+		card   []byte
+		digest string
+		err    error
+	}
+	cards := make(chan written, 1)
+	go func() { // some tens of milliseconds for a large vocabulary
+		card, digest, err := r.card()
+		cards <- written{card, digest, err}
+	}()
 	e, err := r.startEngine(blocks)
 	if err != nil {
 		return err
@@ -221,9 +234,9 @@ func (r *rank) lead(ctx context.Context) error {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	r.enter("")
-	card, digest, err := r.card()
-	if err != nil {
-		return err
+	w := <-cards
+	if w.err != nil {
+		return w.err
 	}
 	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes",
 		int64(blocks)*int64(r.device.BlockBytes)).Str("because", reason).
@@ -234,7 +247,7 @@ func (r *rank) lead(ctx context.Context) error {
 			Msg("requests may have fewer tokens than the model has positions: the KV cache has no room for more")
 	}
 	r.logEnds()
-	leader, err := newLeader(r.config, e, facts{card, digest, r.announcedDevice(), blocks, reason}, r.log)
+	leader, err := newLeader(r.config, e, facts{w.card, w.digest, r.announcedDevice(), blocks, reason}, r.log)
 	if err != nil {
 		return err
 	}

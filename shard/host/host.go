@@ -115,8 +115,9 @@ func (b *Backend) FreeBytes() (bytes int64, of string, err error) {
 }
 
 // Attach gives the backend its group, takes the memory of a cache of so many blocks and of the buffers for steps of maxRows
-// tokens, and has the kernel give that of the buffers and of the first blocks now. That of the other blocks follows while it
-// computes (see fill). Others may have taken what was free when the number of blocks was chosen: then it fails.
+// tokens, and has the kernel give that of the first blocks now. That of buffers and of the other blocks follows while it
+// computes (see fill), and the group must stay open until the backend is closed. Others may have taken what was free when the number of
+// blocks was chosen: then it fails.
 func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	b.group, b.blocks, b.maxRows = group, blocks, maxRows
 	weights := len(b.memory)
@@ -154,16 +155,12 @@ func (b *Backend) Attach(group *collective.Group, blocks, maxRows int) error {
 	}
 	b.rows = make([]row, 0, maxRows)
 	b.first, b.end = make([]int32, maxRows), make([]int32, maxRows)
-	for _, data := range append(slices.Clone(b.memory[weights:]), group.Memory()) {
-		if err := b.populate(data); err != nil {
-			return err
-		}
-	}
+	buffers := append(slices.Clone(b.memory[weights:]), group.Memory())
 	data, err := b.anonymous(c.Layers * blocks * b.blockStride() * b.kind.Bytes())
 	if err != nil {
 		return err
 	}
 	b.cache = cpu.Cache{Type: b.kind, Data: data}
 	poison(data)
-	return b.fillCache()
+	return b.startFill(buffers)
 }

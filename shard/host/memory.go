@@ -68,23 +68,20 @@ func (b *Backend) room(bytes int) error {
 	return nil
 }
 
-// populate makes the kernel give memory that begins at a page, with all workers.
-func (b *Backend) populate(data []byte) error {
-	for len(data) > 0 {
+// takeBuffer has the kernel give memory that begins at a page.
+func (b *Backend) takeBuffer(data []byte) error {
+	for len(data) > 0 && !b.fill.ends.Load() {
 		piece := data[:min(len(data), populatePieceBytes)]
 		data = data[len(piece):]
 		if err := b.room(len(piece)); err != nil {
 			return err
 		}
-		var failed atomic.Pointer[error]
-		b.team.Share((len(piece)+populateGrainBytes-1)/populateGrainBytes, 1, func(_, from, to int) {
-			if err := populatePages(piece[from*populateGrainBytes : min(to*populateGrainBytes, len(piece))]); err != nil {
-				failed.Store(&err)
+		for from := 0; from < len(piece) && !b.fill.ends.Load(); from += populateGrainBytes {
+			if err := populatePages(piece[from:min(from+populateGrainBytes, len(piece))]); err != nil {
+				return fmt.Errorf("take memory of buffers: %w", err)
 			}
-		})
-		if err := failed.Load(); err != nil {
-			return fmt.Errorf("populate %d bytes: %w", len(piece), *err)
 		}
+		b.fill.rest.Add(-int64(len(piece)))
 	}
 	return nil
 }
@@ -103,11 +100,11 @@ func populatePages(data []byte) error {
 
 const pageBytes = 4096
 
-// fill is the thread that has the kernel give the memory of the KV cache while the backend computes already: it takes seconds for
-// each GiB where a hypervisor has to find it first. Blocks come in the order of their numbers, which is that in which the
-// scheduler gives them first; one that is used before its turn is given when it is cleared. Nobody else may have taken the memory,
-// of which the cache is a share, in these seconds. Where somebody has, the next step fails: the group ends, starts again with
-// a cache for which there is memory, and goes on with what it had.
+// fill is the thread that has the kernel give the memory of buffers and KV cache while the backend computes already: it takes
+// seconds for each GiB where a hypervisor has to find it first, and steps seldom need all of the buffers. Blocks come in the
+// order of their numbers, which is that in which the scheduler gives them first; one that is used before its turn is given then.
+// Nobody else may have taken the memory, of which the cache is a share, in these seconds. Where somebody has, the next step
+// fails: the group ends, starts again with a cache for which there is memory, and goes on with what it had.
 type fill struct {
 	rest    atomic.Int64 // bytes
 	failure atomic.Pointer[error]
@@ -128,25 +125,43 @@ func (f *fill) failed() error {
 	return nil
 }
 
-// fillCache takes the first blocks of the cache, and begins to take the others.
-func (b *Backend) fillCache() error {
+// startFill takes the first blocks of the cache, and begins to take buffers and the other blocks.
+func (b *Backend) startFill(buffers [][]byte) error {
 	blockBytes := max(b.config.Layers*b.blockStride()*b.kind.Bytes(), 1) // a rank may have no KV heads
-	b.fill.rest.Store(int64(b.blocks * blockBytes))
+	bufferBytes := 0
+	for _, data := range buffers {
+		bufferBytes += len(data)
+	}
+	if err := b.room(bufferBytes); err != nil {
+		return err
+	}
+	b.fill.rest.Store(int64(bufferBytes + b.blocks*blockBytes))
 	now := min(b.blocks, nowBytes/blockBytes+1)
-	if err := b.takeBlocks(0, now); err != nil || now == b.blocks {
+	if err := b.takeBlocks(0, now); err != nil {
 		return err
 	}
 	b.fill.running.Go(func() {
 		runtime.LockOSThread() // for its priority; the thread ends with the goroutine
 		unix.Setpriority(unix.PRIO_PROCESS, 0, fillNice)
-		step := populatePieceBytes/blockBytes + 1
-		for from := now; from < b.blocks && !b.fill.ends.Load(); from += step {
-			if err := b.takeBlocks(from, min(from+step, b.blocks)); err != nil {
-				b.fill.failure.Store(&err)
-				return
-			}
+		if err := b.takeRest(buffers, now, populatePieceBytes/blockBytes+1); err != nil {
+			b.fill.failure.Store(&err)
 		}
 	})
+	return nil
+}
+
+// takeRest takes buffers, and the blocks behind the first, so many at a time.
+func (b *Backend) takeRest(buffers [][]byte, first, step int) error {
+	for _, data := range buffers {
+		if err := b.takeBuffer(data); err != nil {
+			return err
+		}
+	}
+	for from := first; from < b.blocks && !b.fill.ends.Load(); from += step {
+		if err := b.takeBlocks(from, min(from+step, b.blocks)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
