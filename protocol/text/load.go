@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -133,16 +134,26 @@ func (s *settings) makeModel(t *Tokenizer) error {
 		}
 		m.unknown = id
 	}
-	if s.codesBytes {
-		m.learnBytes(s.vocabulary)
-	} else {
-		m.learnCharacters(s.vocabulary, s.fallsBack)
-	}
+	var learning sync.WaitGroup // beside the merges, which takes as long
+	learning.Go(func() {
+		if s.codesBytes {
+			m.learnBytes(s.vocabulary)
+		} else {
+			m.learnCharacters(s.vocabulary, s.fallsBack)
+		}
+	})
 	m.reached = make([]atomic.Uint32, len(t.contents))
-	m.merges = newMergeTable()
+	m.merges = newMergeTable(len(s.vocabulary))
 	if s.scores != nil {
+		learning.Wait()
 		return m.learnScores(s.vocabulary, s.scores)
 	}
+	defer learning.Wait()
+	return s.learnMerges(m)
+}
+
+// learnMerges fills the table of merges.
+func (s *settings) learnMerges(m *model) error {
 	rank := uint32(0)
 	var joined []byte
 	return s.merges(func(left, right string) error {

@@ -1,6 +1,7 @@
 package text
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"unicode/utf8"
 )
@@ -187,9 +188,10 @@ const emptyKey = ^uint64(0)
 
 func pairKey(left, right int32) uint64 { return uint64(uint32(left))<<32 | uint64(uint32(right)) }
 
-func newMergeTable() mergeTable {
+// newMergeTable makes a table with room for so many merges, about as many as there are tokens; it grows.
+func newMergeTable(merges int) mergeTable {
 	var t mergeTable
-	t.resize(10)
+	t.resize(uint(max(10, bits.Len(uint(merges+merges/2)))))
 	return t
 }
 

@@ -43,11 +43,13 @@ type Adapter struct {
 // NewModel builds tokenizer and chat template of a card; the limits are the caller's to set. Without a template that can be
 // used the model is served all the same, but not to chats.
 func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
+	kind := make(chan string, 1)
+	go func() { kind <- card.Kind() }() // it reads the whole tokenizer too
 	tokenizer, err := text.New(card.Tokenizer)
 	if err != nil {
 		return nil, err
 	}
-	model := &Model{Digest: digest, Card: card, Kind: card.Kind(), Tokenizer: tokenizer}
+	model := &Model{Digest: digest, Card: card, Kind: <-kind, Tokenizer: tokenizer}
 	if card.Defaults != (protocol.SamplingDefaults{}) {
 		if model.Defaults, err = json.Marshal(card.Defaults); err != nil {
 			return nil, err
