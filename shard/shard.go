@@ -339,7 +339,7 @@ func warmUp(e *engine, config Config, computed func()) error {
 			e.maxTokens)
 	}
 	if traits := TraitsOf(config.Backend); config.Restarted || traits.Slow || traits.Provides {
-		sequences, prompt = 1, min(prompt, 32)
+		sequences, prompt = 1, min(prompt, 8)
 		defer func() { e.pace.scale(config.rows() / prompt) }()
 	}
 	for id := range sequences {
