@@ -24,7 +24,7 @@ type Kept struct {
 }
 
 // segmentBytes is how much of the file is mapped at once, at the least: huge pages are of whole mappings.
-const segmentBytes = 256 << 20
+var segmentBytes = 256 << 20 // tests have others
 
 // hugePageBytes is the size of a huge page; a file has them where offset and address are multiples of it.
 const hugePageBytes = 2 << 20

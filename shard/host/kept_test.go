@@ -69,3 +69,44 @@ func TestKeptWeights(t *testing.T) {
 		t.Errorf("weights of another size were used in the end: %v", mended.Reused())
 	}
 }
+
+// Parts that lie in several segments are found where they were packed, and one process after the other packs nothing.
+func TestKeptSegments(t *testing.T) {
+	defer func(was int) { segmentBytes = was }(segmentBytes)
+	segmentBytes = 2 * hugePageBytes
+	team := workers.New(2, nil)
+	defer team.Close()
+	file, err := collective.NewMemory("weights")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, reused := range []bool{false, true} {
+		k, err := openKept(Kept{File: file, Key: [32]byte{1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k.whole != reused {
+			t.Fatalf("packed already: %v, want %v", k.whole, reused)
+		}
+		for i, bytes := range []int{3 << 20, 100, 2<<20 + 5, 9 << 20, 4096, 3 << 20} {
+			data, err := k.take(bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if mark := byte(i + 1); !reused {
+				k.fill(team, k.end)
+				data[0], data[bytes/2], data[bytes-1] = mark, mark, mark
+			} else if data[0] != mark || data[bytes/2] != mark || data[bytes-1] != mark {
+				t.Errorf("part %d has %d, %d and %d", i, data[0], data[bytes/2], data[bytes-1])
+			}
+		}
+		if many := len(k.segments) > 1; many == reused {
+			t.Errorf("%d segments, reused: %v", len(k.segments), reused)
+		}
+		if err := k.finish(); err != nil {
+			t.Fatal(err)
+		}
+		k.close()
+	}
+}
