@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -214,16 +215,12 @@ func (r *rank) lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	type written struct {
-		card   []byte
-		digest string
-		err    error
-	}
-	cards := make(chan written, 1)
-	go func() { // some tens of milliseconds for a large vocabulary
-		card, digest, err := r.card()
-		cards <- written{card, digest, err}
-	}()
+	var card []byte
+	var digest string
+	var cardErr error
+	var writing sync.WaitGroup
+	defer writing.Wait()                                    // it reads the model
+	writing.Go(func() { card, digest, cardErr = r.card() }) // some tens of milliseconds for a large vocabulary
 	e, err := r.startEngine(blocks)
 	if err != nil {
 		return err
@@ -234,9 +231,8 @@ func (r *rank) lead(ctx context.Context) error {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	r.enter("")
-	w := <-cards
-	if w.err != nil {
-		return w.err
+	if writing.Wait(); cardErr != nil {
+		return cardErr
 	}
 	r.log.Info().Int("cache_tokens", blocks*r.device.BlockTokens).Int64("cache_bytes",
 		int64(blocks)*int64(r.device.BlockBytes)).Str("because", reason).
@@ -247,7 +243,7 @@ func (r *rank) lead(ctx context.Context) error {
 			Msg("requests may have fewer tokens than the model has positions: the KV cache has no room for more")
 	}
 	r.logEnds()
-	leader, err := newLeader(r.config, e, facts{w.card, w.digest, r.announcedDevice(), blocks, reason}, r.log)
+	leader, err := newLeader(r.config, e, facts{card, digest, r.announcedDevice(), blocks, reason}, r.log)
 	if err != nil {
 		return err
 	}
