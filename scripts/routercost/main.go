@@ -221,7 +221,7 @@ func (r *router) stream(number, tokens int) ([]time.Duration, error) {
 	delays := make([]time.Duration, 0, tokens)
 	for lines := bufio.NewReader(response.Body); ; {
 		line, err := lines.ReadSlice('\n')
-		if err != nil {
+		if err != nil && err != bufio.ErrBufferFull { // the last event is long
 			return delays, nil
 		}
 		if r.chat {
