@@ -60,7 +60,7 @@ func (s *Stream) Next(id int32) string {
 	if s.window.length() <= s.shownRunes || s.window.endsOpen() {
 		return ""
 	}
-	shown := dropRunes(s.window.text(), s.shownRunes)
+	shown := s.window.behind(s.shownRunes)
 	s.rebase(s.ids)
 	return shown
 }
@@ -71,7 +71,7 @@ func (s *Stream) Held() string {
 		before, now := s.shortWindow()
 		return dropRunes(now, utf8.RuneCountInString(before))
 	}
-	return dropRunes(s.window.text(), s.shownRunes)
+	return s.window.behind(s.shownRunes)
 }
 
 // nextShort is Next while the prefix is negative.
@@ -112,9 +112,12 @@ func (s *Stream) addToWindow(id int32) {
 }
 
 // dropRunes returns text without its first count characters.
-func dropRunes(text string, count int) string {
-	for range count {
-		_, size := utf8.DecodeRuneInString(text)
+func dropRunes[T string | []byte](text T, count int) T {
+	for ; count > 0 && len(text) > 0; count-- {
+		size := 1
+		if text[0] >= utf8.RuneSelf {
+			_, size = utf8.DecodeRuneInString(string(text[:min(len(text), utf8.UTFMax)]))
+		}
 		text = text[size:]
 	}
 	return text

@@ -49,6 +49,14 @@ func validUTF8(text string) string {
 	return out.String()
 }
 
+// asciiLength returns how many bytes of ASCII text begins with.
+func asciiLength(text string) (length int) {
+	for length < len(text) && text[length] < utf8.RuneSelf {
+		length++
+	}
+	return length
+}
+
 // sequenceLength returns the length of the character at the start of text, which must not be empty, or that of the
 // maximal invalid sequence there.
 func sequenceLength(text string) (length int, valid bool) {

@@ -53,6 +53,13 @@ func (w *window) write(raw string) {
 		w.pending = w.pending[:0]
 	}
 	for len(raw) > 0 {
+		if ascii := asciiLength(raw); ascii > 0 {
+			w.decoded = append(w.decoded, raw[:ascii]...)
+			w.runes += ascii
+			w.replaced = false
+			raw = raw[ascii:]
+			continue
+		}
 		length, valid := sequenceLength(raw)
 		if incomplete(raw) {
 			w.pending = append(w.pending, raw...)
@@ -82,13 +89,17 @@ func (w *window) endsOpen() bool {
 	return len(w.pending) > 0 || w.runes > 0 && w.replaced
 }
 
-// text returns what Decode would of the ids so far, special tokens kept.
-func (w *window) text() string {
+// behind returns what Decode would of the ids so far, special tokens kept, without the first count characters.
+func (w *window) behind(count int) string {
+	count += w.stripped()
+	if len(w.pending) == 0 && len(w.run.bytes) == 0 {
+		return string(dropRunes(w.decoded, count))
+	}
 	text := string(w.decoded) + w.run.text()
 	if len(w.pending) > 0 {
 		text += "\ufffd"
 	}
-	return dropRunes(text, w.stripped())
+	return dropRunes(text, count)
 }
 
 // stripped returns how many characters at the beginning of the text the decoder drops.
