@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"lockstep/router/api/wire"
@@ -56,6 +57,15 @@ type connection struct {
 	gone    bool
 	begun   bool         // something was read; for the reader alone
 	writing atomic.Int64 // when the write began that is under way, in Unix nanoseconds; 0: none is
+	trying  trying
+}
+
+// trying is what Try needs beside the connection, kept so that it takes no memory for each.
+type trying struct {
+	socket  syscall.RawConn // nil: it cannot be tried
+	once    func(descriptor uintptr) bool
+	piece   []byte
+	written int
 }
 
 // Accept returns the next connection that has a place.
@@ -66,6 +76,10 @@ func (cs *connections) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		c := &connection{Conn: conn, owner: cs, address: clientAddress(conn)}
+		if socket, ok := conn.(syscall.Conn); ok {
+			c.trying.socket, _ = socket.SyscallConn()
+			c.trying.once = c.tryOnce
+		}
 		if cs.place(c) {
 			return c, nil
 		}
@@ -160,6 +174,22 @@ func (c *connection) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// Tries tells whether Try can be used.
+func (c *connection) Tries() bool { return c.trying.socket != nil }
+
+// Try writes as much as the socket takes at once. It knows no error: the next Write finds it.
+func (c *connection) Try(p []byte) int {
+	c.trying.piece, c.trying.written = p, 0
+	c.trying.socket.Write(c.trying.once)
+	return c.trying.written
+}
+
+func (c *connection) tryOnce(descriptor uintptr) bool {
+	n, _ := syscall.Write(int(descriptor), c.trying.piece)
+	c.trying.written = max(n, 0)
+	return true
+}
+
 // note is for http.Server.ConnState: it keeps the lists. A connection is active once the head of a request is complete.
 func (cs *connections) note(conn net.Conn, state http.ConnState) {
 	c := beneath(conn)
@@ -190,11 +220,24 @@ func beneath(conn net.Conn) *connection {
 
 // withConnection is for http.Server.ConnContext.
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
-	if c := beneath(conn); c != nil {
+	switch c := beneath(conn); {
+	case c == nil:
+		return ctx
+	case net.Conn(c) == conn:
 		return context.WithValue(ctx, wire.ConnectionKey{}, wire.Connection(c))
+	default:
+		return context.WithValue(ctx, wire.ConnectionKey{}, wire.Connection(secured{c, conn}))
 	}
-	return ctx
 }
+
+// secured is a connection over which TLS is spoken, as requests see it.
+type secured struct {
+	*connection
+	over net.Conn
+}
+
+func (s secured) Write(p []byte) (int, error) { return s.over.Write(p) }
+func (s secured) Tries() bool                 { return false }
 
 // Receiving notes that a body begins to come, or comes no more.
 func (c *connection) Receiving(body bool) {

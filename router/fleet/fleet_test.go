@@ -151,18 +151,18 @@ func (b *bench) events(r protocol.Request) *request.Events {
 // all reads events to their end.
 func (b *bench) all(events *request.Events) ([]request.Token, *request.Refusal) {
 	b.t.Helper()
-	timer := time.After(20 * time.Second)
+	defer time.AfterFunc(20*time.Second, func() { events.Interrupt(request.Gone) }).Stop()
 	var tokens []request.Token
 	for {
 		var err *request.Refusal
 		var outcome request.Outcome
 		before := len(tokens)
-		more, err, outcome := events.Take(nil, timer, nil)
+		more, err, outcome := events.Take(nil)
 		tokens = append(tokens, more...)
 		if err != nil || len(tokens) > before && tokens[len(tokens)-1].Finish != protocol.FinishNone {
 			return tokens, err
 		}
-		if outcome == request.Idle {
+		if outcome == request.Gone {
 			b.t.Fatal("the events do not end")
 		}
 	}
@@ -222,7 +222,7 @@ func TestLedgerEqualsAccounts(t *testing.T) {
 		id, events := b.submit(protocol.Request{Prompt: ids(int32(i), 1+i), MaxNewTokens: 20 + i})
 		waiting.Go(func() {
 			if i%3 == 0 {
-				events.Take(nil, nil, nil)
+				events.Take(nil)
 				if i%2 == 0 {
 					b.fleet.Cancel(id)
 				} else {
@@ -258,7 +258,7 @@ func TestPrefixesMeet(t *testing.T) {
 	groups := []*fleettest.Group{b.group(fleettest.Options{Name: "a"}), b.group(fleettest.Options{Name: "b"})}
 	for family := range int32(2) {
 		events := b.events(protocol.Request{Prompt: ids(family, 320), MaxNewTokens: 190})
-		if _, err, _ := events.Take(nil, nil, nil); err != nil { // with a token its prompt is there
+		if _, err, _ := events.Take(nil); err != nil { // with a token its prompt is there
 			t.Fatal(err)
 		}
 	}

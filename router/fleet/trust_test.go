@@ -22,7 +22,7 @@ func TestForgeriesChangeNothing(t *testing.T) {
 	b := newBench(t, core.Config{})
 	g := b.group(fleettest.Options{Name: "a", Incarnation: 7})
 	_, events := b.submit(protocol.Request{Prompt: ids(3, 20), MaxNewTokens: 400})
-	if _, err, outcome := events.Take(nil, nil, nil); err != nil || outcome != request.Got {
+	if _, err, outcome := events.Take(nil); err != nil || outcome != request.Got {
 		t.Fatal(err, outcome)
 	}
 	forger := connect(t, b.url)

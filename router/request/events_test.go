@@ -23,7 +23,7 @@ func TestEventsKeepOrder(t *testing.T) {
 	})
 	var got []request.Token
 	for {
-		tokens, err, _ := events.Take(nil, nil, nil)
+		tokens, err, _ := events.Take(nil)
 		got = append(got, tokens...)
 		if err != nil {
 			break

@@ -7,6 +7,7 @@ package answer
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,7 @@ type Service struct {
 	backend Backend
 	log     zerolog.Logger
 	workers *workers
+	writers writers
 	permits atomic.Int64 // in use
 }
 
@@ -64,7 +66,8 @@ type Service struct {
 func New(config Config, backend Backend, metrics *metrics.Metrics, log zerolog.Logger) *Service {
 	metrics.Watch(backend.Load, log)
 	return &Service{Bodies: wire.NewBodies(config.PayloadLimit, config.Permits), Metrics: metrics,
-		config: config, backend: backend, log: log, workers: newWorkers(max(config.Workers, 1))}
+		config: config, backend: backend, log: log, workers: newWorkers(max(config.Workers, 1)),
+		writers: writers{most: runtime.GOMAXPROCS(0)}}
 }
 
 // Permits is how many requests there may be at once.

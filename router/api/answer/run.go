@@ -146,10 +146,23 @@ func (run *Run) Held() string { return run.stream.Held() }
 // BehindStop is what the newest token's text has behind the stop string at which the run has ended.
 func (run *Run) BehindStop() string { return run.cut }
 
-// Next waits for tokens, until done is closed or idle fires, and returns those that are new, valid until the next call; after
-// the last one, Last is set.
-func (run *Run) Next(done <-chan struct{}, idle <-chan time.Time) ([]Token, *request.Refusal, request.Outcome) {
-	taken, refusal, outcome := run.events.Take(done, idle, run.taken[:0])
+// Interrupt makes Next return although nothing has come (request.Events.Interrupt). It may be called from any goroutine.
+func (run *Run) Interrupt(outcome request.Outcome) { run.events.Interrupt(outcome) }
+
+// Next waits for tokens, until it is interrupted, and returns those that are new, valid until the next call; after the last
+// one, Last is set.
+func (run *Run) Next() ([]Token, *request.Refusal, request.Outcome) {
+	return run.follow(run.events.Take(run.taken[:0]))
+}
+
+// Poll is Next without waiting.
+func (run *Run) Poll() ([]Token, *request.Refusal, request.Outcome) {
+	return run.follow(run.events.Poll(run.taken[:0]))
+}
+
+// follow goes on with what has come.
+func (run *Run) follow(taken []request.Token, refusal *request.Refusal, outcome request.Outcome) ([]Token, *request.Refusal,
+	request.Outcome) {
 	run.taken, run.fresh = taken, run.fresh[:0]
 	if refusal != nil || outcome != request.Got {
 		return nil, refusal, outcome

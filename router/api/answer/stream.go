@@ -3,17 +3,8 @@ package answer
 import (
 	"context"
 	"net/http"
-	"time"
 
-	"lockstep/router/api/wire"
 	"lockstep/router/request"
-)
-
-const (
-	// keepAliveInterval is how long a stream is silent before it sends something all the same.
-	keepAliveInterval = 15 * time.Second
-	// deadlineStep is how old a write deadline may get before it is moved: moving it has a cost.
-	deadlineStep = 10 * time.Second
 )
 
 // AppendEvent appends the event of a token; last is set with the last one.
@@ -21,14 +12,30 @@ type AppendEvent func(b []byte, t *Token, last *Generation) []byte
 
 // Stream writes what a run yields as events until its end, and counts it then.
 func (s *Service) Stream(w http.ResponseWriter, r *http.Request, run *Run, c *Clock, idle string, event AppendEvent) *request.Refusal {
-	pumped, refusal := Pump(w, r, idle, func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Refusal, request.Outcome) {
-		tokens, refusal, outcome := run.Next(r.Context().Done(), idle)
-		return run.AppendEvents(b, tokens, event), run.Last != nil, refusal, outcome
-	})
+	pumped, refusal := s.Pump(w, r, idle, run.Source(event, func(b []byte) []byte { return b }))
 	if pumped.Complete {
 		s.Finished(c, run)
 	}
 	return refusal
+}
+
+// Source yields the events of a run; end appends what comes behind the last one.
+func (run *Run) Source(event AppendEvent, end func(b []byte) []byte) Source {
+	taken := func(b []byte, tokens []Token, err *request.Refusal, outcome request.Outcome) Taken {
+		if b = run.AppendEvents(b, tokens, event); run.Last != nil {
+			b = end(b)
+		}
+		return Taken{Events: b, Last: run.Last != nil, Err: err, Outcome: outcome}
+	}
+	return Source{Interrupt: run.events.Interrupt, Tell: run.events.Tell,
+		Take: func(b []byte) Taken {
+			tokens, err, outcome := run.Next()
+			return taken(b, tokens, err, outcome)
+		},
+		Poll: func(b []byte) Taken {
+			tokens, err, outcome := run.Poll()
+			return taken(b, tokens, err, outcome)
+		}}
 }
 
 // AppendEvents appends the events of tokens that Next has just returned.
@@ -41,8 +48,9 @@ func (run *Run) AppendEvents(b []byte, tokens []Token, event AppendEvent) []byte
 
 // Whole takes all tokens of a run to its end; each is called with every one of them, and may be nil. gone: the client has left.
 func (run *Run) Whole(ctx context.Context, each func(t *Token, last *Generation)) (refusal *request.Refusal, gone bool) {
+	defer context.AfterFunc(ctx, func() { run.Interrupt(request.Gone) })()
 	for run.Last == nil {
-		tokens, refusal, outcome := run.Next(ctx.Done(), nil)
+		tokens, refusal, outcome := run.Next()
 		if refusal != nil || outcome == request.Gone {
 			return refusal, refusal == nil
 		}
@@ -60,52 +68,4 @@ func (run *Run) lastAt(tokens []Token, i int) *Generation {
 		return run.Last
 	}
 	return nil
-}
-
-// Pumped tells how far a stream came.
-type Pumped struct {
-	Begun    bool // something was written
-	Complete bool // all of it was
-}
-
-// TakeEvents waits for events, until idle fires, and appends them; last tells that there are no more.
-type TakeEvents func(b []byte, idle <-chan time.Time) (events []byte, last bool, err *request.Refusal, outcome request.Outcome)
-
-// Pump writes a stream of events, one write and flush for all that have come at once; a silent one sends idle from time to time.
-// Nothing is written before the first events or idle, so that what fails before can still be answered by a status. The
-// client's leaving is no error.
-func Pump(w http.ResponseWriter, r *http.Request, idle string, take TakeEvents) (p Pumped, err *request.Refusal) {
-	out := http.NewResponseController(w)
-	timer := time.NewTimer(keepAliveInterval)
-	defer timer.Stop()
-	buffer := make([]byte, 0, 512)
-	defer out.SetWriteDeadline(time.Time{})
-	var deadlineSet time.Time
-	for {
-		events, last, err, outcome := take(buffer[:0], timer.C)
-		switch {
-		case err != nil:
-			return p, err
-		case outcome == request.Gone:
-			return p, nil
-		case outcome == request.Idle:
-			events = append(events, idle...)
-		}
-		if buffer = events; len(buffer) > 0 || last {
-			if now := time.Now(); now.Sub(deadlineSet) > deadlineStep {
-				deadlineSet = now
-				out.SetWriteDeadline(now.Add(wire.WriteTimeout))
-			}
-			p.Begun = true
-			if _, err := w.Write(buffer); err != nil || out.Flush() != nil {
-				return p, nil
-			}
-		}
-		timer.Reset(keepAliveInterval)
-		if last {
-			wire.Of(w).Complete()
-			p.Complete = true
-			return p, nil
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"lockstep/router/api/answer"
@@ -191,11 +190,12 @@ func (d *Dialect) stream(w http.ResponseWriter, r *http.Request, job *work) {
 		h["X-Compute-Characters"] = []string{strconv.Itoa(job.characters())}
 	}
 	head := job.appendHead([]byte("data: "), job.objectName())
-	take, stop := job.takeOne(r.Context(), head), func() {}
+	first := job.choices[0]
+	source, stop := first.Source(first.chunks(head), func(b []byte) []byte { return job.appendEnd(b, head) }), func() {}
 	if len(job.choices) > 1 {
-		take, stop = job.takeAny(r.Context(), head)
+		source, stop = job.takeAny(r.Context(), head)
 	}
-	pumped, err := answer.Pump(w, r, ":\n\n", take)
+	pumped, err := d.answers.Pump(w, r, ":\n\n", source)
 	stop()
 	switch {
 	case pumped.Complete:
@@ -215,20 +215,6 @@ func (d *Dialect) stream(w http.ResponseWriter, r *http.Request, job *work) {
 	}
 }
 
-// takeOne waits for the events of the only answer.
-func (job *work) takeOne(ctx context.Context, head []byte) answer.TakeEvents {
-	c := job.choices[0]
-	event := c.chunks(head)
-	return func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Refusal, request.Outcome) {
-		tokens, err, outcome := c.Next(ctx.Done(), idle)
-		b = c.AppendEvents(b, tokens, event)
-		if c.Last != nil {
-			b = job.appendEnd(b, head)
-		}
-		return b, c.Last != nil, err, outcome
-	}
-}
-
 // arrival is what one of several answers yielded at once.
 type arrival struct {
 	events []byte
@@ -236,16 +222,17 @@ type arrival struct {
 	err    *request.Refusal
 }
 
-// takeAny waits for the events of any answer. Each has a goroutine that makes its events; stop ends those that are left.
-func (job *work) takeAny(ctx context.Context, head []byte) (take answer.TakeEvents, stop func()) {
+// takeAny yields the events of all answers. Each has a goroutine that makes its events; stop ends those that are left.
+func (job *work) takeAny(ctx context.Context, head []byte) (source answer.Source, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	arrivals := make(chan arrival)
+	arrivals, interrupts := make(chan arrival), make(chan request.Outcome, 2) // one of each kind
 	var running sync.WaitGroup
 	for _, c := range job.choices {
 		running.Go(func() { c.arrive(ctx, head, arrivals) })
 	}
 	left := len(job.choices)
-	take = func(b []byte, idle <-chan time.Time) ([]byte, bool, *request.Refusal, request.Outcome) {
+	source.Interrupt = func(outcome request.Outcome) { interrupts <- outcome }
+	source.Take = func(b []byte) answer.Taken {
 		select {
 		case a := <-arrivals:
 			for more := true; more; {
@@ -254,7 +241,7 @@ func (job *work) takeAny(ctx context.Context, head []byte) (take answer.TakeEven
 					left--
 				}
 				if a.err != nil {
-					return b, false, a.err, request.Got
+					return answer.Taken{Events: b, Err: a.err}
 				}
 				select {
 				case a = <-arrivals:
@@ -262,17 +249,15 @@ func (job *work) takeAny(ctx context.Context, head []byte) (take answer.TakeEven
 					more = false
 				}
 			}
-		case <-idle:
-			return b, false, nil, request.Idle
-		case <-ctx.Done():
-			return b, false, nil, request.Gone
+		case outcome := <-interrupts:
+			return answer.Taken{Events: b, Outcome: outcome}
 		}
 		if left == 0 {
 			b = job.appendEnd(b, head)
 		}
-		return b, left == 0, nil, request.Got
+		return answer.Taken{Events: b, Last: left == 0}
 	}
-	return take, func() {
+	return source, func() {
 		cancel()
 		running.Wait()
 	}
@@ -280,9 +265,10 @@ func (job *work) takeAny(ctx context.Context, head []byte) (take answer.TakeEven
 
 // arrive sends the events of an answer until its end.
 func (c *choice) arrive(ctx context.Context, head []byte, arrivals chan<- arrival) {
+	defer context.AfterFunc(ctx, func() { c.Interrupt(request.Gone) })()
 	event := c.chunks(head)
 	for c.Last == nil {
-		tokens, err, outcome := c.Next(ctx.Done(), nil)
+		tokens, err, outcome := c.Next()
 		if outcome == request.Gone {
 			return
 		}

@@ -122,9 +122,19 @@ func BoundDrain(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Connection is told when a body begins to come over it, and when nothing more is read of that. It is the value of
-// ConnectionKey in the context of its requests; where there is none nobody is told.
-type Connection interface{ Receiving(bool) }
+// Connection is that of a request, the value of ConnectionKey in its context, where it is known.
+type Connection interface {
+	// Receiving is told when a body begins to come, and when nothing more is read of that.
+	Receiving(bool)
+	// Write writes what net/http would write.
+	Write([]byte) (int, error)
+	// Tries tells whether Try can be used, which is Write of as much as can be written at once, and returns how much that was.
+	// It does not tell errors, which the next Write finds.
+	Tries() bool
+	Try([]byte) int
+	// Close ends it at once.
+	Close() error
+}
 
 // ConnectionKey is the key of a Connection in contexts.
 type ConnectionKey struct{}

@@ -142,18 +142,11 @@ func (w *world) fetched() {
 	}
 }
 
-// closed makes Take return at once.
-var closed = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
 // drain takes what has come for a client, and holds it to what he must get: each token once, in order.
 func (w *world) drain(c *client) {
 	before, failed := len(c.tokens), c.err
 	for {
-		tokens, err, outcome := c.events.Take(closed, nil, nil)
+		tokens, err, outcome := c.events.Poll(nil)
 		c.tokens = append(c.tokens, tokens...)
 		if err != nil {
 			c.err = err
