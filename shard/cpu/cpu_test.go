@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -317,6 +318,40 @@ func checkMatMul(t *testing.T, name string, kernels []*cpu.Kernels, m *cpu.Matri
 				if math.Float32bits(dst[i]) != math.Float32bits(expect) {
 					t.Fatalf("%s %s, %d rows: row %d output %d of %d is %v, want %v",
 						k.Name(), name, rows, i/stride, i%stride, m.Rows, dst[i], expect)
+				}
+			}
+		}
+	}
+}
+
+// The parts of an input give the rows that the whole gives, and touch no others.
+func TestPartsOfInputs(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 2))
+	const outputs, columns = 70, 96
+	for _, f := range []cpu.Format{cpu.F32, cpu.BF16, cpu.BF16Dot} {
+		m := pack(t, f, outputs, columns, 1, source(rng, f, outputs, columns))
+		for _, k := range cpu.Available() {
+			for _, rows := range []int{1, 2, 23, 300} {
+				x, s, memory := normals(rng, rows*columns), cpu.NewScratch(), aligned(4*k.InputFloats(rows, m))
+				var in cpu.Input
+				k.Begin(&in, rows, m, unsafe.Slice((*float32)(unsafe.Pointer(&memory[0])), len(memory)/4))
+				for r := range rows {
+					k.Fill(&in, r, x[r*columns:][:columns])
+				}
+				want, got := make([]float32, rows*outputs), make([]float32, rows*outputs)
+				k.Multiply(cpu.Rows{want, outputs, rows}, &in, m, 0, m.Panels(), s)
+				for part := range 3 {
+					before := slices.Clone(got)
+					x := in.Part(part, 3)
+					k.Multiply(cpu.Rows{got, outputs, rows}, &x, m, 0, m.Panels(), s)
+					for i := range got {
+						if got[i] != before[i] && before[i] != 0 {
+							t.Fatalf("%s: part %d of %d rows changes the output %d of another", k.Name(), part, rows, i)
+						}
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%v, %s, %d rows: the parts give other bits", f, k.Name(), rows)
 				}
 			}
 		}

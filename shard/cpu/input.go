@@ -37,6 +37,14 @@ func (kind inputKind) width(columns int) int {
 	return round4(columns)
 }
 
+// Part returns one of so many parts of the rows, in whole tiles: what Multiply computes of it are these rows of the product. It shares
+// the input's memory.
+func (in *Input) Part(part, parts int) Input {
+	out := *in
+	out.tiles = in.tiles[len(in.tiles)*part/parts : len(in.tiles)*(part+1)/parts]
+	return out
+}
+
 // InputFloats returns what Begin takes for so many rows, a multiple of 16.
 func (k *Kernels) InputFloats(rows int, w *Matrix) int {
 	return (rows*w.Chunks*k.inputKind(w).width(w.Columns/w.Chunks) + lanes - 1) &^ (lanes - 1)

@@ -23,24 +23,30 @@ const maxGroup = 16
 // attentionItems cuts the attention of a chunk into pieces: of one row all query heads of a KV head together, else each query
 // head's rows by themselves.
 func (b *Backend) attentionItems(chunk *chunkRows) {
-	group, rows := b.config.Heads/b.config.KVHeads, chunk.to-chunk.from
-	for kv := range b.part.KVHeads.Size() {
-		global := b.part.KVHeads.From + kv
-		from := max(global*group, b.part.Heads.From) - b.part.Heads.From
-		to := min((global+1)*group, b.part.Heads.To) - b.part.Heads.From
-		item := attentionItem{blocks: chunk.blocks, kvHead: kv}
-		if rows == 1 {
-			item.head, item.heads, item.row, item.rows, item.oneRowPerHead = from, to-from, chunk.from, 1, true
-			b.items = append(b.items, item)
-			continue
+	rows := chunk.to - chunk.from
+	if rows == 1 {
+		for kv := range b.part.KVHeads.Size() {
+			from, to := b.queryHeads(kv)
+			b.items = append(b.items, attentionItem{blocks: chunk.blocks, kvHead: kv, head: from, heads: to - from, row: chunk.from,
+				rows: 1, oneRowPerHead: true})
 		}
-		for head := from; head < to; head++ {
-			for at := 0; at < rows; at += attentionRows {
-				item.head, item.heads, item.row, item.rows = head, 1, chunk.from+at, min(attentionRows, rows-at)
-				b.items = append(b.items, item)
+		return
+	}
+	for at := 0; at < rows; at += attentionRows { // rows outermost: they are the workers' (workers.Team.Share)
+		for kv := range b.part.KVHeads.Size() {
+			from, to := b.queryHeads(kv)
+			for head := from; head < to; head++ {
+				b.items = append(b.items, attentionItem{blocks: chunk.blocks, kvHead: kv, head: head, heads: 1, row: chunk.from + at,
+					rows: min(attentionRows, rows-at)})
 			}
 		}
 	}
+}
+
+// queryHeads returns the local query heads [from, to) of a local KV head.
+func (b *Backend) queryHeads(kv int) (from, to int) {
+	group, global := b.config.Heads/b.config.KVHeads, b.part.KVHeads.From+kv
+	return max(global*group, b.part.Heads.From) - b.part.Heads.From, min((global+1)*group, b.part.Heads.To) - b.part.Heads.From
 }
 
 // see notes what the rows see in a layer of this window.

@@ -69,17 +69,39 @@ func (b *Backend) multiply(products ...product) {
 	for i := range products {
 		total += products[i].units()
 	}
-	b.team.Share(total, 1, func(worker, from, to int) {
-		for i := range products {
-			p := &products[i]
-			units := p.units()
-			if first, end := max(from, 0), min(to, units); first < end {
-				b.kernels.Multiply(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, b.inputs.of(i), p.weight,
-					first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
+	parts := b.rowParts(products)
+	b.team.Share(total*parts, 1, func(worker, from, to int) {
+		for part := range parts {
+			for i := range products {
+				p := &products[i]
+				units := p.units()
+				if first, end := max(from, 0), min(to, units); first < end {
+					x := b.inputs.of(i).Part(part, parts)
+					b.kernels.Multiply(cpu.Rows{Data: p.dst, Stride: p.stride, N: p.x.N}, &x, p.weight,
+						first*unit, min(end*unit, p.weight.Panels()), b.scratch[worker])
+				}
+				from, to = from-units, to-units
 			}
-			from, to = from-units, to-units
 		}
 	})
+}
+
+// partRows is how many rows each worker has at least where they share rows. With fewer they share the weights, so that each reads a part.
+const partRows = 24
+
+// rowParts returns in how many parts rows are multiplied: one for each worker where there are many, so that what a worker has computed
+// of a row, and what it computes from that in the next stage, stays in its caches.
+func (b *Backend) rowParts(products []product) int {
+	rows := products[0].x.N
+	for i := range products {
+		if products[i].x.N != rows {
+			return 1
+		}
+	}
+	if rows < partRows*b.team.Size() {
+		return 1
+	}
+	return b.team.Size()
 }
 
 // inputs are the rows that a list of products multiplies, laid out.

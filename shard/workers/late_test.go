@@ -13,7 +13,7 @@ import (
 
 // An operation ends when its pieces are done, though no other worker ever comes; and one that comes late finds nothing to do.
 func TestNobodyWaitsForAWorkerThatDoesNotCome(t *testing.T) {
-	team := &Team{size: 4} // its threads never start
+	team := &Team{size: 4, spans: make([]span, 4)} // its threads never start
 	for count := range 100 {
 		done := 0
 		team.Share(count, 1, func(worker, from, to int) {
