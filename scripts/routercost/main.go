@@ -13,6 +13,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -221,7 +222,7 @@ func (r *router) stream(number, tokens int) ([]time.Duration, error) {
 	delays := make([]time.Duration, 0, tokens)
 	for lines := bufio.NewReader(response.Body); ; {
 		line, err := lines.ReadSlice('\n')
-		if err != nil && err != bufio.ErrBufferFull { // the last event is long
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) { // the last event is long
 			return delays, nil
 		}
 		if r.chat {
