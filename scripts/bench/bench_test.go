@@ -111,6 +111,33 @@ func TestSummarised(t *testing.T) {
 	}
 }
 
+// The least time is that of the products of prompts, and of steps that of products or of memory; what a server takes is compared with it.
+func TestLimits(t *testing.T) {
+	n := numbers{body: 100, head: 50}
+	for _, c := range []struct {
+		w        workload
+		encoding string
+		want     float64
+	}{
+		{workload{clients: 1, prompt: 10, tokens: 1}, "bf16", 1},               // 2000 operations
+		{workload{clients: 1, prompt: 10, shared: 5, tokens: 1}, "q8_0", 0.25}, // half of them, and twice as fast
+		{workload{clients: 1, prompt: 10, tokens: 3}, "bf16", 1 + 2*3},         // 300 bytes
+		{workload{clients: 100, prompt: 10, tokens: 3}, "bf16", 100 + 2*15},    // 30,000 operations
+	} {
+		if got := n.seconds(c.w, c.encoding, 100, 1000); got != c.want {
+			t.Errorf("%+v, %s: got %v s, want %v", c.w, c.encoding, got, c.want)
+		}
+	}
+	w := workload{name: "w", clients: 4, prompt: 10, tokens: 2}
+	server := &contestant{name: "server", weights: "bf16"}
+	server.add("w", 0, &sample{tokensPerSecond: 0.8, bandwidth: 100, peak: 1000}) // 10 s; the least are 4 + 3
+	var out strings.Builder
+	(&bench{rounds: 1, loads: []workload{w}, contestants: []*contestant{server}, numbers: n}).reportLimits(&out)
+	if !strings.Contains(out.String(), "| w | 70 % |") {
+		t.Error(out.String())
+	}
+}
+
 // Ratios are those of samples of the same round, and of times the inverse.
 func TestRatios(t *testing.T) {
 	w := workload{name: "w", tokens: 2}

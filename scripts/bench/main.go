@@ -1,7 +1,7 @@
 // Command bench compares Lockstep with other servers of language models, on the same weights in the same run: llama.cpp's
 // llama-server and vLLM for CPUs. All servers live at once and one of them is loaded at a time, in an order that rotates from round to
 // round; before each sample the machine's read bandwidth and vector peak are probed, and what other processes took of the processors
-// during it is told.
+// during it is told. At the end stands how near each server comes to what those probes allow (limit.go).
 //
 //	make build && scripts/get-model smollm2
 //	go run ./scripts/bench [-rounds 3] [-peers llama.cpp,vllm] [-workloads 1,4,16,64,prefill,prefix]
@@ -68,6 +68,7 @@ type bench struct {
 	loads           []workload
 	probe           *machine.Probe
 	prompts         prompts
+	numbers         numbers
 }
 
 func (b *bench) run(ctx context.Context, servers, peers, workloads string) (err error) {
@@ -86,6 +87,9 @@ func (b *bench) run(ctx context.Context, servers, peers, workloads string) (err 
 		return err
 	}
 	if b.prompts, err = newPrompts(filepath.Join(b.folder, b.model), b.text); err != nil {
+		return err
+	}
+	if b.numbers, err = numbersOf(filepath.Join(b.folder, b.model)); err != nil {
 		return err
 	}
 	defer b.stop()

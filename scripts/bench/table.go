@@ -89,6 +89,7 @@ func (b *bench) report(out io.Writer) {
 			fmt.Fprintln(out)
 		}
 	}
+	b.reportLimits(out)
 	for _, c := range b.contestants {
 		if c.failure != nil {
 			fmt.Fprintf(out, "%s took part only until %v\n", c.name, c.failure)
