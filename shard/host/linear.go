@@ -86,11 +86,12 @@ func (b *Backend) multiply(products ...product) {
 	})
 }
 
-// partRows is how many rows each worker has at least where they share rows. With fewer they share the weights, so that each reads a part.
-const partRows = 24
+// partRows is how many rows a part has at least, for each worker. All weights are read for each part, and all workers share the
+// memory: this bounds what they read to about 18 GB/s, at 210 GFLOP/s of bfloat16 each.
+const partRows = 12
 
-// rowParts returns in how many parts rows are multiplied: one for each worker where there are many, so that what a worker has computed
-// of a row, and what it computes from that in the next stage, stays in its caches.
+// rowParts returns in how many parts rows are multiplied: one for each worker where there are many rows for few workers, so that what
+// a worker has computed of a row, and what it computes from that in the next stage, stays in its caches.
 func (b *Backend) rowParts(products []product) int {
 	rows := products[0].x.N
 	for i := range products {
@@ -98,10 +99,8 @@ func (b *Backend) rowParts(products []product) int {
 			return 1
 		}
 	}
-	if rows < partRows*b.team.Size() {
-		return 1
-	}
-	return b.team.Size()
+	workers := b.team.Size()
+	return max(1, min(rows/(partRows*workers), workers))
 }
 
 // inputs are the rows that a list of products multiplies, laid out.
