@@ -103,3 +103,28 @@ func TestUpToEightRanks(t *testing.T) {
 		})
 	}
 }
+
+// However many threads share rows and weights, and in whatever parts, the bits are the same.
+func TestThreadsDoNotChangeLogits(t *testing.T) {
+	files, random := divisible(t), rand.New(rand.NewPCG(2, 8))
+	source := modeltest.OpenFS(t, files)
+	if _, err := source.Quantise("int8"); err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []int{1, 23, 60, 250} { // in one part, in two, in one for each thread
+		prompt := make([]int32, rows)
+		for i := range prompt {
+			prompt[i] = random.Int32N(2048)
+		}
+		var want [][]float32
+		for _, threads := range []int{1, 2, 3, 5} {
+			g := newGroupOf(t, host.Options{Kernels: cpu.Best()}, source, 1, threads)
+			got := g.Sequence(rows).Compute(prompt, model.LogitsAll)
+			if want == nil {
+				want = got
+			} else if row := backendtest.FirstDifference(got, want); row >= 0 {
+				t.Errorf("%d rows, %d threads: other logits behind token %d", rows, threads, row)
+			}
+		}
+	}
+}
