@@ -162,6 +162,9 @@ func (e *Events) Poll(tokens []Token) ([]Token, *Refusal, Outcome) {
 	case len(e.tokens) > 0:
 		tokens = append(tokens, e.tokens...)
 		e.tokens = e.tokens[:0]
+		if e.err != nil || e.idle || e.gone { // who was called once for all that has come polls once
+			e.wake()
+		}
 		return tokens, nil, Got
 	case e.err != nil:
 		return tokens, e.err, Got

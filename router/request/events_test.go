@@ -39,3 +39,24 @@ func TestEventsKeepOrder(t *testing.T) {
 		t.Errorf("%d tokens, prompt %v", len(got), prompt)
 	}
 }
+
+// Whoever polls once for each call misses nothing of what came together.
+func TestCallsForWhatIsLeft(t *testing.T) {
+	type events = *request.Events
+	for name, put := range map[string]func(events){
+		"an error": func(e events) { e.Fail(&request.Refusal{Class: request.Generation, Message: "over"}) },
+		"a leave":  func(e events) { e.Interrupt(request.Gone) },
+		"silence":  func(e events) { e.Interrupt(request.Idle) },
+	} {
+		e, calls := request.NewEvents(0), 0
+		e.PutToken(request.Token{ID: 1})
+		put(e)
+		e.Tell(func() { calls++ })
+		if tokens, _, _ := e.Poll(nil); len(tokens) != 1 || calls != 2 {
+			t.Errorf("%s behind a token: %d tokens and %d calls, want one, and a call for each of both", name, len(tokens), calls)
+		}
+		if _, err, outcome := e.Poll(nil); err == nil && outcome == request.Got || calls != 2 {
+			t.Errorf("%s behind a token: error %v, outcome %v, %d calls", name, err, outcome, calls)
+		}
+	}
+}
