@@ -197,3 +197,19 @@ func TestPanicsAreTheHandlers(t *testing.T) {
 	put(events, 0, 3)
 	pump(&Service{writers: writers{most: 1}}, &client{}, source, func() { put(events, 1, 3) })
 }
+
+// Writers that never come to the end of what is ready keep nothing of what was taken.
+func TestWritersForget(t *testing.T) {
+	var w writers
+	var batch [1]*stream
+	w.add(&stream{})
+	for range 10_000 {
+		w.add(&stream{})
+		if w.take(batch[:]) != 1 {
+			t.Fatal("nothing is ready")
+		}
+	}
+	if len(w.ready) > 100 {
+		t.Errorf("room for %d streams, of which one is ready", len(w.ready))
+	}
+}

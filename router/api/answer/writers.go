@@ -44,8 +44,10 @@ func (w *writers) take(batch []*stream) int {
 	defer w.mu.Unlock()
 	n := copy(batch, w.ready[w.next:])
 	clear(w.ready[w.next : w.next+n])
-	if w.next += n; w.next == len(w.ready) {
-		w.ready, w.next = w.ready[:0], 0
+	if w.next += n; 2*w.next >= len(w.ready) { // not at the end alone, to which busy writers never come
+		left := copy(w.ready, w.ready[w.next:])
+		clear(w.ready[left:])
+		w.ready, w.next = w.ready[:left], 0
 	}
 	if n == 0 {
 		w.running--
