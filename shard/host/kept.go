@@ -79,7 +79,7 @@ func (s *keeper) take(bytes int) ([]byte, error) {
 	}
 	if last := len(s.segments) - 1; last < 0 || s.end > s.from+int64(len(s.segments[last])) {
 		s.from = begin &^ (hugePageBytes - 1)
-		if err := s.mapSegment(max(segmentBytes, int(s.end-s.from)+hugePageBytes-1&^(hugePageBytes-1))); err != nil {
+		if err := s.mapSegment(max(segmentBytes, (int(s.end-s.from)+hugePageBytes-1)&^(hugePageBytes-1))); err != nil {
 			return nil, fmt.Errorf("memory for %d MiB of packed weights: %w: the machine, or a limit (ulimit -v), has less", bytes>>20, err)
 		}
 	}

@@ -104,6 +104,11 @@ func TestKeptSegments(t *testing.T) {
 		if many := len(k.segments) > 1; many == reused {
 			t.Errorf("%d segments, reused: %v", len(k.segments), reused)
 		}
+		for i, segment := range k.segments {
+			if len(segment)%hugePageBytes != 0 {
+				t.Errorf("segment %d has %d bytes, which are no whole huge pages", i, len(segment))
+			}
+		}
 		if err := k.finish(); err != nil {
 			t.Fatal(err)
 		}
