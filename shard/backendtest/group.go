@@ -49,8 +49,10 @@ func New(t testing.TB, source *model.Model, ranks int, load Load, adapters ...*m
 	for i := range cacheBlocks {
 		g.free = append(g.free, int32(i))
 	}
-	for rank := range ranks {
+	for range ranks {
 		g.steps = append(g.steps, make(chan []model.Chunk))
+	}
+	for rank := range ranks {
 		go g.rank(source, memory, rank, ranks, load, adapters)
 	}
 	t.Cleanup(func() {
@@ -77,14 +79,15 @@ func (g *Group) rank(source *model.Model, memory *os.File, rank, ranks int, load
 		if err != nil {
 			return err
 		}
-		defer b.Close()
 		reduce, gather := b.ExchangeFloats(MaxRows)
 		shared, err := collective.Open(memory, rank,
 			collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64})
 		if err != nil {
+			b.Close()
 			return err
 		}
 		defer shared.Close()
+		defer b.Close() // before the group, whose memory it fills
 		if err := b.Attach(shared, cacheBlocks, MaxRows); err != nil {
 			return err
 		}
