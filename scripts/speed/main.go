@@ -237,7 +237,6 @@ func newGroup(source *opened, ranks, threads int, options host.Options) (*group,
 				b, err = host.Load(part, team, options)
 			}
 			if err == nil {
-				defer b.Close()
 				reduce, gather := b.ExchangeFloats(prefill)
 				sizes := collective.Sizes{Ranks: ranks, ReduceFloats: reduce, GatherFloats: gather, PlanBytes: 64,
 					Crowded: ranks*threads > runtime.NumCPU()}
@@ -246,6 +245,7 @@ func newGroup(source *opened, ranks, threads int, options host.Options) (*group,
 					defer shared.Close()
 					err = b.Attach(shared, blockCount, prefill)
 				}
+				defer b.Close() // before the group, whose memory it fills
 			}
 			g.done <- err
 			for chunks := range steps {
