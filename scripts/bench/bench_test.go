@@ -113,7 +113,7 @@ func TestSummarised(t *testing.T) {
 
 // The least time is that of the products of prompts, and of steps that of products or of memory; what a server takes is compared with it.
 func TestLimits(t *testing.T) {
-	n := numbers{body: 100, head: 50}
+	n := weightCounts{body: 100, head: 50}
 	for _, c := range []struct {
 		w        workload
 		encoding string
@@ -132,7 +132,7 @@ func TestLimits(t *testing.T) {
 	server := &contestant{name: "server", weights: "bf16"}
 	server.add("w", 0, &sample{tokensPerSecond: 0.8, bandwidth: 100, peak: 1000}) // 10 s; the least are 4 + 3
 	var out strings.Builder
-	(&bench{rounds: 1, loads: []workload{w}, contestants: []*contestant{server}, numbers: n}).reportLimits(&out)
+	(&bench{rounds: 1, loads: []workload{w}, contestants: []*contestant{server}, counts: n}).reportLimits(&out)
 	if !strings.Contains(out.String(), "| w | 70 % |") {
 		t.Error(out.String())
 	}

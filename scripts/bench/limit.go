@@ -8,11 +8,11 @@ import (
 	"lockstep/shard/model"
 )
 
-// numbers are the weights that each token is multiplied with, and those that each token is which another one is chosen behind.
-type numbers struct{ body, head float64 }
+// weightCounts are the weights that each token is multiplied with, and those that each token is which another one is chosen behind.
+type weightCounts struct{ body, head float64 }
 
-// numbersOf counts those of a Llama.
-func numbersOf(path string) (n numbers, err error) {
+// weightsOf counts those of a Llama.
+func weightsOf(path string) (n weightCounts, err error) {
 	m, err := model.Open(path)
 	if err != nil {
 		return n, err
@@ -20,7 +20,7 @@ func numbersOf(path string) (n numbers, err error) {
 	defer m.Close()
 	c := m.Config
 	attention := 2*c.Heads*c.HeadDim + 2*c.KVHeads*c.HeadDim
-	return numbers{float64(c.Layers * c.Hidden * (attention + 3*c.Intermediate)), float64(c.Vocabulary * c.Hidden)}, nil
+	return weightCounts{float64(c.Layers * c.Hidden * (attention + 3*c.Intermediate)), float64(c.Vocabulary * c.Hidden)}, nil
 }
 
 // encodings say of weights how many bytes one takes, and how many times as many of their products a processor makes as it makes of float32:
@@ -29,7 +29,7 @@ var encodings = map[string]struct{ bytes, products float64 }{"bf16": {2, 2}, "q8
 
 // seconds is the least time of a request of every client at once: of what is not shared of the prompts all products, of a step that
 // chooses a token for each client all products or all weights from memory, whichever takes longer, and nothing besides.
-func (n numbers) seconds(w workload, encoding string, bandwidth, peak float64) float64 {
+func (n weightCounts) seconds(w workload, encoding string, bandwidth, peak float64) float64 {
 	e := encodings[encoding]
 	products := func(rows int, weights float64) float64 { return 2 * float64(rows) * weights / (peak * e.products) }
 	step := max((n.body+n.head)*e.bytes/bandwidth, products(w.clients, n.body+n.head))
@@ -59,7 +59,7 @@ func (b *bench) reportLimits(out io.Writer) {
 		}
 		fmt.Fprintf(out, "| %s |", w.name)
 		for _, c := range b.contestants {
-			fmt.Fprintf(out, " %s |", b.share(w, c, b.numbers.seconds(w, c.weights, bandwidth, peak)))
+			fmt.Fprintf(out, " %s |", b.share(w, c, b.counts.seconds(w, c.weights, bandwidth, peak)))
 		}
 		fmt.Fprintln(out)
 	}
