@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -113,7 +114,7 @@ func TestSummarised(t *testing.T) {
 
 // The least time is that of the products of prompts, and of steps that of products or of memory; what a server takes is compared with it.
 func TestLimits(t *testing.T) {
-	n := weightCounts{body: 100, head: 50}
+	n := work{body: 100, head: 50, attention: 8.7, cached: 2}
 	for _, c := range []struct {
 		w        workload
 		encoding string
@@ -128,12 +129,25 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%+v, %s: got %v s, want %v", c.w, c.encoding, got, c.want)
 		}
 	}
+	for _, c := range []struct {
+		w    workload
+		want float64
+	}{
+		{workload{clients: 1, prompt: 10, tokens: 1}, 1/0.9 + 0.5},                            // 50 pairs of 8.7 operations
+		{workload{clients: 1, prompt: 10, shared: 5, tokens: 1}, 0.5/0.9 + 0.375},             // half the rows, 37.5 pairs
+		{workload{clients: 1, prompt: 10, tokens: 3}, 1/0.9 + 0.5 + 2*3 + 2*11.5*0.02},        // 2 bytes take longer than 8.7 operations
+		{workload{clients: 2, prompt: 10, tokens: 3}, 2/0.9 + 2*0.5 + 2*3 + 2*2*11.5*2.0/100}, // of each client
+	} {
+		if got := n.secondsByKernels(c.w, "bf16", 100, 1000); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%+v by kernels: got %v s, want %v", c.w, got, c.want)
+		}
+	}
 	w := workload{name: "w", clients: 4, prompt: 10, tokens: 2}
 	server := &contestant{name: "server", weights: "bf16"}
 	server.add("w", 0, &sample{tokensPerSecond: 0.8, bandwidth: 100, peak: 1000}) // 10 s; the least are 4 + 3
 	var out strings.Builder
 	(&bench{rounds: 1, loads: []workload{w}, contestants: []*contestant{server}, counts: n}).reportLimits(&out)
-	if !strings.Contains(out.String(), "| w | 70 % |") {
+	if !strings.Contains(out.String(), "| w | 70 %, 103 % |") {
 		t.Error(out.String())
 	}
 }

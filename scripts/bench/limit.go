@@ -8,32 +8,60 @@ import (
 	"lockstep/shard/model"
 )
 
-// weightCounts are the weights that each token is multiplied with, and those that each token is which another one is chosen behind.
-type weightCounts struct{ body, head float64 }
+// work is what a token takes of a model.
+type work struct {
+	body, head float64 // weights that each token is multiplied with, and those that it is which another one is chosen behind
+	attention  float64 // operations of a token for each position that it attends to
+	cached     float64 // bytes of a position in the cache, in float16
+}
 
-// weightsOf counts those of a Llama.
-func weightsOf(path string) (n weightCounts, err error) {
+// workOf counts that of a Llama.
+func workOf(path string) (n work, err error) {
 	m, err := model.Open(path)
 	if err != nil {
 		return n, err
 	}
 	defer m.Close()
 	c := m.Config
-	attention := 2*c.Heads*c.HeadDim + 2*c.KVHeads*c.HeadDim
-	return weightCounts{float64(c.Layers * c.Hidden * (attention + 3*c.Intermediate)), float64(c.Vocabulary * c.Hidden)}, nil
+	queries, keys := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	return work{
+		body:      float64(c.Layers * c.Hidden * (2*queries + 2*keys + 3*c.Intermediate)),
+		head:      float64(c.Vocabulary * c.Hidden),
+		attention: float64(c.Layers * 4 * queries),
+		cached:    float64(c.Layers * 4 * keys),
+	}, nil
 }
 
-// encodings say of weights how many bytes one takes, and how many times as many of their products a processor makes as it makes of float32:
-// by VDPBF16PS and VPDPBUSD.
-var encodings = map[string]struct{ bytes, products float64 }{"bf16": {2, 2}, "q8_0": {34.0 / 32, 4}, "q4_1": {20.0 / 32, 4}}
+// encodings say of weights how many bytes one takes; how many times as many of their products a processor makes as it makes of float32,
+// by VDPBF16PS and VPDPBUSD; and what share of those Lockstep's tiles reach when they do nothing else (docs/performance.md#products).
+var encodings = map[string]struct{ bytes, products, tiles float64 }{
+	"bf16": {2, 2, 0.90}, "q8_0": {34.0 / 32, 4, 0.70}, "q4_1": {20.0 / 32, 4, 0.57},
+}
+
+// attentionShare of the float32 peak is what Lockstep's attention reaches when it does nothing else.
+const attentionShare = 0.87
 
 // seconds is the least time of a request of every client at once: of what is not shared of the prompts all products, of a step that
 // chooses a token for each client all products or all weights from memory, whichever takes longer, and nothing besides.
-func (n weightCounts) seconds(w workload, encoding string, bandwidth, peak float64) float64 {
+func (n work) seconds(w workload, encoding string, bandwidth, peak float64) float64 {
+	return n.products(w, encoding, bandwidth, peak*encodings[encoding].products)
+}
+
+// products is seconds where so many operations of products are made a second.
+func (n work) products(w workload, encoding string, bandwidth, rate float64) float64 {
+	operations := func(rows int, weights float64) float64 { return 2 * float64(rows) * weights }
+	step := max((n.body+n.head)*encodings[encoding].bytes/bandwidth, operations(w.clients, n.body+n.head)/rate)
+	return operations(w.clients*(w.prompt-w.shared), n.body)/rate + float64(w.tokens-1)*step
+}
+
+// secondsByKernels is the least time for Lockstep's kernels, if they never waited and there were nothing but products and attention.
+func (n work) secondsByKernels(w workload, encoding string, bandwidth, peak float64) float64 {
 	e := encodings[encoding]
-	products := func(rows int, weights float64) float64 { return 2 * float64(rows) * weights / (peak * e.products) }
-	step := max((n.body+n.head)*e.bytes/bandwidth, products(w.clients, n.body+n.head))
-	return products(w.clients*(w.prompt-w.shared), n.body) + float64(w.tokens-1)*step
+	pairs := float64(w.prompt*w.prompt-w.shared*w.shared) / 2 // of a token of the prompt and a position
+	position := max(n.cached/bandwidth, n.attention/(peak*attentionShare))
+	steps := float64(w.tokens-1) * (float64(w.prompt) + float64(w.tokens)/2) * position
+	attention := float64(w.clients) * (pairs*n.attention/(peak*attentionShare) + steps)
+	return n.products(w, encoding, bandwidth, peak*e.products*e.tiles) + attention
 }
 
 // reportLimits writes how near the servers come to what the probes, by their medians, say that the machine allows.
@@ -50,8 +78,8 @@ func (b *bench) reportLimits(out io.Writer) {
 	slices.Sort(bandwidths)
 	slices.Sort(peaks)
 	bandwidth, peak := middle(bandwidths), middle(peaks)
-	fmt.Fprintf(out, "\nShare of what %.0f GB/s and %.0f GFLOP/s allow (twice that in bf16, four times in 8 bits), if weights were all\n",
-		bandwidth/1e9, peak/1e9)
+	fmt.Fprintf(out, "\nShare of what %.0f GB/s and %.0f GFLOP/s allow (twice that in bf16, four times in 8 bits), if weights were all;\n"+
+		"and of what Lockstep's own kernels allow, if there were nothing but products and attention\n", bandwidth/1e9, peak/1e9)
 	header(out, "| workload |", b.contestants)
 	for _, w := range b.loads {
 		if w.prompt == 0 { // a task
@@ -59,7 +87,8 @@ func (b *bench) reportLimits(out io.Writer) {
 		}
 		fmt.Fprintf(out, "| %s |", w.name)
 		for _, c := range b.contestants {
-			fmt.Fprintf(out, " %s |", b.share(w, c, b.counts.seconds(w, c.weights, bandwidth, peak)))
+			fmt.Fprintf(out, " %s, %s |", b.share(w, c, b.counts.seconds(w, c.weights, bandwidth, peak)),
+				b.share(w, c, b.counts.secondsByKernels(w, c.weights, bandwidth, peak)))
 		}
 		fmt.Fprintln(out)
 	}

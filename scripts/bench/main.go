@@ -68,7 +68,7 @@ type bench struct {
 	loads           []workload
 	probe           *machine.Probe
 	prompts         prompts
-	counts          weightCounts
+	counts          work
 }
 
 func (b *bench) run(ctx context.Context, servers, peers, workloads string) (err error) {
@@ -89,7 +89,7 @@ func (b *bench) run(ctx context.Context, servers, peers, workloads string) (err 
 	if b.prompts, err = newPrompts(filepath.Join(b.folder, b.model), b.text); err != nil {
 		return err
 	}
-	if b.counts, err = weightsOf(filepath.Join(b.folder, b.model)); err != nil {
+	if b.counts, err = workOf(filepath.Join(b.folder, b.model)); err != nil {
 		return err
 	}
 	defer b.stop()
