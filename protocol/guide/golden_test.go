@@ -1,0 +1,144 @@
+package guide_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"os"
+	"testing"
+
+	"lockstep/protocol/guide"
+	"lockstep/protocol/outside"
+)
+
+// The golden tests compare with an acceptor written separately. With LOCKSTEP_GOLDEN_OUT set to a file, one of them, chosen by -run, writes
+// its answers there as check_guided.py reads them, one a case.
+
+// goldenCase is a schema, regular expression or grammar with texts.
+type goldenCase struct {
+	ID         string
+	Schema     json.RawMessage
+	Regex      *string
+	Grammar    *string
+	WhiteSpace guide.WhiteSpace `json:"ws"`
+	Additional string
+	Refuse     guide.Reason
+	Instances  []struct {
+		Text   string
+		Accept bool
+		DeadAt *int `json:"dead_at"`
+	}
+}
+
+func (c *goldenCase) source() guide.Source {
+	switch {
+	case c.Regex != nil:
+		return guide.Source{Kind: guide.Regex, Text: *c.Regex}
+	case c.Grammar != nil:
+		return guide.Source{Kind: guide.Grammar, Text: *c.Grammar}
+	}
+	return guide.Source{Kind: guide.Schema, Text: string(c.Schema), WhiteSpace: c.WhiteSpace, Open: c.Additional == "open"}
+}
+
+// goldenAnswer is what this package says of a case.
+type goldenAnswer struct {
+	ID     string `json:"id"`
+	Accept []bool `json:"accept,omitempty"`
+	DeadAt []*int `json:"dead_at,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+func TestGoldenSchemas(t *testing.T)  { testGolden(t, "schema_cases.jsonl") }
+func TestGoldenRegexes(t *testing.T)  { testGolden(t, "regex_cases.jsonl") }
+func TestGoldenGrammars(t *testing.T) { testGolden(t, "ebnf_cases.jsonl") }
+
+func testGolden(t *testing.T, file string) {
+	var answers []byte
+	for _, c := range readLines[goldenCase](t, outside.Shared(t, "golden", "guided", file)) {
+		answer := answerGolden(t, &c)
+		line, err := json.Marshal(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers = append(append(answers, line...), '\n')
+	}
+	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
+		if err := os.WriteFile(path, answers, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func answerGolden(t *testing.T, c *goldenCase) (answer goldenAnswer) {
+	t.Helper()
+	answer.ID = c.ID
+	program, err := guide.Compile(c.source())
+	if err != nil {
+		var failure *guide.Error
+		if answer.Error = err.Error(); !errors.As(err, &failure) || c.Refuse == "" || !sameReason(failure.Reason, c.Refuse) {
+			t.Errorf("%s: got %v (%v), want %q", c.ID, err, failure, c.Refuse)
+		}
+		return answer
+	}
+	if c.Refuse != "" && c.Refuse != guide.Unsupported {
+		t.Errorf("%s: compiled, want it refused as %s", c.ID, c.Refuse)
+	}
+	for _, instance := range c.Instances {
+		accept, deadAt := read(t, program, instance.Text)
+		answer.Accept, answer.DeadAt = append(answer.Accept, accept), append(answer.DeadAt, deadAt)
+		if accept != instance.Accept && (c.Refuse == "" || accept) {
+			t.Errorf("%s: %q: accepted %v, want %v", c.ID, instance.Text, accept, instance.Accept)
+		} else if c.Refuse == "" && !accept && instance.DeadAt != nil && *deadAt != *instance.DeadAt {
+			t.Errorf("%s: %q: dead at %d, want %d", c.ID, instance.Text, *deadAt, *instance.DeadAt)
+		}
+	}
+	return answer
+}
+
+// sameReason takes a limit for what it may be called elsewhere.
+func sameReason(got, want guide.Reason) bool {
+	return got == want || got == guide.TooLarge && want == "limit"
+}
+
+// read reads a text, and tells how much of it can be read if it is not whole.
+func read(t testing.TB, program *guide.Program, text string) (whole bool, deadAt *int) {
+	t.Helper()
+	m := guide.NewMachine(program)
+	state := m.Start()
+	for i := range len(text) {
+		next, err := m.Next(state, text[i])
+		if err != nil {
+			t.Fatalf("%q at byte %d: %v", text, i, err)
+		}
+		if next == guide.Dead {
+			return false, &i
+		}
+		state = next
+	}
+	if m.Complete(state) {
+		return true, nil
+	}
+	return false, new(len(text))
+}
+
+func readLines[T any](t *testing.T, path string) (lines []T) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	scanner := bufio.NewScanner(file)
+	scanner.Buffer(nil, 64<<20)
+	for scanner.Scan() {
+		var line T
+		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	if scanner.Err() != nil || len(lines) == 0 {
+		t.Fatalf("%s: %d lines, %v", path, len(lines), scanner.Err())
+	}
+	return lines
+}

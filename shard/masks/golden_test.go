@@ -1,0 +1,172 @@
+package masks_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"lockstep/protocol"
+	"lockstep/protocol/guide"
+	"lockstep/protocol/outside"
+	"lockstep/protocol/text"
+	"lockstep/shard/masks"
+)
+
+// maskCase is a text so far, and what may follow it.
+type maskCase struct {
+	ID, Case, Tokenizer string
+	Tokens              []int32
+	EOS                 []int32 `json:"eos_ids"`
+	Size                int     `json:"n_vocab"`
+	Complete            bool
+	Count               int
+	SHA256              string
+}
+
+type guideCase struct {
+	ID         string
+	Schema     json.RawMessage
+	Regex      *string
+	Grammar    *string
+	WhiteSpace guide.WhiteSpace `json:"ws"`
+	Additional string
+}
+
+func (c *guideCase) source() guide.Source {
+	switch {
+	case c.Regex != nil:
+		return guide.Source{Kind: guide.Regex, Text: *c.Regex}
+	case c.Grammar != nil:
+		return guide.Source{Kind: guide.Grammar, Text: *c.Grammar}
+	}
+	return guide.Source{Kind: guide.Schema, Text: string(c.Schema), WhiteSpace: c.WhiteSpace, Open: c.Additional == "open"}
+}
+
+// TestGolden compares masks with those of an acceptor written separately, token by token. With LOCKSTEP_GOLDEN_OUT set to a file it writes
+// its answers there as check_guided.py reads them.
+func TestGolden(t *testing.T) {
+	sources := map[string]guide.Source{}
+	for _, file := range []string{"schema_cases.jsonl", "regex_cases.jsonl", "ebnf_cases.jsonl"} {
+		for _, c := range readLines[guideCase](t, outside.Shared(t, "golden", "guided", file)) {
+			sources[c.ID] = c.source()
+		}
+	}
+	vocabularies := map[string]*masks.Vocabulary{}
+	guides := map[[2]string]*masks.Guide{}
+	var answers []byte
+	for _, c := range readLines[maskCase](t, outside.Shared(t, "golden", "guided", "mask_cases.jsonl")) {
+		v := vocabularies[c.Tokenizer]
+		if v == nil {
+			v = vocabularyOf(t, c.Tokenizer, c.Size, c.EOS)
+			vocabularies[c.Tokenizer] = v
+		}
+		key := [2]string{c.Tokenizer, c.Case}
+		if guides[key] == nil {
+			program, err := guide.Compile(sources[c.Case])
+			if err != nil {
+				t.Errorf("%s: %v", c.ID, err)
+				continue
+			}
+			guides[key] = masks.New(v, program)
+		}
+		var place masks.Place
+		mask, err := guides[key].Mask(&place, c.Tokens)
+		if err != nil {
+			t.Errorf("%s: %v", c.ID, err)
+			continue
+		}
+		count, sum := fingerprint(mask, c.Size)
+		if count != c.Count || sum != c.SHA256 {
+			t.Errorf("%s: %d tokens allowed, want %d (%s, want %s)", c.ID, count, c.Count, sum, c.SHA256)
+		}
+		complete := slices.ContainsFunc(c.EOS, mask.Has)
+		if complete != c.Complete {
+			t.Errorf("%s: complete %v, want %v", c.ID, complete, c.Complete)
+		}
+		line, _ := json.Marshal(map[string]any{"id": c.ID, "count": count, "sha256": sum, "complete": complete})
+		answers = append(append(answers, line...), '\n')
+	}
+	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
+		if err := os.WriteFile(path, answers, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fingerprint counts the tokens of a mask, and sums them up in order.
+func fingerprint(mask *masks.Mask, size int) (count int, sum string) {
+	var data []byte
+	for id := range int32(size) {
+		if mask.Has(id) {
+			count++
+			data = binary.LittleEndian.AppendUint32(data, uint32(id))
+		}
+	}
+	hash := sha256.Sum256(data)
+	return count, hex.EncodeToString(hash[:])
+}
+
+// vocabularyOf is that of a tokenizer of the reference data, of what scripts/get-tokenizers brings, or of the demo model.
+func vocabularyOf(t testing.TB, name string, size int, ends []int32) *masks.Vocabulary {
+	t.Helper()
+	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: tokenizerJSON(t, name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return masks.NewVocabulary(size, func(id int32) string {
+		if tokenizer.IsSpecial(id) {
+			return ""
+		}
+		return tokenizer.Bytes(id)
+	}, ends)
+}
+
+func tokenizerJSON(t testing.TB, name string) []byte {
+	t.Helper()
+	path := filepath.Join("..", "..", "launcher", "demo", "model", "tokenizer.json")
+	if name != "demo" {
+		packed := filepath.Join(outside.Shared(t, "golden", "tokenizers", name), "tokenizer.json.xz")
+		if _, err := os.Stat(packed); err == nil {
+			data, err := exec.Command(outside.Tool(t, "xz"), "-dc", packed).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data
+		}
+		path = outside.Cached(t, "get-tokenizers", "tokenizers", name+".json")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func readLines[T any](t testing.TB, path string) (lines []T) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scanner := bufio.NewScanner(bytes.NewReader(data))
+	scanner.Buffer(nil, 64<<20)
+	for scanner.Scan() {
+		var line T
+		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		t.Fatalf("%s is empty", path)
+	}
+	return lines
+}
