@@ -39,6 +39,8 @@ type ModelCard struct {
 	NumericsID string `json:"numerics_id"`
 	// Numerics is the class of arithmetic among what NumericsID names, for people: "f32.1". Empty: an older group did not say.
 	Numerics string `json:"numerics,omitempty"`
+	// GuideVersion is that of the guides that the group can follow (guide.Version); 0: none, an older group.
+	GuideVersion int `json:"guide_version,omitempty"`
 	// Tokenizer is what the router builds its tokenizer from.
 	Tokenizer TokenizerSource `json:"tokenizer"`
 	// Chat is how the model wants conversations written.
@@ -114,7 +116,9 @@ func (c *ModelCard) Kind() string {
 			EOSTokenIDs    []int32
 			Reward         bool
 			VocabularySize int
-		}{c.NumericsID, c.Tokenizer, slices.Compact(slices.Sorted(slices.Values(c.EOSTokenIDs))), c.Reward, c.VocabularySize}
+			GuideVersion   int
+		}{c.NumericsID, c.Tokenizer, slices.Compact(slices.Sorted(slices.Values(c.EOSTokenIDs))), c.Reward, c.VocabularySize,
+			c.GuideVersion}
 	}
 	data, err := json.Marshal(of)
 	if err != nil {

@@ -16,6 +16,7 @@ const (
 	FinishEOS             // the model's end-of-sequence token
 	FinishError           // the group gave the request up; Token is -1
 	FinishStop            // the generated tokens end with one of StopTokens
+	FinishGuide           // the request's guide could not go on; Token is -1
 	finishBoundary        // first value that a decoder refuses
 )
 

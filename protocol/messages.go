@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+
+	"lockstep/protocol/guide"
 )
 
 // GroupState is what a group says of itself.
@@ -196,8 +198,11 @@ type Request struct {
 	// Adapter names one of the card's Adapters, empty: none. Only groups that have it get the request.
 	Adapter string `json:"adapter,omitempty"`
 	// CacheSalt keeps the request's cached blocks apart from those under other salts.
-	CacheSalt string   `json:"cache_salt,omitempty"`
-	Sampling  Sampling `json:"sampling"`
+	CacheSalt string `json:"cache_salt,omitempty"`
+	// Guide is what the generated text must be, nil: anything. An end-of-sequence token ends it then whatever Sampling says, and is
+	// chosen where nothing else is left. Only groups whose card has this build's GuideVersion get the request.
+	Guide    *guide.Source `json:"guide,omitempty"`
+	Sampling Sampling      `json:"sampling"`
 }
 
 // JSONBytes bounds what the request takes in JSON.
@@ -213,7 +218,11 @@ func (r *Request) JSONBytes() int {
 	for _, stop := range r.StopTokens {
 		ids += len(stop) + 1
 	}
-	return fieldsBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + escapeBytes*(len(r.CacheSalt)+len(r.Adapter))
+	guideBytes := 0
+	if r.Guide != nil {
+		guideBytes = escapeBytes * (len(r.Guide.Text) + len(r.Guide.Kind) + len(r.Guide.WhiteSpace))
+	}
+	return fieldsBytes + guideBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + escapeBytes*(len(r.CacheSalt)+len(r.Adapter))
 }
 
 // ScoreToken stands for the token that a score has none of; LightLLM has the same.
@@ -309,6 +318,8 @@ func (r *Request) Validate(vocabularySize int) error {
 		return fmt.Errorf("%d stop sequences of ids, at most %d", len(r.StopTokens), MaxStopTokenSequences)
 	case r.Adapter != "" && !ValidAdapter(r.Adapter):
 		return fmt.Errorf("%.40q is no name of an adapter", r.Adapter)
+	case r.Guide != nil && (r.Score || len(r.Guide.Text) > guide.MaxSourceBytes):
+		return fmt.Errorf("a guide of %d bytes, at most %d, and none of a score", len(r.Guide.Text), guide.MaxSourceBytes)
 	case len(r.CacheSalt) > MaxCacheSaltBytes:
 		return fmt.Errorf("a cache salt of %d bytes, at most %d", len(r.CacheSalt), MaxCacheSaltBytes)
 	}

@@ -123,6 +123,9 @@ func fill(t *testing.T, value reflect.Value, length int) {
 		for i := range value.NumField() {
 			fill(t, value.Field(i), length)
 		}
+	case reflect.Pointer:
+		value.Set(reflect.New(value.Type().Elem()))
+		fill(t, value.Elem(), length)
 	case reflect.Slice:
 		value.Set(reflect.MakeSlice(value.Type(), length, length))
 		for i := range length {

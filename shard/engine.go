@@ -3,6 +3,7 @@ package shard
 import (
 	"lockstep/protocol"
 	"lockstep/shard/draft"
+	"lockstep/shard/masks"
 	"lockstep/shard/model"
 	"lockstep/shard/sample"
 	"lockstep/shard/schedule"
@@ -29,14 +30,17 @@ type sequence struct {
 	foreseen bool
 	row      int
 	lookup   draft.Lookup
-	cached   bool // its blocks have keys
+	cached   bool         // its blocks have keys
+	guide    *masks.Guide // nil: none
+	place    masks.Place  // of the tokens behind the prompt, all or all but the last
 	chain    protocol.KeyChain
 }
 
 // wantsBest says that the likeliest token is chosen, and nothing is told of others. It depends on the request alone: log-probabilities
 // that a backend computes itself are rounded otherwise, so all of a request's must come from one of the two.
 func (s *sequence) wantsBest() bool {
-	return !s.request.Score && !s.request.PromptLogprobs && s.request.TopLogprobs == 0 && sample.Plain(&s.request.Sampling)
+	return s.guide == nil && !s.request.Score && !s.request.PromptLogprobs && s.request.TopLogprobs == 0 &&
+		sample.Plain(&s.request.Sampling)
 }
 
 // output is what a step produced for one sequence. Where tokens are drafted there is one more for each of them, behind it.
@@ -45,18 +49,25 @@ type output struct {
 	ahead    int   // drafted tokens that the output's is chosen behind
 	drafted  int32 // the last of them: if it was not chosen, the output is of no worth
 	position int   // of the token among the generated ones
-	token    int32
-	logprob  float32
-	top      []sample.Alternative
-	yields   bool // a token was chosen
-	finish   protocol.Finish
-	prompt   []float32 // log-probabilities of prompt tokens start, …
+	chosen
+	yields bool // a token was chosen
+	finish protocol.Finish
+	prompt []float32 // log-probabilities of prompt tokens start, …
 	// promptTop are the likeliest tokens at the place of each, where they are wanted.
 	promptTop [][]sample.Alternative
 	start     int
 	begun     bool // its computation has begun, or found more in the prefix cache; then known and cached tokens count
 	known     int
 	cached    int
+}
+
+// chosen is what was chosen from a row of logits.
+type chosen struct {
+	token   int32
+	logprob float32
+	top     []sample.Alternative
+	place   masks.Place // of the sequence's guide behind the tokens before
+	failure error       // of the guide
 }
 
 // addTo adds what was produced to a frame.
@@ -154,22 +165,20 @@ type engine struct {
 	plan    []byte // as it is sent
 }
 
-// add takes a request, and reports whether it is new. The caller has checked that it fits.
-func (e *engine) add(router string, request protocol.Request) bool {
+// add takes a request, with its guide if it has one, and reports whether it is new. The caller has checked that it fits.
+func (e *engine) add(router string, request protocol.Request, guide *masks.Guide) bool {
 	if e.byOrigin[origin{router, request.ID}] != nil {
 		return false
 	}
 	e.nextID++
 	s := &sequence{origin: origin{router, request.ID}, request: request, id: e.nextID, slot: -1,
-		adapter: e.adapters[request.Adapter]}
+		adapter: e.adapters[request.Adapter], guide: guide}
 	room := min(len(request.Prompt)+request.MaxNewTokens, e.maxTokens)
 	s.tokens = append(append(make([]int32, 0, room), request.Prompt...), request.Generated...)
 	s.sent = 1 + request.PromptLogprobsKnown
 	e.sequences[s.id] = s
 	e.byOrigin[s.origin] = s
-	if e.accounts[router] == nil {
-		e.accounts[router] = &protocol.Account{}
-	}
+	e.open(router)
 	var keys []protocol.BlockKey
 	if s.cached = e.prefixCache && !request.NoPrefixCache && !e.shape.KeysDependOnPrompt(len(request.Prompt)); s.cached {
 		s.chain = protocol.NewKeyChain(request.Adapter, request.CacheSalt)
@@ -178,6 +187,13 @@ func (e *engine) add(router string, request protocol.Request) bool {
 	// Log-probabilities of the prompt need its rows computed.
 	e.schedule.Add(s.id, len(s.tokens), keys, !request.PromptLogprobs || s.sent == len(request.Prompt))
 	return true
+}
+
+// open begins the account of a router that has none.
+func (e *engine) open(router string) {
+	if e.accounts[router] == nil {
+		e.accounts[router] = &protocol.Account{}
+	}
 }
 
 // remove forgets a request and frees its blocks, and reports whether it was here.

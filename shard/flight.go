@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"slices"
 
 	"lockstep/protocol"
@@ -138,7 +139,7 @@ func (e *engine) prepare(f *flight, work []schedule.Work) {
 			s.slot = e.freeSlots[len(e.freeSlots)-1]
 			e.freeSlots = e.freeSlots[:len(e.freeSlots)-1]
 		}
-		out := output{sequence: s, token: -1, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
+		out := output{sequence: s, chosen: chosen{token: -1}, yields: w.Reaches, begun: w.Begins || w.Added > w.Fresh, known: len(s.tokens),
 			cached: w.Cached}
 		e.cachedTokens += (w.Added - w.Fresh) * e.blockTokens
 		f.record.Add(w)
@@ -190,16 +191,11 @@ func (f *flight) want(chunk *model.Chunk, s *sequence, w *schedule.Work, out *ou
 // consume returns a function that chooses tokens and log-probabilities from scores as they come.
 func (e *engine) consume(f *flight) func(model.Scores) {
 	done := 0
-	type result struct {
-		token   int32
-		logprob float32
-		top     []sample.Alternative
-	}
 	return func(scores model.Scores) {
 		rows := scores.Rows()
 		wants := f.wants[done : done+rows]
 		done += rows
-		results := make([]result, rows)
+		results := make([]chosen, rows)
 		e.share(rows, 1, func(worker, from, to int) {
 			for i := from; i < to; i++ {
 				r, out := &results[i], &f.outputs[wants[i].output]
@@ -208,14 +204,11 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 				case next >= 0:
 					r.logprob, r.top = sample.Logprob(scores.Row(i), next, s.request.TopLogprobs)
 				case s.request.Score:
-					*r = result{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
+					*r = chosen{token: protocol.ScoreToken, logprob: scores.Row(i)[0]}
 				case next == chosenNext && s.wantsBest():
 					r.token, r.logprob = scores.Best(i)
 				case next == chosenNext:
-					context := sample.Context{Tokens: s.tokens[:len(s.tokens)+out.ahead], Prompt: len(s.request.Prompt),
-						EOS: e.shape.EOSTokenIDs}
-					r.token, r.logprob, r.top = e.samplers[worker].Choose(scores.Row(i), context, &s.request.Sampling,
-						s.request.TopLogprobs, nil)
+					*r = e.choose(&e.samplers[worker], scores.Row(i), out)
 				}
 			}
 		})
@@ -225,11 +218,33 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 			case want.next >= 0:
 				out.prompt, out.promptTop = append(out.prompt, results[i].logprob), append(out.promptTop, results[i].top)
 			case want.next == chosenNext:
-				out.token, out.logprob, out.top = results[i].token, results[i].logprob, results[i].top
+				out.chosen = results[i]
 			}
 		}
 	}
 }
+
+// choose chooses the token of an output from its logits. A guide follows the tokens before it, guesses too; that it is lost behind a wrong
+// one does no harm, for then the output is of no worth.
+func (e *engine) choose(sampler *sample.Sampler, logits []float32, out *output) (c chosen) {
+	s := out.sequence
+	prompt := len(s.request.Prompt)
+	context := sample.Context{Tokens: s.tokens[:len(s.tokens)+out.ahead], Prompt: prompt, EOS: e.shape.EOSTokenIDs}
+	if s.guide != nil {
+		c.place = s.place
+		if context.Allowed, c.failure = s.guide.Mask(&c.place, context.Tokens[prompt:]); c.failure != nil {
+			return c
+		}
+	}
+	c.token, c.logprob, c.top = sampler.Choose(logits, context, &s.request.Sampling, s.request.TopLogprobs, nil)
+	if c.token == sample.NoToken {
+		c.failure = errNothingAllowed
+	}
+	return c
+}
+
+// errNothingAllowed ends a request whose parameters forbid what its guide allows.
+var errNothingAllowed = errors.New("the parameters of the request leave none of the tokens that its guide allows")
 
 // finish takes the chosen tokens into their sequences and ends those that are done. Outputs of sequences that ended, or were cancelled,
 // while the step was flying are dropped, and those behind a guess that was wrong.
@@ -262,6 +277,12 @@ func (e *engine) take(out *output, drafted bool) {
 		return
 	}
 	out.position = len(s.tokens) - len(s.request.Prompt)
+	if s.place = out.place; out.failure != nil {
+		out.token, out.logprob, out.top, out.finish = sample.NoToken, 0, nil, protocol.FinishGuide
+		e.schedule.Remove(s.id)
+		e.forget(s)
+		return
+	}
 	s.tokens = append(s.tokens, out.token)
 	account := e.accounts[s.router]
 	if account.Tokens++; !s.yielded {
@@ -292,8 +313,12 @@ func (e *engine) ends(s *sequence, token int32) protocol.Finish {
 	switch {
 	case e.full(s, 0):
 		return protocol.FinishLength
-	case !s.request.Sampling.IgnoreEOS && slices.Contains(e.shape.EOSTokenIDs, token):
+	case (!s.request.Sampling.IgnoreEOS || s.guide != nil) && slices.Contains(e.shape.EOSTokenIDs, token):
 		return protocol.FinishEOS
+	case s.guide != nil && len(e.shape.EOSTokenIDs) == 0: // nothing can be chosen that says so
+		if ended, _ := s.guide.Ended(&s.place, generated); ended {
+			return protocol.FinishEOS
+		}
 	}
 	for _, stop := range s.request.StopTokens {
 		if len(stop) <= len(generated) && slices.Equal(generated[len(generated)-len(stop):], stop) {

@@ -12,9 +12,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/protocol/outside"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
+	"lockstep/shard/masks"
 )
 
 // result is what a request produced, as bits.
@@ -45,6 +47,23 @@ func filled(config Config) Config {
 	config.PrefillTokens = cmp.Or(config.PrefillTokens, defaults.PrefillTokens)
 	config.MaxRequests, config.CacheMemoryFraction = defaults.MaxRequests, defaults.CacheMemoryFraction
 	return config
+}
+
+// add takes a request, whose guide is compiled now.
+func (g *testGroup) add(router string, request protocol.Request) bool {
+	var compiled *masks.Guide
+	if request.Guide != nil {
+		program, err := guide.Compile(*request.Guide)
+		if err != nil {
+			panic(err)
+		}
+		words, err := g.leader.vocabulary()
+		if err != nil {
+			panic(err)
+		}
+		compiled = masks.New(words, program)
+	}
+	return g.engine.add(router, request, compiled)
 }
 
 func startGroup(t *testing.T, config Config, demo fs.FS, blocks int) *testGroup {
@@ -285,7 +304,7 @@ func TestEndlessRequest(t *testing.T) {
 	if err := request.Validate(g.engine.shape.Vocabulary); err != nil {
 		t.Fatal(err)
 	}
-	g.engine.add("r", request)
+	g.add("r", request)
 	s := g.engine.byOrigin[origin{"r", 1}]
 	if got, limit := cap(s.tokens), 2*g.engine.maxTokens; got > limit {
 		t.Errorf("room for %d tokens, want at most %d", got, limit)

@@ -12,6 +12,7 @@ import (
 	"lockstep/protocol"
 	"lockstep/protocol/bus"
 	"lockstep/protocol/repeat"
+	"lockstep/shard/masks"
 	"lockstep/shard/model"
 	"lockstep/shard/outbox"
 )
@@ -25,6 +26,7 @@ type event struct {
 	cancel   *protocol.Cancel
 	replay   *protocol.Replay
 	alive    string
+	guided   *guided
 }
 
 // leader is rank 0's side of NATS. One goroutine, serve's, owns the engine and the routers. The subscriptions' callbacks
@@ -39,8 +41,11 @@ type leader struct {
 	frames  *nats.Conn // tokens, which must not queue behind long prompts
 	events  chan event
 	outbox  *outbox.Outbox
-	steps   *stepLog
-	ended   time.Time // of the last step; zero when nothing was left to compute
+	guides  *masks.Store
+	// compiling are the requests that wait for their guides.
+	compiling map[origin]protocol.Request
+	steps     *stepLog
+	ended     time.Time // of the last step; zero when nothing was left to compute
 
 	said      repeat.Filter
 	shape     model.Config          // for checks beside the engine's owner
@@ -66,10 +71,12 @@ type facts struct {
 	device protocol.Device
 	blocks int    // of the KV cache
 	reason string // what bounds it
+	guides *masks.Store
 }
 
 func newLeader(config Config, e *engine, f facts, log zerolog.Logger) (*leader, error) {
 	l := &leader{config: config, engine: e, log: log, card: f.card, events: make(chan event, eventQueue), outbox: outbox.New(config.Group),
+		guides: f.guides, compiling: map[origin]protocol.Request{},
 		shape: e.shape, announced: make(chan struct{}), refused: make(chan error, 1), stop: make(chan struct{}),
 		base: protocol.Announcement{Version: protocol.Version, GroupRef: config.Group, Node: config.Node, ModelID: config.ModelID,
 			CardDigest: f.digest, CardBytes: len(f.card), Shards: config.Shards, Device: f.device,
@@ -149,7 +156,7 @@ func (l *leader) serve(ctx context.Context) error {
 			return err
 		}
 		idle := len(l.engine.sequences) == 0
-		if idle && l.draining.Load() && len(l.events) == 0 {
+		if idle && l.draining.Load() && len(l.events)+len(l.compiling) == 0 {
 			return nil
 		}
 		if idle {
@@ -233,9 +240,7 @@ func (l *leader) handle(e event) {
 			l.drop(dropped)
 		}
 		for _, request := range e.dispatch.Requests {
-			if !l.engine.add(e.dispatch.Router, request) {
-				l.held.Add(-1) // it is here already: its tokens go on
-			}
+			l.begin(e.dispatch.Router, request)
 		}
 	case e.cancel != nil:
 		l.outbox.Cancelled(e.cancel.Router, e.cancel.Number)
@@ -244,6 +249,8 @@ func (l *leader) handle(e event) {
 		}
 	case e.replay != nil:
 		l.outbox.Replay(e.replay, now, func(data []byte) { l.sendFrame(e.replay.Router, data) })
+	case e.guided != nil:
+		l.compiled(e.guided)
 	default:
 		l.outbox.Alive(e.alive, now)
 	}
@@ -267,12 +274,19 @@ func (l *leader) drop(name string) (requests int) {
 			requests++
 		}
 	}
+	for o := range l.compiling {
+		if o.router == name {
+			l.remove(o)
+			requests++
+		}
+	}
 	delete(l.engine.accounts, name)
 	return requests
 }
 
 func (l *leader) remove(o origin) {
-	if l.engine.remove(o) {
+	_, waits := l.compiling[o]
+	if delete(l.compiling, o); waits || l.engine.remove(o) {
 		l.held.Add(-1)
 	}
 }
@@ -284,10 +298,18 @@ func (l *leader) send(outputs []output) {
 		if out.finish != protocol.FinishNone {
 			l.held.Add(-1)
 		}
+		if out.failure != nil {
+			l.log.Warn().Err(out.failure).Uint64("request", out.sequence.origin.id).Msg("a guide could not go on")
+		}
 		if frame := l.outbox.Frame(out.sequence.router); frame != nil {
 			out.addTo(frame)
 		}
 	}
+	l.flush()
+}
+
+// flush sends what the outbox holds.
+func (l *leader) flush() {
 	account := func(name string) protocol.Account { return *l.engine.accounts[name] } // who has outputs has an account
 	l.outbox.Flush(l.engine.steps, l.engine.load(), account, l.sendFrame)
 }

@@ -20,7 +20,10 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
+	"lockstep/protocol/text"
 	"lockstep/shard/collective"
+	"lockstep/shard/masks"
 	"lockstep/shard/model"
 	"lockstep/shard/workers"
 )
@@ -243,7 +246,9 @@ func (r *rank) lead(ctx context.Context) error {
 			Msg("requests may have fewer tokens than the model has positions: the KV cache has no room for more")
 	}
 	r.logEnds()
-	leader, err := newLeader(r.config, e, facts{card, digest, r.announcedDevice(), blocks, reason}, r.log)
+	guides := masks.NewStore(r.vocabulary)
+	defer guides.Close()
+	leader, err := newLeader(r.config, e, facts{card, digest, r.announcedDevice(), blocks, reason, guides}, r.log)
 	if err != nil {
 		return err
 	}
@@ -259,6 +264,20 @@ func (r *rank) lead(ctx context.Context) error {
 		return err
 	}
 	return r.sendControl(planStop, 0)
+}
+
+// vocabulary is what guides choose from. Building it takes some hundreds of milliseconds for large ones.
+func (r *rank) vocabulary() (*masks.Vocabulary, error) {
+	tokenizer, err := text.New(r.model.Files.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	return masks.NewVocabulary(r.model.Config.Vocabulary, func(id int32) string {
+		if tokenizer.IsSpecial(id) {
+			return ""
+		}
+		return tokenizer.Bytes(id)
+	}, r.model.Config.EOSTokenIDs), nil
 }
 
 // announcedDevice is the device as routers hear of it, once all memory is taken. What is not known is left out: it is for people.
@@ -348,7 +367,7 @@ func warmUp(e *engine, config Config, computed func()) error {
 		if e.shape.Reward {
 			request.Score, request.MaxNewTokens = true, 1
 		}
-		e.add("", request)
+		e.add("", request, nil)
 	}
 	for len(e.byOrigin) > 0 {
 		if _, err := e.step(); err != nil {
@@ -381,7 +400,7 @@ func (r *rank) card() (card []byte, digest string, err error) {
 	card, err = json.Marshal(protocol.ModelCard{ModelID: r.config.ModelID, DataType: r.model.DataType, DeviceType: r.device.Type,
 		VocabularySize: c.Vocabulary, MaxPositions: c.MaxPositions, SlidingWindow: r.window, EOSTokenIDs: c.EOSTokenIDs,
 		Reward: c.Reward, NumericsID: numerics, Numerics: r.device.Numerics,
-		Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters, Defaults: defaults})
+		GuideVersion: guide.Version, Tokenizer: files.Tokenizer, Chat: chat, Adapters: r.adapters, Defaults: defaults})
 	if err == nil && len(card) > protocol.MaxCardBytes {
 		err = fmt.Errorf("the model card has %d bytes, at most %d", len(card), protocol.MaxCardBytes)
 	}

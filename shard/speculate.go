@@ -47,7 +47,7 @@ func (f *flight) speculate(chunk *model.Chunk, s *sequence) {
 	chunk.Drafted = chunk.Start + len(chunk.Tokens) - len(s.tokens)
 	for i := range chunk.Drafted {
 		f.wants = append(f.wants, wanted{len(f.outputs), chosenNext})
-		f.outputs = append(f.outputs, output{sequence: s, token: -1, yields: true, ahead: i + 1,
+		f.outputs = append(f.outputs, output{sequence: s, chosen: chosen{token: -1}, yields: true, ahead: i + 1,
 			drafted: chunk.Tokens[len(chunk.Tokens)-chunk.Drafted+i]})
 	}
 	f.record.Drafted += chunk.Drafted

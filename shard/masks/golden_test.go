@@ -18,6 +18,7 @@ import (
 	"lockstep/protocol/outside"
 	"lockstep/protocol/text"
 	"lockstep/shard/masks"
+	"lockstep/shard/sample"
 )
 
 // maskCase is a text so far, and what may follow it.
@@ -102,7 +103,7 @@ func TestGolden(t *testing.T) {
 }
 
 // fingerprint counts the tokens of a mask, and sums them up in order.
-func fingerprint(mask *masks.Mask, size int) (count int, sum string) {
+func fingerprint(mask *sample.Mask, size int) (count int, sum string) {
 	var data []byte
 	for id := range int32(size) {
 		if mask.Has(id) {

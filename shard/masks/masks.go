@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"lockstep/protocol/guide"
+	"lockstep/shard/sample"
 )
 
 const (
@@ -28,35 +29,15 @@ var (
 	ErrCostly = errors.New("what may follow takes too long to find out")
 )
 
-// Mask is the tokens that are allowed. It must not be changed.
-type Mask struct {
-	// IDs are they, if Bits is nil.
-	IDs []int32
-	// Bits has one for each token of the vocabulary, the lowest bits first.
-	Bits []uint64
-}
-
-// Has reports whether a token is allowed.
-func (m *Mask) Has(id int32) bool {
-	if m.Bits != nil {
-		return m.Bits[id>>6]>>(id&63)&1 != 0
-	}
-	for _, allowed := range m.IDs {
-		if allowed == id {
-			return true
-		}
-	}
-	return false
-}
-
 // Guide is a program on a vocabulary. It is safe for concurrent use.
 type Guide struct {
 	vocabulary *Vocabulary
+	program    *guide.Program
 
 	mu      sync.Mutex
 	machine *guide.Machine
 	age     int // counts how often it began anew
-	masks   map[guide.State]*Mask
+	masks   map[guide.State]*sample.Mask
 	bytes   int // of masks and of what is kept of rules
 	own     inner
 	parts   []guide.Part
@@ -85,12 +66,12 @@ type Place struct {
 
 // New returns the guide of a program.
 func New(v *Vocabulary, p *guide.Program) *Guide {
-	return &Guide{vocabulary: v, machine: guide.NewMachine(p), age: 1, masks: map[guide.State]*Mask{}, own: newInner()}
+	return &Guide{vocabulary: v, program: p, machine: guide.NewMachine(p), age: 1, masks: map[guide.State]*sample.Mask{}, own: newInner()}
 }
 
 // Mask follows a text from a place to its end, and returns what may come next. The tokens are all those since the text's begin, whichever
 // of them were followed before.
-func (g *Guide) Mask(at *Place, tokens []int32) (*Mask, error) {
+func (g *Guide) Mask(at *Place, tokens []int32) (*sample.Mask, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.follow(at, tokens); err != nil {
@@ -119,7 +100,7 @@ func (g *Guide) follow(at *Place, tokens []int32) error {
 	if g.bytes+g.machine.Bytes() > maxBytes {
 		g.machine.Reset()
 		g.age++
-		g.bytes, g.masks, g.own = 0, map[guide.State]*Mask{}, newInner()
+		g.bytes, g.masks, g.own = 0, map[guide.State]*sample.Mask{}, newInner()
 	}
 	if at.age != g.age || at.tokens > len(tokens) {
 		*at = Place{age: g.age, state: g.machine.Start()}
@@ -147,7 +128,7 @@ func (g *Guide) follow(at *Place, tokens []int32) error {
 }
 
 // find finds out what may follow a state.
-func (g *Guide) find(s guide.State) (*Mask, error) {
+func (g *Guide) find(s guide.State) (*sample.Mask, error) {
 	w := walk{Guide: g}
 	var err error
 	if g.parts, err = g.machine.Parts(g.parts[:0], s, g.vocabulary.longest); err != nil {
@@ -264,7 +245,14 @@ func (w *walk) widen() {
 	}
 }
 
-func (w *walk) mask() *Mask {
+func (w *walk) mask() *sample.Mask {
 	slices.Sort(w.ids)
-	return &Mask{IDs: slices.Compact(w.ids), Bits: w.bits}
+	return &sample.Mask{IDs: slices.Compact(w.ids), Bits: w.bits}
+}
+
+// Bytes is about what a guide takes of memory.
+func (g *Guide) Bytes() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.program.Bytes() + g.machine.Bytes() + g.bytes
 }

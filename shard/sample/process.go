@@ -14,9 +14,9 @@ const minTemperature = 1e-5
 const watermarkPrime = 15485863
 
 // process returns the scores behind every step up to the temperature, the highest of them and its lowest id. What may not
-// be chosen is -Inf; something is higher. The scores are logits themselves where nothing changes them.
+// be chosen is -Inf; something is higher unless a guide is left nothing. The scores are logits themselves where nothing changes them.
 func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (scores []float32, best int, highest float32) {
-	if !changesScores(p) {
+	if c.Allowed == nil && !changesScores(p) {
 		best, highest = argmax(logits)
 		if finite(highest) {
 			return logits, best, highest
@@ -147,26 +147,57 @@ func (s *Sampler) divide(temperature float32) {
 	}
 }
 
+// never is the score of what may not be chosen.
+var never = float32(math.Inf(-1))
+
+// keepIDs makes -Inf of all others.
+func (s *Sampler) keepIDs(ids []int32) {
+	s.kept = s.kept[:0]
+	for _, id := range ids {
+		s.kept = append(s.kept, s.scores[id])
+	}
+	for id := range s.scores {
+		s.scores[id] = never
+	}
+	for i, id := range ids {
+		s.scores[id] = s.kept[i]
+	}
+}
+
+// keepMask makes -Inf of all others.
+func (s *Sampler) keepMask(m *Mask) {
+	if m.Bits == nil {
+		s.keepIDs(m.IDs)
+		return
+	}
+	for at, word := range m.Bits {
+		if word == math.MaxUint64 {
+			continue
+		}
+		scores := s.scores[at*64 : min(at*64+64, len(s.scores))]
+		for i := range scores {
+			if word>>i&1 == 0 {
+				scores[i] = never
+			}
+		}
+	}
+}
+
 // mask makes -Inf of what may not be chosen. It comes behind the temperature, which leaves finite numbers: so even scores
 // that were -Inf before stay above it. The minimum of new tokens gives way where nothing else would be left.
 func (s *Sampler) mask(c Context, p *protocol.Sampling) {
-	never := float32(math.Inf(-1))
 	if len(p.AllowedTokenIDs) > 0 {
-		s.kept = s.kept[:0]
-		for _, id := range p.AllowedTokenIDs {
-			s.kept = append(s.kept, s.scores[id])
-		}
-		for id := range s.scores {
-			s.scores[id] = never
-		}
-		for i, id := range p.AllowedTokenIDs {
-			s.scores[id] = s.kept[i]
-		}
+		s.keepIDs(p.AllowedTokenIDs)
+	}
+	if c.Allowed != nil {
+		s.keepMask(c.Allowed)
 	}
 	for _, id := range p.BannedTokenIDs {
 		s.scores[id] = never
 	}
-	if p.IgnoreEOS || len(c.Tokens)-c.Prompt >= p.MinNewTokens {
+	ends := p.IgnoreEOS && c.Allowed == nil // a guided text ends with one in any case
+	early := len(c.Tokens)-c.Prompt < p.MinNewTokens || p.IgnoreEOS
+	if ends || !early {
 		return
 	}
 	for id, score := range s.scores {

@@ -6,16 +6,38 @@ package sample
 
 import (
 	"math"
+	"slices"
 
 	"lockstep/protocol"
 )
 
 // Context is what a choice depends on beside logits and parameters.
 type Context struct {
-	Tokens []int32 // prompt and generated so far
-	Prompt int     // how many of Tokens are the prompt, at least 1
-	EOS    []int32 // the model's end-of-sequence ids
+	Tokens  []int32 // prompt and generated so far
+	Prompt  int     // how many of Tokens are the prompt, at least 1
+	EOS     []int32 // the model's end-of-sequence ids
+	Allowed *Mask   // the tokens that a guide allows; nil: all
 }
+
+// Mask is a set of tokens. It must not be changed.
+type Mask struct {
+	// IDs are they, in order, if Bits is nil.
+	IDs []int32
+	// Bits has one for each token of the vocabulary, the lowest bits first.
+	Bits []uint64
+}
+
+// Has reports whether a token is in the set.
+func (m *Mask) Has(id int32) bool {
+	if m.Bits != nil {
+		return m.Bits[id>>6]>>(id&63)&1 != 0
+	}
+	_, found := slices.BinarySearch(m.IDs, id)
+	return found
+}
+
+// NoToken is what Choose returns where no token is left that is allowed.
+const NoToken int32 = -1
 
 // Alternative is one of the likeliest tokens of the processed distribution.
 type Alternative struct {
@@ -36,10 +58,14 @@ type Sampler struct {
 // Choose returns the token that follows c.Tokens and its log-probability, which is the log-softmax of the processed scores
 // at it, and appends up to top of the likeliest tokens of that distribution to alternatives, the likeliest first, equally
 // likely ones by id. Without p.Sample the token is the likeliest (the lowest id of several), and the steps from min_p on do
-// not count. NaN scores count as the lowest number. p must be valid; neither logits nor p are changed.
+// not count. NaN scores count as the lowest number. p must be valid; neither logits nor p are changed. What c.Allowed leaves may be
+// nothing: then the token is NoToken.
 func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top int, alternatives []Alternative) (token int32,
 	logprob float32, out []Alternative) {
 	scores, best, highest := s.process(logits, c, p)
+	if c.Allowed != nil && !(highest >= -math.MaxFloat32) {
+		return NoToken, 0, alternatives
+	}
 	ranking := ranking{list: alternatives, first: len(alternatives), top: top}
 	if !p.Sample {
 		logTotal := logSum(scores, highest)

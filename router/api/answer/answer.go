@@ -28,6 +28,8 @@ type Config struct {
 	PayloadLimit int64
 	// Workers is how many texts are tokenised or chats written at once, at least 1.
 	Workers int
+	// Guides are the operator's wishes for what constrains texts.
+	Guides Guides
 	// ModelTimeout bounds how long a request waits for the first group.
 	ModelTimeout time.Duration
 }
@@ -54,12 +56,13 @@ type Service struct {
 	Bodies  *wire.Bodies
 	Metrics *metrics.Metrics
 
-	config  Config
-	backend Backend
-	log     zerolog.Logger
-	workers *workers
-	writers writers
-	permits atomic.Int64 // in use
+	config   Config
+	backend  Backend
+	log      zerolog.Logger
+	workers  *workers
+	writers  writers
+	permits  atomic.Int64 // in use
+	compiled compiled
 }
 
 // New returns a service, whose load the metrics watch from now on. It starts nothing.

@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/protocol/text"
 	"lockstep/router/api"
 	"lockstep/router/api/answer"
@@ -237,7 +238,7 @@ func DemoCard(t testing.TB) (card protocol.ModelCard, tokenizer *text.Tokenizer,
 		t.Fatal(err) // it is part of the tree: a skip would hide every test of the router
 	}
 	card = protocol.ModelCard{
-		ModelID: "demo", DataType: "torch.float32", DeviceType: "cpu", NumericsID: "test",
+		ModelID: "demo", DataType: "torch.float32", DeviceType: "cpu", NumericsID: "test", GuideVersion: guide.Version,
 		Tokenizer: protocol.TokenizerSource{HuggingFace: data}, Chat: protocol.ChatSource{Template: chatTemplate},
 	}
 	if tokenizer, err = text.New(card.Tokenizer); err != nil {

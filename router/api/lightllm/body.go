@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
@@ -51,6 +52,7 @@ type generateBody struct {
 	disableCache      bool
 	inputPenalty      bool
 	adapter           string
+	guides            []guide.Source // what constrains the output
 }
 
 // decode reads a body and checks it; stream forbids several answers.
@@ -168,9 +170,9 @@ var readers = map[string]func(b *generateBody, key string, value any) *request.R
 	"logit_bias":                       (*generateBody).readBanned,
 	"allowed_token_ids":                (*generateBody).readAllowed,
 	"exponential_decay_length_penalty": (*generateBody).readDecay,
-	"regular_constraint":               refuseText,
-	"guided_grammar":                   refuseText,
-	"guided_json":                      refuseText,
+	"regular_constraint":               intoGuide(guide.Regex, "Regular constraint"),
+	"guided_grammar":                   intoGuide(guide.Grammar, "Guided grammar"),
+	"guided_json":                      intoGuide(guide.Schema, "Guided json schema"),
 	"prompt_logprobs": func(_ *generateBody, key string, value any) *request.Refusal {
 		if value == nil {
 			return nil
@@ -208,16 +210,6 @@ func intoFlag(target func(*generateBody) *bool) func(*generateBody, string, any)
 	}
 }
 
-// refuseText refuses what constrains the output, unless it is empty.
-func refuseText(_ *generateBody, key string, value any) *request.Refusal {
-	if text, ok := value.(string); !ok {
-		return badType(key, "a string")
-	} else if text != "" {
-		return request.Invalid("%s is not supported", key)
-	}
-	return nil
-}
-
 // read takes the parameters; the values that LightLLM has for absent ones are set first.
 func (b *generateBody) read(parameters map[string]any) *request.Refusal {
 	b.sampling = protocol.Sampling{Temperature: 1, TopP: 1, TopK: -1, RepetitionPenalty: 1, MinNewTokens: 1}
@@ -242,6 +234,9 @@ func (b *generateBody) read(parameters map[string]any) *request.Refusal {
 
 // verify checks ranges.
 func (b *generateBody) verify() *request.Refusal {
+	if err := b.verifyGuides(); err != nil {
+		return err
+	}
 	s := &b.sampling
 	switch {
 	case b.bestOf < 1 || b.bestOf > maxBestOf:

@@ -98,11 +98,15 @@ func (d *dialect) begin(r *http.Request, body *generateBody, c *answer.Clock) (r
 	case len(ids) > model.MaxInputLength || room < 1:
 		return nil, request.Invalid("the input prompt has %d tokens, at most %d are possible", len(ids), model.MaxInputLength)
 	}
+	guided, err := d.guideOf(r.Context(), model, body)
+	if err != nil {
+		return nil, err
+	}
 	c.Validated = time.Now()
 	for i := range body.bestOf {
 		resolved := &request.Request{Request: protocol.Request{
 			Prompt: ids, MaxNewTokens: min(body.maxNewTokens, room), Sampling: body.resolved(i),
-			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache}}
+			StopTokens: body.stopTokens, NoPrefixCache: body.disableCache, Guide: guided}}
 		model.Use(resolved, body.adapter)
 		resolved.Sampling.MinNewTokens = min(resolved.Sampling.MinNewTokens, resolved.MaxNewTokens)
 		if err := resolved.Sampling.Validate(model.Card.VocabularySize); err != nil {

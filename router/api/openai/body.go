@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/protocol/ordered"
 	"lockstep/router/request"
 )
@@ -87,6 +88,8 @@ type generateBody struct {
 	// temperature and seed decide.
 	chosen      protocol.SamplingDefaults
 	sampling    protocol.Sampling
+	constraint  *constraint // nil: none
+	whiteSpace  guide.WhiteSpace
 	stops       []string
 	stopTokens  [][]int32
 	showStop    bool
@@ -152,21 +155,22 @@ var commonFields = map[string]fieldReader{
 	"return_token_ids":              flagField(func(b *generateBody, v bool) { b.returnTokenIDs = v }),
 	"return_tokens_as_token_ids":    flagField(func(b *generateBody, v bool) { b.tokensAsIDs = v }),
 	"cache_salt":                    (*generateBody).readCacheSalt,
-	"response_format":               refuseFormat,
+	"response_format":               (*generateBody).readFormat,
 	"use_beam_search":               refuseUnless("false", "there is no beam search"),
 	"prompt_logprobs":               refuseUnless("-1", "use echo and logprobs of /v1/completions"),
-	"guided_json":                   refuseUnless("", guidedReason),
-	"guided_regex":                  refuseUnless("", guidedReason),
-	"guided_choice":                 refuseUnless("", guidedReason),
-	"guided_grammar":                refuseUnless("", guidedReason),
-	"structured_outputs":            refuseUnless("{}", guidedReason),
+	"guided_json":                   (*generateBody).readSchema,
+	"guided_regex":                  (*generateBody).readRegex,
+	"guided_choice":                 (*generateBody).readChoice,
+	"guided_grammar":                (*generateBody).readGrammar,
+	"guided_whitespace_pattern":     (*generateBody).readWhiteSpace,
+	"structured_outputs":            (*generateBody).readStructured,
+	"regex":                         (*generateBody).readRegex,   // SGLang's
+	"ebnf":                          (*generateBody).readGrammar, // SGLang's
 	"bad_words":                     refuseUnless("[]", "use logit_bias"),
 	"logits_processors":             refuseUnless("[]", "no code is taken from requests"),
 	"chat_template":                 refuseUnless("", "templates are the operator's: --chat-template"),
 	"spaces_between_special_tokens": flagField(func(*generateBody, bool) {}),
 }
-
-const guidedReason = "output cannot be constrained yet."
 
 // completionFields are the others of completions, chatFields those of chats.
 var completionFields = map[string]fieldReader{

@@ -123,6 +123,10 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 	if err := d.makePrompts(ctx, job); err != nil {
 		return err
 	}
+	guided, refusal := d.guideOf(ctx, model, job.body)
+	if refusal != nil {
+		return refusal
+	}
 	var defaults protocol.SamplingDefaults
 	if d.form.modelDefaults {
 		defaults = model.Card.Defaults
@@ -133,6 +137,7 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 		if err != nil {
 			return err
 		}
+		r.Guide = guided
 		resolved = append(resolved, r)
 	}
 	job.Validated = time.Now()

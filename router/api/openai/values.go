@@ -287,18 +287,6 @@ func (b *generateBody) readStreamOptions(name string, raw json.RawMessage) *requ
 	return nil
 }
 
-// refuseFormat lets text through only.
-func refuseFormat(_ *generateBody, name string, raw json.RawMessage) *request.Refusal {
-	format, ok := decoded(raw).(map[string]any)
-	switch {
-	case !ok:
-		return wrongType(name, "an object", decoded(raw))
-	case format["type"] == "text":
-		return nil
-	}
-	return unsupportedField(name, guidedReason+" Only the type 'text' is supported.")
-}
-
 // readPrompt takes a text, a list of texts, token ids, or a list of lists of them.
 func (b *generateBody) readPrompt(name string, raw json.RawMessage) *request.Refusal {
 	const want = "a string, an array of strings, an array of token ids or an array of arrays of them"

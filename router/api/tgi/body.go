@@ -95,7 +95,8 @@ func parameterFields(p *parameters, v *version) structure {
 			field{"grammar", nullable(&p.Grammar, intoGrammar)},
 			field{"adapter_id", nullable(&p.AdapterID, intoText)})
 	}
-	return structure{name: "GenerateParameters", fields: fields, extensions: p.Extensions.fields()}
+	return structure{name: "GenerateParameters", fields: fields, extensions: append(p.Extensions.fields(),
+		field{"grammar", nullable(&p.Grammar, intoGrammar)})}
 }
 
 // decode reads a body of a generate route.

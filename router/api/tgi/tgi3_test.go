@@ -75,13 +75,14 @@ func TestDefaultsOfTGI3(t *testing.T) {
 
 func TestValidationOfTGI3(t *testing.T) {
 	d := New(Config{Form: Form3, Limits: request.DefaultLimits()}, nil)
+	model := &answer.Model{MaxTotalTokens: 12, MaxInputLength: 11}
 	for parameters, want := range map[string]string{
 		`{"frequency_penalty":-2.5,"top_p":7}`:                      "`frequency_penalty` must be >= -2.0 and <= 2.0",
 		`{"frequency_penalty":3,"repetition_penalty":0}`:            "`repetition_penalty` must be strictly positive",
 		`{"frequency_penalty":2,"max_new_tokens":0}`:                "`max_new_tokens` must be strictly positive",
 		`{"top_n_tokens":6,"stop":["a","b","c","d","e"]}`:           "`stop` supports up to 4 stop sequences. Given: 5",
 		`{"top_n_tokens":6,"grammar":{"type":"regex","value":"a"}}`: "`top_n_tokens` must be >= 0 and <= 5. Given: 6",
-		`{"top_n_tokens":0,"grammar":{"type":"regex","value":"a"}}`: "grammar is not supported",
+		`{"top_n_tokens":0,"grammar":{"type":"regex","value":"a"}}`: "",
 		`{"top_n_tokens":5,"adapter_id":"mine"}`:                    "`adapter_id` is not supported",
 		`{"max_new_tokens":11,"grammar":{"type":"regex","value":"a"}}`: "`inputs` tokens + `max_new_tokens` must be <= 12. Given: " +
 			"2 `inputs` tokens and 11 `max_new_tokens`",
@@ -99,7 +100,9 @@ func TestValidationOfTGI3(t *testing.T) {
 		}
 		if err := d.validateParameters(body, 1); err != nil {
 			got = err.Message
-		} else if err := validateLength(&answer.Model{MaxTotalTokens: 12, MaxInputLength: 11}, p, 2, newTokens); err != nil {
+		} else if err := validateLength(model, p, 2, newTokens); err != nil {
+			got = err.Message
+		} else if err := validateAdapter(model, p); err != nil {
 			got = err.Message
 		}
 		if got != want {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/router/api/answer"
 	"lockstep/router/api/wire"
 	"lockstep/router/request"
@@ -102,10 +103,19 @@ func (d *Dialect) validate(ctx context.Context, body *generateBody, bestOf int) 
 	if err := validateLength(model, p, len(ids), newTokens); err != nil {
 		return nil, nil, err
 	}
+	var source *guide.Source
+	if p.Grammar != nil {
+		if source, err = d.checkGrammar(ctx, model, p.Grammar); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := validateAdapter(model, p); err != nil {
+		return nil, nil, err
+	}
 	d.answers.Metrics.Validated(len(ids), int(newTokens))
 	resolved := &request.Request{CardDigest: model.Digest, Request: protocol.Request{
 		Prompt: ids, MaxNewTokens: int(newTokens), PromptLogprobs: p.DecoderInputDetails,
-		Sampling: resolveSampling(p), NoPrefixCache: p.Extensions.disablePromptCache,
+		Sampling: resolveSampling(p), NoPrefixCache: p.Extensions.disablePromptCache, Guide: source,
 	}}
 	if p.TopNTokens != nil {
 		resolved.TopLogprobs = int(*p.TopNTokens)
@@ -124,9 +134,12 @@ func validateLength(model *answer.Model, p *parameters, tokens int, newTokens ui
 			model.MaxTotalTokens, tokens, newTokens)
 	case tokens > model.MaxInputLength:
 		return request.Invalid("`inputs` must have less than %d tokens. Given: %d", model.MaxInputLength, tokens)
-	case p.Grammar != nil:
-		return request.Invalid("grammar is not supported")
 	}
+	return nil
+}
+
+// validateAdapter is what TGI checks last.
+func validateAdapter(model *answer.Model, p *parameters) *request.Refusal {
 	switch adapter := p.adapter(model); {
 	case adapter == "" || model.Has(adapter):
 		return nil

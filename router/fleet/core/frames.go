@@ -117,6 +117,8 @@ func (f *Fleet) apply(g *group, frame *protocol.Frame, interval time.Duration) {
 		switch {
 		case frame.Finish[i] == protocol.FinishError:
 			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: the shard group gave the request up"})
+		case frame.Finish[i] == protocol.FinishGuide:
+			f.fail(c, &request.Refusal{Class: request.Generation, Message: "Server error: the text could not go on as its guide wants it"})
 		case position < len(c.generated): // known before the resume
 		case position > len(c.generated), position >= c.request.MaxNewTokens:
 			lost = append(lost, wire)

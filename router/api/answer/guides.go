@@ -1,0 +1,88 @@
+package answer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"lockstep/protocol/guide"
+	"lockstep/router/request"
+)
+
+// Guides are an operator's wishes for what constrains texts.
+type Guides struct {
+	// Disabled refuses them.
+	Disabled bool
+	// WhiteSpace is where JSON documents may have some, if a request does not say.
+	WhiteSpace guide.WhiteSpace
+	// Open is guide.Source's, if a request does not say.
+	Open bool
+}
+
+// Schema is the source of a JSON schema as the operator wishes it.
+func (g *Guides) Schema(schema string) *guide.Source {
+	return &guide.Source{Kind: guide.Schema, Text: schema, WhiteSpace: g.WhiteSpace, Open: g.Open}
+}
+
+// rememberedGuides is how many sources are remembered that were compiled once.
+const rememberedGuides = 1024
+
+// compiled remembers which sources can be compiled: agents send the same ones with each request.
+type compiled struct {
+	mu sync.Mutex
+	of map[[sha256.Size]byte]error
+}
+
+func (c *compiled) known(key [sha256.Size]byte) (known bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err, known = c.of[key]
+	return known, err
+}
+
+func (c *compiled) note(key [sha256.Size]byte, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil || len(c.of) >= rememberedGuides {
+		c.of = map[[sha256.Size]byte]error{}
+	}
+	c.of[key] = err
+}
+
+// ErrGuidesDisabled is what CheckGuide returns where the operator does not want any.
+var ErrGuidesDisabled = errors.New("grammar is not supported")
+
+// errGuidesUnknown is what it returns where the groups would follow guides otherwise.
+var errGuidesUnknown = errors.New("the shard group is of another build, which constrains texts otherwise")
+
+// Guides are what the operator wishes.
+func (s *Service) Guides() *Guides { return &s.config.Guides }
+
+// CheckGuide compiles a source on one of the workers, so that a request fails before any work is done for it. failure is the source's own,
+// mostly a *guide.Error.
+func (s *Service) CheckGuide(ctx context.Context, model *Model, source *guide.Source) (refusal *request.Refusal, failure error) {
+	switch {
+	case s.config.Guides.Disabled:
+		return nil, ErrGuidesDisabled
+	case model.Card.GuideVersion != guide.Version:
+		return nil, errGuidesUnknown
+	}
+	data, err := json.Marshal(source)
+	if err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256(data)
+	if known, err := s.compiled.known(key); known {
+		return nil, err
+	}
+	refusal = s.Work(ctx, len(source.Text)+longWorkBytes, func(context.Context) error { // it may take long whatever its length
+		_, failure = guide.Compile(*source)
+		return nil
+	})
+	if refusal == nil {
+		s.compiled.note(key, failure)
+	}
+	return refusal, failure
+}
