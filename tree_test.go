@@ -227,12 +227,13 @@ func checkFunctions(t *testing.T, positions *token.FileSet, path string, file *a
 }
 
 // cores decide and do nothing else (law 2).
-var cores = []string{"router/admission", "router/fleet/core", "shard/schedule", "shard/outbox", "shard/sample", "launcher/supervise"}
+var cores = []string{"router/admission", "router/calls", "router/fleet/core", "shard/schedule", "shard/outbox", "shard/sample",
+	"launcher/supervise"}
 
 // coreImports are what cores may import beside each other: nothing of it reaches outside, but the clock of time, which is looked
 // for below.
-var coreImports = []string{"cmp", "errors", "fmt", "maps", "math", "slices", "sort", "strings", "time", "unicode",
-	"lockstep/protocol", "lockstep/router/request"}
+var coreImports = []string{"bytes", "cmp", "encoding/json", "errors", "fmt", "maps", "math", "slices", "sort", "strconv", "strings",
+	"time", "unicode", "unicode/utf8", "lockstep/protocol", "lockstep/router/request"}
 
 // A core starts no goroutine, looks at no clock, draws nothing by itself and reaches nothing outside, so that a script in
 // virtual time sees all that it does.

@@ -1,0 +1,46 @@
+package calls
+
+// objects reads calls that are envelopes: one, several with commas, semicolons or white space between them, or a list.
+type objects struct {
+	prefix   string // what stands behind the marker, apart from white space
+	bare     bool
+	matched  int // of prefix
+	listed   bool
+	envelope *envelope // nil: none is at work
+	some     bool      // one has been read
+}
+
+func (o *objects) read(p *Parser, c byte) result {
+	if o.envelope != nil {
+		result := o.envelope.read(p, c)
+		if result == done {
+			o.envelope, o.some = nil, true
+			return more
+		}
+		return result
+	}
+	switch {
+	case o.matched < len(o.prefix) && c == o.prefix[o.matched]:
+		o.matched++
+	case isSpace(c) && (o.matched == 0 || o.matched == len(o.prefix)):
+	case o.matched < len(o.prefix):
+		return wrong
+	case c == '{':
+		o.envelope = &envelope{bare: o.bare}
+		return o.envelope.read(p, c)
+	case c == '[' && !o.listed && !o.some:
+		o.listed = true
+	case (c == ',' || c == ';') && o.some:
+	case o.some:
+		return past
+	default:
+		return wrong
+	}
+	return more
+}
+
+func (o *objects) end(p *Parser, cut bool) {
+	if o.envelope != nil {
+		o.envelope.end(p, cut)
+	}
+}
