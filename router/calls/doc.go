@@ -15,8 +15,9 @@
 // formats are translated: the XML of Qwen3-Coder by the tool's schema, Python's literals by their own form.
 //
 // Only what may still belong to a marker or to a call that may turn out to be none is held back, and never more than
-// maxHeldBytes; white space waits for what follows it. Each byte is looked at once, so that neither long answers nor hostile
-// ones cost more than their length. How the text is cut into pieces changes nothing in what comes out of it.
+// maxHeldBytes; white space waits for what follows it, and a value in XML that is no text for its end (maxValueBytes). No byte
+// is looked at more often than a marker is long, so that neither long answers nor hostile ones cost more than their length. How
+// the text is cut into pieces changes nothing in what comes out of it.
 //
 // Not here: ids of calls and the form in which they are sent, which differ by dialect; whether names and arguments fit the
 // tools; the channels of gpt-oss. Which special tokens must reach the parser as text, Format.Tokens says.

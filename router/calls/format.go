@@ -12,7 +12,7 @@ type Format struct {
 	name    string
 	markers []string // open calls wherever they stand
 	prelude string   // opens calls at the start only
-	bare    string   // bytes that may begin calls at the start
+	bare    string   // bytes that may begin calls at the start; the reader takes them
 	tokens  []string // all that may be special tokens
 	frame   *Frame
 	open    func(marker string) reader
@@ -25,8 +25,9 @@ type Format struct {
 // The name N stands there as it is, the arguments are an object in JSON.
 type Frame struct {
 	// Marker is the text at which calls begin that a model makes of its own accord. Open and BeforeName follow it, less what of
-	// it they begin with. Empty: such calls begin with the answer.
+	// it they begin with.
 	Marker          string
+	Bare            bool // such calls may also begin an answer, without the marker; always if that is empty
 	Open            string
 	BeforeName      string
 	BeforeArguments string
@@ -97,8 +98,9 @@ var formats = []*Format{
 	},
 	{
 		name: "llama3_json", markers: []string{llamaMarker}, bare: "{", tokens: []string{llamaMarker},
-		open:  func(marker string) reader { return &objects{bare: marker == ""} },
-		frame: &Frame{BeforeName: jsonBeforeName, BeforeArguments: jsonParameters, AfterArguments: "}", Between: "; "},
+		open: func(marker string) reader { return &objects{bare: marker == ""} },
+		frame: &Frame{Marker: llamaMarker, Bare: true, BeforeName: jsonBeforeName, BeforeArguments: jsonParameters, AfterArguments: "}",
+			Between: "; "},
 	},
 	{
 		name: "pythonic", prelude: llama4Prelude, bare: "[", tokens: []string{llama4Prelude, "<|python_end|>"},
@@ -141,7 +143,7 @@ var formats = []*Format{
 var Generic = &Format{
 	name: "generic", bare: "{[",
 	open:  func(string) reader { return &objects{bare: true} },
-	frame: &Frame{BeforeName: jsonBeforeName, BeforeArguments: jsonArguments, AfterArguments: "}", Between: "\n"},
+	frame: &Frame{Bare: true, BeforeName: jsonBeforeName, BeforeArguments: jsonArguments, AfterArguments: "}", Between: "\n"},
 }
 
 // aliases are the names of parsers in vLLM, SGLang and LightLLM, and of families.

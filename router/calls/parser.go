@@ -2,6 +2,7 @@ package calls
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -10,6 +11,8 @@ const (
 	maxHeldBytes = 64 << 10
 	// maxNameBytes bounds names of tools and of members; what is longer is no call.
 	maxNameBytes = 256
+	// maxMarkerBytes is more than any marker has.
+	maxMarkerBytes = 64
 	// maxSpaceBytes is how much white space waits for what follows it; more goes out.
 	maxSpaceBytes = 1 << 10
 )
@@ -57,6 +60,7 @@ type Parser struct {
 	space  []byte // goes out only if text follows
 	reader reader // nil: none is at work
 	raw    []byte // what the reader took, as long as that may turn out to be content
+	recent []byte // the last of what the reader took: a marker may have begun there when it gives up
 	calls  int
 
 	deltas  []Delta
@@ -189,18 +193,35 @@ func (p *Parser) take(c byte) {
 	if p.calls == 0 {
 		p.raw = append(p.raw, c)
 	}
+	if len(p.recent) == 2*maxMarkerBytes {
+		p.recent = append(p.recent[:0], p.recent[maxMarkerBytes:]...)
+	}
+	p.recent = append(p.recent, c)
 	result := p.reader.read(p, c)
 	if result == more && len(p.raw) <= maxHeldBytes {
 		return
 	}
 	p.reader = nil
-	switch {
-	case result == done:
+	if result == done {
 		return
-	case p.calls == 0:
-		p.giveBack(p.raw[:len(p.raw)-1])
 	}
-	p.seek(c)
+	again := p.markerBegun()
+	if p.calls == 0 {
+		p.giveBack(p.raw[:len(p.raw)-len(again)])
+	}
+	for _, c := range again {
+		p.take(c)
+	}
+}
+
+// markerBegun returns the end of what a reader took that may begin a marker; at least the last byte.
+func (p *Parser) markerBegun() []byte {
+	recent := p.recent
+	p.recent = nil
+	for len(recent) > 1 && !slices.ContainsFunc(p.format.markers, func(m string) bool { return strings.HasPrefix(m, string(recent)) }) {
+		recent = recent[1:]
+	}
+	return recent
 }
 
 // giveBack makes content of what a reader took in vain.
@@ -276,7 +297,7 @@ func (p *Parser) found(marker string) {
 
 // open sets a reader to work behind a marker, or at a bare call for "".
 func (p *Parser) open(marker string) {
-	p.reader = p.format.open(marker)
+	p.reader, p.recent = p.format.open(marker), p.recent[:0]
 	if p.calls == 0 {
 		p.raw = []byte(marker)
 	}
