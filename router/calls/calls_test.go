@@ -232,6 +232,7 @@ func TestReasoning(t *testing.T) {
 		{"<think>\nand so on", "(and so on)"},
 		{"Hi <think>x</think>", "Hi <think>x</think>"},
 		{"<thin", "<thin"},
+		{strings.Repeat(" ", 2000) + "<think>", strings.Repeat(" ", 2000) + "<think>"},
 	})
 	checkRows(t, inside, false, []row{
 		{"\na\n</think>\n\nHi", "(a)Hi"},
@@ -442,6 +443,25 @@ func TestFrames(t *testing.T) {
 		}
 		if frame.Bare && frame.Marker != "" {
 			checkRows(t, options(t, name), false, []row{{"Hm. " + frame.Marker + text, "Hm." + want}})
+		}
+	}
+}
+
+// BenchmarkParser reads 2,000 bytes of content and a call of as many, in pieces of 4 bytes as tokens have.
+func BenchmarkParser(b *testing.B) {
+	text := strings.Repeat("What <b>is</b> it? ", 105) + `<tool_call>{"name": "search", "arguments": {"query": "` +
+		strings.Repeat("some words ", 180) + `"}}</tool_call>`
+	options := options(b, "hermes")
+	options.Reasoning = think
+	b.ReportAllocs()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		parser := calls.NewParser(options)
+		for at := 0; at < len(text); at += 4 {
+			parser.Add(text[at:min(at+4, len(text))])
+		}
+		if parser.End(false); parser.Calls() != 1 {
+			b.Fatal("no call")
 		}
 	}
 }

@@ -73,10 +73,10 @@ type Parser struct {
 type part int
 
 const (
-	nothing part = iota
-	reasoning
-	content
-	call
+	noPart part = iota
+	reasoningPart
+	contentPart
+	callPart
 )
 
 // NewParser starts with an empty answer.
@@ -128,7 +128,7 @@ func (p *Parser) Calls() int { return p.calls }
 
 // flush hands out what has grown.
 func (p *Parser) flush() []Delta {
-	p.turn(nothing)
+	p.turn(noPart)
 	deltas := p.deltas
 	p.deltas = nil
 	return deltas
@@ -141,11 +141,11 @@ func (p *Parser) turn(to part) {
 	}
 	text := string(p.growing)
 	switch p.part {
-	case reasoning:
+	case reasoningPart:
 		p.deltas = append(p.deltas, Delta{Reasoning: text})
-	case content:
+	case contentPart:
 		p.deltas = append(p.deltas, Delta{Content: text})
-	case call:
+	case callPart:
 		p.deltas = append(p.deltas, Delta{Call: &Call{Index: p.calls - 1, Name: p.name, Arguments: text}})
 	}
 	p.part, p.name, p.growing = to, "", p.growing[:0]
@@ -157,24 +157,24 @@ func (p *Parser) say(text []byte) {
 		return
 	}
 	if p.thinking {
-		p.turn(reasoning)
+		p.turn(reasoningPart)
 	} else {
-		p.turn(content)
+		p.turn(contentPart)
 	}
 	p.growing = append(p.growing, text...)
 }
 
 // begin starts a call: what the reader took is no content any more.
 func (p *Parser) begin(name string) {
-	p.turn(nothing)
+	p.turn(noPart)
 	p.calls++
-	p.part, p.name = call, name
+	p.part, p.name = callPart, name
 	p.raw, p.space = nil, nil
 }
 
 // arguments adds to the present call.
 func (p *Parser) arguments(text ...byte) {
-	p.turn(call)
+	p.turn(callPart)
 	p.growing = append(p.growing, text...)
 }
 
@@ -185,6 +185,7 @@ func (p *Parser) known(name string) bool {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
+// take gives a byte to whom it concerns: to the reader at work, or to those who look for markers.
 func (p *Parser) take(c byte) {
 	if p.reader == nil {
 		p.seek(c)
@@ -328,7 +329,7 @@ func (p *Parser) release(c byte) {
 	case isSpace(c):
 		if len(p.space) == maxSpaceBytes {
 			p.say(p.space)
-			p.space = p.space[:0]
+			p.begun, p.space = true, p.space[:0]
 		}
 		p.space = append(p.space, c)
 		return
