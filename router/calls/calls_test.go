@@ -69,6 +69,7 @@ func TestHermes(t *testing.T) {
 		{`<tool_call>{"name": "a\u0062", "arguments": {"x": }}</tool_call>`, `|ab:{"x": }`},
 		{`<tool_call>[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]</tool_call>`, `|a:{}|b:{}`},
 		{`<tool_call>{"name": "a", "arguments": {}}</tool_call><tool_call>no</tool_call>`, `|a:{}`},
+		{`<tool_call>{"name": "a", "arguments": {"x": "<"</tool_call><tool_call>{"name": "b"}</tool_call>`, `|a:{"x": "<"|b:{}`},
 		{"Say <tool_call> and <tool_call>{\"name\": \"a\", \"arguments\": {}}", "Say <tool_call> and|a:{}"},
 		{"<tool_call>\n{\"name\": \"\", \"arguments\": {}}", "<tool_call>\n{\"name\": \"\", \"arguments\": {}}"},
 		{`<tool_call>{"name": "a", "arguments": [1]}`, `<tool_call>{"name": "a", "arguments": [1]}`},
@@ -139,6 +140,7 @@ func TestDeepseek(t *testing.T) {
 				"b\n```json\n{}\n```" + end + "<｜tool▁calls▁end｜>", `Hm.|a:{"x": 1}|b:{}`},
 			{begin + call + "a" + sep + "{\"x\": 1}" + end + call + "b" + sep + "{}" + end + "<｜tool▁calls▁end｜>", `|a:{"x": 1}|b:{}`},
 			{begin + "no", begin + "no"},
+			{begin + call + "a" + sep + "{\"x\": 1" + end + call + "b" + sep + "{}", `|a:{"x": 1|b:{}`},
 			{begin + begin + call + "a" + sep + "{}", begin + "|a:{}"},
 			{begin + call + "function" + sep + "a\nno", begin + call + "function" + sep + "a\nno"},
 		})

@@ -13,8 +13,9 @@ type scanner struct {
 	escaped bool
 }
 
-// next reports whether the byte is the last.
-func (s *scanner) next(c byte) bool {
+// next reports done with the last byte. Outside of texts no JSON has the bytes with which closing marks begin: such a one stands
+// behind JSON that lacks its end.
+func (s *scanner) next(c byte) result {
 	switch {
 	case s.escaped:
 		s.escaped = false
@@ -26,8 +27,13 @@ func (s *scanner) next(c byte) bool {
 		s.depth++
 	case c == '}', c == ']':
 		s.depth--
+	case c == '<', c == '`':
+		return wrong
 	}
-	return s.depth == 0
+	if s.depth == 0 {
+		return done
+	}
+	return more
 }
 
 // text gathers a JSON text, quotation marks and all.
@@ -214,6 +220,10 @@ func (e *envelope) gather(c byte) result {
 }
 
 func (e *envelope) readNested(p *Parser, c byte) result {
+	result := e.scan.next(c)
+	if result == wrong {
+		return wrong
+	}
 	if e.member == argumentsMember {
 		if e.started {
 			p.arguments(c)
@@ -221,7 +231,7 @@ func (e *envelope) readNested(p *Parser, c byte) result {
 			return wrong
 		}
 	}
-	if e.scan.next(c) {
+	if result == done {
 		e.place = atComma
 		e.whole = e.whole || e.member == argumentsMember
 	}

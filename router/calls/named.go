@@ -46,11 +46,11 @@ func (a *pass) read(p *Parser, name string, c byte) result {
 		a.begun = true
 		p.begin(name)
 	}
-	p.arguments(c)
-	if a.scan.next(c) {
-		return done
+	result := a.scan.next(c)
+	if result != wrong {
+		p.arguments(c)
 	}
-	return more
+	return result
 }
 
 // mistral reads N[ARGS]{…}, N[CALL_ID]id[ARGS]{…} and N{…}, and the older list of objects, which the first byte tells apart.
