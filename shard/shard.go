@@ -273,10 +273,11 @@ func (r *rank) vocabulary() (*masks.Vocabulary, error) {
 		return nil, err
 	}
 	return masks.NewVocabulary(r.model.Config.Vocabulary, func(id int32) string {
-		if tokenizer.IsSpecial(id) {
-			return ""
+		bytes := tokenizer.Bytes(id)
+		if tokenizer.IsSpecial(id) && bytes != "" {
+			return guide.Special + bytes
 		}
-		return tokenizer.Bytes(id)
+		return bytes
 	}, r.model.Config.EOSTokenIDs), nil
 }
 

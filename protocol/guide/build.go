@@ -63,9 +63,9 @@ type compiler struct {
 	work    int
 	err     *Error
 
-	blanks    int32 // rule of white space; -1: none yet
-	tails     map[string]int32
-	documents *documents
+	blanks  int32 // rule of white space; -1: none yet
+	tails   map[string]int32
+	meaning *meaning // of all schemas; nil: there was none yet
 }
 
 // fail notes an error and returns a node that stands for nothing.

@@ -24,13 +24,20 @@ type meaning struct {
 	alternatives map[int32][]conjunction // by the value's id
 	rules        map[string]int32        // by alternatives
 	opened       map[int32]bool          // schemas that are being written out
+	values       int32                   // of all documents
 	text         int32                   // rule of the rest of a plain string
 	char         int32                   // rule of one character of a plain string; -1: not there yet
 }
 
 // schema builds the documents of a schema.
-func (c *compiler) schema() int32 {
-	d := documents{reader: ordered.NewReader(c.source.Text, maxNesting)}
+func (c *compiler) schema(text string, next int32) int32 {
+	if c.meaning == nil {
+		c.meaning = &meaning{compiler: c, alternatives: map[int32][]conjunction{}, rules: map[string]int32{}, opened: map[int32]bool{},
+			text: c.rule(), char: -1}
+		c.define(c.meaning.text, stringStart)
+	}
+	m := c.meaning
+	d := documents{reader: ordered.NewReader(text, maxNesting), count: m.values}
 	root, err := d.read(nil, "")
 	if err == nil {
 		err = d.reader.End()
@@ -41,10 +48,8 @@ func (c *compiler) schema() int32 {
 	case err != nil:
 		return c.fail(Invalid, "the schema is no JSON: %v", err)
 	}
-	m := &meaning{compiler: c, alternatives: map[int32][]conjunction{}, rules: map[string]int32{}, opened: map[int32]bool{},
-		text: c.rule(), char: -1}
-	c.define(m.text, stringStart)
-	return m.value([]*value{root}, endNode)
+	m.values = d.count
+	return m.value([]*value{root}, next)
 }
 
 // value builds the documents that all schemas admit.

@@ -17,6 +17,7 @@ const (
 	Regex   Kind = "regex"   // a regular expression
 	Grammar Kind = "grammar" // rules in GBNF
 	Choice  Kind = "choice"  // a JSON array of texts, one of which is said
+	Tools   Kind = "tools"   // Calls in JSON
 )
 
 // WhiteSpace says what may stand between the tokens of a JSON document.
@@ -41,6 +42,8 @@ type Source struct {
 	// Open lets objects have keys that their schema does not declare where it says nothing about them, and arrays items behind their
 	// prefix, as the standard has it. Else that ends where something is declared.
 	Open bool `json:"open,omitempty"`
+	// Thought may come first.
+	Thought Thought `json:"thought,omitzero"`
 }
 
 // MaxSourceBytes bounds the text of a source.
@@ -76,23 +79,29 @@ func Compile(s Source) (*Program, error) {
 	c := &compiler{source: s}
 	c.prelude()
 	root := c.rule()
+	c.define(root, c.behindThought(s.Thought, c.body(&s)))
+	return c.finish(root)
+}
+
+// body builds what a source means but for the thought before it.
+func (c *compiler) body(s *Source) int32 {
 	switch {
 	case len(s.Text) > MaxSourceBytes:
-		c.fail(TooLarge, "it has %d bytes, at most %d", len(s.Text), MaxSourceBytes)
+		return c.fail(TooLarge, "it has %d bytes, at most %d", len(s.Text), MaxSourceBytes)
 	case !slices.Contains([]WhiteSpace{"", Tidy, None, Space, Any}, s.WhiteSpace):
-		c.fail(Invalid, "there is no white space %q: use tidy, none, space or any", s.WhiteSpace)
+		return c.fail(Invalid, "there is no white space %q: use tidy, none, space or any", s.WhiteSpace)
 	case s.Kind == Schema:
-		c.define(root, c.schema())
+		return c.schema(s.Text, endNode)
 	case s.Kind == Regex:
-		c.define(root, c.regex(s.Text))
+		return c.regex(s.Text)
 	case s.Kind == Grammar:
-		c.define(root, c.grammar(s.Text))
+		return c.grammar(s.Text)
 	case s.Kind == Choice:
-		c.define(root, c.choice(s.Text))
-	default:
-		c.fail(Invalid, "there is no guide of the kind %q", s.Kind)
+		return c.choice(s.Text)
+	case s.Kind == Tools:
+		return c.tools(s.Text)
 	}
-	return c.finish(root)
+	return c.fail(Invalid, "there is no guide of the kind %q", s.Kind)
 }
 
 // choice is one of the texts of a JSON array.

@@ -149,7 +149,7 @@ func (g *Guide) find(s guide.State) (*sample.Mask, error) {
 			for i, word := range r.bits {
 				w.bits[i] |= word
 			}
-			if part.Behind != guide.Dead {
+			if part.Behind != guide.Dead && !g.machine.Ended(part.Behind) {
 				for _, n := range r.leaving {
 					w.from(n, part.Behind)
 				}

@@ -16,6 +16,7 @@ import (
 	"lockstep/protocol/text"
 	"lockstep/router/api/metrics"
 	"lockstep/router/api/wire"
+	"lockstep/router/calls"
 	"lockstep/router/chat"
 	"lockstep/router/request"
 )
@@ -30,6 +31,9 @@ type Config struct {
 	Workers int
 	// Guides are the operator's wishes for what constrains texts.
 	Guides Guides
+	// CallFormat and Reasoning are how models write calls and thoughts; nil: as template and vocabulary tell.
+	CallFormat *calls.Format
+	Reasoning  *calls.Reasoning
 	// ModelTimeout bounds how long a request waits for the first group.
 	ModelTimeout time.Duration
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"lockstep/protocol/guide"
+	"lockstep/router/calls"
 	"lockstep/router/request"
 )
 
@@ -85,4 +86,20 @@ func (s *Service) CheckGuide(ctx context.Context, model *Model, source *guide.So
 		s.compiled.note(key, failure)
 	}
 	return refusal, failure
+}
+
+// CallFormat is how a model writes calls.
+func (s *Service) CallFormat(model *Model) *calls.Format {
+	if s.config.CallFormat != nil {
+		return s.config.CallFormat
+	}
+	return model.Calls
+}
+
+// Reasoning is how a model writes thoughts.
+func (s *Service) Reasoning(model *Model) calls.Reasoning {
+	if s.config.Reasoning != nil {
+		return *s.config.Reasoning
+	}
+	return model.Reasoning
 }

@@ -7,6 +7,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/text"
+	"lockstep/router/calls"
 	"lockstep/router/chat"
 	"lockstep/router/request"
 )
@@ -19,8 +20,13 @@ type Model struct {
 	Kind      string
 	Tokenizer *text.Tokenizer
 	// Chat writes conversations; nil: NoChat says why it cannot. ChatReadsParts is its ReadsParts.
-	Chat                *chat.Template
-	ChatReadsParts      bool
+	Chat           *chat.Template
+	ChatReadsParts bool
+	// ChatReadsTools says that Chat writes tools and calls. Calls and Reasoning are how the model writes calls and thoughts itself, as far as
+	// template and vocabulary tell.
+	ChatReadsTools      bool
+	Calls               *calls.Format
+	Reasoning           calls.Reasoning
 	NoChat              string
 	MaxInputLength      int
 	MaxTotalTokens      int
@@ -57,6 +63,12 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 	}
 	for _, a := range card.Adapters {
 		model.Adapters = append(model.Adapters, Adapter{Name: a.Name, CardDigest: digest})
+	}
+	hasToken := func(token string) bool { _, ok := tokenizer.TokenID(token); return ok }
+	model.ChatReadsTools = strings.Contains(card.Chat.Template, "tools")
+	model.Calls, model.Reasoning = calls.Generic, calls.DetectReasoning(card.Chat.Template, hasToken)
+	if model.ChatReadsTools {
+		model.Calls = calls.Detect(card.Chat.Template, hasToken)
 	}
 	if card.Chat.Template == "" {
 		model.NoChat = "The model has no chat template: its operator can give one (--chat-template)."

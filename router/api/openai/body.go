@@ -68,7 +68,7 @@ type generateBody struct {
 
 	messages          [][]ordered.Member // as templates take them
 	documents         json.RawMessage
-	tools             json.RawMessage // of the routes that only tokenise
+	tools             toolWishes
 	templateArguments json.RawMessage
 	generationPrompt  *bool
 	continueFinal     *bool
@@ -191,11 +191,12 @@ var chatFields = map[string]fieldReader{
 	"continue_final_message": flagField(func(b *generateBody, v bool) { b.continueFinal = &v }),
 	"documents":              objectsField(func(b *generateBody, v json.RawMessage) { b.documents = v }),
 	"chat_template_kwargs":   objectField(func(b *generateBody, v json.RawMessage) { b.templateArguments = v }),
-	"tools":                  refuseUnless("[]", "tools need guided decoding, which does not exist yet."),
-	"tool_choice":            refuseUnless(`"none" "auto"`, "tools need guided decoding, which does not exist yet."),
-	"functions":              refuseUnless("[]", "tools need guided decoding, which does not exist yet."),
-	"function_call":          refuseUnless(`"none" "auto"`, "tools need guided decoding, which does not exist yet."),
-	"tool_prompt":            refuseUnless(`""`, "tools need guided decoding, which does not exist yet."),
+	"tools":                  (*generateBody).readTools,
+	"tool_choice":            (*generateBody).readToolChoice,
+	"parallel_tool_calls":    flagField(func(b *generateBody, v bool) { b.tools.parallel = v }),
+	"functions":              (*generateBody).readFunctions,
+	"function_call":          (*generateBody).readToolChoice,
+	"tool_prompt":            stringField(func(b *generateBody, v string) { b.tools.prompt = &v }),
 	"modalities":             refuseUnless(`["text"] []`, "answers are text."),
 	"audio":                  refuseUnless("", "answers are text."),
 	"web_search_options":     refuseUnless("", "nothing is searched."),
@@ -204,7 +205,7 @@ var chatFields = map[string]fieldReader{
 
 // readBody reads and checks a body's members; more are fields that the route has beside those of its kind.
 func readBody(top []ordered.Member, chat bool, more map[string]fieldReader) (*generateBody, *request.Refusal) {
-	b := &generateBody{chat: chat, n: 1}
+	b := &generateBody{chat: chat, n: 1, tools: toolWishes{parallel: true}}
 	own, need := completionFields, "prompt"
 	if chat {
 		own, need = chatFields, "messages"
@@ -234,6 +235,9 @@ func readBody(top []ordered.Member, chat bool, more map[string]fieldReader) (*ge
 
 // verify checks fields against each other.
 func (b *generateBody) verify() *request.Refusal {
+	if err := b.tools.verifyTools(); err != nil {
+		return err
+	}
 	switch {
 	case b.topLogprobs > 0 && !b.logprobs:
 		return wrongValue("top_logprobs", "'logprobs' must be true where it is given.")

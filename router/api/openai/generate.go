@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type work struct {
 	name    string // of the answer, unique
 	created int64  // seconds
 	prompts []promptText
+	speech  *speech   // nil: answers are text alone
 	choices []*choice // those of the first prompt first
 }
 
@@ -123,7 +125,10 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 	if err := d.makePrompts(ctx, job); err != nil {
 		return err
 	}
-	guided, refusal := d.guideOf(ctx, model, job.body)
+	if job.body.chat {
+		job.speech = d.speechOf(model, job.body, job.prompts[0].text)
+	}
+	guided, refusal := d.guideOf(ctx, model, job.body, job.speech)
 	if refusal != nil {
 		return refusal
 	}
@@ -155,6 +160,9 @@ func (d *Dialect) begin(ctx context.Context, job *work) *request.Refusal {
 			}
 			c := &choice{Run: run, job: job, index: len(job.choices), prompt: &job.prompts[len(job.choices)/job.body.copies()]}
 			c.holdback = text.NewHoldback(job.body.stops)
+			if job.speech != nil {
+				c.said = &said{parser: job.speech.parser()}
+			}
 			job.choices = append(job.choices, c)
 		}
 	}
@@ -217,9 +225,17 @@ func (d *Dialect) writeChat(ctx context.Context, model *answer.Model, b *generat
 				"the server gives this to the template; use the request's own field, where there is one.")
 		}
 	}
+	tools := b.tools.raw
+	if b.tools.choice == choiceNone && len(b.tools.list) > 0 {
+		tools = nil
+	}
+	instruction := ""
+	if tools != nil && b.tools.active() && !model.ChatReadsTools {
+		instruction, tools = b.tools.instruction(), nil
+	}
 	conversation := &chat.Conversation{
-		Messages:  b.conversation(model.ChatReadsParts, strings.Contains(model.Card.Chat.Template, "developer")),
-		Documents: b.documents, Tools: b.tools, Arguments: b.templateArguments, Now: time.Now(), AddGenerationPrompt: true,
+		Messages:  b.conversation(model, instruction),
+		Documents: b.documents, Tools: tools, Arguments: b.templateArguments, Now: time.Now(), AddGenerationPrompt: true,
 		BlankContent: true,
 	}
 	switch {
@@ -358,7 +374,8 @@ type choice struct {
 	index    int
 	prompt   *promptText
 	holdback *text.Holdback
-	begun    bool // the first token has come
+	said     *said // nil: text alone
+	begun    bool  // the first token has come
 	text     strings.Builder
 	runes    int // of the text and, with echo, the prompt's, for text_offset
 	sum      float64
@@ -378,7 +395,8 @@ func (c *choice) show(t *answer.Token, last *answer.Generation) string {
 	if c.silent() {
 		return ""
 	}
-	if t.Special && (!b.showSpecial || last != nil && last.Finish == protocol.FinishEOS) {
+	hidden := !b.showSpecial && (c.said == nil || !slices.Contains(c.job.speech.kept, t.ID))
+	if t.Special && (hidden || last != nil && last.Finish == protocol.FinishEOS) {
 		shown = strings.TrimSuffix(shown, c.Model.Tokenizer.Decode([]int32{t.ID}, false))
 	}
 	stopped := false
@@ -402,7 +420,7 @@ func (c *choice) finishReason() string {
 	if c.Last.Finish == protocol.FinishLength || c.silent() {
 		return "length"
 	}
-	return "stop"
+	return cmp.Or(c.calledReason(), "stop")
 }
 
 // generated is how many tokens there are, as far as the client is concerned.

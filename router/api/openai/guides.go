@@ -219,12 +219,37 @@ func (b *generateBody) readWhiteSpace(name string, raw json.RawMessage) *request
 	return nil
 }
 
-// guideOf compiles what a body wants the answer to be; nil: anything.
-func (d *Dialect) guideOf(ctx context.Context, model *answer.Model, b *generateBody) (*guide.Source, *request.Refusal) {
-	c := b.constraint
-	if c == nil {
+// guideOf compiles what a body wants the answer to be; nil: anything. A chat's answer is read as s says, nil: as text.
+func (d *Dialect) guideOf(ctx context.Context, model *answer.Model, b *generateBody, s *speech) (*guide.Source, *request.Refusal) {
+	c := &constraint{param: "tools"}
+	var source guide.Source
+	if b.constraint != nil {
+		c = b.constraint
+		source = d.wished(b)
+	}
+	if s != nil && s.format != nil && (s.constrain || b.constraint != nil) {
+		var otherwise *guide.Source
+		if b.constraint != nil && !s.forced {
+			otherwise = &source
+		}
+		made, err := d.callsSource(ctx, model, b, s, otherwise)
+		if err != nil {
+			return nil, err
+		}
+		source = made
+	}
+	if source.Kind == "" {
 		return nil, nil
 	}
+	if s != nil {
+		source.Thought = s.thought()
+	}
+	return d.compiled(ctx, model, c, &source)
+}
+
+// wished is what a body's constraint is compiled from.
+func (d *Dialect) wished(b *generateBody) guide.Source {
+	c := b.constraint
 	source := c.source
 	if source.Kind == guide.Schema {
 		wishes := d.answers.Guides()
@@ -235,13 +260,19 @@ func (d *Dialect) guideOf(ctx context.Context, model *answer.Model, b *generateB
 			}
 		}
 	}
-	refusal, failure := d.answers.CheckGuide(ctx, model, &source)
+	return source
+}
+
+// compiled compiles what a constraint has come to.
+func (d *Dialect) compiled(ctx context.Context, model *answer.Model, c *constraint, source *guide.Source) (*guide.Source,
+	*request.Refusal) {
+	refusal, failure := d.answers.CheckGuide(ctx, model, source)
 	var why *guide.Error
 	switch {
 	case refusal != nil:
 		return nil, refusal
 	case failure == nil:
-		return &source, nil
+		return source, nil
 	case !errors.As(failure, &why):
 		return nil, unsupportedField(c.param, failure.Error()+".")
 	case c.param == "response_format":

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"lockstep/protocol/ordered"
+	"lockstep/router/api/answer"
 	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
@@ -39,14 +41,22 @@ func (b *generateBody) readMessages(name string, raw json.RawMessage) *request.R
 }
 
 // conversation returns the messages as JSON. Unless the template reads parts, content in text parts becomes one string.
-// Templates that do not know developers take them for the system, whose newer name that is.
-func (b *generateBody) conversation(parts, developers bool) json.RawMessage {
+// Templates that do not know developers take them for the system, whose newer name that is. Where the body has tools, those that
+// do not know any get calls and their results as text; an instruction, if it is not empty, stands behind the last message's.
+func (b *generateBody) conversation(model *answer.Model, instruction string) json.RawMessage {
+	parts, developers := model.ChatReadsParts, strings.Contains(model.Card.Chat.Template, "developer")
 	out := []byte{'['}
 	for i, message := range b.messages {
 		if i > 0 {
 			out = append(out, ',')
 		}
 		message = slices.Clone(message)
+		if !model.ChatReadsTools && len(b.tools.list) > 0 {
+			message = withoutTools(message)
+		}
+		if instruction != "" && i == len(b.messages)-1 {
+			message = withInstruction(message, instruction)
+		}
 		for j, m := range message {
 			switch {
 			case m.Name == "role" && !developers && decoded(m.Value) == "developer":
@@ -58,6 +68,52 @@ func (b *generateBody) conversation(parts, developers bool) json.RawMessage {
 		out = wire.AppendMembers(out, message)
 	}
 	return append(out, ']')
+}
+
+// withoutTools makes text of calls, and of their results what a user says.
+func withoutTools(message []ordered.Member) []ordered.Member {
+	made := memberOf(message, "tool_calls")
+	result := string(memberOf(message, "role")) == `"tool"`
+	var text []byte
+	for i, m := range message {
+		switch {
+		case m.Name == "role" && result:
+			message[i].Value = json.RawMessage(`"user"`)
+		case m.Name == "content" && result:
+			joined, _ := joinedParts("", m.Value) // they were checked
+			content, _ := decoded(joined).(string)
+			message[i].Value = wire.AppendText(nil, "Result of the call: "+content)
+		}
+	}
+	var list []json.RawMessage
+	if made == nil || json.Unmarshal(made, &list) != nil {
+		return message
+	}
+	for _, item := range list {
+		call, _ := wire.Members(item)
+		function, _ := wire.Members(memberOf(call, "function"))
+		text = append(append(text, `{"name": `...), memberOf(function, "name")...)
+		text = append(append(append(text, `, "arguments": `...), memberOf(function, "arguments")...), "}\n"...)
+	}
+	return withContent(message, func(content string) string { return strings.TrimSpace(content + "\n" + string(text)) })
+}
+
+// withInstruction puts words behind a message's text.
+func withInstruction(message []ordered.Member, instruction string) []ordered.Member {
+	return withContent(message, func(content string) string { return content + instruction })
+}
+
+// withContent changes a message's text.
+func withContent(message []ordered.Member, change func(string) string) []ordered.Member {
+	for i, m := range message {
+		if m.Name == "content" {
+			joined, _ := joinedParts("", m.Value) // they were checked
+			content, _ := decoded(joined).(string)
+			message[i].Value = wire.AppendText(nil, change(content))
+			return message
+		}
+	}
+	return append(message, ordered.Member{Name: "content", Value: wire.AppendText(nil, change(""))})
 }
 
 // checkMessage checks a message, changes its tool calls, and returns its role.

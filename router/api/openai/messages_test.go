@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lockstep/protocol"
+	"lockstep/router/api/answer"
 	"lockstep/router/api/wire"
 	"lockstep/router/request"
 )
@@ -33,9 +34,30 @@ func TestMessagesWithoutContent(t *testing.T) {
 		body, err := decode([]byte(`{"messages":[`+c.message+`]}`), true)
 		if (err == nil) != (c.want != "") {
 			t.Errorf("%s: %v", c.message, err)
-		} else if err == nil && string(body.conversation(false, false)) != c.want {
-			t.Errorf("%s: got %s", c.message, body.conversation(false, false))
+		} else if err == nil && string(body.conversation(readsTools, "")) != c.want {
+			t.Errorf("%s: got %s", c.message, body.conversation(readsTools, ""))
 		}
+	}
+}
+
+// readsTools is a model whose template writes calls.
+var readsTools = &answer.Model{Card: &protocol.ModelCard{}, ChatReadsTools: true}
+
+// Templates that do not know tools get calls and results as text, and the instruction behind the last message.
+func TestConversationWithoutTools(t *testing.T) {
+	body, err := decode([]byte(`{"tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"1",`+
+		`"type":"function","function":{"name":"f","arguments":"{\"b\": 1}"}}]},{"role":"tool","tool_call_id":"1","content":"5"}]}`), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []struct{ Role, Content string }
+	if err := json.Unmarshal(body.conversation(&answer.Model{Card: &protocol.ModelCard{}}, "\nDo."), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []struct{ Role, Content string }{{"user", "a"}, {"assistant", `{"name": "f", "arguments": {"b": 1}}`},
+		{"user", "Result of the call: 5\nDo."}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -70,7 +92,7 @@ func FuzzBody(f *testing.F) {
 			}
 			if b.n < 1 || b.copies() > maxChoices ||
 				b.chosen.Temperature != nil && *b.chosen.Temperature < 0 || (b.messages == nil) == (b.prompts == nil) ||
-				!json.Valid(b.conversation(false, chat)) {
+				!json.Valid(b.conversation(readsTools, "")) || !json.Valid(b.conversation(&answer.Model{Card: &protocol.ModelCard{}}, "b")) {
 				t.Fatalf("got %+v of %q", b, data)
 			}
 			b.resolveSampling(0, 1, &protocol.SamplingDefaults{})

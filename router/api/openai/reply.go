@@ -71,7 +71,11 @@ func (c *choice) keep(t *answer.Token, last *answer.Generation) {
 	c.note(t)
 	shown := c.show(t, last)
 	c.runes += utf8.RuneCountInString(shown)
-	c.text.WriteString(shown)
+	if c.said != nil {
+		c.hear(shown, last)
+	} else {
+		c.text.WriteString(shown)
+	}
 }
 
 // start is called with the first token: what belongs to the prompt can be shown now.
@@ -156,7 +160,7 @@ func (job *work) appendHead(b []byte, object string) []byte {
 func (c *choice) appendWhole(b []byte, index int) []byte {
 	b = strconv.AppendInt(append(b, `{"index":`...), int64(index), 10)
 	if c.job.body.chat {
-		b = append(wire.AppendText(append(b, `,"message":{"role":"assistant","content":`...), c.text.String()), `,"refusal":null}`...)
+		b = c.appendMessage(append(b, `,"message":`...))
 	} else {
 		b = wire.AppendText(append(b, `,"text":`...), c.text.String())
 	}
@@ -315,7 +319,7 @@ func (c *choice) chunks(head []byte) func(b []byte, t *answer.Token, last *answe
 			c.start()
 			switch {
 			case chat:
-				add(chunkParts{delta: `{"role":"assistant","content":""}`})
+				add(chunkParts{delta: c.opening()})
 			case c.text.Len() > 0:
 				add(chunkParts{shown: c.text.String()})
 			}
@@ -331,6 +335,13 @@ func (c *choice) chunks(head []byte) func(b []byte, t *answer.Token, last *answe
 		case !chat:
 			add(chunkParts{shown: shown, last: last != nil})
 			return b
+		case c.said != nil:
+			for _, delta := range c.hear(shown, last) {
+				add(chunkParts{delta: string(c.appendDelta(nil, delta))})
+			}
+			if len(c.records.chat) > 0 || len(c.tokenIDs) > 0 {
+				add(chunkParts{delta: "{}"})
+			}
 		case last == nil || shown != "" || len(c.records.chat) > 0 || len(c.tokenIDs) > 0:
 			add(chunkParts{shown: shown})
 		}
@@ -339,6 +350,14 @@ func (c *choice) chunks(head []byte) func(b []byte, t *answer.Token, last *answe
 		}
 		return b
 	}
+}
+
+// opening is the delta of a chat's first chunk.
+func (c *choice) opening() string {
+	if c.said != nil && c.job.speech.forced {
+		return `{"role":"assistant","content":null}`
+	}
+	return `{"role":"assistant","content":""}`
 }
 
 // appendChunk appends one chunk.

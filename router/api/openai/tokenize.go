@@ -129,7 +129,7 @@ func readTokenize(top []ordered.Member) (*generateBody, *request.Refusal) {
 
 // tokenizeFields are what the routes that only tokenise have more: templates may write what cannot be generated yet.
 var tokenizeFields = map[string]fieldReader{
-	"tools":             objectsField(func(b *generateBody, v json.RawMessage) { b.tools = v }),
+	"tools":             objectsField(func(b *generateBody, v json.RawMessage) { b.tools.raw = v }),
 	"tool_choice":       func(*generateBody, string, json.RawMessage) *request.Refusal { return nil },
 	"return_token_strs": flagField(func(b *generateBody, v bool) { b.tokenTexts = v }),
 }

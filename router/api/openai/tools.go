@@ -1,0 +1,251 @@
+package openai
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"lockstep/protocol/ordered"
+	"lockstep/router/api/wire"
+	"lockstep/router/request"
+)
+
+// maxTools bounds the functions of a request.
+const maxTools = 1024
+
+// functionName is what functions, and tools and schemas, may be called.
+var functionName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
+
+// tool is a function that the model may call.
+type tool struct {
+	param      string // where its parameters stand in the body
+	name       string
+	parameters json.RawMessage // nil: it takes no arguments
+	strict     bool
+}
+
+// toolChoice says whether functions are called.
+type toolChoice int
+
+const (
+	choiceAuto toolChoice = iota
+	choiceNone
+	choiceRequired
+	choiceNamed
+)
+
+// toolWishes are what a body says of functions.
+type toolWishes struct {
+	list     []tool
+	raw      json.RawMessage // as templates take them
+	choice   toolChoice
+	chosen   bool   // the body has a choice
+	name     string // of choiceNamed
+	allowed  []string
+	parallel bool
+	legacy   bool    // in the older form: functions and function_call
+	prompt   *string // TGI's words about them
+}
+
+// active reports whether the model may call anything.
+func (t *toolWishes) active() bool { return len(t.list) > 0 && t.choice != choiceNone }
+
+// callable are the functions that may be called.
+func (t *toolWishes) callable() []tool {
+	return slices.DeleteFunc(slices.Clone(t.list), func(f tool) bool {
+		return t.choice == choiceNamed && f.name != t.name || t.allowed != nil && !slices.Contains(t.allowed, f.name)
+	})
+}
+
+// readTools reads OpenAI's tools. Functions without parameters take no arguments.
+func (b *generateBody) readTools(name string, raw json.RawMessage) *request.Refusal {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return wrongType(name, "an array of objects", decoded(raw))
+	}
+	for i, item := range list {
+		at := name + "[" + strconv.Itoa(i) + "]"
+		members, ok := wire.Members(item)
+		if !ok {
+			return wrongType(at, "an object", decoded(item))
+		}
+		if kind := memberOf(members, "type"); kind != nil && string(kind) != `"function"` {
+			return wrongValue(at+".type", "expected 'function', but got %.100s.", kind)
+		}
+		function := memberOf(members, "function")
+		if function == nil {
+			return missingField(at + ".function")
+		}
+		if err := b.readFunction(at+".function", function); err != nil {
+			return err
+		}
+	}
+	b.tools.raw = raw
+	return nil
+}
+
+// readFunctions reads the older form, and makes the newer one of it.
+func (b *generateBody) readFunctions(name string, raw json.RawMessage) *request.Refusal {
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) != nil {
+		return wrongType(name, "an array of objects", decoded(raw))
+	}
+	tools := []byte{'['}
+	for i, item := range list {
+		if err := b.readFunction(name+"["+strconv.Itoa(i)+"]", item); err != nil {
+			return err
+		}
+		tools = append(append(append(wire.AppendComma(tools), `{"type":"function","function":`...), item...), '}')
+	}
+	if len(list) > 0 {
+		b.tools.legacy, b.tools.raw = true, append(tools, ']')
+	}
+	return nil
+}
+
+func (b *generateBody) readFunction(at string, raw json.RawMessage) *request.Refusal {
+	members, ok := wire.Members(raw)
+	if !ok {
+		return wrongType(at, "an object", decoded(raw))
+	}
+	f := tool{param: at + ".parameters"}
+	for _, m := range members {
+		value := decoded(m.Value)
+		switch m.Name {
+		case "name":
+			if f.name, ok = value.(string); !ok {
+				return wrongType(at+".name", "a string", value)
+			}
+		case "parameters", "arguments": // the second is TGI's
+			switch value.(type) {
+			case nil:
+			case map[string]any:
+				f.parameters = m.Value
+			default:
+				return wrongType(at+"."+m.Name, "an object", value)
+			}
+		case "strict":
+			f.strict = value == true
+		}
+	}
+	switch {
+	case f.name == "":
+		return missingField(at + ".name")
+	case !functionName.MatchString(f.name):
+		return wrongValue(at+".name", "expected up to 128 letters, digits, '_', '-' and '.', but got %q.", wire.Quoted(f.name))
+	case slices.ContainsFunc(b.tools.list, func(other tool) bool { return other.name == f.name }):
+		return wrongValue(at+".name", "there are two functions called %q.", f.name)
+	case len(b.tools.list) >= maxTools:
+		return wrongValue(at, "there can be %d functions at most.", maxTools)
+	}
+	b.tools.list = append(b.tools.list, f)
+	return nil
+}
+
+// readToolChoice reads a word, or which functions may be called. TGI takes the name of a function for a word too.
+func (b *generateBody) readToolChoice(name string, raw json.RawMessage) *request.Refusal {
+	b.tools.chosen = true
+	value := decoded(raw)
+	if word, ok := value.(string); ok {
+		b.chooseTool(word)
+		return nil
+	}
+	members, ok := wire.Members(raw)
+	if !ok {
+		return wrongType(name, "a string or an object", value)
+	}
+	switch kind, _ := decoded(memberOf(members, "type")).(string); kind {
+	case "function", "":
+		function, _ := wire.Members(memberOf(members, "function"))
+		named := memberOf(function, "name")
+		if named == nil {
+			named = memberOf(members, "name") // function_call's form, and that of /v1/responses
+		}
+		if b.tools.name, ok = decoded(named).(string); !ok {
+			return missingField(name + ".function.name")
+		}
+		b.tools.choice = choiceNamed
+		return nil
+	case "allowed_tools":
+		return b.readAllowedTools(name+".allowed_tools", memberOf(members, "allowed_tools"), members)
+	default:
+		return wrongValue(name+".type", "expected 'function' or 'allowed_tools', but got %q.", wire.Quoted(kind))
+	}
+}
+
+// chooseTool takes a word for a choice.
+func (b *generateBody) chooseTool(word string) {
+	switch t := &b.tools; word {
+	case "auto":
+		t.choice = choiceAuto
+	case "none":
+		t.choice = choiceNone
+	case "required", "any":
+		t.choice = choiceRequired
+	default:
+		t.choice, t.name = choiceNamed, word
+	}
+}
+
+// readAllowedTools reads which tools may be called; they stand beside the type, or in an object of their own.
+func (b *generateBody) readAllowedTools(name string, raw json.RawMessage, beside []ordered.Member) *request.Refusal {
+	members, ok := wire.Members(raw)
+	if !ok {
+		members = beside
+	}
+	mode, _ := decoded(memberOf(members, "mode")).(string)
+	list, ok := decoded(memberOf(members, "tools")).([]any)
+	if mode != "auto" && mode != "required" || !ok {
+		return wrongValue(name, "expected a mode, 'auto' or 'required', and an array of tools.")
+	}
+	b.chooseTool(mode)
+	b.tools.allowed = []string{}
+	for _, item := range list {
+		entry, _ := item.(map[string]any)
+		function, ok := entry["function"].(map[string]any)
+		if !ok {
+			function = entry
+		}
+		named, _ := function["name"].(string)
+		b.tools.allowed = append(b.tools.allowed, named)
+	}
+	return nil
+}
+
+// verifyTools checks what is said of functions against each other.
+func (t *toolWishes) verifyTools() *request.Refusal {
+	param := "tool_choice"
+	if t.legacy {
+		param = "function_call"
+	}
+	known := func(name string) bool {
+		return slices.ContainsFunc(t.list, func(f tool) bool { return f.name == name })
+	}
+	switch {
+	case len(t.list) == 0 && t.choice != choiceAuto && t.choice != choiceNone:
+		return wrongValue(param, "'tools' must be given where it is.")
+	case t.choice == choiceNamed && !known(t.name):
+		return wrongValue(param, "there is no tool called %q in 'tools'.", wire.Quoted(t.name))
+	}
+	for _, name := range t.allowed {
+		if !known(name) {
+			return wrongValue(param, "there is no tool called %q in 'tools'.", wire.Quoted(name))
+		}
+	}
+	if t.allowed != nil && len(t.allowed) == 0 {
+		return wrongValue(param, "no tool is allowed.")
+	}
+	return nil
+}
+
+// instruction tells a model whose template does not write tools of them.
+func (t *toolWishes) instruction() string {
+	words := "You can call these functions. To call one, answer with nothing but a JSON object that has its name and its arguments: " +
+		`{"name": "...", "arguments": {...}}. ` + "Otherwise answer as usual."
+	if t.prompt != nil && *t.prompt != "" {
+		words = *t.prompt
+	}
+	return fmt.Sprintf("\n---\n%s\n%s", t.raw, words)
+}
