@@ -62,6 +62,11 @@ type routerFlags struct {
 	Overload              string   `env:"LOCKSTEP_OVERLOAD" enum:"refuse,wait" default:"${overload}" help:"What happens to requests beyond --max-concurrent-requests: refuse answers with an overload error, wait lets them queue."`
 	MaxQueueSize          int      `env:"LOCKSTEP_MAX_QUEUE_SIZE" default:"${max_queue_size}" help:"Requests that may wait with --overload wait; more are answered with an overload error."`
 	QueueTimeout          float64  `env:"LOCKSTEP_QUEUE_TIMEOUT" default:"0" placeholder:"SECONDS" help:"Longest wait for a group, then an overload error. 0: as long as it takes."`
+	ToolCallParser        string   `env:"LOCKSTEP_TOOL_CALL_PARSER" default:"auto" placeholder:"auto|NAME" help:"How the model writes calls of tools: hermes, qwen3_coder, llama3_json, pythonic, mistral, deepseek_v3, … or the name that vLLM, SGLang or LightLLM has for it. auto: as template and vocabulary tell."`
+	ReasoningParser       string   `env:"LOCKSTEP_REASONING_PARSER" default:"auto" placeholder:"auto|none|NAME" help:"How the model marks its reasoning, which chats get apart from the answer: deepseek_r1, qwen3, … auto: as template and vocabulary tell; none: it is part of the answer."`
+	DisableGrammarSupport bool     `env:"DISABLE_GRAMMAR_SUPPORT" help:"Refuse requests that constrain the answer: grammars, schemas, required tools."`
+	GuideWhiteSpace       string   `env:"LOCKSTEP_GUIDE_WHITE_SPACE" enum:"tidy,none,space,any" default:"tidy" help:"White space in JSON answers that a schema constrains, unless a request says: tidy is a space or a line with its indent."`
+	GuideOpenObjects      bool     `env:"LOCKSTEP_GUIDE_OPEN_OBJECTS" help:"Let objects have keys that their schema does not name where it does not forbid them, as the standard has it."`
 	MaxBestOf             int      `env:"MAX_BEST_OF" default:"${max_best_of}" help:"Largest best_of."`
 	MaxStopSequences      int      `env:"MAX_STOP_SEQUENCES" default:"${max_stop_sequences}" help:"Most stop sequences of a request. 0: none."`
 	MaxClientBatchSize    int      `env:"MAX_CLIENT_BATCH_SIZE" placeholder:"N" help:"Most prompts of one completion request. Default: 4 with --tgi-version 3, else --max-concurrent-requests."`
@@ -128,7 +133,6 @@ type refusedFlags struct {
 	NgrokAuthtoken        string `env:"NGROK_AUTHTOKEN" hidden:"" refuse:"tunnels do not exist"`
 	NgrokEdge             string `env:"NGROK_EDGE" hidden:"" refuse:"tunnels do not exist"`
 	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory; --chat-template replaces the template" matters:"prompts of chats would be others"`
-	DisableGrammarSupport bool   `env:"DISABLE_GRAMMAR_SUPPORT" hidden:"" accept:"true" refuse:""` // there are no grammars to disable
 	UsageStats            string `env:"USAGE_STATS" hidden:"" accept:"off" refuse:"no statistics are ever sent to anybody: only off is possible"`
 	EnablePrefillLogprobs bool   `env:"ENABLE_PREFILL_LOGPROBS" hidden:"" accept:"true" refuse:""` // they always are
 }

@@ -183,7 +183,7 @@ func TestRefusals(t *testing.T) {
 func TestHarmlessFlagsAreAccepted(t *testing.T) {
 	withoutEnvironment(t)
 	t.Setenv("TRUST_REMOTE_CODE", "false")
-	if _, err := parse(strings.Fields("--cuda-memory-fraction 1.0 --usage-stats off --disable-grammar-support --max-top-n-tokens 5"),
+	if _, err := parse(strings.Fields("--cuda-memory-fraction 1.0 --usage-stats off --max-top-n-tokens 5"),
 		io.Discard); err != nil {
 		t.Error(err)
 	}

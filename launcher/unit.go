@@ -14,7 +14,9 @@ import (
 	"lockstep/launcher/demo"
 	"lockstep/launcher/supervise"
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/router"
+	"lockstep/router/api/answer"
 	"lockstep/router/api/openai"
 	"lockstep/shard"
 	"lockstep/shard/collective"
@@ -228,6 +230,8 @@ func (l *launcher) routerConfig() router.Config {
 		GracefulTerminationTimeout: max(float64(l.Graceful)-endTime, float64(l.Graceful)/2),
 		TLS:                        l.guard.TLS, Listeners: l.guard.Listeners, APIKeys: l.guard.APIKeys, MaxConnections: l.MaxConnections,
 		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, TGIVersion: l.TGIVersion, LightLLMErrors: l.LightLLMErrors,
+		ToolCallParser: l.ToolCallParser, ReasoningParser: l.ReasoningParser,
+		Guides:    answer.Guides{Disabled: l.DisableGrammarSupport, WhiteSpace: guide.WhiteSpace(l.GuideWhiteSpace), Open: l.GuideOpenObjects},
 		Admission: l.Admission, Overload: l.Overload, MaxQueueSize: l.MaxQueueSize, QueueTimeout: l.QueueTimeout,
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"lockstep/protocol"
 	"lockstep/router/admission"
 	"lockstep/router/api"
+	"lockstep/router/api/answer"
 	"lockstep/router/api/tgi"
+	"lockstep/router/calls"
 	"lockstep/router/request"
 	"lockstep/router/secure"
 )
@@ -19,6 +21,9 @@ const (
 	OverloadRefuse = "refuse"
 	OverloadWait   = "wait"
 )
+
+// ParserAuto lets template and vocabulary tell how a model writes.
+const ParserAuto = "auto"
 
 // AdmissionPolicies are the values of Config.Admission. The aggressive policy is for simulations only: it admits what
 // must be parked and computed again.
@@ -81,6 +86,12 @@ type Config struct {
 	TLS *secure.Files `json:"tls"`
 	// Listeners are more addresses, each with a dialect of its own.
 	Listeners []Listener `json:"listeners"`
+	// ToolCallParser and ReasoningParser are how models write calls and reasoning, by names of package calls; empty or ParserAuto: as template
+	// and vocabulary tell.
+	ToolCallParser  string `json:"tool_call_parser,omitempty"`
+	ReasoningParser string `json:"reasoning_parser,omitempty"`
+	// Guides are the operator's wishes for what constrains answers.
+	Guides answer.Guides `json:"guides,omitzero"`
 	// MaxConnections bounds the open connections of each listener, and half of it those of one client address. A newcomer gets
 	// the place of one that waits for its client; while there is none it waits to be accepted.
 	MaxConnections int `json:"max_connections"`
@@ -108,6 +119,9 @@ func DefaultConfig(form string) Config {
 // Validate refuses what makes no sense. It changes nothing.
 func (c *Config) Validate() error {
 	if err := c.Limits.Validate(); err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	if _, _, err := c.parsers(); err != nil {
 		return fmt.Errorf("router: %w", err)
 	}
 	switch {
@@ -161,8 +175,27 @@ func (c *Config) permits() int {
 	return c.MaxConcurrentRequests
 }
 
+// parsers are those that are named; nil: as template and vocabulary tell.
+func (c *Config) parsers() (format *calls.Format, reasoning *calls.Reasoning, err error) {
+	if c.ToolCallParser != "" && c.ToolCallParser != ParserAuto {
+		if format, err = calls.Named(c.ToolCallParser); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.ReasoningParser != "" && c.ReasoningParser != ParserAuto {
+		named, err := calls.NamedReasoning(c.ReasoningParser)
+		if err != nil {
+			return nil, nil, err
+		}
+		reasoning = &named
+	}
+	return format, reasoning, nil
+}
+
 func (c *Config) api() api.Config {
+	format, reasoning, _ := c.parsers() // they were checked
 	return api.Config{
+		Guides: c.Guides, CallFormat: format, Reasoning: reasoning,
 		Limits: c.Limits, Permits: c.permits(), WaitingServedRatio: c.WaitingServedRatio, MaxWaitingTokens: c.MaxWaitingTokens,
 		CORSAllowOrigin: c.CORSAllowOrigin, Build: c.Build,
 		TGIVersion: c.TGIVersion, OldLightLLMErrors: c.LightLLMErrors == "old", APIKeys: c.APIKeys,

@@ -44,7 +44,7 @@ type Calls struct {
 // Function is one that can be called.
 type Function struct {
 	Name string `json:"name"`
-	// Parameters is the JSON schema of its arguments.
+	// Parameters is the JSON schema of its arguments; absent or null: there are none.
 	Parameters json.RawMessage `json:"parameters"`
 }
 
@@ -187,7 +187,7 @@ func (c *compiler) withOtherwise(calls *Calls, next int32) int32 {
 func (c *compiler) arguments(f *Function, next int32) int32 {
 	schema := string(f.Parameters)
 	if schema == "" || schema == "null" {
-		schema = `{"type":"object","properties":{}}`
+		schema = `{"type":"object","maxProperties":0}`
 	}
 	failed := c.err != nil
 	n := c.schema(schema, next)

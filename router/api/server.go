@@ -20,6 +20,7 @@ import (
 	"lockstep/router/api/answer"
 	"lockstep/router/api/metrics"
 	"lockstep/router/api/wire"
+	"lockstep/router/calls"
 	"lockstep/router/request"
 )
 
@@ -40,6 +41,10 @@ type Config struct {
 	APIKeys []string
 	// OldLightLLMErrors answers in LightLLM's dialect as versions before 2026 did.
 	OldLightLLMErrors bool
+	// Guides, CallFormat and Reasoning are answer.Config's.
+	Guides     answer.Guides
+	CallFormat *calls.Format
+	Reasoning  *calls.Reasoning
 	// ModelTimeout bounds how long a request waits for the first group.
 	ModelTimeout time.Duration
 }
@@ -66,7 +71,7 @@ type surface struct {
 func New(config Config, backend answer.Backend, m *metrics.Metrics, log zerolog.Logger) *Server {
 	s := &Server{config: config, log: log, echo: echo.New()}
 	s.answers = answer.New(answer.Config{Permits: config.Permits, PayloadLimit: config.PayloadLimit, Workers: config.ValidationWorkers,
-		ModelTimeout: config.ModelTimeout}, backend, m, log)
+		ModelTimeout: config.ModelTimeout, Guides: config.Guides, CallFormat: config.CallFormat, Reasoning: config.Reasoning}, backend, m, log)
 	s.echo.Use(s.frame)
 	s.echo.HTTPErrorHandler = s.refuse
 	for _, d := range dialects(&s.config, s.answers) {

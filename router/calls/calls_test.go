@@ -76,7 +76,7 @@ func TestHermes(t *testing.T) {
 		{`<tool_call>{"name": "a", "argu`, `<tool_call>{"name": "a", "argu`},
 		{"a <tool_cal\n\n", "a <tool_cal\n\n"},
 		{" \n ", " \n "},
-		{`{"name": "now", "arguments": {}}`, `{"name": "now", "arguments": {}}`},
+		{`{"name": "now", "arguments": {}}`, "|now:{}"},
 	})
 	checkRows(t, options(t, "hermes"), true, []row{
 		{`<tool_call>{"name": "a", "argu`, `|a:`},

@@ -82,7 +82,9 @@ var (
 
 var formats = []*Format{
 	{
-		name: "hermes", markers: []string{hermesMarker}, tokens: []string{hermesMarker, xmlCallEnd}, open: newObjects,
+		// smaller models of the family are known to leave the tags out
+		name: "hermes", markers: []string{hermesMarker}, bare: "{", tokens: []string{hermesMarker, xmlCallEnd},
+		open: func(marker string) reader { return &objects{bare: marker == ""} },
 		frame: &Frame{Marker: hermesMarker, BeforeName: hermesMarker + "\n" + jsonBeforeName, BeforeArguments: jsonArguments,
 			AfterArguments: "}\n" + xmlCallEnd, Between: "\n"},
 	},

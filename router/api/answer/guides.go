@@ -15,11 +15,11 @@ import (
 // Guides are an operator's wishes for what constrains texts.
 type Guides struct {
 	// Disabled refuses them.
-	Disabled bool
+	Disabled bool `json:"disabled,omitempty"`
 	// WhiteSpace is where JSON documents may have some, if a request does not say.
-	WhiteSpace guide.WhiteSpace
+	WhiteSpace guide.WhiteSpace `json:"white_space,omitempty"`
 	// Open is guide.Source's, if a request does not say.
-	Open bool
+	Open bool `json:"open,omitempty"`
 }
 
 // Schema is the source of a JSON schema as the operator wishes it.

@@ -22,8 +22,8 @@ type Model struct {
 	// Chat writes conversations; nil: NoChat says why it cannot. ChatReadsParts is its ReadsParts.
 	Chat           *chat.Template
 	ChatReadsParts bool
-	// ChatReadsTools says that Chat writes tools and calls. Calls and Reasoning are how the model writes calls and thoughts itself, as far as
-	// template and vocabulary tell.
+	// ChatReadsTools says that Chat writes tools and calls. Calls and Reasoning are how the model writes calls and thoughts itself, as far
+	// as template and vocabulary tell.
 	ChatReadsTools      bool
 	Calls               *calls.Format
 	Reasoning           calls.Reasoning

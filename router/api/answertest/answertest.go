@@ -32,11 +32,15 @@ import (
 
 // Options of a model.
 type Options struct {
-	// Card is the model's, without a model id that of the demo model; Tokens are the ids that answers are made of.
+	// Card is the model's, without a model id that of the demo model, but for its chat template if there is one here; Tokens are the ids that answers are made of.
 	Card   protocol.ModelCard
 	Tokens []int32
 	// MaxInputLength and MaxTotalTokens are the model's; 0: 1024 and 2048.
 	MaxInputLength, MaxTotalTokens int
+	// Says is the text that is answered, up to an end of sequence, in place of what follows from the tokens; "": none.
+	Says string
+	// Asked is called with each request.
+	Asked func(*request.Request)
 	// Step lies between two tokens; 0: all come at once.
 	Step time.Duration
 	// NoGroups leaves out what is told of the one group, which originals do not tell.
@@ -77,6 +81,7 @@ func configOf(form string, change []func(*api.Config)) api.Config {
 type backend struct {
 	options Options
 	model   *answer.Model
+	said    []int32 // the tokens of Options.Says; nil: there are none
 	known   chan struct{}
 	running sync.WaitGroup
 
@@ -90,7 +95,13 @@ var _ answer.Backend = (*backend)(nil)
 func newBackend(t testing.TB, o Options) *backend {
 	t.Helper()
 	if o.Card.ModelID == "" {
-		o.Card, _, o.Tokens = DemoCard(t)
+		template := o.Card.Chat.Template
+		if o.Card, _, o.Tokens = DemoCard(t); template != "" {
+			o.Card.Chat.Template = template
+		}
+	}
+	if o.Says != "" {
+		o.Card.EOSTokenIDs = []int32{demoEnd}
 	}
 	model, err := answer.NewModel("0123456789abcdef", &o.Card)
 	if err != nil {
@@ -102,6 +113,11 @@ func newBackend(t testing.TB, o Options) *backend {
 	}
 	b := &backend{options: o, model: model, known: make(chan struct{}), cancel: map[uint64]chan struct{}{}}
 	close(b.known)
+	if o.Says != "" {
+		if b.said, err = model.Tokenizer.Encode(o.Says, false); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return b
 }
 
@@ -118,6 +134,9 @@ func (b *backend) Load() request.Load {
 }
 
 func (b *backend) Submit(r *request.Request) (uint64, *request.Events, *request.Refusal) {
+	if b.options.Asked != nil {
+		b.options.Asked(r)
+	}
 	if err := r.Sampling.Validate(b.model.Card.VocabularySize); err != nil {
 		return 0, nil, &request.Refusal{Class: request.Generation, Message: err.Error()}
 	}
@@ -180,6 +199,9 @@ func (b *backend) Done(id uint64) { b.Cancel(id) }
 // token is the next token of a request.
 func (b *backend) token(r *request.Request, position int) request.Token {
 	token := request.Token{}
+	if b.said != nil {
+		return b.say(r, position)
+	}
 	token.ID, token.Logprob = Token(b.options.Tokens, Under(r.Prompt, r.Adapter), r.Sampling.Seed, position)
 	for i := range int32(r.TopLogprobs) {
 		token.Top = append(token.Top, request.Alternative{ID: token.ID + i, Logprob: token.Logprob - float32(i)})
@@ -191,6 +213,20 @@ func (b *backend) token(r *request.Request, position int) request.Token {
 		if slices.Equal(stop, []int32{token.ID}) {
 			token.Finish = protocol.FinishStop
 		}
+	}
+	return token
+}
+
+// say is the next token of the text that is answered.
+func (b *backend) say(r *request.Request, position int) request.Token {
+	token := request.Token{ID: demoEnd}
+	if position < len(b.said) {
+		token.ID = b.said[position]
+	} else {
+		token.Finish = protocol.FinishEOS
+	}
+	if position+1 == r.MaxNewTokens {
+		token.Finish = protocol.FinishLength
 	}
 	return token
 }
@@ -224,6 +260,9 @@ func Token(tokens []int32, prompt []int32, seed uint64, position int) (id int32,
 	sum ^= sum >> 29
 	return tokens[sum%uint64(len(tokens))], -float32(sum>>40%1000) / 256
 }
+
+// demoEnd ends a sequence of the demo model.
+const demoEnd = 2
 
 const chatTemplate = `{% for message in messages %}{% if message.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}` +
 	`{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}` +

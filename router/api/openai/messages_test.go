@@ -92,7 +92,8 @@ func FuzzBody(f *testing.F) {
 			}
 			if b.n < 1 || b.copies() > maxChoices ||
 				b.chosen.Temperature != nil && *b.chosen.Temperature < 0 || (b.messages == nil) == (b.prompts == nil) ||
-				!json.Valid(b.conversation(readsTools, "")) || !json.Valid(b.conversation(&answer.Model{Card: &protocol.ModelCard{}}, "b")) {
+				!json.Valid(b.conversation(readsTools, "")) ||
+				!json.Valid(b.conversation(&answer.Model{Card: &protocol.ModelCard{}}, "b")) {
 				t.Fatalf("got %+v of %q", b, data)
 			}
 			b.resolveSampling(0, 1, &protocol.SamplingDefaults{})

@@ -97,7 +97,10 @@ func (b *generateBody) readFunctions(name string, raw json.RawMessage) *request.
 		if err := b.readFunction(name+"["+strconv.Itoa(i)+"]", item); err != nil {
 			return err
 		}
-		tools = append(append(append(wire.AppendComma(tools), `{"type":"function","function":`...), item...), '}')
+		if i > 0 {
+			tools = append(tools, ',')
+		}
+		tools = append(append(append(tools, `{"type":"function","function":`...), item...), '}')
 	}
 	if len(list) > 0 {
 		b.tools.legacy, b.tools.raw = true, append(tools, ']')
