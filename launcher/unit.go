@@ -231,7 +231,8 @@ func (l *launcher) routerConfig() router.Config {
 		TLS:                        l.guard.TLS, Listeners: l.guard.Listeners, APIKeys: l.guard.APIKeys, MaxConnections: l.MaxConnections,
 		Dialect: l.Dialect, DefaultDialect: l.DefaultDialect, TGIVersion: l.TGIVersion, LightLLMErrors: l.LightLLMErrors,
 		ToolCallParser: l.ToolCallParser, ReasoningParser: l.ReasoningParser,
-		Guides:    answer.Guides{Disabled: l.DisableGrammarSupport, WhiteSpace: guide.WhiteSpace(l.GuideWhiteSpace), Open: l.GuideOpenObjects},
+		Guides: answer.Guides{Disabled: l.DisableGrammarSupport, WhiteSpace: guide.WhiteSpace(l.GuideWhiteSpace),
+			Open: l.GuideOpenObjects},
 		Admission: l.Admission, Overload: l.Overload, MaxQueueSize: l.MaxQueueSize, QueueTimeout: l.QueueTimeout,
 	}
 }

@@ -86,8 +86,8 @@ type Config struct {
 	TLS *secure.Files `json:"tls"`
 	// Listeners are more addresses, each with a dialect of its own.
 	Listeners []Listener `json:"listeners"`
-	// ToolCallParser and ReasoningParser are how models write calls and reasoning, by names of package calls; empty or ParserAuto: as template
-	// and vocabulary tell.
+	// ToolCallParser and ReasoningParser are how models write calls and reasoning, by names of package calls; empty or ParserAuto: as
+	// template and vocabulary tell.
 	ToolCallParser  string `json:"tool_call_parser,omitempty"`
 	ReasoningParser string `json:"reasoning_parser,omitempty"`
 	// Guides are the operator's wishes for what constrains answers.

@@ -71,7 +71,8 @@ type surface struct {
 func New(config Config, backend answer.Backend, m *metrics.Metrics, log zerolog.Logger) *Server {
 	s := &Server{config: config, log: log, echo: echo.New()}
 	s.answers = answer.New(answer.Config{Permits: config.Permits, PayloadLimit: config.PayloadLimit, Workers: config.ValidationWorkers,
-		ModelTimeout: config.ModelTimeout, Guides: config.Guides, CallFormat: config.CallFormat, Reasoning: config.Reasoning}, backend, m, log)
+		ModelTimeout: config.ModelTimeout, Guides: config.Guides, CallFormat: config.CallFormat,
+		Reasoning: config.Reasoning}, backend, m, log)
 	s.echo.Use(s.frame)
 	s.echo.HTTPErrorHandler = s.refuse
 	for _, d := range dialects(&s.config, s.answers) {

@@ -32,7 +32,8 @@ import (
 
 // Options of a model.
 type Options struct {
-	// Card is the model's, without a model id that of the demo model, but for its chat template if there is one here; Tokens are the ids that answers are made of.
+	// Card is the model's, without a model id that of the demo model, but for its chat template if there is one here; Tokens are the
+	// ids that answers are made of.
 	Card   protocol.ModelCard
 	Tokens []int32
 	// MaxInputLength and MaxTotalTokens are the model's; 0: 1024 and 2048.

@@ -125,9 +125,10 @@ func TestOpenAITools(t *testing.T) {
 		"no tools":    {hermesTemplate, hermesCalls, `"user":"u"`, hermesCalls + "||[]|stop"},
 		"cut":         {hermesTemplate, hermesCalls, twoTools + `,"max_tokens":40`, `Sure.||[find{"what": "a]|length`},
 		"no call":     {hermesTemplate, "Hello.", twoTools, "Hello.||[]|stop"},
-		"named":       {hermesTemplate, hermesCalls, twoTools + `,"tool_choice":"now"`, `Sure.||[find{"what": "a \"b\""} now{}]|stop`},
-		"generic":     {"", `{"name": "now", "arguments": {}}`, twoTools, "||[now{}]|tool_calls"},
-		"thought":     {thinkingTemplate, "Hm.\n</think>\n\nYes.", `"user":"u"`, "Yes.|Hm.|[]|stop"},
+		"named": {hermesTemplate, hermesCalls, twoTools + `,"tool_choice":"now"`,
+			`Sure.||[find{"what": "a \"b\""} now{}]|stop`},
+		"generic": {"", `{"name": "now", "arguments": {}}`, twoTools, "||[now{}]|tool_calls"},
+		"thought": {thinkingTemplate, "Hm.\n</think>\n\nYes.", `"user":"u"`, "Yes.|Hm.|[]|stop"},
 		"thought and call": {"{% if tools %}<tool_call>{% endif %}" + thinkingTemplate, "So?</think>" + hermesCalls, twoTools,
 			`Sure.|So?|[find{"what": "a \"b\""} now{}]|tool_calls`},
 	} {
