@@ -21,6 +21,7 @@ import (
 // work is one request on its way.
 type work struct {
 	answer.Clock
+	form    reply
 	body    *generateBody
 	model   *answer.Model
 	adapter string // empty: none
@@ -31,15 +32,11 @@ type work struct {
 	choices []*choice // those of the first prompt first
 }
 
-// route returns the handler of chats or completions.
-func (d *Dialect) route(chat bool) http.HandlerFunc {
-	prefix := "cmpl-"
-	if chat {
-		prefix = "chatcmpl-"
-	}
+// route returns the handler of a route in a form.
+func (d *Dialect) route(form reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		job := &work{Clock: answer.Clock{Started: time.Now(), ID: wire.Of(w).ID},
-			name: prefix + strings.ReplaceAll(wire.NewUUID(), "-", "")}
+			form: form, name: form.prefix() + strings.ReplaceAll(wire.NewUUID(), "-", "")}
 		job.created = job.Started.Unix()
 		if !d.form.timings {
 			w.Header()[wire.RequestIDHeader] = []string{job.ID}
@@ -47,19 +44,19 @@ func (d *Dialect) route(chat bool) http.HandlerFunc {
 		_, err := d.answers.Bodies.ReadJSON(w, r)
 		if err == nil {
 			err = d.answers.Bodies.Decode(r.Context(), func() (err *request.Refusal) {
-				job.body, err = d.decode(wire.Of(w), chat)
+				job.body, err = d.decode(wire.Of(w), form)
 				return err
 			})
 		}
 		if err != nil {
 			d.answers.Metrics.Received(1)
-			d.refuse(w, err)
+			d.refuseAs(w, form, err)
 			return
 		}
 		copies := max(len(job.body.prompts), 1) * job.body.copies()
 		d.answers.Metrics.Received(copies)
 		if !d.answers.Acquire(copies) {
-			d.refuse(w, request.NoRoom)
+			d.refuseAs(w, form, request.NoRoom)
 			return
 		}
 		defer d.answers.Release(copies)
@@ -71,7 +68,7 @@ func (d *Dialect) route(chat bool) http.HandlerFunc {
 		switch failure := d.begin(r.Context(), job); {
 		case failure != nil && r.Context().Err() != nil:
 		case failure != nil:
-			d.refuse(w, failure)
+			d.refuseAs(w, form, failure)
 		case job.body.stream:
 			d.stream(w, r, job)
 		default:
@@ -81,12 +78,12 @@ func (d *Dialect) route(chat bool) http.HandlerFunc {
 }
 
 // decode reads a body and checks it against the server's limits.
-func (d *Dialect) decode(x *wire.Exchange, chat bool) (*generateBody, *request.Refusal) {
+func (d *Dialect) decode(x *wire.Exchange, form reply) (*generateBody, *request.Refusal) {
 	top, ok := x.Members()
 	if !ok {
 		return nil, notAnObject
 	}
-	body, err := readBody(top, chat, nil)
+	body, err := form.read(top)
 	if err == nil {
 		err = d.check(body)
 	}

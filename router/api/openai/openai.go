@@ -84,7 +84,7 @@ func New(config Config, answers *answer.Service) *Dialect {
 	if config.AsTGI3 {
 		d.form = formOfTGI
 	}
-	d.Chats, d.Completions = d.route(true), d.route(false)
+	d.Chats, d.Completions = d.route(plain{chat: true}), d.route(plain{})
 	return d
 }
 
@@ -194,18 +194,6 @@ func appendRefusal(b []byte, refusal *request.Refusal) ([]byte, int) {
 func respond(w http.ResponseWriter, refusal *request.Refusal) {
 	b, status := appendRefusal(nil, refusal)
 	wire.Respond(w, status, wire.JSONType, append(b, '}'))
-}
-
-// refuse answers a refusal that is counted and logged.
-func (d *Dialect) refuse(w http.ResponseWriter, refusal *request.Refusal) {
-	if refusal.Class == request.Left {
-		return
-	}
-	d.answers.Refused(wire.Of(w).ID, refusal, outcomes[refusal.Class].status)
-	if refusal.Class == request.Overloaded {
-		w.Header()["Retry-After"] = []string{"1"}
-	}
-	respond(w, refusal)
 }
 
 func (d *Dialect) serveVersion(w http.ResponseWriter, _ *http.Request) {

@@ -22,7 +22,7 @@ func (d *Dialect) whole(w http.ResponseWriter, r *http.Request, job *work) {
 		case gone:
 			return
 		case refusal != nil:
-			d.refuse(w, refusal)
+			d.refuseAs(w, job.form, refusal)
 			return
 		}
 		d.answers.Leave(c.Run)
@@ -31,19 +31,7 @@ func (d *Dialect) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	if d.form.timings {
 		job.setHeaders(w.Header(), times)
 	}
-	b := job.appendHead(nil, job.objectName())
-	if job.body.returnTokenIDs && job.body.chat {
-		b = append(wire.AppendIDs(append(b, `"prompt_token_ids":`...), job.prompts[0].ids), ',')
-	}
-	b = append(b, `"choices":[`...)
-	for i, c := range job.chosen() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = c.appendWhole(b, i)
-	}
-	b = append(b, `],"usage":`...)
-	wire.Respond(w, http.StatusOK, wire.JSONType, append(appendUsage(b, job.usage()), '}'))
+	wire.Respond(w, http.StatusOK, wire.JSONType, job.form.appendWhole(nil, job))
 }
 
 // setHeaders tells what TGI 3 does.
@@ -193,9 +181,9 @@ func (d *Dialect) stream(w http.ResponseWriter, r *http.Request, job *work) {
 		h["X-Compute-Type"] = []string{metrics.ComputeType}
 		h["X-Compute-Characters"] = []string{strconv.Itoa(job.characters())}
 	}
-	head := job.appendHead([]byte("data: "), job.objectName())
+	head := job.form.head(job)
 	first := job.choices[0]
-	source, stop := first.Source(first.chunks(head), func(b []byte) []byte { return job.appendEnd(b, head) }), func() {}
+	source, stop := first.Source(job.form.chunks(first, head), func(b []byte) []byte { return job.form.appendEnd(b, job, head) }), func() {}
 	if len(job.choices) > 1 {
 		source, stop = job.takeAny(r.Context(), head)
 	}
@@ -208,12 +196,11 @@ func (d *Dialect) stream(w http.ResponseWriter, r *http.Request, job *work) {
 		}
 	case err == nil || r.Context().Err() != nil:
 	case !pumped.Begun:
-		d.refuse(w, err)
+		d.refuseAs(w, job.form, err)
 	default:
-		b, status := appendRefusal([]byte("data: "), err)
+		b, status := job.form.appendFailure(nil, job, err)
 		d.answers.Refused(job.ID, err, status)
-		b = strconv.AppendInt(append(b[:len(b)-1], `,"http_status_code":`...), int64(status), 10)
-		w.Write(append(b, "}}\n\ndata: [DONE]\n\n"...))
+		w.Write(b)
 		http.NewResponseController(w).Flush()
 		wire.Of(w).Complete()
 	}
@@ -257,7 +244,7 @@ func (job *work) takeAny(ctx context.Context, head []byte) (source answer.Source
 			return answer.Taken{Events: b, Outcome: outcome}
 		}
 		if left == 0 {
-			b = job.appendEnd(b, head)
+			b = job.form.appendEnd(b, job, head)
 		}
 		return answer.Taken{Events: b, Last: left == 0}
 	}
@@ -270,7 +257,7 @@ func (job *work) takeAny(ctx context.Context, head []byte) (source answer.Source
 // arrive sends the events of an answer until its end.
 func (c *choice) arrive(ctx context.Context, head []byte, arrivals chan<- arrival) {
 	defer context.AfterFunc(ctx, func() { c.Interrupt(request.Gone) })()
-	event := c.chunks(head)
+	event := c.job.form.chunks(c, head)
 	for c.Last == nil {
 		tokens, err, outcome := c.Next()
 		if outcome == request.Gone {

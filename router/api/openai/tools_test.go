@@ -132,7 +132,8 @@ func TestOpenAITools(t *testing.T) {
 		"thought and call": {"{% if tools %}<tool_call>{% endif %}" + thinkingTemplate, "So?</think>" + hermesCalls, twoTools,
 			`Sure.|So?|[find{"what": "a \"b\""} now{}]|tool_calls`},
 	} {
-		url := answertest.Serve(t, answertest.Options{Says: c.says, Card: protocol.ModelCard{Chat: protocol.ChatSource{Template: c.template}}})
+		card := protocol.ModelCard{Chat: protocol.ChatSource{Template: c.template}}
+		url := answertest.Serve(t, answertest.Options{Says: c.says, Card: card})
 		for _, stream := range []bool{false, true} {
 			h := hear(t, url, `{"messages":[{"role":"user","content":"a"}],`+c.fields+`}`, stream)
 			got := fmt.Sprintf("%s|%s|%s|%s", strings.TrimSpace(h.Content), strings.TrimSpace(h.Reasoning), h.Calls, h.Finish)
