@@ -27,7 +27,9 @@ func (s *Server) locked(r *http.Request) bool {
 	}
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "bearer") {
-		return true
+		if given = r.Header.Get("X-Api-Key"); given == "" { // Anthropic's way
+			return true
+		}
 	}
 	// Digests make all comparisons equally long, and every key is compared.
 	digest, fits := sha256.Sum256([]byte(strings.TrimSpace(given))), 0

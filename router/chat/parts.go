@@ -2,6 +2,7 @@ package chat
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -19,4 +20,18 @@ func (t *Template) ReadsParts() bool {
 	}
 	parts, err := render(`[{"type":"text","text":"` + text + `"}]`)
 	return err == nil && parts == plain
+}
+
+// ReadsTools reports whether the template writes the tools that it is given.
+func (t *Template) ReadsTools() bool {
+	const name = "lockstep_function"
+	for _, messages := range []string{`[{"role":"user","content":"a"}]`, `[{"role":"system","content":"b"},{"role":"user","content":"a"}]`} {
+		text, err := t.Render(&Conversation{Messages: json.RawMessage(messages), AddGenerationPrompt: true,
+			Tools: json.RawMessage(`[{"type":"function","function":{"name":"` + name + `","description":"c","parameters":{"type":"object",` +
+				`"properties":{"d":{"type":"string","description":"e"}},"required":["d"]}}}]`)})
+		if err == nil && strings.Contains(text, name) {
+			return true
+		}
+	}
+	return false
 }

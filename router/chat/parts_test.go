@@ -23,3 +23,21 @@ func TestReadsParts(t *testing.T) {
 		}
 	}
 }
+
+// A template reads tools if it writes them, not if it speaks of them.
+func TestReadsTools(t *testing.T) {
+	for source, want := range map[string]bool{
+		"{% if tools %}{% for tool in tools %}{{ tool.function.name }}{% endfor %}{% endif %}":                          true,
+		"{% if messages[0].role == 'system' and tools %}{{ tools | tojson }}{% endif %}":                                true,
+		"{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}{% endfor %}": false,
+		"{% if tools %}you have tools{% endif %}":                                                                       false,
+	} {
+		template, err := chat.New(source, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := template.ReadsTools(); got != want {
+			t.Errorf("%s: %v", source, got)
+		}
+	}
+}

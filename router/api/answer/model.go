@@ -65,11 +65,7 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 		model.Adapters = append(model.Adapters, Adapter{Name: a.Name, CardDigest: digest})
 	}
 	hasToken := func(token string) bool { _, ok := tokenizer.TokenID(token); return ok }
-	model.ChatReadsTools = strings.Contains(card.Chat.Template, "tools")
 	model.Calls, model.Reasoning = calls.Generic, calls.DetectReasoning(card.Chat.Template, hasToken)
-	if model.ChatReadsTools {
-		model.Calls = calls.Detect(card.Chat.Template, hasToken)
-	}
 	if card.Chat.Template == "" {
 		model.NoChat = "The model has no chat template: its operator can give one (--chat-template)."
 		return model, nil
@@ -79,6 +75,9 @@ func NewModel(digest string, card *protocol.ModelCard) (*Model, error) {
 		return model, nil
 	}
 	model.ChatReadsParts = model.Chat.ReadsParts()
+	if model.ChatReadsTools = model.Chat.ReadsTools(); model.ChatReadsTools {
+		model.Calls = calls.Detect(card.Chat.Template, hasToken)
+	}
 	return model, nil
 }
 

@@ -16,7 +16,8 @@ type reply interface {
 	prefix() string
 	// read reads a body.
 	read(top []ordered.Member) (*generateBody, *request.Refusal)
-	// appendWhole appends an answer in one body.
+	// take notes a token of an answer in one body, which appendWhole appends.
+	take(c *choice, t *answer.Token, last *answer.Generation)
 	appendWhole(b []byte, job *work) []byte
 	// head is what all events of a stream have in common.
 	head(job *work) []byte
@@ -59,6 +60,8 @@ func (p plain) appendWhole(b []byte, job *work) []byte {
 	b = append(b, `],"usage":`...)
 	return append(appendUsage(b, job.usage()), '}')
 }
+
+func (p plain) take(c *choice, t *answer.Token, last *answer.Generation) { c.keep(t, last) }
 
 func (p plain) head(job *work) []byte { return job.appendHead([]byte("data: "), job.objectName()) }
 

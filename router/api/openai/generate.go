@@ -371,8 +371,10 @@ type choice struct {
 	index    int
 	prompt   *promptText
 	holdback *text.Holdback
-	said     *said // nil: text alone
-	begun    bool  // the first token has come
+	said     *said   // nil: text alone
+	parts    []*part // where the form tells of them
+	events   int     // that were told, where they are counted
+	begun    bool    // the first token has come
 	text     strings.Builder
 	runes    int // of the text and, with echo, the prompt's, for text_offset
 	sum      float64

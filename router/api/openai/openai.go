@@ -103,6 +103,9 @@ func (d *Dialect) Dialect() *wire.Dialect {
 		Routes: []wire.Route{
 			wire.Post("/v1/chat/completions", d.Chats),
 			wire.Post("/v1/completions", d.Completions),
+			wire.Post("/v1/responses", d.route(responses{})),
+			wire.Post("/v1/messages", d.route(anthropic{})),
+			wire.Post("/v1/messages/count_tokens", d.serveCountTokens),
 			wire.Get("/v1/models", d.serveModels),
 			wire.Get("/v1/models/*", d.serveModel),
 			wire.Post("/tokenize", d.serveTokenize),

@@ -18,7 +18,7 @@ import (
 func (d *Dialect) whole(w http.ResponseWriter, r *http.Request, job *work) {
 	var times metrics.Times
 	for _, c := range job.choices {
-		switch refusal, gone := c.Whole(r.Context(), c.keep); {
+		switch refusal, gone := c.Whole(r.Context(), func(t *answer.Token, last *answer.Generation) { job.form.take(c, t, last) }); {
 		case gone:
 			return
 		case refusal != nil:

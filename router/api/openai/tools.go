@@ -86,25 +86,42 @@ func (b *generateBody) readTools(name string, raw json.RawMessage) *request.Refu
 	return nil
 }
 
-// readFunctions reads the older form, and makes the newer one of it.
+// readFunctions reads the older form.
 func (b *generateBody) readFunctions(name string, raw json.RawMessage) *request.Refusal {
+	err := b.readFlatTools(name, raw, func(_ string, item json.RawMessage, _ []ordered.Member) (json.RawMessage, *request.Refusal) {
+		return item, nil
+	})
+	b.tools.legacy = len(b.tools.list) > 0
+	return err
+}
+
+// readFlatTools reads a list of tools in another form than that of chats: function makes of each the function that chats have of it.
+func (b *generateBody) readFlatTools(name string, raw json.RawMessage, function func(at string, item json.RawMessage,
+	members []ordered.Member) (json.RawMessage, *request.Refusal)) *request.Refusal {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
 		return wrongType(name, "an array of objects", decoded(raw))
 	}
 	tools := []byte{'['}
 	for i, item := range list {
-		if err := b.readFunction(name+"["+strconv.Itoa(i)+"]", item); err != nil {
+		at := name + "[" + strconv.Itoa(i) + "]"
+		members, ok := wire.Members(item)
+		if !ok {
+			return wrongType(at, "an object", decoded(item))
+		}
+		made, err := function(at, item, members)
+		if err == nil {
+			err = b.readFunction(at, made)
+		}
+		if err != nil {
 			return err
 		}
 		if i > 0 {
 			tools = append(tools, ',')
 		}
-		tools = append(append(append(tools, `{"type":"function","function":`...), item...), '}')
+		tools = append(append(append(tools, `{"type":"function","function":`...), made...), '}')
 	}
-	if len(list) > 0 {
-		b.tools.legacy, b.tools.raw = true, append(tools, ']')
-	}
+	b.tools.raw = append(tools, ']')
 	return nil
 }
 

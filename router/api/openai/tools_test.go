@@ -129,7 +129,7 @@ func TestOpenAITools(t *testing.T) {
 			`Sure.||[find{"what": "a \"b\""} now{}]|stop`},
 		"generic": {"", `{"name": "now", "arguments": {}}`, twoTools, "||[now{}]|tool_calls"},
 		"thought": {thinkingTemplate, "Hm.\n</think>\n\nYes.", `"user":"u"`, "Yes.|Hm.|[]|stop"},
-		"thought and call": {"{% if tools %}<tool_call>{% endif %}" + thinkingTemplate, "So?</think>" + hermesCalls, twoTools,
+		"thought and call": {toolTemplate, "So?</think>" + hermesCalls, twoTools,
 			`Sure.|So?|[find{"what": "a \"b\""} now{}]|tool_calls`},
 	} {
 		card := protocol.ModelCard{Chat: protocol.ChatSource{Template: c.template}}
