@@ -62,6 +62,21 @@ func TestOpenAIClients(t *testing.T) {
 	}
 }
 
+// Clients that want structured output and tools, unchanged, with a real model that can call.
+func TestAgents(t *testing.T) {
+	outside.Slow(t)
+	s := serve(t, "--model-id", outside.Cached(t, "get-model", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"))
+	for _, name := range []string{"openai", "responses", "anthropic", "langchain", "llamaindex", "litellm", "pydanticai", "instructor", "tgi"} {
+		t.Run(name, func(t *testing.T) {
+			runClient(t, broughtClients(t, "agents/bin/python"), "../scripts/clients/agents.py", name, s.url)
+		})
+	}
+	node := outside.Tool(t, "node")
+	for _, name := range []string{"openai", "anthropic", "ai"} {
+		t.Run("node "+name, func(t *testing.T) { runClient(t, node, "../scripts/clients/agents.mjs", name, s.url) })
+	}
+}
+
 // A real model answers two turns, of which the second needs the first. By exact products: this small one's first token is nearly a tie,
 // which integers decide otherwise, llama.cpp's too.
 func TestSensibleChat(t *testing.T) {

@@ -77,6 +77,10 @@ func TestHermes(t *testing.T) {
 		{"a <tool_cal\n\n", "a <tool_cal\n\n"},
 		{" \n ", " \n "},
 		{`{"name": "now", "arguments": {}}`, "|now:{}"},
+		{"```json\n{\"name\": \"now\", \"arguments\": {}}\n```", "|now:{}"},
+		{"```\n{\"name\": \"now\", \"arguments\": {}}\n```", "|now:{}"},
+		{"```json\n{\"name\": \"other\", \"arguments\": {}}\n```", "```json\n{\"name\": \"other\", \"arguments\": {}}\n```"},
+		{"```python\nnow()\n```", "```python\nnow()\n```"},
 	})
 	checkRows(t, options(t, "hermes"), true, []row{
 		{`<tool_call>{"name": "a", "argu`, `|a:`},

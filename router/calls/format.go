@@ -83,7 +83,7 @@ var (
 var formats = []*Format{
 	{
 		// smaller models of the family are known to leave the tags out
-		name: "hermes", markers: []string{hermesMarker}, bare: "{", tokens: []string{hermesMarker, xmlCallEnd},
+		name: "hermes", markers: []string{hermesMarker}, bare: "{`", tokens: []string{hermesMarker, xmlCallEnd},
 		open: func(marker string) reader { return &objects{bare: marker == ""} },
 		frame: &Frame{Marker: hermesMarker, BeforeName: hermesMarker + "\n" + jsonBeforeName, BeforeArguments: jsonArguments,
 			AfterArguments: "}\n" + xmlCallEnd, Between: "\n"},
@@ -143,7 +143,7 @@ var formats = []*Format{
 
 // Generic is for models without a format: the answer is one object with name and arguments, several, or a list of them.
 var Generic = &Format{
-	name: "generic", bare: "{[",
+	name: "generic", bare: "{[`",
 	open:  func(string) reader { return &objects{bare: true} },
 	frame: &Frame{Bare: true, BeforeName: jsonBeforeName, BeforeArguments: jsonArguments, AfterArguments: "}", Between: "\n"},
 }

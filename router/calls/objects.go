@@ -4,6 +4,7 @@ package calls
 type objects struct {
 	prefix   string // what stands behind the marker, apart from white space
 	bare     bool
+	fenced   int // bytes of codeFence that were read, of a bare call
 	matched  int // of prefix
 	listed   bool
 	envelope *envelope // nil: none is at work
@@ -20,6 +21,8 @@ func (o *objects) read(p *Parser, c byte) result {
 		return result
 	}
 	switch {
+	case o.bare && !o.some && !o.listed && o.fenced < len(codeFence) && (o.fenced > 0 || c == '`'):
+		return o.readFence(c)
 	case o.matched < len(o.prefix) && c == o.prefix[o.matched]:
 		o.matched++
 	case isSpace(c) && (o.matched == 0 || o.matched == len(o.prefix)):
@@ -33,6 +36,21 @@ func (o *objects) read(p *Parser, c byte) result {
 	case (c == ',' || c == ';') && o.some:
 	case o.some:
 		return past
+	default:
+		return wrong
+	}
+	return more
+}
+
+// codeFence stands in front of what models write that were trained on programs; the word may be missing.
+const codeFence = "```json"
+
+func (o *objects) readFence(c byte) result {
+	switch {
+	case c == codeFence[o.fenced]:
+		o.fenced++
+	case isSpace(c) && o.fenced == len("```"):
+		o.fenced = len(codeFence)
 	default:
 		return wrong
 	}
