@@ -17,7 +17,7 @@ import (
 )
 
 // anthropic is the form of Anthropic's /v1/messages, which vLLM serves beside OpenAI's routes too.
-type anthropic struct{ plain }
+type anthropic struct{}
 
 var _ reply = anthropic{}
 
