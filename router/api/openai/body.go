@@ -88,7 +88,8 @@ type generateBody struct {
 	// temperature and seed decide.
 	chosen      protocol.SamplingDefaults
 	sampling    protocol.Sampling
-	constraint  *constraint // nil: none
+	told        []ordered.Member // what responses repeat
+	constraint  *constraint      // nil: none
 	whiteSpace  guide.WhiteSpace
 	stops       []string
 	stopTokens  [][]int32

@@ -109,3 +109,37 @@ func TestEveryClassHasAStatus(t *testing.T) {
 		}
 	}
 }
+
+// No body of another form makes its reader panic; what is accepted is a chat within the ranges.
+func FuzzForms(f *testing.F) {
+	for _, body := range []string{
+		`{"input":[{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"function_call","name":"f","arguments":"{}"},` +
+			`{"type":"function_call_output","call_id":"1","output":[{"type":"input_text","text":"b"}]}],"instructions":"c",` +
+			`"tools":[{"type":"function","name":"f"}],"text":{"format":{"type":"json_schema","name":"n","schema":{}}}}`,
+		`{"input":"a","tool_choice":{"type":"function","name":"f"}}`, `{"input":[],"instructions":""}`, `{"input":[null,7]}`,
+		`{"max_tokens":5,"system":[{"type":"text","text":"a"}],"messages":[{"role":"user","content":[{"type":"tool_result","content":"b"},` +
+			`{"type":"text"}]},{"role":"assistant","content":[{"type":"tool_use","input":[1]},{"type":"thinking","thinking":"c"}]}],` +
+			`"tools":[{"name":"f","input_schema":{}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},"thinking":{}}`,
+		`{"max_tokens":1,"messages":[{"content":{}}]}`, `{"max_tokens":1,"messages":[],"system":7}`,
+		`{"messages":[{"role":"user","content":"a"}],"functions":[{"name":"f"}],"function_call":{"name":"f"},"tool_choice":"any"}`,
+		`{"messages":[{"role":"user","content":"a"}],"structured_outputs":{"choice":["a"],"whitespace_pattern":""},"response_format":null}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		top, ok := wire.Members(data)
+		if !ok {
+			return
+		}
+		for _, form := range []reply{plain{chat: true}, responses{}, anthropic{}} {
+			b, err := form.read(top)
+			if err != nil {
+				continue
+			}
+			if b.n < 1 || b.messages == nil || !json.Valid(b.conversation(readsTools, "")) || b.tools.raw != nil && !json.Valid(b.tools.raw) ||
+				!json.Valid(b.conversation(&answer.Model{Card: &protocol.ModelCard{}}, "b")) {
+				t.Fatalf("%T: got %+v of %q", form, b, data)
+			}
+		}
+	})
+}

@@ -58,7 +58,11 @@ func (responses) read(top []ordered.Member) (*generateBody, *request.Refusal) {
 		system := append(wire.AppendText([]byte(`{"role":"system","content":`), text), '}')
 		top[input].Value = withFirst(system, top[input].Value)
 	}
-	return readBody(top, true, responseFields)
+	b, err := readBody(top, true, responseFields)
+	if err == nil {
+		b.told = top
+	}
+	return b, err
 }
 
 // withFirst puts an item in front of an input, which may be a text.
@@ -186,12 +190,8 @@ func (c *choice) appendResponse(b []byte, status string) []byte {
 	} else {
 		b = append(b, "null"...)
 	}
-	b = append(b, `,"instructions":null,"max_output_tokens":`...)
-	if job.body.maxTokens != nil {
-		b = strconv.AppendInt(b, int64(*job.body.maxTokens), 10)
-	} else {
-		b = append(b, "null"...)
-	}
+	b = job.appendTold(b, "instructions", "null")
+	b = job.appendTold(b, "max_output_tokens", "null")
 	b = wire.AppendText(append(b, `,"model":`...), cmp.Or(job.adapter, job.model.Card.ModelID))
 	b = append(b, `,"output":[`...)
 	if status != "in_progress" {
@@ -203,10 +203,12 @@ func (c *choice) appendResponse(b []byte, status string) []byte {
 		}
 	}
 	b = strconv.AppendBool(append(b, `],"parallel_tool_calls":`...), job.body.tools.parallel)
-	b = append(b, `,"previous_response_id":null,"reasoning":{"effort":null,"summary":null},"service_tier":"default","store":false`...)
+	b = job.appendTold(append(b, `,"previous_response_id":null`...), "reasoning", `{"effort":null,"summary":null}`)
+	b = append(b, `,"service_tier":"default","store":false`...)
 	b = wire.AppendFloat(append(b, `,"temperature":`...), c.Request.Sampling.Temperature)
-	b = append(b, `,"text":{"format":{"type":"text"}},"tool_choice":"`...)
-	b = append(append(b, [...]string{"auto", "none", "required", "required"}[job.body.tools.choice]...), `","tools":[]`...)
+	b = job.appendTold(b, "text", `{"format":{"type":"text"}}`)
+	b = job.appendTold(b, "tool_choice", `"auto"`)
+	b = job.appendTold(b, "tools", "[]")
 	b = wire.AppendFloat(append(b, `,"top_p":`...), cmp.Or(c.Request.Sampling.TopP, 1))
 	b = append(b, `,"truncation":"disabled","usage":`...)
 	if status == "in_progress" {
@@ -214,7 +216,17 @@ func (c *choice) appendResponse(b []byte, status string) []byte {
 	} else {
 		b = appendResponseUsage(b, job.usage())
 	}
-	return append(b, `,"user":null,"metadata":{}}`...)
+	b = job.appendTold(b, "user", "null")
+	return append(job.appendTold(b, "metadata", "{}"), '}')
+}
+
+// appendTold appends a field as the request has it.
+func (job *work) appendTold(b []byte, name, otherwise string) []byte {
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	if told := memberOf(job.body.told, name); told != nil {
+		return append(b, told...)
+	}
+	return append(b, otherwise...)
 }
 
 func appendResponseUsage(b []byte, u tokenUsage) []byte {
