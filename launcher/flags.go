@@ -134,6 +134,7 @@ type refusedFlags struct {
 	NgrokEdge             string `env:"NGROK_EDGE" hidden:"" refuse:"tunnels do not exist"`
 	TokenizerConfigPath   string `env:"TOKENIZER_CONFIG_PATH" hidden:"" refuse:"the tokenizer's configuration is read from the model's directory; --chat-template replaces the template" matters:"prompts of chats would be others"`
 	UsageStats            string `env:"USAGE_STATS" hidden:"" accept:"off" refuse:"no statistics are ever sent to anybody: only off is possible"`
+	EnableAutoToolChoice  bool   `env:"ENABLE_AUTO_TOOL_CHOICE" hidden:"" accept:"true" refuse:""` // vLLM's; it always is
 	EnablePrefillLogprobs bool   `env:"ENABLE_PREFILL_LOGPROBS" hidden:"" accept:"true" refuse:""` // they always are
 }
 

@@ -16,6 +16,8 @@ import (
 	"lockstep/launcher/membership"
 	"lockstep/protocol"
 	"lockstep/protocol/regular"
+	"lockstep/router"
+	"lockstep/router/calls"
 	"lockstep/router/chat"
 	"lockstep/router/request"
 	"lockstep/shard"
@@ -105,6 +107,9 @@ func (c *command) checkModel() error {
 	if _, err := sim.ParseStepModel(c.StepModel); err != nil {
 		return fmt.Errorf("--step-model: %w", err)
 	}
+	if err := c.checkParsers(); err != nil {
+		return err
+	}
 	if err := c.readChatTemplate(); err != nil {
 		return err
 	}
@@ -150,6 +155,21 @@ func (c *command) groupLimits() shard.Limits {
 
 // maxTemplateBytes bounds a chat template's file; the longest of known models have some 30 KB.
 const maxTemplateBytes = 128 << 10
+
+// checkParsers refuses names of parsers that nobody has.
+func (c *command) checkParsers() error {
+	if c.ToolCallParser != router.ParserAuto && c.ToolCallParser != "" {
+		if _, err := calls.Named(c.ToolCallParser); err != nil {
+			return fmt.Errorf("--tool-call-parser: %w", err)
+		}
+	}
+	if c.ReasoningParser != router.ParserAuto && c.ReasoningParser != "" {
+		if _, err := calls.NamedReasoning(c.ReasoningParser); err != nil {
+			return fmt.Errorf("--reasoning-parser: %w", err)
+		}
+	}
+	return nil
+}
 
 // readChatTemplate puts the content of a file in the place of its name, and refuses what is no template.
 func (c *command) readChatTemplate() error {
