@@ -66,7 +66,7 @@ func TestOpenAIClients(t *testing.T) {
 func TestAgents(t *testing.T) {
 	outside.Slow(t)
 	s := serve(t, "--model-id", outside.Cached(t, "get-model", "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf"))
-	for _, name := range []string{"openai", "responses", "anthropic", "langchain", "llamaindex", "litellm", "pydanticai", "instructor", "tgi"} {
+	for _, name := range strings.Fields("openai responses anthropic langchain llamaindex litellm pydanticai instructor tgi") {
 		t.Run(name, func(t *testing.T) {
 			runClient(t, broughtClients(t, "agents/bin/python"), "../scripts/clients/agents.py", name, s.url)
 		})

@@ -220,7 +220,7 @@ func (r *Request) JSONBytes() int {
 	}
 	guideBytes := 0
 	if r.Guide != nil {
-		guideBytes = escapeBytes * (len(r.Guide.Text) + len(r.Guide.Kind) + len(r.Guide.WhiteSpace))
+		guideBytes = escapeBytes * r.Guide.Bytes()
 	}
 	return fieldsBytes + guideBytes + tokenBytes*ids + biasBytes*len(s.LogitBias) + escapeBytes*(len(r.CacheSalt)+len(r.Adapter))
 }
@@ -318,8 +318,8 @@ func (r *Request) Validate(vocabularySize int) error {
 		return fmt.Errorf("%d stop sequences of ids, at most %d", len(r.StopTokens), MaxStopTokenSequences)
 	case r.Adapter != "" && !ValidAdapter(r.Adapter):
 		return fmt.Errorf("%.40q is no name of an adapter", r.Adapter)
-	case r.Guide != nil && (r.Score || len(r.Guide.Text) > guide.MaxSourceBytes):
-		return fmt.Errorf("a guide of %d bytes, at most %d, and none of a score", len(r.Guide.Text), guide.MaxSourceBytes)
+	case r.Guide != nil && (r.Score || r.Guide.Bytes() > guide.MaxSourceBytes):
+		return fmt.Errorf("a guide of %d bytes, at most %d, and none of a score", r.Guide.Bytes(), guide.MaxSourceBytes)
 	case len(r.CacheSalt) > MaxCacheSaltBytes:
 		return fmt.Errorf("a cache salt of %d bytes, at most %d", len(r.CacheSalt), MaxCacheSaltBytes)
 	}

@@ -20,9 +20,9 @@ func sourceOf(t *testing.T, c guide.Calls, thought guide.Thought) guide.Source {
 
 // Calls have names and arguments that fit, within the fixed texts of a model.
 func TestCalls(t *testing.T) {
-	two := []guide.Function{{Name: "f", Parameters: json.RawMessage(`{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}`)},
-		{Name: "g"}}
-	tagged := guide.Calls{BeforeName: "<c>", BeforeArguments: ":", AfterArguments: "</c>", Between: ",", Tools: two, Tokens: []string{"<c>"}}
+	parameters := json.RawMessage(`{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}`)
+	tagged := guide.Calls{BeforeName: "<c>", BeforeArguments: ":", AfterArguments: "</c>", Between: ",", Tokens: []string{"<c>"},
+		Tools: []guide.Function{{Name: "f", Parameters: parameters}, {Name: "g"}}}
 	auto, single, other, listed := tagged, tagged, tagged, tagged
 	auto.Marker, single.Single = "<c>", true
 	other.Otherwise = &guide.Source{Kind: guide.Regex, Text: "[0-9]+"}
@@ -38,8 +38,8 @@ func TestCalls(t *testing.T) {
 		"auto": {sourceOf(t, auto, guide.Thought{}), []string{"", "x < y", "\xff\x00", "<<c>g:{}</c>", "ab\xff<c>g:{}</c>", "\xff<d", "<c"},
 			[]string{"<c>", "x<c>f", "\xff<c>"}, []string{"<c>x", "<c>g:{}</c>x", "a<c><c>"}},
 		"otherwise": {sourceOf(t, other, guide.Thought{}), []string{"12", `<c>g:{}</c>`}, []string{"", "<"}, []string{"x", "1<"}},
-		"a list": {sourceOf(t, listed, guide.Thought{}), []string{"", "so <c>[g:{}</c>]", "<c>[g:{}</c>,g:{}</c>]"}, []string{"<c>[g:{}</c>"},
-			[]string{"<c>g"}},
+		"a list": {sourceOf(t, listed, guide.Thought{}), []string{"", "so <c>[g:{}</c>]", "<c>[g:{}</c>,g:{}</c>]"},
+			[]string{"<c>[g:{}</c>"}, []string{"<c>g"}},
 		"a thought": {sourceOf(t, tagged, guide.Thought{Start: "<t>", End: "</t>"}), []string{`<c>g:{}</c>`, "<t>a</t>\n\n<c>g:{}</c>",
 			"\xff<t></t</t\xff</t><c>g:{}</c>"}, []string{"<t>", "<t></t> "}, []string{"a", "<t></t>a", "<c>g:{}</c><"}},
 		"within one": {sourceOf(t, tagged, guide.Thought{Start: "<t>", End: "</t>", Inside: true}), []string{`a<c></t><c>g:{}</c>`},

@@ -46,7 +46,12 @@ type Source struct {
 	Thought Thought `json:"thought,omitzero"`
 }
 
-// MaxSourceBytes bounds the text of a source.
+// Bytes are those of all its texts.
+func (s *Source) Bytes() int {
+	return len(s.Kind) + len(s.Text) + len(s.WhiteSpace) + len(s.Thought.Start) + len(s.Thought.End)
+}
+
+// MaxSourceBytes bounds the bytes of a source.
 const MaxSourceBytes = 256 << 10
 
 // Reason classifies an Error.
@@ -86,8 +91,8 @@ func Compile(s Source) (*Program, error) {
 // body builds what a source means but for the thought before it.
 func (c *compiler) body(s *Source) int32 {
 	switch {
-	case len(s.Text) > MaxSourceBytes:
-		return c.fail(TooLarge, "it has %d bytes, at most %d", len(s.Text), MaxSourceBytes)
+	case s.Bytes() > MaxSourceBytes:
+		return c.fail(TooLarge, "it has %d bytes, at most %d", s.Bytes(), MaxSourceBytes)
 	case !slices.Contains([]WhiteSpace{"", Tidy, None, Space, Any}, s.WhiteSpace):
 		return c.fail(Invalid, "there is no white space %q: use tidy, none, space or any", s.WhiteSpace)
 	case s.Kind == Schema:

@@ -136,7 +136,8 @@ func FuzzForms(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if b.n < 1 || b.messages == nil || !json.Valid(b.conversation(readsTools, "")) || b.tools.raw != nil && !json.Valid(b.tools.raw) ||
+			if b.n < 1 || b.messages == nil || b.tools.raw != nil && !json.Valid(b.tools.raw) ||
+				!json.Valid(b.conversation(readsTools, "")) ||
 				!json.Valid(b.conversation(&answer.Model{Card: &protocol.ModelCard{}}, "b")) {
 				t.Fatalf("%T: got %+v of %q", form, b, data)
 			}
