@@ -26,10 +26,10 @@ func (s *Sampler) filter(scores []float32, highest float32, p *protocol.Sampling
 		floor = max(floor, float64(s.kthHighest(scores, p.TopK)))
 	}
 	s.candidates = s.candidates[:0]
-	for id, score := range scores {
+	for i, score := range scores {
 		if float64(score) >= floor {
 			prob := exp(float64(score) - float64(highest))
-			s.candidates = append(s.candidates, candidate{int32(id), score, prob})
+			s.candidates = append(s.candidates, candidate{s.masked.id(i), score, prob})
 			total += prob
 		}
 	}

@@ -13,22 +13,31 @@ const minTemperature = 1e-5
 // watermarkPrime is TGI's: it makes a seed of the last token.
 const watermarkPrime = 15485863
 
-// process returns the scores behind every step up to the temperature, the highest of them and its lowest id. What may not
-// be chosen is -Inf; something is higher unless a guide is left nothing. The scores are logits themselves where nothing changes them.
+// process returns the scores behind every step up to the temperature, the highest of them and its index. They are those of all ids, or
+// where a guide masks of what it allows (s.masked). What may not be chosen else is -Inf; something is higher unless a guide is left
+// nothing. Of several highest the first is told. The scores are logits themselves where nothing changes them.
 func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (scores []float32, best int, highest float32) {
-	if c.Allowed == nil && !changesScores(p) {
-		best, highest = argmax(logits)
-		if finite(highest) {
-			return logits, best, highest
+	s.masked.to(c.Allowed, len(logits))
+	if scores = logits; c.Allowed != nil {
+		s.scores = s.masked.gather(s.scores[:0], logits)
+		scores = s.scores
+	}
+	if !changesScores(p) && (c.Allowed == nil || !p.IgnoreEOS) { // without a guide ends are never kept from being chosen by that
+		if best, highest = argmax(scores); finite(highest) {
+			return scores, best, highest
 		}
 	}
-	s.scores = append(s.scores[:0], logits...)
+	if c.Allowed == nil {
+		s.scores = append(s.scores[:0], logits...)
+	}
 	if p.WatermarkDelta > 0 {
-		s.watermark(c.Tokens[len(c.Tokens)-1], p)
+		s.watermark(c.Tokens[len(c.Tokens)-1], len(logits), p)
 	}
 	s.penalise(c, p)
 	for _, b := range p.LogitBias {
-		s.scores[b.ID] += b.Bias
+		if i := s.masked.index(b.ID); i >= 0 {
+			s.scores[i] += b.Bias
+		}
 	}
 	if over := len(c.Tokens) - c.Prompt - p.LengthPenaltyStart; p.LengthPenaltyFactor > 1 && over > 0 {
 		s.lift(c.EOS, power(float64(p.LengthPenaltyFactor), over))
@@ -55,13 +64,15 @@ func scales(factor float32) bool { return factor != 0 && factor != 1 }
 // generator gives another set in any case, so this takes them by selection sampling (Knuth, The Art of Computer
 // Programming 3.4.2, algorithm S), which needs no memory and one pass: an id is taken with the probability of those still
 // wanted among those still to come. Whoever knows gamma, the vocabulary and this function can detect the mark.
-func (s *Sampler) watermark(last int32, p *protocol.Sampling) {
+func (s *Sampler) watermark(last int32, vocabulary int, p *protocol.Sampling) {
 	key := mix(uint64(last) * watermarkPrime)
-	wanted := uint64(float64(len(s.scores)) * float64(p.WatermarkGamma))
-	for id := range s.scores {
-		toCome := uint64(len(s.scores) - id)
+	wanted := uint64(float64(vocabulary) * float64(p.WatermarkGamma))
+	for id := range vocabulary {
+		toCome := uint64(vocabulary - id)
 		if mix(key+uint64(id+1)*goldenRatio)>>32*toCome>>32 < wanted {
-			s.scores[id] += p.WatermarkDelta
+			if i := s.masked.index(int32(id)); i >= 0 {
+				s.scores[i] += p.WatermarkDelta
+			}
 			wanted--
 		}
 	}
@@ -97,23 +108,21 @@ func (s *Sampler) penalise(c Context, p *protocol.Sampling) {
 	}
 }
 
-func (s *Sampler) has(id int32) bool { return uint(id) < uint(len(s.scores)) }
-
-// eachOccurred changes the score of every id among tokens once; change is told how often it occurs. Ids that the logits do
-// not have are passed over.
+// eachOccurred changes the score of every id among tokens once; change is told how often it occurs. Ids that have no score are passed
+// over.
 func (s *Sampler) eachOccurred(tokens []int32, change func(score float32, count int32) float32) {
 	if len(s.counts) < len(s.scores) {
 		s.counts = make([]int32, len(s.scores))
 	}
 	for _, id := range tokens {
-		if s.has(id) {
-			s.counts[id]++
+		if i := s.masked.index(id); i >= 0 {
+			s.counts[i]++
 		}
 	}
 	for _, id := range tokens {
-		if s.has(id) && s.counts[id] > 0 {
-			s.scores[id] = change(s.scores[id], s.counts[id])
-			s.counts[id] = 0
+		if i := s.masked.index(id); i >= 0 && s.counts[i] > 0 {
+			s.scores[i] = change(s.scores[i], s.counts[i])
+			s.counts[i] = 0
 		}
 	}
 }
@@ -122,9 +131,9 @@ func (s *Sampler) eachOccurred(tokens []int32, change func(score float32, count 
 func (s *Sampler) lift(eos []int32, factor float64) {
 	factor = min(factor, math.MaxFloat32)
 	for i, id := range eos {
-		if s.has(id) && !slices.Contains(eos[:i], id) {
-			score := float64(s.scores[id])
-			s.scores[id] = float32(score + float64(math.Abs(score)*(factor-1)))
+		if at := s.masked.index(id); at >= 0 && !slices.Contains(eos[:i], id) {
+			score := float64(s.scores[at])
+			s.scores[at] = float32(score + float64(math.Abs(score)*(factor-1)))
 		}
 	}
 }
@@ -154,32 +163,24 @@ var never = float32(math.Inf(-1))
 func (s *Sampler) keepIDs(ids []int32) {
 	s.kept = s.kept[:0]
 	for _, id := range ids {
-		s.kept = append(s.kept, s.scores[id])
+		score := never
+		if i := s.masked.index(id); i >= 0 {
+			score = s.scores[i]
+		}
+		s.kept = append(s.kept, score)
 	}
-	for id := range s.scores {
-		s.scores[id] = never
+	for i := range s.scores {
+		s.scores[i] = never
 	}
 	for i, id := range ids {
-		s.scores[id] = s.kept[i]
+		s.put(id, s.kept[i])
 	}
 }
 
-// keepMask makes -Inf of all others.
-func (s *Sampler) keepMask(m *Mask) {
-	if m.Bits == nil {
-		s.keepIDs(m.IDs)
-		return
-	}
-	for at, word := range m.Bits {
-		if word == math.MaxUint64 {
-			continue
-		}
-		scores := s.scores[at*64 : min(at*64+64, len(s.scores))]
-		for i := range scores {
-			if word>>i&1 == 0 {
-				scores[i] = never
-			}
-		}
+// put sets the score of an id, if it has one.
+func (s *Sampler) put(id int32, score float32) {
+	if i := s.masked.index(id); i >= 0 {
+		s.scores[i] = score
 	}
 }
 
@@ -189,25 +190,20 @@ func (s *Sampler) mask(c Context, p *protocol.Sampling) {
 	if len(p.AllowedTokenIDs) > 0 {
 		s.keepIDs(p.AllowedTokenIDs)
 	}
-	if c.Allowed != nil {
-		s.keepMask(c.Allowed)
-	}
 	for _, id := range p.BannedTokenIDs {
-		s.scores[id] = never
+		s.put(id, never)
 	}
 	ends := p.IgnoreEOS && c.Allowed == nil // a guided text ends with one in any case
 	early := len(c.Tokens)-c.Prompt < p.MinNewTokens || p.IgnoreEOS
 	if ends || !early {
 		return
 	}
-	for id, score := range s.scores {
-		if score == never || slices.Contains(c.EOS, int32(id)) {
+	for i, score := range s.scores {
+		if score == never || slices.Contains(c.EOS, s.masked.id(i)) {
 			continue
 		}
 		for _, eos := range c.EOS {
-			if s.has(eos) {
-				s.scores[eos] = never
-			}
+			s.put(eos, never)
 		}
 		return
 	}

@@ -6,7 +6,6 @@ package sample
 
 import (
 	"math"
-	"slices"
 
 	"lockstep/protocol"
 )
@@ -17,23 +16,6 @@ type Context struct {
 	Prompt  int     // how many of Tokens are the prompt, at least 1
 	EOS     []int32 // the model's end-of-sequence ids
 	Allowed *Mask   // the tokens that a guide allows; nil: all
-}
-
-// Mask is a set of tokens. It must not be changed.
-type Mask struct {
-	// IDs are they, in order, if Bits is nil.
-	IDs []int32
-	// Bits has one for each token of the vocabulary, the lowest bits first.
-	Bits []uint64
-}
-
-// Has reports whether a token is in the set.
-func (m *Mask) Has(id int32) bool {
-	if m.Bits != nil {
-		return m.Bits[id>>6]>>(id&63)&1 != 0
-	}
-	_, found := slices.BinarySearch(m.IDs, id)
-	return found
 }
 
 // NoToken is what Choose returns where no token is left that is allowed.
@@ -48,7 +30,8 @@ type Alternative struct {
 // Sampler holds working memory. It is not safe for concurrent use.
 type Sampler struct {
 	scores     []float32
-	counts     []int32   // by id; all zero between calls
+	masked     masked
+	counts     []int32   // by index of scores; all zero between calls
 	largest    []float32 // heap of the largest scores
 	kept       []float32 // scores of the allowed ids
 	candidates []candidate
@@ -70,11 +53,11 @@ func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top 
 	if !p.Sample {
 		logTotal := logSum(scores, highest)
 		if top > 0 {
-			for id, score := range scores {
-				ranking.offer(int32(id), score)
+			for i, score := range scores {
+				ranking.offer(s.masked.id(i), score)
 			}
 		}
-		return int32(best), logprobOf(highest, highest, logTotal), ranking.finish(highest, logTotal)
+		return s.masked.id(best), logprobOf(highest, highest, logTotal), ranking.finish(highest, logTotal)
 	}
 	total := s.filter(scores, highest, p)
 	chosen := s.draw(Uniform(p.Seed, uint64(len(c.Tokens))) * total)

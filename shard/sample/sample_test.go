@@ -10,7 +10,7 @@ import (
 	"lockstep/shard/sample"
 )
 
-var inf = float32(math.Inf(1))
+var inf, nan = float32(math.Inf(1)), float32(math.NaN())
 
 // after is a context of one prompt token, id 0, and the generated ones.
 func after(generated ...int32) sample.Context {
@@ -245,7 +245,7 @@ func TestPositionsFollowTheDistribution(t *testing.T) {
 
 // Logits that a broken model gives: the choice is one that may be made, always the same, and its log-probability finite.
 func TestBrokenLogits(t *testing.T) {
-	nan := float32(math.NaN())
+
 	for _, logits := range [][]float32{
 		{nan, nan, nan, nan}, {-inf, -inf, -inf, -inf}, {inf, inf, inf, inf}, {nan, 1, inf, -inf}, {inf, nan, -inf, 3},
 		{-inf, nan, -math.MaxFloat32, -inf}, {3e38, -3e38, nan, 1}, {nan, 0, nan, 0},
