@@ -12,7 +12,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"lockstep/protocol"
-	"lockstep/protocol/guide"
 	"lockstep/protocol/outside"
 	"lockstep/shard/collective"
 	"lockstep/shard/cpu"
@@ -36,6 +35,7 @@ type testGroup struct {
 	leader *rank
 	ended  chan error
 	ahead  int // steps that were planned ahead
+	guides *masks.Store
 }
 
 // filled is a configuration with defaults for what a test does not say.
@@ -49,21 +49,22 @@ func filled(config Config) Config {
 	return config
 }
 
-// add takes a request, whose guide is compiled now.
+// add takes a request, whose guide is compiled now if it was not before.
 func (g *testGroup) add(router string, request protocol.Request) bool {
-	var compiled *masks.Guide
-	if request.Guide != nil {
-		program, err := guide.Compile(*request.Guide)
-		if err != nil {
-			panic(err)
-		}
-		words, err := g.leader.vocabulary()
-		if err != nil {
-			panic(err)
-		}
-		compiled = masks.New(words, program)
+	if request.Guide == nil {
+		return g.engine.add(router, request, nil)
 	}
-	return g.engine.add(router, request, compiled)
+	if g.guides == nil {
+		g.guides = masks.NewStore(g.leader.vocabulary)
+	}
+	compiled := make(chan *masks.Guide, 1)
+	g.guides.Want(*request.Guide, func(guide *masks.Guide, err error) {
+		if err != nil {
+			panic(err)
+		}
+		compiled <- guide
+	})
+	return g.engine.add(router, request, <-compiled)
 }
 
 func startGroup(t *testing.T, config Config, demo fs.FS, blocks int) *testGroup {

@@ -102,6 +102,10 @@ func metamorphicWorkload(count, vocabulary int, adapters []Adapter, greedy bool,
 			copies += random.IntN(5) / 3 * 2 // best_of
 		}
 		r.Sampling.IgnoreEOS = random.IntN(2) == 0
+		if random.IntN(3) == 0 && (!greedy || random.IntN(8) == 0) { // steps with guides are not followed
+			r.Guide = &guideSources[random.IntN(len(guideSources))]
+			r.MaxNewTokens += random.IntN(60)
+		}
 		if greedy && random.IntN(30) > 0 { // so that steps are followed, to the end of a sequence that nobody foresees
 			r.Sampling, r.TopLogprobs, r.PromptLogprobs, r.StopTokens = protocol.Sampling{IgnoreEOS: r.Sampling.IgnoreEOS}, 0, false, nil
 			for range random.IntN(200) {
@@ -155,7 +159,7 @@ func oracle(answers map[uint64]*result, random *rand.Rand) func(to []int32, s *s
 		for i := range count {
 			token := int32(i)
 			if answer := answers[s.request.ID]; s.router == "test" && from+i < len(answer.tokens) && random.IntN(10) > 0 {
-				token = answer.tokens[from+i]
+				token = max(answer.tokens[from+i], 0) // where a guide could not go on there is none
 			}
 			to = append(to, token)
 		}
@@ -305,8 +309,8 @@ func TestMetamorphicSimulated(t *testing.T) {
 			metamorphicRound(t, varied{backend: "sim", model: demo, adapters: true}, seed, time.Now().Add(time.Hour), &total)
 		})
 	}
-	if t.Logf("%+v", total); total.ahead < 100 {
-		t.Errorf("only %d steps were planned ahead", total.ahead)
+	if t.Logf("%+v", total); total.ahead < 100 || total.whole < 5 || total.cut < 5 {
+		t.Errorf("only %d steps were planned ahead, %d guided texts were whole, %d cut", total.ahead, total.whole, total.cut)
 	}
 }
 
@@ -329,7 +333,11 @@ func TestEmulatedCardMetamorphic(t *testing.T) {
 }
 
 // tally counts what a run of the test has seen.
-type tally struct{ workloads, requests, variations, tokens, parked, cachedTokens, ahead, accepted, rejected int }
+type tally struct {
+	workloads, requests, variations, tokens, parked, cachedTokens, ahead, accepted, rejected int
+	// of guided requests: that ended by themselves, that did not, and that could not go on
+	whole, cut, failed int
+}
 
 // demoAdapters are three adapters of the demo model, for a backend with weights random ones of its queries and downs.
 func demoAdapters(t *testing.T, backend string, seed uint64) []Adapter {
@@ -448,10 +456,11 @@ func metamorphicRound(t *testing.T, on varied, seed uint64, deadline time.Time, 
 			got := g.vary(t, requests, v, random, total)
 			if want == nil {
 				want = got
+				g.checkGuided(t, requests, want, total)
 			}
 			for id, w := range want {
 				if difference := got[id].difference(w); difference != "" {
-					t.Errorf("request %d %+v: %s", id, requests[id].Sampling, difference)
+					t.Errorf("request %d %+v, guide %+v: %s", id, requests[id].Sampling, requests[id].Guide, difference)
 				}
 				total.tokens += len(got[id].tokens)
 			}
