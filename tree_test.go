@@ -232,8 +232,8 @@ var cores = []string{"router/admission", "router/calls", "router/fleet/core", "s
 
 // coreImports are what cores may import beside each other: nothing of it reaches outside, but the clock of time, which is looked
 // for below.
-var coreImports = []string{"bytes", "cmp", "encoding/json", "errors", "fmt", "maps", "math", "slices", "sort", "strconv", "strings",
-	"time", "unicode", "unicode/utf8", "lockstep/protocol", "lockstep/router/request"}
+var coreImports = []string{"bytes", "cmp", "encoding/json", "errors", "fmt", "maps", "math", "math/bits", "slices", "sort", "strconv",
+	"strings", "time", "unicode", "unicode/utf8", "lockstep/protocol", "lockstep/protocol/guide", "lockstep/router/request"}
 
 // A core starts no goroutine, looks at no clock, draws nothing by itself and reaches nothing outside, so that a script in
 // virtual time sees all that it does.

@@ -79,6 +79,9 @@ func (c *ModelCard) Kinds() map[string]string {
 	return kinds
 }
 
+// GuidedKind is the kind of those requests of a kind that have a guide: what that allows depends on the version too.
+func GuidedKind(kind string, version int) string { return fmt.Sprintf("%s guide %d", kind, version) }
+
 // Validate checks what others build on: few adapters, each with a name of its own, and defaults that requests may have.
 func (c *ModelCard) Validate() error {
 	if len(c.Adapters) > MaxAdapters {
@@ -106,7 +109,7 @@ func (c *ModelCard) Validate() error {
 // Kind names all that decides which tokens a request of ids has: numerics, tokenizer, ends of sequences, vocabulary, and
 // whether they are scores. A stream continues on any group of an equal kind, whatever that calls its model and however it wants
 // chats written. A card without a NumericsID does not say what its group computes: its kind is its whole content, so that it
-// equals that of an equal card only.
+// equals that of an equal card only. Requests with guides are of GuidedKind.
 func (c *ModelCard) Kind() string {
 	var of any = c
 	if c.NumericsID != "" {
@@ -116,9 +119,7 @@ func (c *ModelCard) Kind() string {
 			EOSTokenIDs    []int32
 			Reward         bool
 			VocabularySize int
-			GuideVersion   int
-		}{c.NumericsID, c.Tokenizer, slices.Compact(slices.Sorted(slices.Values(c.EOSTokenIDs))), c.Reward, c.VocabularySize,
-			c.GuideVersion}
+		}{c.NumericsID, c.Tokenizer, slices.Compact(slices.Sorted(slices.Values(c.EOSTokenIDs))), c.Reward, c.VocabularySize}
 	}
 	data, err := json.Marshal(of)
 	if err != nil {

@@ -35,6 +35,7 @@ func TestCardKind(t *testing.T) {
 			false},
 		"ends":               {func(c *protocol.ModelCard) { c.EOSTokenIDs = []int32{1} }, false},
 		"scores":             {func(c *protocol.ModelCard) { c.Reward = true }, false},
+		"version of guides":  {func(c *protocol.ModelCard) { c.GuideVersion++ }, true}, // GuidedKind tells these apart
 		"size of vocabulary": {func(c *protocol.ModelCard) { c.VocabularySize++ }, false},
 	} {
 		if got := card(nothing).Kind() == card(test.change).Kind(); got != test.equal {

@@ -139,7 +139,7 @@ func (i *Item) total() int { return i.PromptTokens + i.MaxNewTokens }
 // Group is what admission must know of a group.
 type Group struct {
 	Kind string
-	// Adapters are further kinds of items that it takes: those that use its adapters.
+	// Adapters are further kinds of items that it takes: those that use its adapters, or have guides.
 	Adapters []string
 	Limits   protocol.Limits
 }

@@ -71,7 +71,8 @@ func (a *actions) FetchCard(announcement protocol.Announcement) {
 			kinds := make(chan map[string]string, 1)
 			go func() { kinds <- card.Kinds() }() // it reads the whole card, and so does OnCard
 			err = f.config.OnCard(announcement.CardDigest, card)
-			loaded = core.Card{Kinds: <-kinds, Reward: card.Reward, DeviceType: card.DeviceType, Numerics: card.Numerics}
+			loaded = core.Card{Kinds: <-kinds, GuideVersion: card.GuideVersion, Reward: card.Reward, DeviceType: card.DeviceType,
+				Numerics: card.Numerics}
 		}
 		f.post(func(now time.Time) {
 			if err != nil {

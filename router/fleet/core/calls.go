@@ -34,7 +34,7 @@ type call struct {
 // group will take it. A refusal is all that is left of a request that finds the queue full.
 func (f *Fleet) Submit(now time.Time, r *request.Request, keys []protocol.BlockKey, events *request.Events) (uint64, *request.Refusal) {
 	f.now = now
-	c := &call{kind: f.kindOf(r.CardDigest, r.Adapter), request: r, events: events, keys: keys}
+	c := &call{kind: f.kindOfRequest(r), request: r, events: events, keys: keys}
 	f.lastID++
 	c.id = f.lastID
 	item := admission.Item{

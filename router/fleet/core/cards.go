@@ -6,12 +6,16 @@ import (
 	"time"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
+	"lockstep/router/request"
 )
 
 // Card is what the core must know of a model card.
 type Card struct {
 	// Kinds are the card's protocol.ModelCard.Kinds.
 	Kinds map[string]string
+	// GuideVersion is the card's.
+	GuideVersion int
 	// Reward says that the model answers with scores only.
 	Reward bool
 	// DeviceType and Numerics are the card's, for people.
@@ -86,13 +90,27 @@ func (f *Fleet) kindOf(digest, adapter string) string {
 	return digest + " " + adapter
 }
 
-// kindsOf are the kinds of all requests that groups with a card take, that of those without an adapter first.
+// kindOfRequest is the kind of a request, whose guide is of this build's version.
+func (f *Fleet) kindOfRequest(r *request.Request) string {
+	kind := f.kindOf(r.CardDigest, r.Adapter)
+	if r.Guide != nil {
+		kind = protocol.GuidedKind(kind, guide.Version)
+	}
+	return kind
+}
+
+// kindsOf are the kinds of all requests that groups with a card take, that of those without an adapter or a guide first.
 func (f *Fleet) kindsOf(digest string) []string {
 	kinds := []string{f.kindOf(digest, "")}
 	known := f.cards[digest].Kinds
 	for _, adapter := range slices.Sorted(maps.Keys(known)) {
 		if adapter != "" {
 			kinds = append(kinds, known[adapter])
+		}
+	}
+	if version := f.cards[digest].GuideVersion; version > 0 {
+		for _, kind := range slices.Clone(kinds) {
+			kinds = append(kinds, protocol.GuidedKind(kind, version))
 		}
 	}
 	return kinds

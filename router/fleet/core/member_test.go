@@ -197,9 +197,11 @@ func (m *member) compute(lost bool) {
 	}
 }
 
-// row sends a frame with a row that the script makes up.
+// row sends a frame with a row that the script makes up. Behind one that its guide forbids to go on the member has forgotten the request.
 func (m *member) row(wire uint64, position int, finish protocol.Finish) {
-	m.step++
+	if m.step++; finish == protocol.FinishGuide {
+		m.requests = slices.DeleteFunc(m.requests, func(j *job) bool { return j.ID == wire })
+	}
 	frame := &protocol.Frame{Group: m.ref, Number: uint64(len(m.sent)), Step: m.step, Load: m.load(), Account: m.account(),
 		Begun: []protocol.Begun{{Request: wire, Tokens: 1 << 30, Cached: 1 << 30}}}
 	frame.Add(wire, position, 7, -1, finish)

@@ -29,8 +29,8 @@ func TestFaultsChangeNothing(t *testing.T) {
 		w := newWorld(t, core.Config{Admission: policy, ResumeTimeout: 30 * time.Second})
 		c := &chaos{t: t, w: w, random: rand.New(rand.NewPCG(first, i)), incarnations: map[string]int{}, forgetful: i%2 == 1}
 		if c.adapters = i%3 == 0; c.adapters {
-			c.do("model m numerics=n")
-			c.do("model lora numerics=n adapters=x:1,y:2")
+			c.do("model m numerics=n guides=%d", i%2)
+			c.do("model lora numerics=n guides=1 adapters=x:1,y:2")
 		}
 		for range 250 {
 			c.event()
@@ -52,7 +52,7 @@ type chaos struct {
 	random       *rand.Rand
 	incarnations map[string]int // the last of each group
 	forgetful    bool           // groups may forget the router, which the ledger then cannot know
-	adapters     bool           // b and c have some, which some clients ask for
+	adapters     bool           // b and c have some, which some clients ask for, and can follow guides, as a can in half of the worlds
 	script       []string
 }
 
@@ -75,11 +75,14 @@ func (c *chaos) event() {
 	name := string("abc"[c.random.IntN(3)])
 	switch n := c.random.IntN(100); {
 	case n < 22:
-		adapter := ""
+		more := ""
 		if c.adapters && c.random.IntN(2) == 0 {
-			adapter = []string{" card=lora", " card=lora adapter=x", " card=lora adapter=y"}[c.random.IntN(3)]
+			more = []string{" card=lora", " card=lora adapter=x", " card=lora adapter=y"}[c.random.IntN(3)]
 		}
-		c.do("submit %d prompt=%d new=%d%s", len(c.w.clients)+1, 1+c.random.IntN(40), 1+c.random.IntN(30), adapter)
+		if c.adapters && c.random.IntN(4) == 0 {
+			more += " guide"
+		}
+		c.do("submit %d prompt=%d new=%d%s", len(c.w.clients)+1, 1+c.random.IntN(40), 1+c.random.IntN(30), more)
 	case n < 40:
 		c.do("wait %dms", 50+50*c.random.IntN(30))
 	case n < 48:

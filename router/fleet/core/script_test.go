@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide"
 	"lockstep/router/fleet/core"
 	"lockstep/router/request"
 )
@@ -145,6 +146,14 @@ func (o options) adapters() (adapters []protocol.Adapter) {
 	return adapters
 }
 
+// guide reads the word guide.
+func (o options) guide() *guide.Source {
+	if !slices.Contains(o.words, "guide") {
+		return nil
+	}
+	return &guide.Source{Kind: guide.Regex, Text: "a*"}
+}
+
 // do plays one line and leaves in w.seen what was seen.
 func (w *world) do(line string) {
 	w.seen = nil
@@ -159,7 +168,8 @@ func (w *world) do(line string) {
 		w.cards = arguments[0]
 	case words[0] == "model":
 		w.models[digest(arguments[0])] = protocol.ModelCard{ModelID: arguments[0], NumericsID: o.text("numerics", ""),
-			Tokenizer: protocol.TokenizerSource{GGUF: &protocol.GGUFTokenizer{Model: o.text("tokenizer", "")}}, Adapters: o.adapters()}
+			GuideVersion: o.number("guides", 0),
+			Tokenizer:    protocol.TokenizerSource{GGUF: &protocol.GGUFTokenizer{Model: o.text("tokenizer", "")}}, Adapters: o.adapters()}
 	case words[0] == "unknown": // the owner of models has forgotten a card
 		w.unknown[digest(arguments[0])] = true
 	case words[0] == "link":
@@ -212,7 +222,8 @@ func (w *world) clientSays(verb, argument string, o options) bool {
 	case "submit":
 		prompt := slices.Repeat([]int32{int32(number)}, o.number("prompt", 10))
 		w.submit(number, &request.Request{CardDigest: digest(o.text("card", "m")), Request: protocol.Request{Prompt: prompt,
-			MaxNewTokens: o.number("new", 5), Adapter: o.text("adapter", ""), PromptLogprobs: slices.Contains(o.words, "echo")}})
+			MaxNewTokens: o.number("new", 5), Adapter: o.text("adapter", ""), PromptLogprobs: slices.Contains(o.words, "echo"),
+			Guide: o.guide()}})
 	default:
 		c := w.client(number)
 		w.drain(c)
@@ -252,6 +263,8 @@ func (w *world) groupDoes(verb string, arguments []string, o options) bool {
 		finish := protocol.FinishNone
 		if slices.Contains(o.words, "error") {
 			finish = protocol.FinishError
+		} else if slices.Contains(o.words, "guide") {
+			finish = protocol.FinishGuide
 		}
 		w.member(name).row(uint64(o.number("wire", 0)), o.number("position", 0), finish)
 	case "answer":

@@ -138,7 +138,7 @@ func (w *world) fetched() {
 		if model.NumericsID == "" {
 			model.NumericsID = a.ModelID
 		}
-		w.fleet.CardLoaded(w.now, a, core.Card{Kinds: model.Kinds(), Reward: a.ModelID == "reward"})
+		w.fleet.CardLoaded(w.now, a, core.Card{Kinds: model.Kinds(), GuideVersion: model.GuideVersion, Reward: a.ModelID == "reward"})
 	}
 }
 
@@ -236,6 +236,9 @@ func (w *world) Dispatch(d *core.Delivery) {
 		text = append(text, fmt.Sprint(r.ID))
 		if len(r.Generated) > 0 {
 			text[len(text)-1] += fmt.Sprintf(" with %d tokens", len(r.Generated))
+		}
+		if r.Guide != nil {
+			text[len(text)-1] += " guided"
 		}
 		if r.PromptLogprobs {
 			text[len(text)-1] += fmt.Sprintf(" with %d of the prompt's log-probabilities", r.PromptLogprobsKnown)
