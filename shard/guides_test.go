@@ -151,6 +151,28 @@ func TestGuidedWithoutEnd(t *testing.T) {
 	g.checkGuided(t, requests, got, new(tally))
 }
 
+// A token that ends sequences is no text, even where the tokenizer has one for it: it is chosen where the text is whole, and only there.
+func TestGuidedEndThatIsText(t *testing.T) {
+	g := startGroup(t, Config{Shards: 1}, os.DirFS("../launcher/demo/model"), 100)
+	tokenizer, err := text.New(g.leader.model.Files.Tokenizer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := int32(-1)
+	for id := range int32(g.engine.shape.Vocabulary) {
+		if tokenizer.Bytes(id) == "a" {
+			end = id
+		}
+	}
+	g.leader.model.Config.EOSTokenIDs, g.engine.shape.EOSTokenIDs = []int32{end}, []int32{end}
+	requests := []protocol.Request{{ID: 1, Prompt: []int32{9}, MaxNewTokens: 40, Guide: &guide.Source{Kind: guide.Regex, Text: `[a-c]{9}`}}}
+	got := g.run(t, requests, 1, nil, nil)
+	g.checkGuided(t, requests, got, new(tally))
+	if got[1].finish != protocol.FinishEOS {
+		t.Errorf("it ended with %d behind %v", got[1].finish, got[1].tokens)
+	}
+}
+
 // A request that forbids what its guide needs fails alone and at once, whatever its company.
 func TestGuidedNothingAllowed(t *testing.T) {
 	g := startGroup(t, Config{Backend: "sim", Shards: 2, Speculate: 3}, os.DirFS("../launcher/demo/model"), 100)

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -266,7 +267,8 @@ func (r *rank) lead(ctx context.Context) error {
 	return r.sendControl(planStop, 0)
 }
 
-// vocabulary is what guides choose from. Building it takes some hundreds of milliseconds for large ones.
+// vocabulary is what guides choose from. What ends a sequence says nothing in any text, whatever the tokenizer thinks of it. Building it
+// takes some hundreds of milliseconds for large ones.
 func (r *rank) vocabulary() (*masks.Vocabulary, error) {
 	tokenizer, err := text.New(r.model.Files.Tokenizer)
 	if err != nil {
@@ -274,7 +276,10 @@ func (r *rank) vocabulary() (*masks.Vocabulary, error) {
 	}
 	return masks.NewVocabulary(r.model.Config.Vocabulary, func(id int32) string {
 		bytes := tokenizer.Bytes(id)
-		if tokenizer.IsSpecial(id) && bytes != "" {
+		switch {
+		case slices.Contains(r.model.Config.EOSTokenIDs, id): // it ends the text, whatever its own is
+			return ""
+		case tokenizer.IsSpecial(id) && bytes != "":
 			return guide.Special + bytes
 		}
 		return bytes
