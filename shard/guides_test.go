@@ -165,7 +165,8 @@ func TestGuidedEndThatIsText(t *testing.T) {
 		}
 	}
 	g.leader.model.Config.EOSTokenIDs, g.engine.shape.EOSTokenIDs = []int32{end}, []int32{end}
-	requests := []protocol.Request{{ID: 1, Prompt: []int32{9}, MaxNewTokens: 40, Guide: &guide.Source{Kind: guide.Regex, Text: `[a-c]{9}`}}}
+	requests := []protocol.Request{{ID: 1, Prompt: []int32{9}, MaxNewTokens: 40, Guide: &guide.Source{Kind: guide.Regex, Text: `[a-c]{9}`},
+		Sampling: protocol.Sampling{LogitBias: []protocol.TokenBias{{ID: end, Bias: 50}}}}}
 	got := g.run(t, requests, 1, nil, nil)
 	g.checkGuided(t, requests, got, new(tally))
 	if got[1].finish != protocol.FinishEOS {
