@@ -7,12 +7,14 @@
 //	  [-capacity 32768] [-scale 1] [-compare]
 //	go run ./scripts/load faults [-binary FILE] [-streams 30] [-tokens 400]
 //	go run ./scripts/load siege [-binary FILE] [-bodies 800] [-connections 8192]
+//	go run ./scripts/load guided [-model FILE] [-streams 64] [-tokens 96] [-rounds 5]
 //	go run ./scripts/load aiperf [-clients 4] [-requests 64] [-prompt 100] [-tokens 64] [-rounds 3] [-model FILE -tokenizer FOLDER]
 //
 // prefix: clients whose prompts begin with one system prompt of 400 tokens, with the prefix cache and without, in turn.
 // overload: more connections at once than are allowed, and clients that leave at random moments.
 // aiperf: AIPerf drives the server over OpenAI's chats and prints its tables; then a client of our own sends the same bodies.
 // faults: seeded streams while a process of the server dies or stands still, one table row for each fault.
+// guided: sequences that guides constrain beside unguided ones of the same lengths, in turn.
 // siege: what a client without a key, an unread log and idle connections can do to a server.
 // replay: a trace's requests at their moments, and with -compare the simulator's result for the same requests.
 package main
@@ -27,7 +29,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: load prefix|overload|faults|siege|aiperf|replay [flags]")
+		log.Fatal("usage: load prefix|overload|faults|guided|siege|aiperf|replay [flags]")
 	}
 	var err error
 	switch flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError); os.Args[1] {
@@ -53,6 +55,15 @@ func main() {
 		flags.IntVar(&f.tokens, "tokens", 400, "tokens of each")
 		flags.Parse(os.Args[2:])
 		err = f.run()
+	case "guided":
+		var g guidedTest
+		flags.StringVar(&binary, "binary", binary, "build to measure")
+		flags.StringVar(&g.model, "model", "", "model; empty: the demo model")
+		flags.IntVar(&g.streams, "streams", 64, "sequences at once")
+		flags.IntVar(&g.tokens, "tokens", 96, "tokens of each")
+		flags.IntVar(&g.rounds, "rounds", 5, "rounds of both, in turn")
+		flags.Parse(os.Args[2:])
+		err = g.run()
 	case "siege":
 		var s siegeTest
 		flags.StringVar(&binary, "binary", binary, "build to measure")
@@ -87,7 +98,7 @@ func main() {
 		flags.Parse(os.Args[2:])
 		err = r.run()
 	default:
-		err = fmt.Errorf("%q: want prefix, overload, faults, siege, aiperf or replay", os.Args[1])
+		err = fmt.Errorf("%q: want prefix, overload, faults, guided, siege, aiperf or replay", os.Args[1])
 	}
 	if err != nil {
 		log.Fatal(err)

@@ -39,11 +39,20 @@ func launch(arguments ...string) (*server, error) {
 
 // parameters of a generation, in TGI's words and ours.
 type parameters struct {
-	MaxNewTokens int     `json:"max_new_tokens"`
-	MinNewTokens int     `json:"min_new_tokens,omitempty"`
-	DoSample     bool    `json:"do_sample,omitempty"`
-	Seed         *uint64 `json:"seed,omitempty"`
-	IgnoreEOS    bool    `json:"ignore_eos,omitempty"`
+	MaxNewTokens int      `json:"max_new_tokens"`
+	MinNewTokens int      `json:"min_new_tokens,omitempty"`
+	DoSample     bool     `json:"do_sample,omitempty"`
+	Temperature  float64  `json:"temperature,omitempty"`
+	TopP         float64  `json:"top_p,omitempty"`
+	Seed         *uint64  `json:"seed,omitempty"`
+	IgnoreEOS    bool     `json:"ignore_eos,omitempty"`
+	Grammar      *grammar `json:"grammar,omitempty"`
+}
+
+// grammar is a guide in TGI's words.
+type grammar struct {
+	Type  string `json:"type"`
+	Value string `json:"value"`
 }
 
 // answer is what a client of /generate_stream saw.
