@@ -208,7 +208,7 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 				case next == chosenNext && s.wantsBest():
 					r.token, r.logprob = scores.Best(i)
 				case next == chosenNext:
-					*r = e.choose(&e.samplers[worker], scores.Row(i), out)
+					*r = e.choose(&e.samplers[worker], scores, i, out)
 				}
 			}
 		})
@@ -226,14 +226,21 @@ func (e *engine) consume(f *flight) func(model.Scores) {
 
 // choose chooses the token of an output from its logits. A guide follows the tokens before it, guesses too; that it is lost behind a wrong
 // one does no harm, for then the output is of no worth.
-func (e *engine) choose(sampler *sample.Sampler, logits []float32, out *output) (c chosen) {
-	s := out.sequence
+func (e *engine) choose(sampler *sample.Sampler, scores model.Scores, row int, out *output) (c chosen) {
+	s, logits := out.sequence, scores.Row(row)
 	prompt := len(s.request.Prompt)
 	context := sample.Context{Tokens: s.tokens[:len(s.tokens)+out.ahead], Prompt: prompt, EOS: e.shape.EOSTokenIDs}
 	if s.guide != nil {
 		c.place = s.place
 		if context.Allowed, c.failure = s.guide.Mask(&c.place, context.Tokens[prompt:]); c.failure != nil {
 			return c
+		}
+		if s.request.TopLogprobs == 0 {
+			if masked := sampler.Masked(logits, context, &s.request.Sampling); masked != nil {
+				if c.token, c.logprob = scores.BestOf(masked); context.Allowed.Has(c.token) { // else none has a number
+					return c
+				}
+			}
 		}
 	}
 	c.token, c.logprob, c.top = sampler.Choose(logits, context, &s.request.Sampling, s.request.TopLogprobs, nil)

@@ -168,6 +168,8 @@ func (h *handed) Row(row int) []float32 {
 	return h.logits[row*h.vocabulary:][:h.vocabulary]
 }
 
+func (h *handed) BestOf(logits []float32) (token int32, logprob float32) { return sample.Best(logits) }
+
 func (h *handed) Best(row int) (token int32, logprob float32) {
 	if !h.onlyBest[row] {
 		return sample.Best(h.Row(row))

@@ -15,7 +15,7 @@ func TestBestOfLogits(t *testing.T) {
 	const width = 5003
 	rng := rand.New(rand.NewPCG(51, 52))
 	inf := float32(math.Inf(1))
-	rows := sample.Rows{Width: width, Values: make([]float32, 6*width)}
+	rows := sample.Rows{Width: width, Values: make([]float32, 8*width)}
 	for i := range rows.Values {
 		rows.Values[i] = float32(4 * rng.NormFloat64())
 	}
@@ -26,12 +26,24 @@ func TestBestOfLogits(t *testing.T) {
 	for i := range rows.Row(5) {
 		rows.Row(5)[i] = inf - inf
 	}
-	got := logits{rows, cpu.Best()}
-	for row := range got.Rows() {
-		token, logprob := got.Best(row)
-		want, wantLogprob := rows.Best(row)
-		if token != want || !(math.Abs(float64(logprob-wantLogprob)) < 1e-5) {
-			t.Errorf("row %d: got %d with %v, want %d with %v", row, token, logprob, want, wantLogprob)
+	for i := range rows.Row(6) { // a guide allows few
+		if i%16 != 5 {
+			rows.Row(6)[i] = -inf
+		}
+	}
+	copy(rows.Row(7)[:width-20], rows.Row(6)) // and here it allows what is last
+	first := logits{rows, cpu.Best()}
+	for _, kernels := range cpu.Available() {
+		got := logits{rows, kernels}
+		for row := range got.Rows() {
+			token, logprob := got.Best(row)
+			want, wantLogprob := rows.Best(row)
+			if token != want || !(math.Abs(float64(logprob-wantLogprob)) < 1e-5) {
+				t.Errorf("%s, row %d: got %d with %v, want %d with %v", kernels.Name(), row, token, logprob, want, wantLogprob)
+			}
+			if _, same := first.Best(row); logprob != same {
+				t.Errorf("%s, row %d: got %v, on other kernels %v", kernels.Name(), row, logprob, same)
+			}
 		}
 	}
 }

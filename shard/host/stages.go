@@ -310,11 +310,14 @@ func (l logits) Row(row int) []float32 { return l.rows.Row(row) }
 
 // Best is that of model.Scores.
 func (l logits) Best(row int) (token int32, logprob float32) {
-	values := l.Row(row)
+	return l.BestOf(l.Row(row))
+}
+
+func (l logits) BestOf(values []float32) (token int32, logprob float32) {
 	best, highest := l.kernels.Largest(values)
 	sum := l.kernels.ExpSum(values, highest)
 	if sum-sum != 0 { // some are no finite numbers
-		return l.rows.Best(row)
+		return l.rows.BestOf(values)
 	}
 	return int32(best), sample.BestLogprob(sum)
 }

@@ -51,6 +51,8 @@ type Scores interface {
 	// Best returns the likeliest token (the lowest id of several), as sample.Sampler chooses it from Row without any parameter,
 	// and its log-probability, which may differ from the sampler's in rounding where the chunk has LogitsBest.
 	Best(row int) (token int32, logprob float32)
+	// BestOf returns the same of logits that the caller has changed, whose rounding may differ in any case.
+	BestOf(logits []float32) (token int32, logprob float32)
 }
 
 // Device says what a backend computes with, and in which units.

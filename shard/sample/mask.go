@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"lockstep/protocol"
 )
 
 // Mask is a set of tokens. It must not be changed.
@@ -22,6 +24,67 @@ func (m *Mask) Has(id int32) bool {
 	_, found := slices.BinarySearch(m.IDs, id)
 	return found
 }
+
+// Size is how many tokens are in the set.
+func (m *Mask) Size() (size int) {
+	if m.Bits == nil {
+		return len(m.IDs)
+	}
+	for _, word := range m.Bits {
+		size += bits.OnesCount64(word)
+	}
+	return size
+}
+
+// fewAllowed is how many tokens are allowed at most where Choose costs less than a look at all of a row by a backend's kernels. It must not
+// depend on a mask's form, which is no part of what a request asks for.
+const fewAllowed = 256
+
+// Masked returns logits with -Inf in place of what a guide forbids, valid until the next call, where that is all that a request asks for
+// and the likeliest of them is best found by who has kernels for it (model.Scores); else nil.
+func (s *Sampler) Masked(logits []float32, c Context, p *protocol.Sampling) []float32 {
+	if !Plain(p) || c.Allowed.Size() <= fewAllowed+len(c.EOS) {
+		return nil
+	}
+	s.scores = slices.Grow(s.scores[:0], len(logits))[:len(logits)]
+	if c.Allowed.Bits == nil {
+		for id := range s.scores {
+			s.scores[id] = never
+		}
+		for _, id := range c.Allowed.IDs {
+			s.scores[id] = logits[id]
+		}
+	}
+	for at, word := range c.Allowed.Bits {
+		part := s.scores[at*64 : min(at*64+64, len(logits))]
+		if word == 0 {
+			copy(part, neverScores[:])
+			continue
+		}
+		copy(part, logits[at*64:])
+		for forbidden := ^word; forbidden != 0; forbidden &= forbidden - 1 {
+			if i := bits.TrailingZeros64(forbidden); i < len(part) {
+				part[i] = never
+			}
+		}
+	}
+	if p.IgnoreEOS { // more is left
+		for _, id := range c.EOS {
+			if uint(id) < uint(len(logits)) {
+				s.scores[id] = never
+			}
+		}
+	}
+	return s.scores
+}
+
+// neverScores are those of a word of a mask without bits.
+var neverScores = func() (scores [64]float32) {
+	for i := range scores {
+		scores[i] = never
+	}
+	return scores
+}()
 
 // masked says which id each of a sampler's scores is of: a guide mostly allows few tokens, and the others cost nothing.
 type masked struct {

@@ -179,3 +179,42 @@ func BenchmarkChooseGuided(b *testing.B) {
 		}
 	}
 }
+
+// The likeliest of masked logits is what Choose chooses, and whether they are given depends on what is allowed, not on the mask's form.
+func TestMasked(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	var s, other sample.Sampler
+	given := 0
+	for i := range 3000 {
+		logits := make([]float32, 400+random.IntN(700))
+		for id := range logits {
+			logits[id] = float32(random.NormFloat64())
+		}
+		c := after(1, 2)
+		p := protocol.Sampling{IgnoreEOS: random.IntN(2) == 0}
+		if random.IntN(4) == 0 {
+			p.PresencePenalty = 1
+		}
+		listed, asBits := maskOf(len(logits), append(randomIDs(random, len(logits)), c.EOS...))
+		if listed.Size() != asBits.Size() {
+			t.Fatalf("case %d: %d tokens, %d as bits", i, listed.Size(), asBits.Size())
+		}
+		c.Allowed = asBits
+		masked := s.Masked(logits, c, &p)
+		c.Allowed = listed
+		if again := other.Masked(logits, c, &p); !slices.Equal(again, masked) || (again == nil) != (masked == nil) {
+			t.Fatalf("case %d: %v as bits, %v listed", i, masked, again)
+		}
+		if masked == nil {
+			continue
+		}
+		given++
+		token, logprob := sample.Best(masked)
+		if want, wantLogprob, _ := other.Choose(logits, c, &p, 0, nil); token != want || logprob != wantLogprob {
+			t.Fatalf("case %d, %+v: the likeliest is %d (%v), chosen %d (%v)", i, p, token, logprob, want, wantLogprob)
+		}
+	}
+	if given == 0 || given == 3000 {
+		t.Errorf("masked logits were given in %d of 3000 cases", given)
+	}
+}

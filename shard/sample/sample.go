@@ -85,6 +85,9 @@ func (r Rows) Rows() int { return len(r.Values) / r.Width }
 // Row is one of them.
 func (r Rows) Row(row int) []float32 { return r.Values[row*r.Width:][:r.Width] }
 
+// BestOf is Best.
+func (r Rows) BestOf(logits []float32) (token int32, logprob float32) { return Best(logits) }
+
 // Best is Best of a row.
 func (r Rows) Best(row int) (token int32, logprob float32) { return Best(r.Row(row)) }
 

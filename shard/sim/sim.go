@@ -247,6 +247,9 @@ func (s *scores) Row(row int) []float32 {
 	return logits
 }
 
+// BestOf is that of model.Scores.
+func (s *scores) BestOf(logits []float32) (token int32, logprob float32) { return sample.Best(logits) }
+
 // Best needs the candidates only: the others add nothing to the sum. Of a row of which nothing else is wanted the log-probability is
 // rounded otherwise, as that of a card is: who mixes the two gives other answers under other loads.
 func (s *scores) Best(row int) (token int32, logprob float32) {
