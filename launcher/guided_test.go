@@ -111,8 +111,8 @@ func (r *guidedRun) run(ctx context.Context) []guidedAnswer {
 
 func (r *guidedRun) ask(ctx context.Context, i int) (answer guidedAnswer, err error) {
 	c := &r.cases[i/r.times]
-	body, err := json.Marshal(map[string]any{"prompt": "Once upon a time", "max_tokens": r.tokens, "temperature": 1.5, "seed": i, "logprobs": 0,
-		"structured_outputs": map[string]any{"json": c.Schema, "whitespace_pattern": c.WhiteSpace}})
+	body, err := json.Marshal(map[string]any{"prompt": "Once upon a time", "max_tokens": r.tokens, "temperature": 1.5, "seed": i,
+		"logprobs": 0, "structured_outputs": map[string]any{"json": c.Schema, "whitespace_pattern": c.WhiteSpace}})
 	if err != nil {
 		return answer, err
 	}
@@ -161,8 +161,8 @@ func (r *guidedRun) validate(answers []guidedAnswer) (ended int) {
 	return ended
 }
 
-// What is generated under a schema is valid by it whenever it ends by itself, however unlikely its tokens are; and the same bytes come where
-// a rank dies meanwhile, and to a client that asks again where the router does.
+// What is generated under a schema is valid by it whenever it ends by itself, however unlikely its tokens are; and the same bytes come
+// where a rank dies meanwhile, and to a client that asks again where the router does.
 func TestGuidedGenerations(t *testing.T) {
 	outside.Slow(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -204,8 +204,7 @@ func TestGuidedGenerationsOfRealModel(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	model := outside.Cached(t, "get-model", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	r := &guidedRun{server: serve(t, "serve", "--num-shard", "2", "--hostname", "127.0.0.1", "--port", fmt.Sprint(freePort(t)), "--model-id", model),
-		cases: schemaCases(t, 50), times: 3, tokens: 120}
+	r := &guidedRun{server: serveDemo(t, "--model-id", model), cases: schemaCases(t, 50), times: 3, tokens: 120}
 	answers := r.run(ctx)
 	if ended := r.validate(answers); ended < len(answers)/4 {
 		t.Errorf("only %d of %d texts have ended by themselves", ended, len(answers))
