@@ -210,3 +210,63 @@ func TestGuidedGenerationsOfRealModel(t *testing.T) {
 		t.Errorf("only %d of %d texts have ended by themselves", ended, len(answers))
 	}
 }
+
+// Schemas, regular expressions and grammars that were made to hurt are refused or served, and a stream beside them has its tokens.
+func TestHostileGuides(t *testing.T) {
+	outside.Slow(t)
+	data, err := os.ReadFile(outside.Shared(t, "golden", "guided", "hostile_cases.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serveDemo(t)
+	want, _ := longest(s.stream("Once upon a time", 300))
+	var hostile sync.WaitGroup
+	for line := range bytes.Lines(data) {
+		var c struct {
+			ID         string
+			Schema     json.RawMessage
+			SchemaText string `json:"schema_text"`
+			Regex      *string
+			Grammar    *string
+		}
+		if err := json.Unmarshal(line, &c); err != nil {
+			t.Fatal(err)
+		}
+		guide := map[string]any{}
+		switch {
+		case c.Schema != nil:
+			guide["json"] = c.Schema
+		case c.SchemaText != "":
+			guide["json"] = c.SchemaText
+		case c.Regex != nil:
+			guide["regex"] = c.Regex
+		default:
+			guide["grammar"] = c.Grammar
+		}
+		body, err := json.Marshal(map[string]any{"prompt": "Say", "max_tokens": 60, "temperature": 1.5, "seed": 1,
+			"structured_outputs": guide})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			hostile.Go(func() {
+				response, err := http.Post(s.url+"/v1/completions", "application/json", bytes.NewReader(body))
+				if err != nil {
+					t.Errorf("%s: %v", c.ID, err)
+					return
+				}
+				defer response.Body.Close()
+				answer, _ := io.ReadAll(response.Body)
+				if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusBadRequest {
+					t.Errorf("%s: %s %s", c.ID, response.Status, answer)
+				}
+			})
+		}
+	}
+	got, pause := longest(s.stream("Once upon a time", 300))
+	hostile.Wait()
+	if got != want {
+		t.Errorf("beside them: got %q, want %q", got, want)
+	}
+	t.Logf("longest pause %v", pause)
+}
