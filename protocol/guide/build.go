@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Bounds of a compilation.
@@ -47,8 +48,14 @@ type loop struct {
 // endNode is the node at which all rules end.
 const endNode int32 = 0
 
-// stringStart is where the rest of a plain string begins in all programs.
-const stringStart int32 = 1
+// What begins in all programs alike.
+const (
+	stringStart  int32 = 1 // the rest of a plain string behind its quotation mark
+	charStart    int32 = 2 // a character of one
+	integerStart int32 = 3
+	numberStart  int32 = 4
+	firstFree    int32 = 5
+)
 
 // compiler builds an automaton from its ends: whatever it builds is given the node that follows, and returns the node that it begins
 // with. The first error stays; behind it nothing that is built is of worth.
@@ -63,12 +70,13 @@ type compiler struct {
 	work    int
 	err     *Error
 
-	blanks  int32 // rule of white space; -1: none yet
 	tails   map[string]int32
+	escaped map[int32]int32
+	wide    map[int32][]edge
 	meaning *meaning // of all schemas; nil: there was none yet
 }
 
-// fail notes an error and returns a node that stands for nothing.
+// fail notes an error, and returns a node that stands for nothing.
 func (c *compiler) fail(reason Reason, format string, values ...any) int32 {
 	return c.failAt("", reason, format, values...)
 }
@@ -77,7 +85,7 @@ func (c *compiler) failAt(pointer string, reason Reason, format string, values .
 	if c.err == nil {
 		c.err = &Error{reason, pointer, fmt.Sprintf(format, values...)}
 	}
-	return c.dead()
+	return endNode
 }
 
 // spend counts work, and reports whether there may be more.
@@ -88,14 +96,29 @@ func (c *compiler) spend(work int) bool {
 	return c.err == nil
 }
 
-// prelude builds what all programs begin with: the end, and the rest of a plain JSON string behind its quotation mark. What is found out
-// about these nodes holds for all programs.
-func (c *compiler) prelude() {
-	c.blanks, c.tails = -1, make(map[string]int32)
-	c.nodes = append(c.nodes, node{kind: kindEnd})
-	c.stringTail(endNode)
+// newCompiler begins with what all programs begin with: the end, strings and numbers that nothing is said of. What is found out about these
+// nodes holds for all programs.
+func newCompiler(s Source) *compiler {
+	c := &compiler{source: s, tails: make(map[string]int32), escaped: make(map[int32]int32), wide: make(map[int32][]edge)}
+	begin := prelude()
+	c.nodes = append(make([]node, 0, 4*len(begin.nodes)), begin.nodes...)
+	c.edges = append(make([]edge, 0, 4*len(begin.edges)), begin.edges...)
+	c.targets = slices.Clone(begin.targets)
 	c.shared = int32(len(c.nodes))
+	return c
 }
+
+// prelude is a compiler that has built that.
+var prelude = sync.OnceValue(func() *compiler {
+	c := &compiler{tails: make(map[string]int32), escaped: make(map[int32]int32), wide: make(map[int32][]edge)}
+	c.nodes = make([]node, firstFree)
+	c.nodes[endNode] = node{kind: kindEnd}
+	c.stringTail(stringStart)
+	c.setBytes(charStart, c.stringChar(endNode))
+	c.setSplit(integerStart, c.spell(c.pattern(anyInteger, false), rawSpelling, endNode))
+	c.setSplit(numberStart, c.spell(c.pattern(anyNumber, false), rawSpelling, endNode))
+	return c
+})
 
 func (c *compiler) add(n node) int32 {
 	c.spend(1)
@@ -148,9 +171,9 @@ func (c *compiler) define(rule, entry int32) { c.entries[rule] = entry }
 
 func (c *compiler) call(rule, next int32) int32 { return c.add(node{kindCall, rule, next}) }
 
-// loop calls a rule min to max times; max -1: without end.
-func (c *compiler) loop(rule, min, max, next int32) int32 {
-	c.loops = append(c.loops, loop{rule, next, min, max})
+// loop calls a rule least to greatest times; greatest -1: without end.
+func (c *compiler) loop(rule, least, greatest, next int32) int32 {
+	c.loops = append(c.loops, loop{rule, next, least, greatest})
 	return c.add(node{kind: kindLoop, first: int32(len(c.loops) - 1)})
 }
 

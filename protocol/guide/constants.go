@@ -103,9 +103,9 @@ func (m *meaning) admitsOwn(a conjunction, v *value) bool {
 		n := m.numbersOf(a, false)
 		return n.holds(v.number)
 	case '"':
-		shape, shaped, min, max := m.textsOf(a)
+		shape, shaped, least, greatest := m.textsOf(a)
 		length := utf8.RuneCountInString(v.text)
-		return length >= min && (max < 0 || length <= max) && (!shaped || shape.matches(v.text))
+		return length >= least && (greatest < 0 || length <= greatest) && (!shaped || shape.matches(v.text))
 	case '[':
 		return m.admitsItems(a, v)
 	case '{':

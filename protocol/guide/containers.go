@@ -10,26 +10,26 @@ const fewItems = 16
 
 // array builds arrays. The places of items are counted until all that follow are alike.
 func (m *meaning) array(a conjunction) int32 {
-	min, max, prefix := 0, math.MaxInt, 0
+	least, greatest, prefix := 0, math.MaxInt, 0
 	for _, part := range a {
-		min, max = maxOf(min, count(part, "minItems", 0)), minOf(max, count(part, "maxItems", math.MaxInt))
+		least, greatest = max(least, count(part, "minItems", 0)), min(greatest, count(part, "maxItems", math.MaxInt))
 		if items := part.get("items"); items != nil && items.kind == '[' {
 			return m.failAt(items.pointer(), Unsupported, "the keyword %q is supported with one schema only: see prefixItems", "items")
 		}
 		if list := part.get("prefixItems"); list != nil {
-			prefix = maxOf(prefix, len(list.items))
+			prefix = max(prefix, len(list.items))
 			if part.get("items") == nil && !m.source.Open {
-				max = minOf(max, len(list.items))
+				greatest = min(greatest, len(list.items))
 			}
 		}
 	}
-	if max < min {
+	if greatest < least {
 		return m.dead()
 	}
 	item := func(at int) func(int32) int32 {
 		return func(next int32) int32 { return m.value(itemSchemas(a, at), next) }
 	}
-	return m.literal("[", m.blank(m.list(']', min, max, prefix, item)))
+	return m.literal("[", m.blank(m.list(']', least, greatest, prefix, item)))
 }
 
 // itemSchemas are those of an array's item.
@@ -44,33 +44,33 @@ func itemSchemas(a conjunction, at int) (schemas []*value) {
 	return schemas
 }
 
-// list builds min to max items with commas between them, behind the first white space, up to the end. Items from place alike on are the
+// list builds a number of items with commas between them, behind the first white space, up to the end. Items from place alike on are the
 // same. item builds the item of a place in front of a node.
-func (m *meaning) list(end byte, min, max, alike int, item func(at int) func(int32) int32) int32 {
+func (m *meaning) list(end byte, least, greatest, alike int, item func(at int) func(int32) int32) int32 {
 	close := m.bytes(edge{end, end, endNode})
-	unrolled := minOf(max, maxOf(alike, minOf(min, fewItems)))
-	if max <= fewItems {
-		unrolled = max
+	unrolled := min(greatest, max(alike, min(least, fewItems)))
+	if greatest <= fewItems {
+		unrolled = greatest
 	}
 	// behind is what follows so many items.
-	behind := m.behindUnrolled(close, end, unrolled, min, max, item)
+	behind := m.behindUnrolled(close, end, unrolled, least, greatest, item)
 	for written := unrolled - 1; written >= 1; written-- {
 		next := behind
 		edges := []edge{{',', ',', m.blank(item(written)(next))}}
-		if written >= min {
+		if written >= least {
 			edges = append(edges, edge{end, end, endNode})
 		}
 		behind = m.blank(m.bytes(edges...))
 	}
 	var starts []int32
-	if max > 0 {
+	if greatest > 0 {
 		first := behind
 		if unrolled == 0 {
-			first = m.behindUnrolled(close, end, 1, min, max, item)
+			first = m.behindUnrolled(close, end, 1, least, greatest, item)
 		}
 		starts = append(starts, item(0)(first))
 	}
-	if min == 0 {
+	if least == 0 {
 		starts = append(starts, close)
 	}
 	if len(starts) == 0 {
@@ -80,18 +80,18 @@ func (m *meaning) list(end byte, min, max, alike int, item func(at int) func(int
 }
 
 // behindUnrolled is what follows so many items where those behind them are alike.
-func (m *meaning) behindUnrolled(close int32, end byte, written, min, max int, item func(at int) func(int32) int32) int32 {
+func (m *meaning) behindUnrolled(close int32, end byte, written, least, greatest int, item func(at int) func(int32) int32) int32 {
 	switch {
-	case written >= max:
+	case written >= greatest:
 		return m.blank(close)
-	case max < math.MaxInt || min > written:
+	case greatest < math.MaxInt || least > written:
 		rule := m.rule()
 		m.define(rule, m.blank(m.literal(",", m.blank(item(written)(endNode)))))
 		most := int32(-1)
-		if max < math.MaxInt {
-			most = int32(max - written)
+		if greatest < math.MaxInt {
+			most = int32(greatest - written)
 		}
-		return m.loop(rule, int32(maxOf(min-written, 0)), most, m.blank(close))
+		return m.loop(rule, int32(max(least-written, 0)), most, m.blank(close))
 	}
 	again := m.add(node{kind: kindBytes})
 	behind := m.blank(again)
@@ -99,8 +99,6 @@ func (m *meaning) behindUnrolled(close int32, end byte, written, min, max int, i
 	m.setBytes(again, edges)
 	return behind
 }
-
-func minOf(a, b int) int { return min(a, b) }
 
 // property is a member that is named.
 type property struct {
@@ -113,13 +111,14 @@ type property struct {
 type extra struct {
 	names   *automaton
 	schemas []*value
+	name    int32 // rule of a name behind its quotation mark; 0: not there yet
 }
 
 // object builds objects: declared members in order, then others.
 func (m *meaning) object(a conjunction) int32 {
 	o := members{meaning: m, parts: a, max: math.MaxInt}
 	for _, part := range a {
-		o.min, o.max = maxOf(o.min, count(part, "minProperties", 0)), minOf(o.max, count(part, "maxProperties", math.MaxInt))
+		o.min, o.max = max(o.min, count(part, "minProperties", 0)), min(o.max, count(part, "maxProperties", math.MaxInt))
 	}
 	o.findProperties()
 	o.findExtras()
@@ -245,7 +244,7 @@ func (o *members) findExtras() {
 		}
 	}
 	if !declares {
-		o.extras = append(o.extras, extra{nil, schemas})
+		o.extras = append(o.extras, extra{schemas: schemas})
 		return
 	}
 	o.addExtra(o.complement(o.unite(append(names, named)...)), schemas)
@@ -269,7 +268,7 @@ func (o *members) named() *automaton {
 
 func (o *members) addExtra(names *automaton, schemas []*value) {
 	if names != nil {
-		o.extras = append(o.extras, extra{names, schemas})
+		o.extras = append(o.extras, extra{names: names, schemas: schemas})
 	}
 }
 
@@ -314,17 +313,17 @@ func (o *members) build() int32 {
 	case o.max < required:
 		return o.dead()
 	}
-	min, max := maxOf(o.min-required, 0), math.MaxInt // of extras
+	least, greatest := max(o.min-required, 0), math.MaxInt // of extras
 	if o.max < math.MaxInt {
-		max = o.max - required
+		greatest = o.max - required
 	}
 	if len(o.extras) == 0 {
-		if min > 0 {
+		if least > 0 {
 			return o.dead()
 		}
-		max = 0
+		greatest = 0
 	}
-	return o.literal("{", o.blank(o.chain(min, max)))
+	return o.literal("{", o.blank(o.chain(least, greatest)))
 }
 
 func (o *members) refuseCounts() int32 {
@@ -340,24 +339,25 @@ func (o *members) refuseCounts() int32 {
 
 // chain builds the members behind the first white space. Each place of a declared member can be reached with a member in front or
 // without; optional ones are passed over.
-func (o *members) chain(min, max int) int32 {
+func (o *members) chain(least, greatest int) int32 {
 	close := o.bytes(edge{'}', '}', endNode})
-	first := o.list('}', min, max, 0, func(int) func(int32) int32 { return o.extraMember }) // nothing was written yet
-	keys := o.dead()                                                                        // what may follow a comma
-	behind := o.blank(close)                                                                // what follows a member
+	// Nothing was written yet where first comes; keys may follow a comma.
+	first := o.list('}', least, greatest, 0, func(int) func(int32) int32 { return o.extraMember })
+	keys := o.dead()         // what may follow a comma
+	behind := o.blank(close) // what follows a member
 	switch {
-	case max == math.MaxInt && min == 0:
+	case greatest == math.MaxInt && least == 0:
 		again := o.add(node{kind: kindBytes})
 		behind = o.blank(again)
 		keys = o.extraMember(behind)
 		o.setBytes(again, []edge{{',', ',', o.blank(keys)}, {'}', '}', endNode}})
-	case max > 0:
+	case greatest > 0:
 		rule, most := o.rule(), int32(-1)
 		o.define(rule, o.blank(o.literal(",", o.blank(o.extraMember(endNode)))))
-		if max < math.MaxInt {
-			most = int32(max)
+		if greatest < math.MaxInt {
+			most = int32(greatest)
 		}
-		behind = o.loop(rule, int32(min), most, o.blank(close))
+		behind = o.loop(rule, int32(least), most, o.blank(close))
 		return o.counted(first, behind)
 	}
 	needed := false // a required member follows
@@ -393,19 +393,27 @@ func (o *members) member(p *property, next int32) int32 {
 // extraMember is one that is not named.
 func (o *members) extraMember(next int32) int32 {
 	targets := make([]int32, 0, len(o.extras))
-	for _, e := range o.extras {
-		value := o.colon(e.schemas, next)
-		if e.names == nil {
-			targets = append(targets, o.literal(`"`, o.call(o.text, value)))
-			continue
+	for i := range o.extras {
+		e := &o.extras[i]
+		if e.name == 0 {
+			e.name = o.extraName(e.names)
 		}
-		names := e.names
-		if d, ok := o.determine(names, fewStates); ok {
-			names = d
-		}
-		targets = append(targets, o.literal(`"`, o.spell(names, textSpelling, o.literal(`"`, value))))
+		targets = append(targets, o.literal(`"`, o.call(e.name, o.colon(e.schemas, next))))
 	}
 	return o.split(targets...)
+}
+
+// extraName is a rule of names.
+func (o *members) extraName(names *automaton) int32 {
+	if names == nil {
+		return o.text
+	}
+	if d, ok := o.determine(names, fewStates); ok {
+		names = d
+	}
+	rule := o.rule()
+	o.define(rule, o.spell(names, textSpelling, o.literal(`"`, endNode)))
+	return rule
 }
 
 // colon is what follows a name.

@@ -1,6 +1,6 @@
 // Package guide compiles what a generation may say, a JSON schema, a regular expression, a grammar or a list of choices, into one
 // automaton over bytes, and runs it. Routers compile to tell errors before any work is done, groups compile again and mask tokens by it
-// (shard/guide). It is a pure core: an automaton is a function of its Source and of this package's Version, and a state is a function of
+// (shard/masks). It is a pure core: an automaton is a function of its Source and of this package's Version, and a state is a function of
 // the bytes that led to it, so parked, resumed and guessed sequences go on exactly (law 4 in docs/architecture.md).
 //
 // An automaton is a network of rules that call each other (a pushdown automaton). What could never be completed is cut away when it is

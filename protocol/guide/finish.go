@@ -18,24 +18,43 @@ func (c *compiler) finish(root int32) (*Program, error) {
 	}
 	entry := c.entries[root]
 	g := graph{compiler: c}
+	g.findUsers()
 	g.findNullable()
-	if g.callsItself() {
+	g.findNeeds()
+	switch {
+	case g.callsItself():
 		c.fail(Invalid, "a rule calls itself before it takes a character")
-		return nil, c.err
-	}
-	g.findProductive()
-	if !g.productive[entry] {
+	case slices.ContainsFunc(c.loops, func(l loop) bool { return g.nullable[l.entry] }):
+		c.fail(Unsupported, "what is repeated more than %d times, but a counted number, must not be empty", maxCopies)
+	case !g.productive(entry):
 		c.fail(Unsatisfiable, "nothing fits it")
+	case g.needs[entry] > maxDepth:
+		c.fail(TooLarge, "its rules call each other more than %d deep", maxDepth)
+	}
+	if c.err != nil {
 		return nil, c.err
 	}
-	return g.compact(entry), nil
+	pushes := g.countPushes()
+	p := g.compact(entry)
+	p.pushes = pushes
+	for _, needs := range p.needs {
+		if needs != never {
+			p.most = max(p.most, int(needs))
+		}
+	}
+	p.findPlain()
+	return p, nil
 }
 
 // graph is what is known of a compiler's nodes.
 type graph struct {
 	*compiler
-	nullable   []bool // the end of the rule can be reached without a byte
-	productive []bool // the end of the rule can be reached
+	nullable  []bool  // the end of the rule can be reached without a byte
+	needs     []int32 // how many calls within one another it takes to reach the end of the rule; never: it cannot be reached
+	component []int32 // of steps without a byte and calls, from 1; what a component leads to has lower numbers
+
+	users     []int32 // of all nodes, those that refer to them
+	usersFrom []int32 // where those of each node begin
 }
 
 // without calls each for every node that n goes on at without a byte, but not for what a called rule begins with.
@@ -59,23 +78,10 @@ func (g *graph) without(n int32, each func(int32)) {
 // findNullable grows the set of such nodes from the ends.
 func (g *graph) findNullable() {
 	g.nullable = make([]bool, len(g.nodes))
-	users := g.users(func(v *node, each func(int32)) {
+	g.grow(g.nullable, func(v *node) bool {
 		switch v.kind {
 		case kindSplit:
-			for _, to := range g.targets[v.first:v.last] {
-				each(to)
-			}
-		case kindCall:
-			each(v.first)
-			each(v.last)
-		case kindLoop:
-			each(g.loops[v.first].then)
-		}
-	})
-	g.grow(g.nullable, users, func(v *node) bool {
-		switch v.kind {
-		case kindSplit:
-			return slices.ContainsFunc(g.targets[v.first:v.last], func(to int32) bool { return g.nullable[to] })
+			return g.anyTarget(v, g.nullable)
 		case kindCall:
 			return g.nullable[v.first] && g.nullable[v.last]
 		case kindLoop:
@@ -86,54 +92,55 @@ func (g *graph) findNullable() {
 	})
 }
 
-// findProductive grows the set of such nodes from the ends.
-func (g *graph) findProductive() {
-	g.productive = make([]bool, len(g.nodes))
-	users := g.users(func(v *node, each func(int32)) {
-		switch v.kind {
-		case kindBytes:
-			for _, e := range g.edges[v.first:v.last] {
-				each(e.to)
-			}
-		case kindSplit:
-			for _, to := range g.targets[v.first:v.last] {
-				each(to)
-			}
-		case kindCall:
-			each(v.first)
-			each(v.last)
-		case kindLoop:
-			each(g.loops[v.first].entry)
-			each(g.loops[v.first].then)
-		}
-	})
-	g.grow(g.productive, users, func(v *node) bool {
-		switch v.kind {
-		case kindBytes:
-			return slices.ContainsFunc(g.edges[v.first:v.last], func(e edge) bool { return g.productive[e.to] })
-		case kindSplit:
-			return slices.ContainsFunc(g.targets[v.first:v.last], func(to int32) bool { return g.productive[to] })
-		case kindCall:
-			return g.productive[v.first] && g.productive[v.last]
-		case kindLoop:
-			l := &g.loops[v.first]
-			return (l.min == 0 || g.productive[l.entry]) && g.productive[l.then]
-		}
-		return true
-	})
+func (g *graph) anyTarget(v *node, set []bool) bool {
+	return slices.ContainsFunc(g.targets[v.first:v.last], func(to int32) bool { return set[to] })
 }
 
-// users lists for each node those that refer to it, where references calls its function for each that a node refers to.
-func (g *graph) users(references func(v *node, each func(int32))) [][]int32 {
-	users := make([][]int32, len(g.nodes))
+// findUsers lists for each node those that refer to it.
+func (g *graph) findUsers() {
+	g.usersFrom = make([]int32, len(g.nodes)+1)
+	total := int32(0)
 	for n := range g.nodes {
-		references(&g.nodes[n], func(to int32) { users[to] = append(users[to], int32(n)) })
+		g.references(int32(n), func(to int32) { g.usersFrom[to]++; total++ })
 	}
-	return users
+	last := int32(0)
+	for n, count := range g.usersFrom { // each is where the users of its node end, as they are filled from behind
+		last += count
+		g.usersFrom[n] = last
+	}
+	g.users = make([]int32, total)
+	for n := range g.nodes {
+		g.references(int32(n), func(to int32) {
+			g.usersFrom[to]--
+			g.users[g.usersFrom[to]] = int32(n)
+		})
+	}
+}
+
+func (g *graph) usersOf(n int32) []int32 { return g.users[g.usersFrom[n]:g.usersFrom[n+1]] }
+
+// references calls each for every node that n refers to.
+func (g *graph) references(n int32, each func(int32)) {
+	switch v := &g.nodes[n]; v.kind {
+	case kindBytes:
+		for _, e := range g.edges[v.first:v.last] {
+			each(e.to)
+		}
+	case kindSplit:
+		for _, to := range g.targets[v.first:v.last] {
+			each(to)
+		}
+	case kindCall:
+		each(v.first)
+		each(v.last)
+	case kindLoop:
+		each(g.loops[v.first].entry)
+		each(g.loops[v.first].then)
+	}
 }
 
 // grow sets a node's entry if it holds by those of the nodes that it refers to, until no other does.
-func (g *graph) grow(set []bool, users [][]int32, holds func(*node) bool) {
+func (g *graph) grow(set []bool, holds func(*node) bool) {
 	queue := make([]int32, 0, len(g.nodes))
 	for n := range g.nodes {
 		queue = append(queue, int32(n))
@@ -145,7 +152,7 @@ func (g *graph) grow(set []bool, users [][]int32, holds func(*node) bool) {
 			continue
 		}
 		set[n] = true
-		queue = append(queue, users[n]...)
+		queue = append(queue, g.usersOf(n)...)
 	}
 }
 
@@ -153,7 +160,7 @@ func (g *graph) grow(set []bool, users [][]int32, holds func(*node) bool) {
 // what it calls are in one cycle of steps without bytes. It looks for strongly connected components (Tarjan, Depth-First Search and Linear
 // Graph Algorithms, 1972) by a stack of its own.
 func (g *graph) callsItself() bool {
-	component := g.components(func(n int32, each func(int32)) {
+	g.component = g.components(func(n int32, each func(int32)) {
 		g.without(n, each)
 		switch v := &g.nodes[n]; v.kind {
 		case kindCall:
@@ -164,8 +171,8 @@ func (g *graph) callsItself() bool {
 	})
 	for n := range g.nodes {
 		switch v := &g.nodes[n]; {
-		case v.kind == kindCall && component[n] == component[v.first],
-			v.kind == kindLoop && (component[n] == component[g.loops[v.first].entry] || g.nullable[g.loops[v.first].entry]):
+		case v.kind == kindCall && g.component[n] == g.component[v.first],
+			v.kind == kindLoop && g.component[n] == g.component[g.loops[v.first].entry]:
 			return true
 		}
 	}
@@ -181,18 +188,17 @@ func (g *graph) components(leads func(n int32, each func(int32))) []int32 {
 	onPath := make([]bool, count)
 	type visit struct {
 		n    int32
-		next []int32
+		base int // of the nodes in pending that it leads to
 	}
 	var visits []visit
-	var path []int32
+	var path, pending []int32
 	seen, found := int32(0), int32(0)
 	enter := func(n int32) {
 		seen++
 		order[n], low[n], onPath[n] = seen, seen, true
 		path = append(path, n)
-		v := visit{n: n}
-		leads(n, func(to int32) { v.next = append(v.next, to) })
-		visits = append(visits, v)
+		visits = append(visits, visit{n, len(pending)})
+		leads(n, func(to int32) { pending = append(pending, to) })
 	}
 	for root := range int32(count) {
 		if order[root] != unseen {
@@ -201,9 +207,9 @@ func (g *graph) components(leads func(n int32, each func(int32))) []int32 {
 		for enter(root); len(visits) > 0; {
 			v := &visits[len(visits)-1]
 			n := v.n
-			if len(v.next) > 0 {
-				to := v.next[0]
-				if v.next = v.next[1:]; order[to] == unseen {
+			if last := len(pending) - 1; last >= v.base {
+				to := pending[last]
+				if pending = pending[:last]; order[to] == unseen {
 					enter(to)
 				} else if onPath[to] {
 					low[n] = min(low[n], order[to])
@@ -229,66 +235,4 @@ func (g *graph) components(leads func(n int32, each func(int32))) []int32 {
 		}
 	}
 	return component
-}
-
-// compact makes the program: the shared nodes as they are, then what is reached. A call behind which its rule ends is a step: it returns
-// to where its own rule returns to.
-func (g *graph) compact(entry int32) *Program {
-	p := &Program{shared: g.shared}
-	place := make([]int32, len(g.nodes))
-	var order []int32
-	reach := func(n int32) int32 {
-		if place[n] == 0 {
-			order = append(order, n)
-			place[n] = int32(len(order)) // from 1
-		}
-		return place[n] - 1
-	}
-	for n := range g.shared {
-		reach(n)
-	}
-	p.start = reach(entry)
-	for at := 0; at < len(order); at++ {
-		v := g.nodes[order[at]]
-		switch v.kind {
-		case kindBytes:
-			first := int32(len(p.edges))
-			for _, e := range g.edges[v.first:v.last] {
-				if g.productive[e.to] {
-					p.edges = append(p.edges, edge{e.low, e.high, reach(e.to)})
-				}
-			}
-			v.first, v.last = first, int32(len(p.edges))
-		case kindSplit:
-			v = p.split(g, g.targets[v.first:v.last], reach)
-		case kindCall:
-			if v.last == endNode {
-				v = p.split(g, []int32{v.first}, reach)
-				break
-			}
-			v.first, v.last = reach(v.first), reach(v.last)
-		case kindLoop:
-			l := g.loops[v.first]
-			if !g.productive[l.entry] {
-				v = p.split(g, []int32{l.then}, reach)
-				break
-			}
-			l.entry, l.then = reach(l.entry), reach(l.then)
-			v.first = int32(len(p.loops))
-			p.loops = append(p.loops, l)
-		}
-		p.nodes = append(p.nodes, v)
-	}
-	return p
-}
-
-// split is a node that goes on as those targets do that are productive.
-func (p *Program) split(g *graph, targets []int32, reach func(int32) int32) node {
-	first := int32(len(p.targets))
-	for _, to := range targets {
-		if g.productive[to] {
-			p.targets = append(p.targets, reach(to))
-		}
-	}
-	return node{kindSplit, first, int32(len(p.targets))}
 }

@@ -121,7 +121,7 @@ func read(t testing.TB, program *guide.Program, text string) (whole bool, deadAt
 	return false, new(len(text))
 }
 
-func readLines[T any](t *testing.T, path string) (lines []T) {
+func readLines[T any](t testing.TB, path string) (lines []T) {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {

@@ -254,25 +254,25 @@ func (r *grammarReader) item() *term {
 // repetitions reads the signs behind an item.
 func (r *grammarReader) repetitions(t *term) *term {
 	for r.err == nil {
-		min, max := 0, -1
+		least, greatest := 0, -1
 		switch {
 		case r.takes("*"):
 		case r.takes("+"):
-			min = 1
+			least = 1
 		case r.takes("?"):
-			max = 1
+			greatest = 1
 		case r.takes("{"):
-			min, max = r.counts()
+			least, greatest = r.counts()
 		default:
 			return t
 		}
-		t = &term{kind: termRepeat, parts: []*term{t}, min: min, max: max}
+		t = &term{kind: termRepeat, parts: []*term{t}, min: least, max: greatest}
 	}
 	return t
 }
 
 // counts reads m}, m,} or m,n}.
-func (r *grammarReader) counts() (min, max int) {
+func (r *grammarReader) counts() (least, greatest int) {
 	number := func() (int, bool) {
 		r.skip()
 		start := r.at
@@ -285,20 +285,20 @@ func (r *grammarReader) counts() (min, max int) {
 		}
 		return n, err == nil
 	}
-	min, lower := number()
-	max = min
+	least, lower := number()
+	greatest = least
 	if comma := r.takes(","); comma {
 		var upper bool
-		if max, upper = number(); !upper {
-			max = -1
+		if greatest, upper = number(); !upper {
+			greatest = -1
 		}
 	} else if !lower {
 		r.fail("a count is due")
 	}
-	if !r.takes("}") || max >= 0 && max < min {
+	if !r.takes("}") || greatest >= 0 && greatest < least {
 		r.fail("counts must be {m}, {m,} or {m,n}")
 	}
-	return min, max
+	return least, greatest
 }
 
 // literal reads a text in quotation marks.

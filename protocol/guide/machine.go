@@ -1,7 +1,6 @@
 package guide
 
 import (
-	"encoding/binary"
 	"errors"
 	"slices"
 )
@@ -11,20 +10,24 @@ const (
 	// maxThreads bounds the threads of a state: how many ways of reading a text may still be right.
 	maxThreads = 4096
 	// maxDepth bounds the calls within one another. What would nest deeper is not allowed, as if the source said so.
-	maxDepth = 512
+	maxDepth = 2048
 	// maxSteps bounds the steps without a byte behind one byte.
-	maxSteps = 1 << 16
+	maxSteps = 1 << 15
 )
 
 // ErrAmbiguous says that a text can be read in too many ways at once.
 var ErrAmbiguous = errors.New("the text can be read in too many ways by its guide")
 
-// State is where a machine's program has come to; states of one machine are equal where what may follow is decided alike. It is valid until
-// the machine is reset.
+// State is where a machine's program has come to; states of one machine are equal where what may follow is decided alike.
 type State int32
 
 // Dead is the state behind what is not allowed.
 const Dead State = -1
+
+// Unknown is, in a table, where Next has not been asked.
+const Unknown State = -2
+
+const ambiguous State = -3
 
 // thread is one way of reading what was said: a node that waits for a byte, and what is to be returned to.
 type thread struct{ node, stack int32 }
@@ -44,41 +47,43 @@ type stack struct {
 	depth int32
 }
 
-// set is what a State stands for.
+// set is what a State stands for. Its threads and spans are ranges of the machine's.
 type set struct {
-	threads  []thread
-	complete bool
-	returns  bool // to what is below an open stack
-	few      []step
-	many     *[256]State
+	threads, threadsEnd int32
+	spans, spansEnd     int32
+	table               int32 // of the machine's; -1: none
+	loops               Chars // see Loops, with NoChars; 0: not known yet
+	cost                int32
+	plain               int16 // see Plain; -1: not known yet
+	expanded            bool
+	complete            bool
+	returns             bool // to what is below an open stack
 }
 
-// step is a known one of a set. A byte that is not known has unknown.
-type step struct {
-	by byte
-	to State
+// Span is a range of bytes behind any of which a state goes on alike.
+type Span struct {
+	Low, High byte
+	to        State // Unknown: not found out yet
 }
 
-const (
-	unknown   State = -2
-	ambiguous State = -3
-	fewSteps        = 6
-)
+// fewSpans are so many that they are looked through; more get a table.
+const fewSpans = 4
 
-// Machine runs a program. What it finds out it keeps, until Reset. It is not safe for concurrent use.
+// Machine runs a program. What it finds out it keeps. It is not safe for concurrent use.
 type Machine struct {
 	program *Program
 	stacks  []stack
 	byFrame map[frame]int32
 	sets    []set
-	byKey   map[string]State
+	threads []thread
+	spans   []Span
+	tables  []*[256]State
+	index   index // of sets
 	start   State
-	bytes   int
 
 	// of one step
-	threads  []thread
-	seen     map[thread]bool
-	key      []byte
+	now      []thread
+	seen     seen // now, and where nothing was taken for
 	steps    int
 	complete bool
 	returns  bool
@@ -86,23 +91,46 @@ type Machine struct {
 
 // NewMachine returns a machine.
 func NewMachine(p *Program) *Machine {
-	m := &Machine{program: p}
-	m.Reset()
+	m := &Machine{program: p, stacks: make([]stack, open+1), byFrame: make(map[frame]int32)}
+	m.begin()
+	m.enter(p.start, whole)
+	m.start = m.intern()
 	return m
 }
 
-// Reset forgets what is kept. States from before must not be used.
-func (m *Machine) Reset() {
-	m.stacks = append(m.stacks[:0], stack{}, stack{})
-	m.byFrame, m.byKey, m.seen = make(map[frame]int32), make(map[string]State), make(map[thread]bool)
-	m.sets, m.bytes = nil, 0
+// Import is another machine's state of the same program, in this one.
+func (m *Machine) Import(from *Machine, s State) State {
+	set := from.sets[s]
 	m.begin()
-	m.enter(m.program.start, whole)
-	m.start = m.intern()
+	m.complete, m.returns = set.complete, set.returns
+	for _, t := range from.threads[set.threads:set.threadsEnd] {
+		var path []int32
+		for t.stack > open {
+			path = append(path, t.stack)
+			t.stack = from.stacks[t.stack].below
+		}
+		for _, at := range slices.Backward(path) {
+			f := from.stacks[at].frame
+			t.stack = m.push(frame{f.to, f.count, t.stack})
+		}
+		m.now = append(m.now, t)
+	}
+	return m.intern()
 }
 
 // Bytes is about what the machine keeps.
-func (m *Machine) Bytes() int { return m.bytes }
+func (m *Machine) Bytes() int {
+	return 64*len(m.stacks) + 56*len(m.sets) + 8*len(m.threads) + 8*len(m.spans) + 1032*len(m.tables)
+}
+
+// Cost is about what it takes to find out what follows a state, in units of ten nanoseconds. It depends on the state alone, not on what the
+// machine has found out before.
+func (m *Machine) Cost(s State) int {
+	if !m.sets[s].expanded {
+		m.expand(s)
+	}
+	return int(m.sets[s].cost)
+}
 
 // Start is the state before the text.
 func (m *Machine) Start() State { return m.start }
@@ -111,88 +139,144 @@ func (m *Machine) Start() State { return m.start }
 func (m *Machine) Complete(s State) bool { return m.sets[s].complete }
 
 // Ended reports whether it must.
-func (m *Machine) Ended(s State) bool { return len(m.sets[s].threads) == 0 }
+func (m *Machine) Ended(s State) bool { return m.sets[s].threads == m.sets[s].threadsEnd }
 
 // Next is the state behind a byte; Dead: it is not allowed. The error is ErrAmbiguous.
 func (m *Machine) Next(s State, b byte) (State, error) {
-	to := m.known(s, b)
-	if to == unknown {
-		to = m.step(s, b)
-	}
-	if to == ambiguous {
-		return Dead, ErrAmbiguous
-	}
-	return to, nil
-}
-
-func (m *Machine) known(s State, b byte) State {
-	set := &m.sets[s]
-	if set.many != nil {
-		return set.many[b]
-	}
-	for _, step := range set.few {
-		if step.by == b {
-			return step.to
+	if table := m.sets[s].table; table >= 0 {
+		if to := m.tables[table][b]; to >= Dead {
+			return to, nil
 		}
 	}
-	return unknown
+	return m.find(s, b)
 }
 
-// step finds out what is behind a byte, and keeps it.
-func (m *Machine) step(s State, b byte) State {
+func (m *Machine) find(s State, b byte) (State, error) {
+	spans := m.Spans(s)
+	at := 0
+	for at < len(spans) && spans[at].High < b {
+		at++
+	}
+	if at == len(spans) || spans[at].Low > b {
+		return Dead, nil
+	}
+	if spans[at].to == Unknown {
+		m.step(s, &spans[at])
+	}
+	if spans[at].to == ambiguous {
+		return Dead, ErrAmbiguous
+	}
+	return spans[at].to, nil
+}
+
+// Spans are, in order, the bytes that may follow a state; behind some it may be Dead for all that.
+func (m *Machine) Spans(s State) []Span {
+	if !m.sets[s].expanded {
+		m.expand(s)
+	}
+	return m.spans[m.sets[s].spans:m.sets[s].spansEnd]
+}
+
+// Table has the states behind all bytes, as far as they are known, of a state behind which many may follow; nil: few do.
+func (m *Machine) Table(s State) *[256]State {
+	if !m.sets[s].expanded {
+		m.expand(s)
+	}
+	if table := m.sets[s].table; table >= 0 {
+		return m.tables[table]
+	}
+	return nil
+}
+
+// expand lists the spans of a set.
+func (m *Machine) expand(s State) {
+	var begins [257]bool
+	var change [257]int32 // in how many edges there are
+	set := &m.sets[s]
+	taken := int32(0) // edges
+	for _, t := range m.threads[set.threads:set.threadsEnd] {
+		v := &m.program.nodes[t.node]
+		taken += v.last - v.first
+		for _, e := range m.program.edges[v.first:v.last] {
+			begins[e.low], begins[int(e.high)+1] = true, true
+			change[e.low]++
+			change[int(e.high)+1]--
+		}
+	}
+	set.expanded, set.spans = true, int32(len(m.spans))
+	edges := int32(0)
+	for b := range 256 {
+		edges += change[b]
+		switch {
+		case edges == 0:
+		case begins[b]:
+			m.spans = append(m.spans, Span{byte(b), byte(b), Unknown})
+		default:
+			m.spans[len(m.spans)-1].High = byte(b)
+		}
+	}
+	set.spansEnd = int32(len(m.spans))
+	spans := set.spansEnd - set.spans
+	set.cost = 20 + taken + spans*(3+3*(set.threadsEnd-set.threads)+taken/4)
+	if spans > fewSpans {
+		set.table = int32(len(m.tables))
+		table := new([256]State)
+		for b := range table {
+			table[b] = Dead
+		}
+		for _, span := range m.spans[set.spans:] {
+			for b := int(span.Low); b <= int(span.High); b++ {
+				table[b] = Unknown
+			}
+		}
+		m.tables = append(m.tables, table)
+	}
+}
+
+// step finds out what is behind a span, and keeps it.
+func (m *Machine) step(s State, of *Span) {
 	m.begin()
-	for _, t := range m.sets[s].threads {
+	set := m.sets[s]
+	for _, t := range m.threads[set.threads:set.threadsEnd] {
 		v := &m.program.nodes[t.node]
 		for _, e := range m.program.edges[v.first:v.last] {
-			if e.low <= b && b <= e.high {
+			if e.low <= of.Low && of.Low <= e.high {
 				m.enter(e.to, t.stack)
 			}
 		}
 	}
-	to := m.intern()
-	set := &m.sets[s]
-	switch {
-	case set.many != nil:
-		set.many[b] = to
-	case len(set.few) < fewSteps:
-		set.few = append(set.few, step{b, to})
-		m.bytes += 8
-	default:
-		set.many = new([256]State)
-		for i := range set.many {
-			set.many[i] = unknown
+	of.to = m.intern()
+	if set.table >= 0 {
+		table := m.tables[set.table]
+		for b := int(of.Low); b <= int(of.High); b++ {
+			table[b] = of.to
 		}
-		for _, known := range set.few {
-			set.many[known.by] = known.to
-		}
-		set.many[b], set.few = to, nil
-		m.bytes += 1024
 	}
-	return to
 }
 
 func (m *Machine) begin() {
-	m.threads, m.complete, m.returns, m.steps = m.threads[:0], false, false, 0
-	clear(m.seen)
+	m.now, m.complete, m.returns, m.steps = m.now[:0], false, false, 0
+	m.seen.clear()
 }
 
 // enter adds the threads that come of being at a node.
 func (m *Machine) enter(n, stack int32) {
-	if m.steps++; m.steps > maxSteps || len(m.threads) > maxThreads {
+	if m.steps++; m.steps > maxSteps || len(m.now) > maxThreads {
 		m.steps = maxSteps + 1
 		return
 	}
 	p, v := m.program, &m.program.nodes[n]
-	if v.kind == kindBytes {
-		m.wait(thread{n, stack})
+	if m.stacks[stack].depth+p.needs[n] > maxDepth {
 		return
 	}
-	if m.steps > 1 { // most steps are one; a cycle has more
-		if t := (thread{n, stack}); m.seen[t] {
-			return
-		} else {
-			m.seen[t] = true
+	if v.kind == kindBytes {
+		if v.first != v.last && m.seen.add(thread{n, stack}) {
+			m.now = append(m.now, thread{n, stack})
 		}
+		return
+	}
+	if m.steps > 1 && !m.seen.add(thread{n, stack}) { // most steps are one; a cycle has more
+		return
 	}
 	switch v.kind {
 	case kindSplit:
@@ -200,35 +284,11 @@ func (m *Machine) enter(n, stack int32) {
 			m.enter(to, stack)
 		}
 	case kindCall:
-		if below := m.push(frame{to: v.last, below: stack}); below >= 0 {
-			m.enter(v.first, below)
-		}
+		m.enter(v.first, m.push(frame{to: v.last, below: stack}))
 	case kindLoop:
 		m.repeat(n, 0, stack)
 	case kindEnd:
 		m.leave(stack)
-	}
-}
-
-// wait adds a thread, if it is not there.
-func (m *Machine) wait(t thread) {
-	const few = 16
-	switch v := &m.program.nodes[t.node]; {
-	case v.first == v.last: // nothing follows
-	case len(m.threads) < few:
-		if !slices.Contains(m.threads, t) {
-			m.threads = append(m.threads, t)
-		}
-	default:
-		if len(m.threads) == few {
-			for _, t := range m.threads {
-				m.seen[t] = true
-			}
-		}
-		if !m.seen[t] {
-			m.seen[t] = true
-			m.threads = append(m.threads, t)
-		}
 	}
 }
 
@@ -259,24 +319,17 @@ func (m *Machine) repeat(n, count, stack int32) {
 		count = min(count, l.min) // more makes no difference
 	}
 	if l.max < 0 || count < l.max {
-		if below := m.push(frame{n, count, stack}); below >= 0 {
-			m.enter(l.entry, below)
-		}
+		m.enter(l.entry, m.push(frame{n, count, stack}))
 	}
 }
 
-// push puts a frame on a stack; -1: it is too deep.
+// push puts a frame on a stack.
 func (m *Machine) push(f frame) int32 {
 	s, ok := m.byFrame[f]
 	if !ok {
-		depth := m.stacks[f.below].depth + 1
-		if depth > maxDepth {
-			return -1
-		}
 		s = int32(len(m.stacks))
-		m.stacks = append(m.stacks, stack{f, depth})
+		m.stacks = append(m.stacks, stack{f, m.stacks[f.below].depth + 1})
 		m.byFrame[f] = s
-		m.bytes += 64
 	}
 	return s
 }
@@ -286,34 +339,17 @@ func (m *Machine) intern() State {
 	switch {
 	case m.steps > maxSteps:
 		return ambiguous
-	case len(m.threads) == 0 && !m.complete && !m.returns:
+	case len(m.now) == 0 && !m.complete && !m.returns:
 		return Dead
 	}
-	slices.SortFunc(m.threads, func(a, b thread) int {
-		if a.node != b.node {
-			return int(a.node - b.node)
-		}
-		return int(a.stack - b.stack)
-	})
-	m.key = m.key[:0]
-	flags := byte(0)
-	if m.complete {
-		flags |= 1
+	if len(m.now) > 1 {
+		m.prune()
+		slices.SortFunc(m.now, func(a, b thread) int {
+			if a.node != b.node {
+				return int(a.node - b.node)
+			}
+			return int(a.stack - b.stack)
+		})
 	}
-	if m.returns {
-		flags |= 2
-	}
-	m.key = append(m.key, flags)
-	for _, t := range m.threads {
-		m.key = binary.LittleEndian.AppendUint32(m.key, uint32(t.node))
-		m.key = binary.LittleEndian.AppendUint32(m.key, uint32(t.stack))
-	}
-	s, ok := m.byKey[string(m.key)]
-	if !ok {
-		s = State(len(m.sets))
-		m.sets = append(m.sets, set{threads: slices.Clone(m.threads), complete: m.complete, returns: m.returns})
-		m.byKey[string(m.key)] = s
-		m.bytes += 120 + 2*len(m.key)
-	}
-	return s
+	return m.index.find(m)
 }

@@ -74,14 +74,13 @@ func above(v *big.Rat, l limit, sign int) bool {
 	return order > 0 || order == 0 && !l.strict
 }
 
-// numeral is a number as JSON writes it. With bounds it has neither an exponent nor a minus before zero.
-func (c *compiler) numeral(n *numbers, next int32) int32 {
+// numeral is the rule of a number as JSON writes it. With bounds it has neither an exponent nor a minus before zero.
+func (c *compiler) numeral(n *numbers) int32 {
 	if n.low == nil && n.high == nil && len(n.multiples) == 0 {
-		form := anyNumber
 		if n.integer {
-			form = anyInteger
+			return integerStart
 		}
-		return c.spell(c.pattern(form, false), rawSpelling, next)
+		return numberStart
 	}
 	n.integer = n.integer || len(n.multiples) > 0
 	zero := limit{value: new(big.Rat)}
@@ -100,7 +99,7 @@ func (c *compiler) numeral(n *numbers, next int32) int32 {
 		multiples := c.multiples(m)
 		positive, negative = c.intersect(positive, multiples), c.intersect(negative, multiples)
 	}
-	return c.split(c.spell(positive, rawSpelling, next), c.literal("-", c.spell(negative, rawSpelling, next)))
+	return c.split(c.spell(positive, rawSpelling, endNode), c.literal("-", c.spell(negative, rawSpelling, endNode)))
 }
 
 func negated(l *limit) *limit {

@@ -22,8 +22,6 @@ type Part struct {
 	Local State
 	// Behind is the state at the rule's end.
 	Behind State
-	// Alone is the state of this way alone.
-	Alone State
 }
 
 // Returns reports whether a Local state is one at its rule's end.
@@ -32,14 +30,15 @@ func (m *Machine) Returns(s State) bool { return m.sets[s].returns }
 // Parts are those of a state, appended to a list: what follows it within so many bytes is what follows any of them. It gives none where
 // calls are nested so deep that their bound matters.
 func (m *Machine) Parts(to []Part, s State, bytes int) ([]Part, error) {
-	for _, t := range m.sets[s].threads {
-		if int(m.stacks[t.stack].depth)+bytes > maxDepth {
+	set := m.sets[s]
+	threads := m.threads[set.threads:set.threadsEnd]
+	for _, t := range threads {
+		if int(m.stacks[t.stack].depth)+bytes*m.program.pushes+m.program.most > maxDepth {
 			return nil, nil
 		}
 	}
-	for i := range m.sets[s].threads {
-		t := m.sets[s].threads[i]
-		part := Part{Key: PartKey{node: t.node}, Alone: s}
+	for _, t := range threads {
+		part := Part{Key: PartKey{node: t.node}}
 		base, loops := t.stack, 0
 		for ; loops < maxLoops && base != whole && m.isLoop(base); loops++ {
 			f := m.stacks[base].frame
@@ -56,18 +55,11 @@ func (m *Machine) Parts(to []Part, s State, bytes int) ([]Part, error) {
 			local = m.push(frame{part.Key.loops[at].node, part.Key.loops[at].count, local})
 		}
 		part.Shared = t.node < m.program.shared && loops == 0
-		m.begin()
-		m.wait(thread{t.node, local})
-		part.Local = m.intern()
+		part.Local = m.alone(thread{t.node, local})
 		m.begin()
 		m.leave(base)
 		if part.Behind = m.intern(); part.Behind == ambiguous {
 			return nil, ErrAmbiguous
-		}
-		if len(m.sets[s].threads) > 1 || m.sets[s].complete {
-			m.begin()
-			m.wait(t)
-			part.Alone = m.intern()
 		}
 		to = append(to, part)
 	}
@@ -89,4 +81,11 @@ func (m *Machine) usualCount(f frame, bytes int) int32 {
 		return l.min
 	}
 	return f.count
+}
+
+// alone is the state of one thread.
+func (m *Machine) alone(t thread) State {
+	m.begin()
+	m.now = append(m.now, t)
+	return m.intern()
 }

@@ -1,9 +1,12 @@
 package guide
 
 import (
+	"fmt"
 	"regexp/syntax"
+	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -11,7 +14,7 @@ const (
 	// maxProgram bounds the instructions of a regular expression.
 	maxProgram = 50000
 	// fewStates are so many that an automaton is determined for speed alone.
-	fewStates = 2000
+	fewStates = 5000
 )
 
 // pattern reads the texts that a regular expression matches as a whole or, where it searches, somewhere within them.
@@ -66,31 +69,50 @@ func isPerlOnly(err *syntax.Error) bool {
 	case syntax.ErrInvalidNamedCapture:
 		return strings.HasPrefix(err.Expr, "(?<=") || strings.HasPrefix(err.Expr, "(?<!")
 	case syntax.ErrInvalidEscape:
-		return strings.ContainsAny(err.Expr, "123456789kZ")
+		return strings.ContainsAny(err.Expr, "123456789ckZ")
 	}
 	return false
 }
 
-// withCodePoints writes \uXXXX, which Go does not know, as \x{XXXX}.
+// withCodePoints writes \uXXXX and \u{X…}, which Go does not know, as \x{X…}. Two halves of a surrogate pair are one character.
 func withCodePoints(source string) string {
 	if !strings.Contains(source, `\u`) {
 		return source
 	}
 	var out strings.Builder
-	for i := 0; i < len(source); i++ {
-		if source[i] != '\\' || i+1 == len(source) {
-			out.WriteByte(source[i])
-			continue
+	for i := 0; i < len(source); {
+		switch rest := source[i:]; {
+		case rest[0] != '\\' || len(rest) == 1:
+			out.WriteByte(rest[0])
+			i++
+		case strings.HasPrefix(rest, `\u{`):
+			out.WriteString(`\x{`)
+			i += 3
+		default:
+			code, ok := codePoint(rest)
+			if !ok {
+				out.WriteString(rest[:2])
+				i += 2
+				break
+			}
+			i += 6
+			if low, ok := codePoint(source[i:]); ok && utf16.IsSurrogate(code) && utf16.DecodeRune(code, low) != utf8.RuneError {
+				code = utf16.DecodeRune(code, low)
+				i += 6
+			}
+			fmt.Fprintf(&out, `\x{%x}`, code)
 		}
-		if digits := source[i+2:]; source[i+1] == 'u' && len(digits) >= 4 && isHex(digits[:4]) {
-			out.WriteString(`\x{` + digits[:4] + `}`)
-			i += 5
-			continue
-		}
-		out.WriteString(source[i : i+2])
-		i++
 	}
 	return out.String()
+}
+
+// codePoint reads \uXXXX, with which a text begins if ok.
+func codePoint(text string) (code rune, ok bool) {
+	if len(text) < 6 || text[:2] != `\u` || !isHex(text[2:6]) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text[2:6], 16, 16)
+	return rune(n), err == nil
 }
 
 func isHex(digits string) bool {

@@ -68,11 +68,11 @@ func (a *automaton) matches(text string) bool {
 	return slices.ContainsFunc(now, func(s int32) bool { return a.states[s].accepts })
 }
 
-// lengths reads texts of min to max characters; max -1: without end.
-func (c *compiler) lengths(min, max int) *automaton {
-	last := max
-	if max < 0 {
-		last = min
+// lengths reads texts of least to greatest characters; greatest -1: without end.
+func (c *compiler) lengths(least, greatest int) *automaton {
+	last := greatest
+	if greatest < 0 {
+		last = least
 	}
 	if last > maxAutomaton {
 		c.fail(TooLarge, "lengths of a text with a pattern go up to %d here", maxAutomaton)
@@ -80,11 +80,11 @@ func (c *compiler) lengths(min, max int) *automaton {
 	}
 	a := &automaton{}
 	for i := range last + 1 {
-		s := charState{accepts: i >= min}
+		s := charState{accepts: i >= least}
 		switch {
 		case i < last:
 			s.edges = anyChar(int32(i + 1))
-		case max < 0:
+		case greatest < 0:
 			s.edges = anyChar(int32(i))
 		}
 		a.states = append(a.states, s)
@@ -206,8 +206,11 @@ func (c *compiler) trim(a *automaton) *automaton {
 	return out
 }
 
-// determine makes an automaton that goes on in one way only by each character. One that would have more states than most is nil, and
-// ok is false.
+// maxMembers bounds the states in the sets that determine makes, some ten bytes each.
+const maxMembers = 4 << 20
+
+// determine makes an automaton that goes on in one way only by each character. One that would have more states than most, or
+// take too much to find out, is nil, and ok is false.
 func (c *compiler) determine(a *automaton, most int) (out *automaton, ok bool) {
 	if a == nil {
 		return nil, true
@@ -215,10 +218,11 @@ func (c *compiler) determine(a *automaton, most int) (out *automaton, ok bool) {
 	out = &automaton{}
 	places := map[string]int32{}
 	var sets [][]int32
+	var key []byte
 	reach := func(set []int32) int32 {
 		slices.Sort(set)
 		set = slices.Compact(set)
-		key := make([]byte, 0, 4*len(set))
+		key = key[:0]
 		for _, s := range set {
 			key = append(key, byte(s), byte(s>>8), byte(s>>16))
 		}
@@ -226,17 +230,19 @@ func (c *compiler) determine(a *automaton, most int) (out *automaton, ok bool) {
 		if !known {
 			at = int32(len(sets))
 			places[string(key)] = at
-			sets = append(sets, set)
+			sets = append(sets, slices.Clone(set))
 		}
 		return at
 	}
 	reach([]int32{a.start})
+	var edges []charEdge
+	members := 0
 	for i := 0; i < len(sets); i++ {
-		if len(sets) > most {
+		if members += len(sets[i]); len(sets) > most || members > maxMembers {
 			return nil, false
 		}
 		s := charState{}
-		var edges []charEdge
+		edges = edges[:0]
 		for _, old := range sets[i] {
 			s.accepts = s.accepts || a.states[old].accepts
 			edges = append(edges, a.states[old].edges...)
@@ -251,7 +257,7 @@ func (c *compiler) determine(a *automaton, most int) (out *automaton, ok bool) {
 }
 
 // disjoint makes of edges, which may overlap, some that do not: each goes to what reach gives for the states that the overlapping ones go
-// to.
+// to, which it may reorder and must not keep.
 func (c *compiler) disjoint(edges []charEdge, reach func([]int32) int32) (out []charEdge, ended bool) {
 	bounds := make([]rune, 0, 2*len(edges))
 	for _, e := range edges {
@@ -259,11 +265,12 @@ func (c *compiler) disjoint(edges []charEdge, reach func([]int32) int32) (out []
 	}
 	slices.Sort(bounds)
 	bounds = slices.Compact(bounds)
+	var to []int32
 	for i := 0; i+1 < len(bounds); i++ {
 		if !c.spend(1 + len(edges)/8) {
 			return nil, true
 		}
-		var to []int32
+		to = to[:0]
 		for _, e := range edges {
 			if e.low <= bounds[i] && bounds[i+1] <= e.high+1 {
 				to = append(to, e.to)

@@ -26,15 +26,17 @@ type meaning struct {
 	opened       map[int32]bool          // schemas that are being written out
 	values       int32                   // of all documents
 	text         int32                   // rule of the rest of a plain string
-	char         int32                   // rule of one character of a plain string; -1: not there yet
+	char         int32                   // rule of one character of a plain string
+	indent       int32                   // rule of tidy white space behind a line feed; -1: not there yet
 }
 
 // schema builds the documents of a schema.
 func (c *compiler) schema(text string, next int32) int32 {
 	if c.meaning == nil {
 		c.meaning = &meaning{compiler: c, alternatives: map[int32][]conjunction{}, rules: map[string]int32{}, opened: map[int32]bool{},
-			text: c.rule(), char: -1}
+			text: c.rule(), char: c.rule(), indent: -1}
 		c.define(c.meaning.text, stringStart)
+		c.define(c.meaning.char, charStart)
 	}
 	m := c.meaning
 	d := documents{reader: ordered.NewReader(text, maxNesting), count: m.values}
@@ -238,7 +240,7 @@ func admitsType(part *value, name string) bool {
 // number builds numbers.
 func (m *meaning) number(a conjunction, integer bool) int32 {
 	n := m.numbersOf(a, integer)
-	return m.numeral(&n, endNode)
+	return m.numeral(&n)
 }
 
 // numbersOf joins the bounds of parts. Bounds of the draft before 6 are flags beside others.
@@ -289,8 +291,8 @@ const (
 )
 
 // textsOf joins what parts say of strings. The automaton is nil where there are only lengths.
-func (m *meaning) textsOf(a conjunction) (shape *automaton, shaped bool, min, max int) {
-	max = -1
+func (m *meaning) textsOf(a conjunction) (shape *automaton, shaped bool, least, greatest int) {
+	greatest = -1
 	join := func(other *automaton) {
 		if shaped {
 			other = m.intersect(shape, other)
@@ -298,9 +300,9 @@ func (m *meaning) textsOf(a conjunction) (shape *automaton, shaped bool, min, ma
 		shape, shaped = other, true
 	}
 	for _, part := range a {
-		min = maxOf(min, count(part, "minLength", 0))
-		if most := count(part, "maxLength", -1); most >= 0 && (max < 0 || most < max) {
-			max = most
+		least = max(least, count(part, "minLength", 0))
+		if most := count(part, "maxLength", -1); most >= 0 && (greatest < 0 || most < greatest) {
+			greatest = most
 		}
 		if pattern := part.get("pattern"); pattern != nil {
 			join(m.pattern(pattern.text, true))
@@ -310,7 +312,7 @@ func (m *meaning) textsOf(a conjunction) (shape *automaton, shaped bool, min, ma
 			join(m.pattern(formats[format.text], false))
 		}
 	}
-	return shape, shaped, min, max
+	return shape, shaped, least, greatest
 }
 
 // placed says of an error that has no place yet where it is.
@@ -320,30 +322,29 @@ func (m *meaning) placed(v *value) {
 	}
 }
 
-func maxOf(a, b int) int { return max(a, b) }
-
 // string builds strings.
 func (m *meaning) string(a conjunction) int32 {
-	shape, shaped, min, max := m.textsOf(a)
+	shape, shaped, least, greatest := m.textsOf(a)
 	switch {
-	case max >= 0 && max < min:
+	case greatest >= 0 && greatest < least:
 		return m.dead()
-	case shaped && (min > 0 || max >= 0):
-		shape = m.intersect(shape, m.lengths(min, max))
+	case shaped && (least > 0 || greatest >= 0):
+		shape = m.intersect(shape, m.lengths(least, greatest))
+		for _, part := range a {
+			if pattern := part.get("pattern"); pattern != nil {
+				m.placed(pattern)
+			}
+		}
 		fallthrough
 	case shaped:
 		if d, ok := m.determine(shape, fewStates); ok {
 			shape = d
 		}
 		return m.literal(`"`, m.spell(shape, textSpelling, m.literal(`"`, endNode)))
-	case min == 0 && max < 0:
+	case least == 0 && greatest < 0:
 		return m.literal(`"`, m.call(m.text, endNode))
 	}
-	if m.char < 0 {
-		m.char = m.rule()
-		m.define(m.char, m.bytes(m.stringChar(endNode)...))
-	}
-	return m.literal(`"`, m.loop(m.char, int32(min), int32(max), m.literal(`"`, endNode)))
+	return m.literal(`"`, m.loop(m.char, int32(least), int32(greatest), m.literal(`"`, endNode)))
 }
 
 // spelled is a text as JSON writes it, each character in one way.
@@ -366,33 +367,31 @@ func spelled(text string) string {
 	return out.String()
 }
 
-// blank is the white space that may stand here.
+// blank is the white space that may stand here. What is short stands at its place, so that nothing is called for it.
 func (m *meaning) blank(next int32) int32 {
-	if m.source.WhiteSpace == None {
-		return next
-	}
-	if m.blanks < 0 {
-		m.blanks = m.rule()
-		m.define(m.blanks, m.blankRule())
-	}
-	return m.call(m.blanks, next)
-}
-
-func (m *meaning) blankRule() int32 {
-	byteOf := func(b byte, to int32) edge { return edge{b, b, to} }
 	switch m.source.WhiteSpace {
+	case None:
+		return next
 	case Space:
-		return m.split(endNode, m.literal(" ", endNode))
+		return m.split(next, m.literal(" ", next))
 	case Any:
 		n := m.add(node{kind: kindSplit})
-		m.setSplit(n, endNode, m.bytes(byteOf(' ', n), edge{'\t', '\n', n}, byteOf('\r', n)))
+		m.setSplit(n, next, m.bytes(edge{'\t', '\n', n}, edge{'\r', '\r', n}, edge{' ', ' ', n}))
 		return n
 	}
+	if m.indent < 0 {
+		m.indent = m.rule()
+		m.define(m.indent, m.indentRule())
+	}
+	return m.split(next, m.bytes(edge{'\n', '\n', m.call(m.indent, next)}, edge{' ', ' ', next}))
+}
+
+// indentRule is what may stand behind a line feed.
+func (m *meaning) indentRule() int32 {
 	const indent = 20
 	behind := endNode
 	for range indent {
-		behind = m.split(endNode, m.bytes(byteOf(' ', behind), byteOf('\t', behind)))
+		behind = m.split(endNode, m.bytes(edge{'\t', '\t', behind}, edge{' ', ' ', behind}))
 	}
-	line := m.split(behind, m.bytes(byteOf('\n', behind)))
-	return m.split(endNode, m.bytes(byteOf(' ', endNode), byteOf('\n', line)))
+	return m.split(behind, m.bytes(edge{'\n', '\n', behind}))
 }

@@ -81,8 +81,7 @@ func (e *Error) Error() string {
 
 // Compile makes the automaton of a source. Its errors are of type *Error.
 func Compile(s Source) (*Program, error) {
-	c := &compiler{source: s}
-	c.prelude()
+	c := newCompiler(s)
 	root := c.rule()
 	c.define(root, c.behindThought(s.Thought, c.body(&s)))
 	return c.finish(root)

@@ -39,6 +39,10 @@ type guideCase struct {
 	Grammar    *string
 	WhiteSpace guide.WhiteSpace `json:"ws"`
 	Additional string
+	Instances  []struct {
+		Text   string
+		Accept bool
+	}
 }
 
 func (c *guideCase) source() guide.Source {
@@ -118,16 +122,22 @@ func fingerprint(mask *sample.Mask, size int) (count int, sum string) {
 // vocabularyOf is that of a tokenizer of the reference data, of what scripts/get-tokenizers brings, or of the demo model.
 func vocabularyOf(t testing.TB, name string, size int, ends []int32) *masks.Vocabulary {
 	t.Helper()
-	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: tokenizerJSON(t, name)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokenizer := tokenizerOf(t, name)
 	return masks.NewVocabulary(size, func(id int32) string {
 		if tokenizer.IsSpecial(id) {
 			return ""
 		}
 		return tokenizer.Bytes(id)
 	}, ends)
+}
+
+func tokenizerOf(t testing.TB, name string) *text.Tokenizer {
+	t.Helper()
+	tokenizer, err := text.New(protocol.TokenizerSource{HuggingFace: tokenizerJSON(t, name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokenizer
 }
 
 func tokenizerJSON(t testing.TB, name string) []byte {

@@ -3,22 +3,23 @@ package masks
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 
 	"lockstep/protocol/guide"
 	"lockstep/shard/sample"
 )
 
 const (
-	// fewNodes is how many nodes of a trie a walk visits at most for which nothing is kept of a rule.
-	fewNodes = 1000
+	// fewNodes is how many nodes of a trie a walk visits at most for which nothing is found out of rules.
+	fewNodes = 5000
 	// listed is how many tokens a mask names one by one at most.
 	listed = 256
-	// maxBytes is what a guide keeps at most; then it begins anew.
-	maxBytes = 64 << 20
-	// maxVisits bounds the nodes that are visited for one mask, those of a rule aside, however many ways of reading there are.
-	maxVisits = 4 << 20
+	// maxBytes is what a guide keeps at most; then it begins anew. What its machine kept stays for once more, for those who come from it.
+	maxBytes = 32 << 20
+	// maxCost bounds what is done for one mask, in units of ten nanoseconds: nodes that are visited, and states that the machine comes to.
+	// What is kept from before counts as if it were not, so that whether a mask can be had depends on the text alone.
+	maxCost = 1 << 20
 )
 
 // Errors of a guide end the request.
@@ -27,6 +28,9 @@ var (
 	ErrLost = errors.New("the text is none that its guide allows")
 	// ErrCostly says that a mask takes more work than one may.
 	ErrCostly = errors.New("what may follow takes too long to find out")
+
+	// errMany ends a walk that was to visit few nodes.
+	errMany = errors.New("many tokens")
 )
 
 // Guide is a program on a vocabulary. It is safe for concurrent use.
@@ -34,28 +38,29 @@ type Guide struct {
 	vocabulary *Vocabulary
 	program    *guide.Program
 
+	size atomic.Int64 // what it kept when it was asked last, in bytes
+
 	mu      sync.Mutex
 	machine *guide.Machine
-	age     int // counts how often it began anew
+	before  *guide.Machine // that of the age before; nil: there was none
+	age     int            // counts how often it began anew
+	limit   int            // in bytes
 	masks   map[guide.State]*sample.Mask
+	same    map[ending]*sample.Mask
 	bytes   int // of masks and of what is kept of rules
 	own     inner
-	parts   []guide.Part
+	scratch []guide.Part
+	looked  []lookup // what a walk has looked up of states
+	walks   int      // how many there were
 }
 
 // inner is what is kept of rules.
 type inner struct {
 	mu sync.Mutex
-	of map[guide.PartKey]*rule
+	of map[ruleKey]*rule
 }
 
-func newInner() inner { return inner{of: map[guide.PartKey]*rule{}} }
-
-// rule is what a place in a rule allows wherever the rule was called.
-type rule struct {
-	bits    []uint64 // tokens that stay within it, or end with it; nil: it is found out anew each time, for it takes little
-	leaving []int32  // nodes of the trie, with some behind them, at which the rule ends
-}
+func newInner() inner { return inner{of: map[ruleKey]*rule{}} }
 
 // Place is how far a guide has followed a text. The zero value is before it. It is a value: a copy can go another way.
 type Place struct {
@@ -66,7 +71,26 @@ type Place struct {
 
 // New returns the guide of a program.
 func New(v *Vocabulary, p *guide.Program) *Guide {
-	return &Guide{vocabulary: v, program: p, machine: guide.NewMachine(p), age: 1, masks: map[guide.State]*sample.Mask{}, own: newInner()}
+	g := &Guide{vocabulary: v, program: p, limit: maxBytes}
+	g.beginAnew()
+	g.measure()
+	return g
+}
+
+// beginAnew forgets what was found out.
+func (g *Guide) beginAnew() {
+	g.before, g.machine = g.machine, guide.NewMachine(g.program)
+	g.age++
+	g.masks, g.same, g.own, g.bytes, g.looked = map[guide.State]*sample.Mask{}, map[ending]*sample.Mask{}, newInner(), 0, nil
+}
+
+// measure notes what the guide keeps.
+func (g *Guide) measure() {
+	size := g.program.Bytes() + g.machine.Bytes() + g.bytes + 48*len(g.looked)
+	if g.before != nil {
+		size += g.before.Bytes()
+	}
+	g.size.Store(int64(size))
 }
 
 // Mask follows a text from a place to its end, and returns what may come next. The tokens are all those since the text's begin, whichever
@@ -83,8 +107,9 @@ func (g *Guide) Mask(at *Place, tokens []int32) (*sample.Mask, error) {
 	mask, err := g.find(at.state)
 	if err == nil {
 		g.masks[at.state] = mask
-		g.bytes += 64 + 4*len(mask.IDs) + 8*len(mask.Bits)
+		g.bytes += 32
 	}
+	g.measure()
 	return mask, err
 }
 
@@ -97,12 +122,14 @@ func (g *Guide) Ended(at *Place, tokens []int32) (bool, error) {
 }
 
 func (g *Guide) follow(at *Place, tokens []int32) error {
-	if g.bytes+g.machine.Bytes() > maxBytes {
-		g.machine.Reset()
-		g.age++
-		g.bytes, g.masks, g.own = 0, map[guide.State]*sample.Mask{}, newInner()
+	if g.bytes+g.machine.Bytes() > g.limit {
+		g.beginAnew()
 	}
-	if at.age != g.age || at.tokens > len(tokens) {
+	switch {
+	case at.age == g.age && at.tokens <= len(tokens):
+	case at.age == g.age-1 && at.age > 0 && at.tokens <= len(tokens):
+		at.age, at.state = g.age, g.machine.Import(g.before, at.state)
+	default:
 		*at = Place{age: g.age, state: g.machine.Start()}
 	}
 	for at.tokens < len(tokens) {
@@ -127,132 +154,5 @@ func (g *Guide) follow(at *Place, tokens []int32) error {
 	return nil
 }
 
-// find finds out what may follow a state.
-func (g *Guide) find(s guide.State) (*sample.Mask, error) {
-	w := walk{Guide: g}
-	var err error
-	if g.parts, err = g.machine.Parts(g.parts[:0], s, g.vocabulary.longest); err != nil {
-		return nil, err
-	}
-	if len(g.parts) == 0 {
-		w.from(0, s)
-	}
-	for _, part := range g.parts {
-		r, err := g.ruleOf(&part)
-		switch {
-		case err != nil:
-			return nil, err
-		case r.bits == nil:
-			w.from(0, part.Alone)
-		default:
-			w.widen()
-			for i, word := range r.bits {
-				w.bits[i] |= word
-			}
-			if part.Behind != guide.Dead && !g.machine.Ended(part.Behind) {
-				for _, n := range r.leaving {
-					w.from(n, part.Behind)
-				}
-			}
-		}
-	}
-	if g.machine.Complete(s) {
-		w.allow(g.vocabulary.ends)
-	}
-	return w.mask(), w.err
-}
-
-// ruleOf is what is known of a part's rule.
-func (g *Guide) ruleOf(part *guide.Part) (*rule, error) {
-	kept := &g.own
-	if part.Shared {
-		kept = &g.vocabulary.common
-		kept.mu.Lock()
-		defer kept.mu.Unlock()
-	}
-	r := kept.of[part.Key]
-	if r == nil {
-		w := walk{Guide: g, local: true}
-		if w.from(0, part.Local); w.err != nil {
-			return nil, w.err
-		}
-		if r = (&rule{}); w.visited > fewNodes {
-			w.widen()
-			r.bits, r.leaving = w.bits, w.leaving
-		}
-		kept.of[part.Key] = r
-		g.bytes += 100 + 8*len(r.bits) + 4*len(r.leaving)
-	}
-	return r, nil
-}
-
-// walk collects what a trie's nodes allow.
-type walk struct {
-	*Guide
-	local   bool // a rule alone is walked, to its end
-	leaving []int32
-	ids     []int32
-	bits    []uint64 // once there are many ids
-	visited int
-	err     error
-}
-
-// from walks what is behind a node, at which the state is s.
-func (w *walk) from(n int32, s guide.State) {
-	v := w.vocabulary
-	for child := n + 1; child < v.next[n] && w.err == nil; child = v.next[child] {
-		w.visited++
-		to, err := w.machine.Next(s, v.char[child])
-		switch {
-		case err != nil:
-			w.err = err
-			return
-		case to == guide.Dead:
-			continue
-		case w.visited > maxVisits:
-			w.err = ErrCostly
-			return
-		}
-		w.allow(v.at(child))
-		if child+1 == v.next[child] {
-			continue
-		}
-		if w.local && w.machine.Returns(to) {
-			w.leaving = append(w.leaving, child)
-		}
-		w.from(child, to)
-	}
-}
-
-func (w *walk) allow(ids []int32) {
-	if w.bits == nil {
-		if w.ids = append(w.ids, ids...); len(w.ids) > listed {
-			w.widen()
-		}
-		return
-	}
-	for _, id := range ids {
-		w.bits[id>>6] |= 1 << (id & 63)
-	}
-}
-
-// widen goes on with bits.
-func (w *walk) widen() {
-	if w.bits == nil {
-		w.bits = make([]uint64, (w.vocabulary.size+63)/64)
-		w.allow(w.ids)
-		w.ids = nil
-	}
-}
-
-func (w *walk) mask() *sample.Mask {
-	slices.Sort(w.ids)
-	return &sample.Mask{IDs: slices.Compact(w.ids), Bits: w.bits}
-}
-
-// Bytes is about what a guide takes of memory.
-func (g *Guide) Bytes() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.program.Bytes() + g.machine.Bytes() + g.bytes
-}
+// Bytes is about what a guide takes of memory. It does not wait for who asks for masks.
+func (g *Guide) Bytes() int { return int(g.size.Load()) }

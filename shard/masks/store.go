@@ -2,6 +2,7 @@ package masks
 
 import (
 	"container/list"
+	"errors"
 	"sync"
 
 	"lockstep/protocol/guide"
@@ -14,6 +15,9 @@ const (
 	maxGuides      = 256
 	maxGuidesBytes = 512 << 20
 )
+
+// errClosed is what those are told whose guide was waiting to be compiled when the store was closed.
+var errClosed = errors.New("the store of guides is closed")
 
 // Store compiles guides off the step loop, each once, and keeps those that were asked for last. Its methods are safe for concurrent use.
 type Store struct {
@@ -40,8 +44,7 @@ type stored struct {
 
 // NewStore returns a store of guides on a vocabulary, which is made when the first is asked for.
 func NewStore(vocabulary func() (*Vocabulary, error)) *Store {
-	s := &Store{vocabulary: vocabulary, slots: make(chan struct{}, compilers), of: map[guide.Source]*stored{}}
-	return s
+	return &Store{vocabulary: vocabulary, slots: make(chan struct{}, compilers), of: map[guide.Source]*stored{}}
 }
 
 // Known is a guide that is compiled; nil: it is not.
@@ -109,7 +112,7 @@ func (s *Store) make(source guide.Source) (*Guide, error) {
 	stopped := s.stopped
 	s.mu.Unlock()
 	if stopped {
-		return nil, ErrLost
+		return nil, errClosed
 	}
 	program, err := guide.Compile(source)
 	if err != nil {

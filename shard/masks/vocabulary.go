@@ -2,28 +2,30 @@
 // once. A token is allowed if and only if its bytes keep the text viable, and an end of sequence if and only if the text is complete;
 // tokens without bytes, as special ones are, never.
 //
-// What a state allows is found by a walk through a trie of the vocabulary, and kept. Inside a text most of a vocabulary is allowed: there
-// the walk is made once for the rule that the state is in, and only tokens that go beyond the rule are walked for each state.
+// What a state allows is found by a walk through a trie of the vocabulary, and kept. Inside a text most of a vocabulary is allowed: tokens
+// of plain characters are known beforehand, the others are walked once for the rule that the state is in, and only tokens that go beyond
+// the rule for each state.
 package masks
 
 import (
 	"slices"
 	"strings"
+
+	"lockstep/protocol/guide"
 )
 
-// Vocabulary is a trie of the bytes of tokens. It is immutable but for what its guides keep in common, and safe for concurrent use.
+// Vocabulary is all tokens in the order of their bytes. It is immutable but for what its guides keep in common, and safe for concurrent
+// use.
 type Vocabulary struct {
 	size    int
 	ends    []int32 // end-of-sequence ids
 	bytes   []string
-	longest int
+	longest int // in bytes
 
-	// The trie, a node behind the one above it and before its siblings; node 0 is the root. Its children are from the node behind it to
-	// next, each from the next of the one before.
-	char  []byte
-	next  []int32
-	first []int32 // of ids; those of a node end where those of the node behind it begin
-	ids   []int32
+	all  *trie
+	rest *trie // of the tokens that have other than plain characters
+	// plain are the others: at each place those of at most so many characters.
+	plain [][]uint64
 
 	common inner
 }
@@ -44,41 +46,51 @@ func NewVocabulary(size int, bytes func(id int32) string, ends []int32) *Vocabul
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int32) int { return strings.Compare(v.bytes[a], v.bytes[b]) })
-	v.build(order)
+	v.all = newTrie(order, v.bytes)
+	v.rest = newTrie(v.findPlain(order), v.bytes)
+	v.prepare()
 	return v
 }
 
-// build makes the trie of ids in the order of their bytes.
-func (v *Vocabulary) build(order []int32) {
-	var path []int32 // of nodes that are not closed
-	add := func(char byte) {
-		path = append(path, int32(len(v.char)))
-		v.char, v.next, v.first = append(v.char, char), append(v.next, 0), append(v.first, int32(len(v.ids)))
-	}
-	shut := func(depth int) {
-		for len(path) > depth {
-			v.next[path[len(path)-1]] = int32(len(v.char))
-			path = path[:len(path)-1]
-		}
-	}
-	add(0)
-	said := ""
+// findPlain finds the tokens of plain characters, and gives the others.
+func (v *Vocabulary) findPlain(order []int32) (others []int32) {
+	var lengths [notPlain][]int32
+	var all suffixes
+	longest := 0
 	for _, id := range order {
-		text := v.bytes[id]
-		same := 0
-		for same < min(len(said), len(text)) && said[same] == text[same] {
-			same++
+		all.find(v.bytes[id])
+		count := all.plain[0]
+		if count == notPlain {
+			others = append(others, id)
+			continue
 		}
-		shut(same + 1)
-		for i := same; i < len(text); i++ {
-			add(text[i])
-		}
-		v.ids = append(v.ids, id)
-		said = text
+		lengths[count] = append(lengths[count], id)
+		longest = max(longest, int(count))
 	}
-	shut(0)
-	v.first = append(v.first, int32(len(v.ids)))
+	up := make([]uint64, (v.size+63)/64)
+	for _, ids := range lengths[:longest+1] {
+		if len(ids) > 0 || len(v.plain) == 0 {
+			up = slices.Clone(up)
+		}
+		for _, id := range ids {
+			up[id>>6] |= 1 << (id & 63)
+		}
+		v.plain = append(v.plain, up)
+	}
+	return others
 }
 
-// at are the tokens that end at a node.
-func (v *Vocabulary) at(n int32) []int32 { return v.ids[v.first[n]:v.first[n+1]] }
+// prepare finds out what every schema needs: what a plain string allows.
+func (v *Vocabulary) prepare() {
+	program, err := guide.Compile(guide.Source{Kind: guide.Schema, Text: `{"type":"string"}`})
+	if err != nil {
+		panic(err) // it does not depend on what anybody sends
+	}
+	g := New(v, program)
+	if inside, err := g.machine.Next(g.machine.Start(), '"'); err == nil {
+		_, _ = g.find(inside) // an error would come again where it is asked for
+	}
+}
+
+// plainUpTo are the tokens of at most so many plain characters.
+func (v *Vocabulary) plainUpTo(count int) []uint64 { return v.plain[min(count, len(v.plain)-1)] }
