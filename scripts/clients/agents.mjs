@@ -88,7 +88,9 @@ async function ai(url) {
   const { object } = await generateObject({ model, schema, prompt: ask, temperature: 0, maxRetries: 0 })
   check(object)
   const stream = streamObject({ model, schema, prompt: ask, temperature: 0, maxRetries: 0 })
-  assert.deepEqual(await stream.object, object)
+  let grown
+  for await (const part of stream.partialObjectStream) grown = part
+  assert.deepEqual(grown, object)
   let asked
   const { toolResults } = await generateText({
     model, prompt: weather, temperature: 0, maxRetries: 0, toolChoice: 'required',
