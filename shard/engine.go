@@ -106,7 +106,7 @@ func (out *output) promptPart() protocol.PromptPart {
 func newEngine(b backend, shape model.Config, config Config, blocks int, team *workers.Team, broadcast func(plan []byte) error) *engine {
 	e := &engine{backend: pipelinedOf(b), shape: shape, blockTokens: b.Describe().BlockTokens, broadcast: broadcast, share: team.Share,
 		samplers: make([]sample.Sampler, team.Size()), maxTokens: config.MaxSequenceTokens, prefixCache: !config.DisablePrefixCache,
-		speculate: config.Speculate, propose: lookUp, draftRows: min(draftRows, config.rows()),
+		speculate: config.Speculate, forced: !TraitsOf(config.Backend).Cards, propose: lookUp, draftRows: min(draftRows, config.rows()),
 		sequences: make(map[schedule.ID]*sequence), byOrigin: make(map[origin]*sequence), accounts: make(map[string]*protocol.Account),
 		adapters: make(map[string]int)}
 	for i, adapter := range config.Adapters {
@@ -143,7 +143,9 @@ type engine struct {
 	adapters    map[string]int // by name, as model.Chunk counts them; it does not change
 	prefixCache bool
 	speculate   int // drafted tokens of a sequence in a step
-	draftRows   int // the rows of a step to which drafts may fill it up
+	// forced has tokens guessed that a guide leaves no choice of. A card's steps take no guesses.
+	forced    bool
+	draftRows int // the rows of a step to which drafts may fill it up
 	// propose appends up to count guesses of what follows a sequence.
 	propose func(to []int32, s *sequence, count int) []int32
 

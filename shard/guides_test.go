@@ -128,6 +128,34 @@ func TestGuidedGuesses(t *testing.T) {
 	}
 }
 
+// What a guide forces takes no steps of its own, and changes nothing.
+func TestGuidedForced(t *testing.T) {
+	demo := os.DirFS("../launcher/demo/model")
+	g := startGroup(t, Config{Limits: Limits{PrefillTokens: 64, MaxSequences: 64}, Shards: 2}, demo, 200)
+	const schema = `{"properties":{"identifier":{"type":"integer"},"temperature":{"enum":["celsius and kelvin"]}},` +
+		`"required":["identifier","temperature"]}`
+	requests := guidedRequests(30)
+	for i := range 4 {
+		requests = append(requests, protocol.Request{ID: uint64(1000 + i), Prompt: []int32{5, int32(6 + i)}, MaxNewTokens: 60, TopLogprobs: i % 2,
+			Guide:    &guide.Source{Kind: guide.Schema, Text: schema, WhiteSpace: guide.None},
+			Sampling: protocol.Sampling{Sample: true, Seed: uint64(i), Temperature: 1.2}})
+	}
+	g.engine.forced = false
+	before := g.steps
+	want := g.run(t, requests, 1, nil, nil)
+	unforced := g.steps - before
+	g.engine.forced, before = true, g.steps
+	for _, together := range []int{1, 3} {
+		compareResults(t, fmt.Sprint(together, " together"), g.run(t, requests, together, nil, nil), want)
+		if together == 1 && g.steps-before >= unforced {
+			t.Errorf("%d steps, %d without", g.steps-before, unforced)
+		}
+	}
+	if s := g.speculation; s.Accepted == 0 {
+		t.Errorf("none of %d guesses was right", s.Drafted)
+	}
+}
+
 // Of a model that has no token to end with a guided text ends where nothing can follow it, and else by its length.
 func TestGuidedWithoutEnd(t *testing.T) {
 	g := startGroup(t, Config{Shards: 1}, os.DirFS("../launcher/demo/model"), 100)

@@ -14,7 +14,7 @@ const draftRows = 8
 // tokens that it supposes: so what is chosen as long as guesses are right is what would have been chosen anyway, by whatever rule. The
 // guesses lie behind a sequence's known tokens, in the room that it has.
 func (e *engine) draft(work []schedule.Work) {
-	if e.speculate == 0 {
+	if e.speculate == 0 && !e.forced {
 		return
 	}
 	rows := 0
@@ -26,12 +26,25 @@ func (e *engine) draft(work []schedule.Work) {
 		s := e.sequences[w.ID]
 		known := len(s.tokens)
 		// The last place of a sequence is for a token that is chosen.
-		most := min(e.speculate, (e.draftRows-rows)/(len(work)-i), e.room(s)-1)
+		most := min((e.draftRows-rows)/(len(work)-i), e.room(s)-1)
 		if most < 1 || w.Count != 1 || !w.Reaches || known == len(s.request.Prompt) || s.request.Score {
 			continue
 		}
-		rows += e.schedule.Draft(w, len(e.propose(s.tokens[known:known], s, most)))
+		rows += e.schedule.Draft(w, len(e.guess(s.tokens[known:known], s, most)))
 	}
+}
+
+// guess appends up to count guesses of what follows a sequence: what its guide forces, else what looks likely.
+func (e *engine) guess(to []int32, s *sequence, count int) []int32 {
+	if s.guide != nil && e.forced {
+		if forced := s.guide.Forced(to, s.place, s.tokens[len(s.request.Prompt):], count); len(forced) > len(to) {
+			return forced
+		}
+	}
+	if count = min(count, e.speculate); count == 0 {
+		return to
+	}
+	return e.propose(to, s, count)
 }
 
 // lookUp guesses what follows by what a sequence has said before.

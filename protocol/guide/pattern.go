@@ -1,6 +1,7 @@
 package guide
 
 import (
+	"errors"
 	"fmt"
 	"regexp/syntax"
 	"strconv"
@@ -49,7 +50,7 @@ func (c *compiler) pattern(source string, search bool) *automaton {
 
 func (c *compiler) refusePattern(source string, err error) {
 	reason, text := Invalid, err.Error()
-	if failure, ok := err.(*syntax.Error); ok {
+	if failure := (*syntax.Error)(nil); errors.As(err, &failure) {
 		text = failure.Code.String() + ": `" + failure.Expr + "`"
 		switch {
 		case failure.Code == syntax.ErrLarge || failure.Code == syntax.ErrInvalidRepeatSize:

@@ -2,6 +2,7 @@ package masks
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sort"
 
@@ -52,7 +53,7 @@ func (g *Guide) find(s guide.State) (*sample.Mask, error) {
 	if plain, _ := g.machine.Plain(s); plain == 0 {
 		w := walk{Guide: g, most: fewNodes, tooMany: errMany}
 		w.from(g.vocabulary.all, 0, s)
-		if w.err != errMany {
+		if !errors.Is(w.err, errMany) {
 			return w.finish(s)
 		}
 		cost = w.cost
