@@ -138,8 +138,8 @@ func TestGuidedForced(t *testing.T) {
 	for i := range 4 {
 		requests = append(requests, protocol.Request{ID: uint64(1000 + i), Prompt: []int32{5, int32(6 + i)}, MaxNewTokens: 60,
 			TopLogprobs: i % 2,
-			Guide:    &guide.Source{Kind: guide.Schema, Text: schema, WhiteSpace: guide.None},
-			Sampling: protocol.Sampling{Sample: true, Seed: uint64(i), Temperature: 1.2}})
+			Guide:       &guide.Source{Kind: guide.Schema, Text: schema, WhiteSpace: guide.None},
+			Sampling:    protocol.Sampling{Sample: true, Seed: uint64(i), Temperature: 1.2}})
 	}
 	g.engine.forced = false
 	before := g.steps
