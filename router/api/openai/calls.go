@@ -174,10 +174,10 @@ func (c *choice) calledReason() string {
 	switch {
 	case c.said == nil || len(c.said.calls) == 0 || c.Last.Finish == protocol.FinishLength:
 		return ""
-	case c.job.body.tools.legacy:
-		return "function_call"
 	case c.job.body.tools.choice == choiceNamed: // as OpenAI has it
 		return "stop"
+	case c.job.body.tools.legacy:
+		return "function_call"
 	}
 	return "tool_calls"
 }
