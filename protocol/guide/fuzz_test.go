@@ -113,7 +113,7 @@ func seedSchemas(f *testing.F) {
 	if path == "" {
 		return
 	}
-	for _, c := range readLines[goldenCase](f, path) {
+	for _, c := range outside.Lines[goldenCase](f, path) {
 		f.Add(string(c.Schema))
 	}
 }

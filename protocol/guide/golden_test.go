@@ -1,7 +1,6 @@
 package guide_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"os"
@@ -54,7 +53,7 @@ func TestGoldenGrammars(t *testing.T) { testGolden(t, "ebnf_cases.jsonl") }
 
 func testGolden(t *testing.T, file string) {
 	var answers []byte
-	for _, c := range readLines[goldenCase](t, outside.Shared(t, "golden", "guided", file)) {
+	for _, c := range outside.Lines[goldenCase](t, outside.Shared(t, "golden", "guided", file)) {
 		answer := answerGolden(t, &c)
 		line, err := json.Marshal(answer)
 		if err != nil {
@@ -119,26 +118,4 @@ func read(t testing.TB, program *guide.Program, text string) (whole bool, deadAt
 		return true, nil
 	}
 	return false, new(len(text))
-}
-
-func readLines[T any](t testing.TB, path string) (lines []T) {
-	t.Helper()
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	scanner := bufio.NewScanner(file)
-	scanner.Buffer(nil, 64<<20)
-	for scanner.Scan() {
-		var line T
-		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, line)
-	}
-	if scanner.Err() != nil || len(lines) == 0 {
-		t.Fatalf("%s: %d lines, %v", path, len(lines), scanner.Err())
-	}
-	return lines
 }

@@ -32,7 +32,7 @@ func (c *hostileCase) source() guide.Source {
 
 // TestHostile compiles what was made to hurt. What it took is told: run with -v.
 func TestHostile(t *testing.T) {
-	for _, c := range readLines[hostileCase](t, outside.Shared(t, "golden", "guided", "hostile_cases.jsonl")) {
+	for _, c := range outside.Lines[hostileCase](t, outside.Shared(t, "golden", "guided", "hostile_cases.jsonl")) {
 		start := time.Now()
 		program, err := guide.Compile(c.source())
 		took := time.Since(start)

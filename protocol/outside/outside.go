@@ -4,6 +4,8 @@
 package outside
 
 import (
+	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,6 +88,27 @@ func Tool(t testing.TB, name string) string {
 		Missing(t, name, err)
 	}
 	return path
+}
+
+// Lines reads a file of JSON values, which has one at least.
+func Lines[T any](t testing.TB, path string) (values []T) {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for decoder := json.NewDecoder(bufio.NewReader(file)); decoder.More(); {
+		var value T
+		if err := decoder.Decode(&value); err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, value)
+	}
+	if len(values) == 0 {
+		t.Fatalf("%s is empty", path)
+	}
+	return values
 }
 
 // Missing ends a test for which the machine lacks something.

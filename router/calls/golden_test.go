@@ -1,7 +1,6 @@
 package calls_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -59,23 +58,7 @@ type goldenCall struct {
 func readGolden(t testing.TB) []goldenCase {
 	t.Helper()
 	folder := outside.Reference(t, "testdata", "golden", "guided")
-	file, err := os.Open(filepath.Join(folder, "tool_parse_cases.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	var cases []goldenCase
-	for decoder := json.NewDecoder(bufio.NewReader(file)); decoder.More(); {
-		var c goldenCase
-		if err := decoder.Decode(&c); err != nil {
-			t.Fatal(err)
-		}
-		cases = append(cases, c)
-	}
-	if len(cases) == 0 {
-		t.Fatal("no cases")
-	}
-	return cases
+	return outside.Lines[goldenCase](t, filepath.Join(folder, "tool_parse_cases.jsonl"))
 }
 
 func (c *goldenCase) options(t testing.TB) calls.Options {

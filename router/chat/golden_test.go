@@ -1,7 +1,6 @@
 package chat_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"os"
@@ -22,23 +21,7 @@ var goldenNow = time.Date(2026, 11, 24, 10, 30, 0, 0, time.UTC)
 
 func readGolden[T any](t testing.TB, name string) []T {
 	t.Helper()
-	file, err := os.Open(filepath.Join(outside.Reference(t, "testdata/templates", "golden", "templates"), name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	var rows []T
-	for decoder := json.NewDecoder(bufio.NewReader(file)); decoder.More(); {
-		var row T
-		if err := decoder.Decode(&row); err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, row)
-	}
-	if len(rows) == 0 {
-		t.Fatalf("%s: no rows", name)
-	}
-	return rows
+	return outside.Lines[T](t, filepath.Join(outside.Reference(t, "testdata/templates", "golden", "templates"), name))
 }
 
 type goldenTemplate struct {

@@ -12,7 +12,7 @@ import (
 func BenchmarkFirstMask(b *testing.B) {
 	v := vocabularyOf(b, "llama3", 128256, nil)
 	var sources []guide.Source
-	for _, c := range readLines[guideCase](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
+	for _, c := range outside.Lines[guideCase](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
 		source := c.source()
 		source.WhiteSpace = guide.Any
 		if _, err := guide.Compile(source); err == nil {
@@ -37,7 +37,7 @@ func BenchmarkMasks(b *testing.B) {
 	var programs []*guide.Program
 	var texts [][][]int32
 	tokenizer := tokenizerOf(b, "llama3")
-	for _, c := range readLines[guideCase](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
+	for _, c := range outside.Lines[guideCase](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
 		program, err := guide.Compile(c.source())
 		if err != nil {
 			continue

@@ -1,8 +1,6 @@
 package masks_test
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -60,14 +58,14 @@ func (c *guideCase) source() guide.Source {
 func TestGolden(t *testing.T) {
 	sources := map[string]guide.Source{}
 	for _, file := range []string{"schema_cases.jsonl", "regex_cases.jsonl", "ebnf_cases.jsonl"} {
-		for _, c := range readLines[guideCase](t, outside.Shared(t, "golden", "guided", file)) {
+		for _, c := range outside.Lines[guideCase](t, outside.Shared(t, "golden", "guided", file)) {
 			sources[c.ID] = c.source()
 		}
 	}
 	vocabularies := map[string]*masks.Vocabulary{}
 	guides := map[[2]string]*masks.Guide{}
 	var answers []byte
-	for _, c := range readLines[maskCase](t, outside.Shared(t, "golden", "guided", "mask_cases.jsonl")) {
+	for _, c := range outside.Lines[maskCase](t, outside.Shared(t, "golden", "guided", "mask_cases.jsonl")) {
 		v := vocabularies[c.Tokenizer]
 		if v == nil {
 			v = vocabularyOf(t, c.Tokenizer, c.Size, c.EOS)
@@ -159,25 +157,4 @@ func tokenizerJSON(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return data
-}
-
-func readLines[T any](t testing.TB, path string) (lines []T) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	scanner := bufio.NewScanner(bytes.NewReader(data))
-	scanner.Buffer(nil, 64<<20)
-	for scanner.Scan() {
-		var line T
-		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, line)
-	}
-	if len(lines) == 0 {
-		t.Fatalf("%s is empty", path)
-	}
-	return lines
 }

@@ -296,7 +296,7 @@ func TestDrafts(t *testing.T) {
 func TestHostile(t *testing.T) {
 	words, ends := smallVocabulary(0)
 	vocabulary := newVocabulary(words, ends)
-	for _, c := range readLines[hostileCase](t, outside.Shared(t, "golden", "guided", "hostile_cases.jsonl")) {
+	for _, c := range outside.Lines[hostileCase](t, outside.Shared(t, "golden", "guided", "hostile_cases.jsonl")) {
 		program, err := guide.Compile(c.source())
 		if err != nil {
 			continue
