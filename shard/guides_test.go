@@ -26,6 +26,8 @@ var guideSources = []guide.Source{
 	{Kind: guide.Grammar, Text: "root ::= sum\nsum ::= product ((\"+\" | \"-\") product)*\n" +
 		"product ::= [0-9]+ | \"(\" sum \")\"\n"},
 	{Kind: guide.Choice, Text: `["yes","no","perhaps not","once upon a time there was"]`},
+	{Kind: guide.Regex, Text: `[a-z]{4}`, Thought: guide.Thought{Start: "so", End: "thus", Inside: true, Budget: 6}},
+	{Kind: guide.Anything, Thought: guide.Thought{Start: "so", End: "thus", Inside: true, Budget: 4}},
 }
 
 // checkGuided holds what requests with guides got to them: each token is one that may follow, and a text that has ended is whole.

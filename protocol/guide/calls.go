@@ -17,6 +17,8 @@ type Thought struct {
 	End   string `json:"end,omitempty"`
 	// Inside says that the prompt has begun it. Else the model may think, or answer at once.
 	Inside bool `json:"inside,omitempty"`
+	// Budget is how many tokens may be said until it is ended; 0: any number.
+	Budget int `json:"budget,omitempty"`
 }
 
 // Calls are what a guide of the kind Tools is compiled from: calls of functions within a model's fixed texts,
@@ -56,7 +58,7 @@ func (c *Calls) Source(space WhiteSpace, open bool) (Source, error) {
 
 // behindThought builds a thought in front of a node.
 func (c *compiler) behindThought(t Thought, next int32) int32 {
-	if t.End == "" {
+	if t.End == "" || c.source.Kind == Anything {
 		return next
 	}
 	const spaces = 4 // models leave lines between a thought and an answer

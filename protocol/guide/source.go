@@ -18,6 +18,8 @@ const (
 	Grammar Kind = "grammar" // rules in GBNF
 	Choice  Kind = "choice"  // a JSON array of texts, one of which is said
 	Tools   Kind = "tools"   // Calls in JSON
+	// Anything is no constraint but for the length of a thought.
+	Anything Kind = "anything"
 )
 
 // WhiteSpace says what may stand between the tokens of a JSON document.
@@ -102,10 +104,19 @@ func (c *compiler) body(s *Source) int32 {
 		return c.grammar(s.Text)
 	case s.Kind == Choice:
 		return c.choice(s.Text)
+	case s.Kind == Anything:
+		return c.anything()
 	case s.Kind == Tools:
 		return c.tools(s.Text)
 	}
 	return c.fail(Invalid, "there is no guide of the kind %q", s.Kind)
+}
+
+// anything is any bytes.
+func (c *compiler) anything() int32 {
+	n := c.add(node{kind: kindSplit})
+	c.setSplit(n, endNode, c.bytes(edge{0, 255, n}))
+	return n
 }
 
 // choice is one of the texts of a JSON array.

@@ -37,6 +37,7 @@ var (
 type Guide struct {
 	vocabulary *Vocabulary
 	program    *guide.Program
+	thought    guide.Thought
 
 	size atomic.Int64 // what it kept when it was asked last, in bytes
 
@@ -67,11 +68,15 @@ type Place struct {
 	age    int
 	tokens int
 	state  guide.State
+	thinking
 }
 
 // New returns the guide of a program.
-func New(v *Vocabulary, p *guide.Program) *Guide {
-	g := &Guide{vocabulary: v, program: p, limit: maxBytes}
+func New(v *Vocabulary, p *guide.Program) *Guide { return NewThinking(v, p, guide.Thought{}) }
+
+// NewThinking returns the guide of a program for texts that begin with a thought, whose Budget it ends.
+func NewThinking(v *Vocabulary, p *guide.Program, thought guide.Thought) *Guide {
+	g := &Guide{vocabulary: v, program: p, thought: thought, limit: maxBytes}
 	g.beginAnew()
 	g.measure()
 	return g
@@ -100,6 +105,9 @@ func (g *Guide) Mask(at *Place, tokens []int32) (*sample.Mask, error) {
 	defer g.mu.Unlock()
 	if err := g.follow(at, tokens); err != nil {
 		return nil, err
+	}
+	if due := at.due(&g.thought, len(tokens)); due != "" {
+		return g.vocabulary.spelling(due), nil
 	}
 	if mask := g.masks[at.state]; mask != nil {
 		return mask, nil
@@ -149,7 +157,9 @@ func (g *Guide) follow(at *Place, tokens []int32) error {
 			}
 		}
 		at.state = state
-		at.tokens++
+		if at.tokens++; g.thought.Budget > 0 {
+			at.add(&g.thought, text)
+		}
 	}
 	return nil
 }

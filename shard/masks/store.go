@@ -122,7 +122,7 @@ func (s *Store) make(source guide.Source) (*Guide, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(words, program), nil
+	return NewThinking(words, program, source.Thought), nil
 }
 
 // vocabularyOnce makes the vocabulary, which takes some hundreds of milliseconds for large ones.

@@ -243,6 +243,11 @@ func (b *generateBody) readThinking(name string, raw json.RawMessage) *request.R
 		return wrongType(name, "an object", decoded(raw))
 	}
 	kind, _ := decoded(memberOf(members, "type")).(string)
+	if budget := memberOf(members, "budget_tokens"); budget != nil && kind != "disabled" {
+		if err := thinkingBudget(b, name+".budget_tokens", budget); err != nil {
+			return err
+		}
+	}
 	if b.templateArguments == nil {
 		b.templateArguments = json.RawMessage(fmt.Sprintf(`{"enable_thinking":%t}`, kind != "disabled"))
 	}

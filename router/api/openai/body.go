@@ -86,16 +86,18 @@ type generateBody struct {
 	seed                *uint64
 	// chosen are the parameters for which models have defaults, but for MaxTokens; sampling has the others, without what
 	// temperature and seed decide.
-	chosen      protocol.SamplingDefaults
-	sampling    protocol.Sampling
-	told        []ordered.Member // what responses repeat
-	constraint  *constraint      // nil: none
-	whiteSpace  guide.WhiteSpace
-	stops       []string
-	stopTokens  [][]int32
-	showStop    bool
-	showSpecial bool
-	cacheSalt   string
+	chosen     protocol.SamplingDefaults
+	sampling   protocol.Sampling
+	told       []ordered.Member // what responses repeat
+	constraint *constraint      // nil: none
+	whiteSpace guide.WhiteSpace
+	// thinkingBudget is how many tokens a model may think; 0: any number.
+	thinkingBudget int
+	stops          []string
+	stopTokens     [][]int32
+	showStop       bool
+	showSpecial    bool
+	cacheSalt      string
 
 	echo           bool
 	logprobs       bool
@@ -159,6 +161,7 @@ var commonFields = map[string]fieldReader{
 	"response_format":               (*generateBody).readFormat,
 	"use_beam_search":               refuseUnless("false", "there is no beam search"),
 	"prompt_logprobs":               refuseUnless("-1", "use echo and logprobs of /v1/completions"),
+	"thinking_token_budget":         thinkingBudget,
 	"guided_json":                   (*generateBody).readSchema,
 	"guided_regex":                  (*generateBody).readRegex,
 	"guided_choice":                 (*generateBody).readChoice,
@@ -191,7 +194,7 @@ var chatFields = map[string]fieldReader{
 	"add_generation_prompt":  flagField(func(b *generateBody, v bool) { b.generationPrompt = &v }),
 	"continue_final_message": flagField(func(b *generateBody, v bool) { b.continueFinal = &v }),
 	"documents":              objectsField(func(b *generateBody, v json.RawMessage) { b.documents = v }),
-	"chat_template_kwargs":   objectField(func(b *generateBody, v json.RawMessage) { b.templateArguments = v }),
+	"chat_template_kwargs":   (*generateBody).readTemplateArguments,
 	"tools":                  (*generateBody).readTools,
 	"tool_choice":            (*generateBody).readToolChoice,
 	"parallel_tool_calls":    flagField(func(b *generateBody, v bool) { b.tools.parallel = v }),

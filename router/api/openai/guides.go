@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,6 +21,22 @@ type constraint struct {
 	name   string // the client's, of a response_format
 	source guide.Source
 	closed bool // objects have declared keys only, whatever the operator wishes
+}
+
+// thinkingBudget is vLLM's thinking_token_budget, and thinking_budget among the arguments of templates.
+var thinkingBudget = wholeField(1, math.MaxInt32, func(b *generateBody, v int64) { b.thinkingBudget = int(v) })
+
+// readTemplateArguments reads chat_template_kwargs, one of which is for the server too.
+func (b *generateBody) readTemplateArguments(name string, raw json.RawMessage) *request.Refusal {
+	members, ok := wire.Members(raw)
+	if !ok {
+		return wrongType(name, "an object", decoded(raw))
+	}
+	b.templateArguments = raw
+	if budget := memberOf(members, "thinking_budget"); budget != nil {
+		return thinkingBudget(b, name+".thinking_budget", budget)
+	}
+	return nil
 }
 
 // anyObject is a schema of any JSON object.
@@ -238,11 +255,14 @@ func (d *Dialect) guideOf(ctx context.Context, model *answer.Model, b *generateB
 		}
 		source = made
 	}
+	if s != nil && s.reasoning.End != "" {
+		source.Thought = s.thought()
+		if source.Thought.Budget = b.thinkingBudget; b.thinkingBudget > 0 && source.Kind == "" {
+			source.Kind = guide.Anything
+		}
+	}
 	if source.Kind == "" {
 		return nil, nil
-	}
-	if s != nil {
-		source.Thought = s.thought()
 	}
 	return d.compiled(ctx, model, c, &source)
 }

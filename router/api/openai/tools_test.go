@@ -186,6 +186,9 @@ func TestOpenAIGuides(t *testing.T) {
 		{"", twoTools + `,"tool_choice":"required"`, []string{`{"name": "now", "arguments": {}}`}, []string{"Hi."}},
 		{thinkingTemplate, `"response_format":{"type":"json_object"}`, []string{`Let me see {.</think>` + "\n\n" + `{"a":1}`},
 			[]string{`{"a":1}`, `Hm.</think>Hi.`}},
+		{thinkingTemplate, `"thinking_token_budget":7`, []string{"Hm.</think>Hi.", ""}, nil},
+		{thinkingTemplate, `"chat_template_kwargs":{"thinking_budget":7}`, []string{"Hm.</think>Hi."}, nil},
+		{"", `"thinking_token_budget":7`, nil, nil}, // it does not think
 		{"", `"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"enum":[1,2]}}}`, []string{"1", "2"}, []string{"3"}},
 		{"", `"response_format":{"type":"json_schema","value":{"schema":{"enum":[1,2]}}}`, []string{"1"}, []string{"3"}},
 		{"", `"response_format":{"type":"regex","value":"a+"}`, []string{"aa"}, []string{"b"}},
