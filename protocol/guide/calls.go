@@ -192,7 +192,7 @@ func (c *compiler) arguments(f *Function, next int32) int32 {
 		schema = `{"type":"object","maxProperties":0}`
 	}
 	failed := c.err != nil
-	n := c.schema(schema, next)
+	n := c.documentsOf(next, schema, `{"type":"object"}`)
 	if !failed && c.err != nil {
 		c.err.Message = "the parameters of " + f.Name + ": " + c.err.Message
 	}

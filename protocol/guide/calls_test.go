@@ -68,6 +68,30 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// Arguments are an object, whatever the schema of a function admits beside.
+func TestArgumentsAreAnObject(t *testing.T) {
+	for _, parameters := range []string{`{}`, `true`, `{"properties":{"a":{"type":"integer"}}}`, `{"$ref":"#/$defs/p","$defs":{"p":{}}}`,
+		`{"anyOf":[{"type":"null"},{"properties":{"a":{}}}]}`, `{"type":["object","string"]}`} {
+		for _, open := range []bool{false, true} {
+			calls := guide.Calls{BeforeArguments: ":", Tools: []guide.Function{{Name: "f", Parameters: json.RawMessage(parameters)}}}
+			source, err := calls.Source(guide.Tidy, open)
+			if err != nil {
+				t.Fatal(err)
+			}
+			program, err := guide.Compile(source)
+			if err != nil {
+				t.Errorf("%s: %v", parameters, err)
+				continue
+			}
+			for text, want := range map[string]bool{`f:{}`: true, `f:{"a":1}`: true, `f:1`: false, `f:null`: false, `f:"x"`: false, `f:[]`: false} {
+				if whole, _ := read(t, program, text); whole != want {
+					t.Errorf("%s: %q: got %t", parameters, text, whole)
+				}
+			}
+		}
+	}
+}
+
 func TestCallsRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"tools":[]}`: "there is no function to call",

@@ -31,7 +31,10 @@ type meaning struct {
 }
 
 // schema builds the documents of a schema.
-func (c *compiler) schema(text string, next int32) int32 {
+func (c *compiler) schema(text string, next int32) int32 { return c.documentsOf(next, text) }
+
+// documentsOf builds the documents of all schemas at once.
+func (c *compiler) documentsOf(next int32, schemas ...string) int32 {
 	if c.meaning == nil {
 		c.meaning = &meaning{compiler: c, alternatives: map[int32][]conjunction{}, rules: map[string]int32{}, opened: map[int32]bool{},
 			text: c.rule(), char: c.rule(), indent: -1}
@@ -39,19 +42,23 @@ func (c *compiler) schema(text string, next int32) int32 {
 		c.define(c.meaning.char, charStart)
 	}
 	m := c.meaning
-	d := documents{reader: ordered.NewReader(text, maxNesting), count: m.values}
-	root, err := d.read(nil, "")
-	if err == nil {
-		err = d.reader.End()
+	var roots []*value
+	for _, text := range schemas {
+		d := documents{reader: ordered.NewReader(text, maxNesting), count: m.values}
+		root, err := d.read(nil, "")
+		if err == nil {
+			err = d.reader.End()
+		}
+		switch {
+		case errors.Is(err, ordered.ErrDepth) || errors.Is(err, errTooMany):
+			return c.fail(TooLarge, "the schema is too large: %v", err)
+		case err != nil:
+			return c.fail(Invalid, "the schema is no JSON: %v", err)
+		}
+		m.values = d.count
+		roots = append(roots, root)
 	}
-	switch {
-	case errors.Is(err, ordered.ErrDepth) || errors.Is(err, errTooMany):
-		return c.fail(TooLarge, "the schema is too large: %v", err)
-	case err != nil:
-		return c.fail(Invalid, "the schema is no JSON: %v", err)
-	}
-	m.values = d.count
-	return m.value([]*value{root}, next)
+	return m.value(roots, next)
 }
 
 // value builds the documents that all schemas admit.
@@ -191,7 +198,14 @@ func (m *meaning) alternative(a conjunction) int32 {
 			return m.constants(a, list.items)
 		}
 	}
+	var means []string
+	if !m.source.Open {
+		means = described(a)
+	}
 	admitted := func(name string) bool {
+		if means != nil && !slices.Contains(means, name) {
+			return false
+		}
 		for _, part := range a {
 			if !admitsType(part, name) {
 				return false
@@ -225,6 +239,31 @@ func (m *meaning) alternative(a conjunction) int32 {
 		return m.dead()
 	}
 	return m.split(targets...)
+}
+
+// describes are the types of which keywords speak.
+var describes = map[string]string{
+	"properties": "object", "patternProperties": "object", "additionalProperties": "object", "required": "object",
+	"minProperties": "object", "maxProperties": "object",
+	"items": "array", "prefixItems": "array", "minItems": "array", "maxItems": "array",
+	"minLength": "string", "maxLength": "string", "pattern": "string",
+	"minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number", "multipleOf": "number",
+}
+
+// described are the types that a conjunction without the keyword type speaks of: whoever leaves it out and says what an object has wants
+// an object, though the standard lets everything else be anything then. nil: it has the keyword, or speaks of none.
+func described(a conjunction) (names []string) {
+	for _, part := range a {
+		for _, keyword := range part.members {
+			if keyword.name == "type" {
+				return nil
+			}
+			if name := describes[keyword.name]; name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // admitsType reports whether a schema's own keyword type admits a type; numbers admit integers.
