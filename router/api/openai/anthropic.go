@@ -192,7 +192,7 @@ func blockMessages(at, role string, raw json.RawMessage) (messages [][]byte, err
 
 // readAnthropicTools reads tools whose parameters are called input_schema.
 func (b *generateBody) readAnthropicTools(name string, raw json.RawMessage) *request.Refusal {
-	err := b.readFlatTools(name, raw, func(at string, _ json.RawMessage, members []ordered.Member) (json.RawMessage, *request.Refusal) {
+	return b.readFlatTools(name, raw, func(at string, _ json.RawMessage, members []ordered.Member) (json.RawMessage, *request.Refusal) {
 		if kind, _ := decoded(memberOf(members, "type")).(string); kind != "" && kind != "custom" {
 			return nil, unsupportedField(at+".type", "tools of the server, as "+wire.Quoted(kind)+", do not exist here.")
 		}
@@ -207,10 +207,6 @@ func (b *generateBody) readAnthropicTools(name string, raw json.RawMessage) *req
 		}
 		return wire.AppendMembers(nil, function), nil
 	})
-	for i := range b.tools.list {
-		b.tools.list[i].param = strings.TrimSuffix(b.tools.list[i].param, "parameters") + "input_schema"
-	}
-	return err
 }
 
 func (b *generateBody) readAnthropicChoice(name string, raw json.RawMessage) *request.Refusal {
@@ -259,7 +255,7 @@ func (c *choice) stopReason() (reason, stop string) {
 	switch {
 	case c.Last.Finish == protocol.FinishLength:
 		return "max_tokens", ""
-	case c.said != nil && len(c.said.calls) > 0:
+	case c.called():
 		return "tool_use", ""
 	case c.Last.Finish == protocol.FinishStop:
 		for _, s := range c.job.body.stops {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -145,6 +146,9 @@ func (c *choice) hear(shown string, last *answer.Generation) []calls.Delta {
 	if last != nil {
 		deltas = append(deltas, c.said.parser.End(last.Finish == protocol.FinishLength)...)
 	}
+	if !c.job.body.tools.parallel {
+		deltas = slices.DeleteFunc(deltas, func(delta calls.Delta) bool { return delta.Call != nil && delta.Call.Index > 0 })
+	}
 	for _, delta := range deltas {
 		switch {
 		case delta.Call == nil:
@@ -169,10 +173,19 @@ func newCallID(short bool) string {
 	return "call_" + id[:24]
 }
 
+// called reports whether an answer has calls that can be made: a stop string may have cut the arguments of the last.
+func (c *choice) called() bool {
+	if c.said == nil || len(c.said.calls) == 0 {
+		return false
+	}
+	newest := c.said.calls[len(c.said.calls)-1]
+	return c.Last.Finish != protocol.FinishStop || json.Valid([]byte(newest.arguments.String()))
+}
+
 // calledReason is why an answer with calls has ended; "": it has none, or was cut.
 func (c *choice) calledReason() string {
 	switch {
-	case c.said == nil || len(c.said.calls) == 0 || c.Last.Finish == protocol.FinishLength:
+	case !c.called() || c.Last.Finish == protocol.FinishLength:
 		return ""
 	case c.job.body.tools.choice == choiceNamed: // as OpenAI has it
 		return "stop"

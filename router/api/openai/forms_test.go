@@ -115,11 +115,17 @@ func TestResponseInput(t *testing.T) {
 		`"arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"5"},{"type":"message","role":"assistant",` +
 		`"content":[{"type":"output_text","text":"c"}]}],"instructions":"d","max_output_tokens":1}`
 	status, text := answertest.Post(t, url+"/v1/responses", body)
-	if status != 200 || !strings.Contains(text, `"incomplete_details":{"reason":"max_output_tokens"}`) {
+	if status != 200 || !strings.Contains(text, `"incomplete_details":{"reason":"max_output_tokens"}`) ||
+		!strings.Contains(text, `"type":"message","status":"incomplete"`) {
 		t.Errorf("%d %s", status, text)
 	}
 	for fields, param := range map[string]string{`"previous_response_id":"x"`: "previous_response_id", `"input":5`: "input",
-		`"input":[{"type":"item_reference"}]`: "input[0]", `"tools":[{"type":"web_search"}]`: "tools[0].type", `"a":1`: "input"} {
+		`"input":[{"type":"item_reference"}]`: "input[0]", `"tools":[{"type":"web_search"}]`: "tools[0].type", `"a":1`: "input",
+		`"input":null,"instructions":"b"`: "input", `"instructions":5`: "instructions",
+		`"input":[{"type":"reasoning"},{"role":"user"}],"instructions":"b"`:       "input[1].content",
+		`"text":{"format":{"type":"json_schema","name":"n","schema":{"not":{}}}}`: "text.format.schema",
+		`"tools":[{"type":"function","name":"f","parameters":{"type":"string"}}]`: "tools[0].parameters",
+		`"tools":[{"type":"function","name":"f","parameters":[]}]`:                "tools[0].parameters"} {
 		body := `{` + fields + `}`
 		if !strings.Contains(fields, "input") && param != "input" {
 			body = `{"input":"a",` + fields + `}`
@@ -176,6 +182,20 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// A call that a stop sequence cuts is none that can be made.
+func TestMessagesStoppedInACall(t *testing.T) {
+	t.Parallel()
+	url := serveSaying(t, hermesTemplate, hermesCalls)
+	for stop, want := range map[string]string{`\"b`: `"stop_reason":"stop_sequence","stop_sequence":"\"b"`,
+		`</tool_call>`: `"stop_reason":"tool_use","stop_sequence":null`} {
+		status, text := answertest.Post(t, url+"/v1/messages", `{"max_tokens":300,"messages":[{"role":"user","content":"a"}],"stop_sequences":["`+
+			stop+`"],"tools":[{"name":"find","input_schema":{"type":"object"}}]}`)
+		if status != 200 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s", stop, status, text)
+		}
+	}
+}
+
 // Blocks become messages, and errors have their own form.
 func TestMessageBlocks(t *testing.T) {
 	t.Parallel()
@@ -190,7 +210,8 @@ func TestMessageBlocks(t *testing.T) {
 	}
 	for _, body := range []string{`{"messages":[{"role":"user","content":"a"}]}`, `{"max_tokens":1}`,
 		`{"max_tokens":1,"messages":[{"role":"user","content":[{"type":"image"}]}]}`, `{"max_tokens":1,"messages":[{"role":"tool"}]}`,
-		`{"max_tokens":1,"messages":[{"role":"user","content":"a"}],"tool_choice":{"type":"tool"}}`, `[]`} {
+		`{"max_tokens":1,"messages":[{"role":"user","content":"a"}],"tool_choice":{"type":"tool"}}`, `[]`,
+		`{"max_tokens":1,"messages":[{"role":"user","content":"a"}],"tools":[{"name":"f","input_schema":5}]}`} {
 		status, text := answertest.Post(t, url+"/v1/messages", body)
 		if status != 400 || !strings.HasPrefix(text, `{"type":"error","error":{"type":"invalid_request_error","message":`) {
 			t.Errorf("%s: %d %s", body, status, text)

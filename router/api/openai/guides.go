@@ -19,6 +19,7 @@ import (
 type constraint struct {
 	param  string // of the body
 	name   string // the client's, of a response_format
+	named  bool   // it is a schema of a response_format
 	source guide.Source
 	closed bool // objects have declared keys only, whatever the operator wishes
 }
@@ -100,7 +101,10 @@ func (b *generateBody) readNamedSchema(param string, raw json.RawMessage) *reque
 	if !ok {
 		return wrongType(param, "an object", decoded(raw))
 	}
-	c := constraint{param: "response_format", source: guide.Source{Kind: guide.Schema, Text: anyObject}}
+	c := constraint{param: "response_format", named: true, source: guide.Source{Kind: guide.Schema, Text: anyObject}}
+	if strings.HasPrefix(param, "text.") {
+		c.param = param + ".schema"
+	}
 	if given := memberOf(members, "name"); given != nil {
 		if c.name, ok = decoded(given).(string); !ok {
 			return wrongType(param+".name", "a string", decoded(given))
@@ -295,7 +299,7 @@ func (d *Dialect) compiled(ctx context.Context, model *answer.Model, c *constrai
 		return source, nil
 	case !errors.As(failure, &why):
 		return nil, unsupportedField(c.param, failure.Error()+".")
-	case c.param == "response_format":
+	case c.named:
 		return nil, &request.Refusal{Param: c.param,
 			Message: "Invalid schema for response_format '" + wire.Quoted(c.name) + "': " + failure.Error()}
 	}

@@ -3,6 +3,7 @@ package openai
 import (
 	"strings"
 
+	"lockstep/protocol"
 	"lockstep/router/api/answer"
 	"lockstep/router/calls"
 )
@@ -13,6 +14,7 @@ type part struct {
 	index int
 	call  *madeCall // of a call
 	text  strings.Builder
+	cut   bool // the answer was, while it grew
 }
 
 type partKind int
@@ -64,8 +66,9 @@ func (c *choice) tellParts(b []byte, t *answer.Token, last *answer.Generation, w
 			b = w.grow(b, p, piece)
 		}
 	}
-	if last != nil {
-		b = c.shutNewest(b, w)
+	if p := c.newest(); last != nil && p != nil {
+		p.cut = last.Finish == protocol.FinishLength
+		b = w.shut(b, p)
 	}
 	return b
 }

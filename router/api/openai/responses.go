@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -25,8 +26,6 @@ func (responses) prefix() string { return "resp_" }
 
 // responseFields are the fields of a body beside those that chats have too.
 var responseFields = map[string]fieldReader{
-	"input":             (*generateBody).readInput,
-	"instructions":      func(*generateBody, string, json.RawMessage) *request.Refusal { return nil }, // read first
 	"max_output_tokens": wholeField(1, math.MaxInt32, func(b *generateBody, v int64) { b.maxTokens = new(int(v)) }),
 	"text":              (*generateBody).readTextFormat,
 	"tools":             (*generateBody).readResponseTools,
@@ -44,53 +43,37 @@ var responseFields = map[string]fieldReader{
 }
 
 func (responses) read(top []ordered.Member) (*generateBody, *request.Refusal) {
-	at := slices.IndexFunc(top, func(m ordered.Member) bool { return m.Name == "instructions" && string(m.Value) != "null" })
-	input := slices.IndexFunc(top, func(m ordered.Member) bool { return m.Name == "input" })
-	if input < 0 {
+	if memberOf(top, "input") == nil {
 		return nil, missingField("input")
 	}
-	if at >= 0 { // they stand before all else
-		text, ok := decoded(top[at].Value).(string)
-		if !ok {
-			return nil, wrongType("instructions", "a string", decoded(top[at].Value))
-		}
-		top = slices.Clone(top)
-		system := append(wire.AppendText([]byte(`{"role":"system","content":`), text), '}')
-		top[input].Value = withFirst(system, top[input].Value)
+	fields := maps.Clone(responseFields)
+	fields["input"] = func(b *generateBody, name string, raw json.RawMessage) *request.Refusal {
+		return b.readInput(name, raw, memberOf(top, "instructions"))
 	}
-	b, err := readBody(top, true, responseFields)
+	b, err := readBody(top, true, fields)
 	if err == nil {
 		b.told = top
 	}
 	return b, err
 }
 
-// withFirst puts an item in front of an input, which may be a text.
-func withFirst(item []byte, input json.RawMessage) json.RawMessage {
-	rest := bytes.TrimSpace(input)
-	if text, ok := decoded(input).(string); ok {
-		rest = append(append(wire.AppendText([]byte(`[{"role":"user","content":`), text), '}'), ']')
-	}
-	if len(rest) == 0 || rest[0] != '[' {
-		return input // which is refused
-	}
-	out := append([]byte{'['}, item...)
-	if rest = bytes.TrimSpace(rest[1:]); len(rest) > 0 && rest[0] != ']' {
-		out = append(out, ',')
-	}
-	return append(out, rest...)
-}
-
-// readInput makes messages of a text or of items: messages, calls of functions, and what these have returned.
-func (b *generateBody) readInput(name string, raw json.RawMessage) *request.Refusal {
-	if text, ok := decoded(raw).(string); ok {
-		return b.readMessages(name, append(wire.AppendText([]byte(`[{"role":"user","content":`), text), "}]"...))
-	}
+// readInput makes messages of instructions, which stand before all else, and of a text or of items: messages, calls of functions, and what
+// these have returned.
+func (b *generateBody) readInput(name string, raw, instructions json.RawMessage) *request.Refusal {
 	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
+	if text, ok := decoded(raw).(string); ok {
+		items = append(items, append(wire.AppendText([]byte(`{"role":"user","content":`), text), '}'))
+	} else if json.Unmarshal(raw, &items) != nil {
 		return wrongType(name, "a string or an array of items", decoded(raw))
 	}
 	var messages [][]byte
+	if instructions != nil {
+		text, ok := decoded(instructions).(string)
+		if !ok {
+			return wrongType("instructions", "a string", decoded(instructions))
+		}
+		messages = append(messages, append(wire.AppendText([]byte(`{"role":"system","content":`), text), '}'))
+	}
 	var made []byte // calls that belong to one message
 	flush := func() {
 		if made != nil {
@@ -110,6 +93,9 @@ func (b *generateBody) readInput(name string, raw json.RawMessage) *request.Refu
 		}
 		switch kind {
 		case "", "message":
+			if _, err := checkMessage(at, slices.Clone(members)); err != nil { // here it has its place in the body
+				return err
+			}
 			messages = append(messages, item)
 		case "function_call":
 			made = appendCallItem(wire.AppendComma(made), members)
@@ -199,7 +185,7 @@ func (c *choice) appendResponse(b []byte, status string) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = c.appendItem(b, p, "completed")
+			b = c.appendItem(b, p, p.status())
 		}
 	}
 	b = strconv.AppendBool(append(b, `],"parallel_tool_calls":`...), job.body.tools.parallel)
@@ -235,6 +221,14 @@ func appendResponseUsage(b []byte, u tokenUsage) []byte {
 	b = strconv.AppendInt(append(b, `},"output_tokens":`...), int64(u.completion), 10)
 	b = strconv.AppendInt(append(b, `,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":`...), int64(u.prompt+u.completion), 10)
 	return append(b, '}')
+}
+
+// status is that of a part that has ended.
+func (p *part) status() string {
+	if p.cut && !(p.kind == partCall && json.Valid([]byte(p.text.String()))) {
+		return "incomplete"
+	}
+	return "completed"
 }
 
 // itemID names a part of an answer.
@@ -378,5 +372,5 @@ func (w itemWriter) shut(b []byte, p *part) []byte {
 			return appendTextPart(append(w.place(b, p, true), `,"part":`...), p.text.String())
 		})
 	}
-	return w.item(b, p, "response.output_item.done", "completed")
+	return w.item(b, p, "response.output_item.done", p.status())
 }

@@ -23,6 +23,7 @@ type tool struct {
 	param      string // where its parameters stand in the body
 	name       string
 	parameters json.RawMessage // nil: it takes no arguments
+	kind       any             // of the parameters: what their schema has for its type
 	strict     bool
 }
 
@@ -111,7 +112,7 @@ func (b *generateBody) readFlatTools(name string, raw json.RawMessage, function 
 		}
 		made, err := function(at, item, members)
 		if err == nil {
-			err = b.readFunction(at, made)
+			err = b.readFunction(at, item)
 		}
 		if err != nil {
 			return err
@@ -130,7 +131,7 @@ func (b *generateBody) readFunction(at string, raw json.RawMessage) *request.Ref
 	if !ok {
 		return wrongType(at, "an object", decoded(raw))
 	}
-	f := tool{param: at + ".parameters"}
+	var f tool
 	for _, m := range members {
 		value := decoded(m.Value)
 		switch m.Name {
@@ -138,13 +139,14 @@ func (b *generateBody) readFunction(at string, raw json.RawMessage) *request.Ref
 			if f.name, ok = value.(string); !ok {
 				return wrongType(at+".name", "a string", value)
 			}
-		case "parameters", "arguments": // the second is TGI's
-			switch value.(type) {
-			case nil:
-			case map[string]any:
-				f.parameters = m.Value
+		case "parameters", "arguments", "input_schema": // the second is TGI's, the third Anthropic's
+			f.param = at + "." + m.Name
+			switch schema, ok := value.(map[string]any); {
+			case value == nil:
+			case !ok:
+				return wrongType(f.param, "an object", value)
 			default:
-				return wrongType(at+"."+m.Name, "an object", value)
+				f.parameters, f.kind = m.Value, schema["type"]
 			}
 		case "strict":
 			f.strict = value == true
@@ -157,11 +159,20 @@ func (b *generateBody) readFunction(at string, raw json.RawMessage) *request.Ref
 		return wrongValue(at+".name", "expected up to 128 letters, digits, '_', '-' and '.', but got %q.", wire.Quoted(f.name))
 	case slices.ContainsFunc(b.tools.list, func(other tool) bool { return other.name == f.name }):
 		return wrongValue(at+".name", "there are two functions called %q.", f.name)
+	case isOther(f.kind):
+		return &request.Refusal{Param: f.param, Code: "invalid_function_parameters", Message: "Invalid schema for function '" + f.name +
+			"': arguments are of the type \"object\", but the schema's is " + strconv.Quote(wire.Quoted(f.kind.(string))) + "."}
 	case len(b.tools.list) >= maxTools:
 		return wrongValue(at, "there can be %d functions at most.", maxTools)
 	}
 	b.tools.list = append(b.tools.list, f)
 	return nil
+}
+
+// isOther reports whether a schema's type is one, and not an object.
+func isOther(kind any) bool {
+	name, ok := kind.(string)
+	return ok && name != "object"
 }
 
 // readToolChoice reads a word, or which functions may be called. TGI takes the name of a function for a word too.
@@ -237,8 +248,8 @@ func (b *generateBody) readAllowedTools(name string, raw json.RawMessage, beside
 // verifyTools checks what is said of functions against each other.
 func (t *toolWishes) verifyTools() *request.Refusal {
 	param := "tool_choice"
-	if t.legacy {
-		param = "function_call"
+	if t.legacy { // which has room for one call
+		param, t.parallel = "function_call", false
 	}
 	known := func(name string) bool {
 		return slices.ContainsFunc(t.list, func(f tool) bool { return f.name == name })

@@ -120,11 +120,14 @@ func TestOpenAITools(t *testing.T) {
 		template, says, fields string
 		want                   string // content|reasoning|calls|finish
 	}{
-		"two calls":   {hermesTemplate, hermesCalls, twoTools, `Sure.||[find{"what": "a \"b\""} now{}]|tool_calls`},
-		"none wanted": {hermesTemplate, hermesCalls, twoTools + `,"tool_choice":"none"`, hermesCalls + "||[]|stop"},
-		"no tools":    {hermesTemplate, hermesCalls, `"user":"u"`, hermesCalls + "||[]|stop"},
-		"cut":         {hermesTemplate, hermesCalls, twoTools + `,"max_tokens":40`, `Sure.||[find{"what": "a]|length`},
-		"no call":     {hermesTemplate, "Hello.", twoTools, "Hello.||[]|stop"},
+		"two calls":         {hermesTemplate, hermesCalls, twoTools, `Sure.||[find{"what": "a \"b\""} now{}]|tool_calls`},
+		"none wanted":       {hermesTemplate, hermesCalls, twoTools + `,"tool_choice":"none"`, hermesCalls + "||[]|stop"},
+		"no tools":          {hermesTemplate, hermesCalls, `"user":"u"`, hermesCalls + "||[]|stop"},
+		"cut":               {hermesTemplate, hermesCalls, twoTools + `,"max_tokens":40`, `Sure.||[find{"what": "a]|length`},
+		"stopped in a call": {hermesTemplate, hermesCalls, twoTools + `,"stop":["\"b"]`, `Sure.||[find{"what": "a \]|stop`},
+		"one wanted": {hermesTemplate, hermesCalls, twoTools + `,"parallel_tool_calls":false`,
+			`Sure.||[find{"what": "a \"b\""}]|tool_calls`},
+		"no call": {hermesTemplate, "Hello.", twoTools, "Hello.||[]|stop"},
 		"named": {hermesTemplate, hermesCalls, twoTools + `,"tool_choice":"now"`,
 			`Sure.||[find{"what": "a \"b\""} now{}]|stop`},
 		"generic": {"", `{"name": "now", "arguments": {}}`, twoTools, "||[now{}]|tool_calls"},
@@ -156,6 +159,13 @@ func TestOpenAIFunctions(t *testing.T) {
 		h := hear(t, url, `{"messages":[{"role":"user","content":"a"}],"functions":[{"name":"now"}],"function_call":"auto"}`, stream)
 		if h.Legacy.String() != "now{}" || h.Finish != "function_call" || h.Content != "" || len(h.Calls) > 0 {
 			t.Errorf("stream %v: %+v", stream, h)
+		}
+	}
+	url = serveSaying(t, hermesTemplate, hermesCalls)
+	for _, stream := range []bool{false, true} {
+		h := hear(t, url, `{"messages":[{"role":"user","content":"a"}],"functions":[{"name":"now"},{"name":"find"}]}`, stream)
+		if h.Legacy.String() != `find{"what": "a \"b\""}` || strings.TrimSpace(h.Content) != "Sure." {
+			t.Errorf("of two calls, stream %v: %+v", stream, h)
 		}
 	}
 }
