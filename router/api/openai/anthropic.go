@@ -21,6 +21,9 @@ type anthropic struct{}
 
 var _ reply = anthropic{}
 
+// messagesPath is its route.
+const messagesPath = "/v1/messages"
+
 func (anthropic) prefix() string { return "msg_" }
 
 // anthropicFields are the fields of a body; others are ignored.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	_ "embed"
 	"net/http"
+	"strings"
 	"time"
 
 	"lockstep/protocol/text"
@@ -104,8 +105,8 @@ func (d *Dialect) Dialect() *wire.Dialect {
 			wire.Post("/v1/chat/completions", d.Chats),
 			wire.Post("/v1/completions", d.Completions),
 			wire.Post("/v1/responses", d.route(responses{})),
-			wire.Post("/v1/messages", d.route(anthropic{})),
-			wire.Post("/v1/messages/count_tokens", d.serveCountTokens),
+			wire.Post(messagesPath, d.route(anthropic{})),
+			wire.Post(messagesPath+"/count_tokens", d.serveCountTokens),
 			wire.Get("/v1/models", d.serveModels),
 			wire.Get("/v1/models/*", d.serveModel),
 			wire.Post("/tokenize", d.serveTokenize),
@@ -193,10 +194,14 @@ func appendRefusal(b []byte, refusal *request.Refusal) ([]byte, int) {
 	return append(b, '}'), outcome.status
 }
 
-// respond answers a refusal that is neither counted nor logged.
+// respond answers a refusal that is neither counted nor logged, in the form of the path that was asked for.
 func respond(w http.ResponseWriter, refusal *request.Refusal) {
-	b, status := appendRefusal(nil, refusal)
-	wire.Respond(w, status, wire.JSONType, append(b, '}'))
+	var form reply = plain{}
+	if path := wire.Of(w).Path; path == messagesPath || strings.HasPrefix(path, messagesPath+"/") {
+		form = anthropic{}
+	}
+	b, status := form.appendRefusal(nil, refusal)
+	wire.Respond(w, status, wire.JSONType, b)
 }
 
 func (d *Dialect) serveVersion(w http.ResponseWriter, _ *http.Request) {

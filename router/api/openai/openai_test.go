@@ -352,6 +352,13 @@ func TestOpenAIFromBrowsers(t *testing.T) {
 	if e := answers[0].Error; status != 401 || e == nil || e.Type != "authentication_error" || e.Code != "invalid_api_key" {
 		t.Errorf("without a key: %d %+v", status, answers)
 	}
+	for path, want := range map[string]string{"/v1/messages": "authentication_error", "/v1/messages/count_tokens": "authentication_error",
+		"/v1/messages/x": "not_found_error"} {
+		status, text := answertest.Post(t, url+path, `{}`)
+		if !strings.HasPrefix(text, `{"type":"error","error":{"type":"`+want+`"`) {
+			t.Errorf("%s without a key: %d %s", path, status, text)
+		}
+	}
 }
 
 // A model without a usable template completes, and says of chats what is missing.
