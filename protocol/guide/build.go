@@ -10,8 +10,8 @@ import (
 
 // Bounds of a compilation.
 const (
-	// maxWork counts what it does: edges looked at, states made. It takes some tens of nanoseconds each.
-	maxWork = 10 << 20
+	// MaxWork counts what it does: edges looked at, states made. It takes some tens of nanoseconds each.
+	MaxWork = 10 << 20
 	// maxNodes and maxEdges bound the automaton, some ten bytes each.
 	maxNodes = 1 << 20
 	maxEdges = 2 << 20
@@ -68,6 +68,7 @@ type compiler struct {
 	entries []int32 // of rules; calls name rules until finish
 	shared  int32   // nodes before this one are the same in all programs
 	work    int
+	most    int // that work may be
 	err     *Error
 
 	tails   map[string]int32
@@ -90,7 +91,7 @@ func (c *compiler) failAt(pointer string, reason Reason, format string, values .
 
 // spend counts work, and reports whether there may be more.
 func (c *compiler) spend(work int) bool {
-	if c.work += work; c.work > maxWork || len(c.nodes) > maxNodes || len(c.edges)+len(c.targets) > maxEdges {
+	if c.work += work; c.work > c.most || len(c.nodes) > maxNodes || len(c.edges)+len(c.targets) > maxEdges {
 		c.fail(TooLarge, "it takes more work or memory than a guide may")
 	}
 	return c.err == nil
@@ -99,7 +100,7 @@ func (c *compiler) spend(work int) bool {
 // newCompiler begins with what all programs begin with: the end, strings and numbers that nothing is said of. What is found out about these
 // nodes holds for all programs.
 func newCompiler(s Source) *compiler {
-	c := &compiler{source: s, tails: make(map[string]int32), escaped: make(map[int32]int32), wide: make(map[int32][]edge)}
+	c := &compiler{source: s, most: MaxWork, tails: make(map[string]int32), escaped: make(map[int32]int32), wide: make(map[int32][]edge)}
 	begin := prelude()
 	c.nodes = append(make([]node, 0, 4*len(begin.nodes)), begin.nodes...)
 	c.edges = append(make([]edge, 0, 4*len(begin.edges)), begin.edges...)
@@ -110,7 +111,7 @@ func newCompiler(s Source) *compiler {
 
 // prelude is a compiler that has built that.
 var prelude = sync.OnceValue(func() *compiler {
-	c := &compiler{tails: make(map[string]int32), escaped: make(map[int32]int32), wide: make(map[int32][]edge)}
+	c := &compiler{most: MaxWork, tails: make(map[string]int32), escaped: make(map[int32]int32), wide: make(map[int32][]edge)}
 	c.nodes = make([]node, firstFree)
 	c.nodes[endNode] = node{kind: kindEnd}
 	c.stringTail(stringStart)

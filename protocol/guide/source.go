@@ -7,7 +7,7 @@ import (
 )
 
 // Version is that of the languages that sources mean. Groups of unlike versions do not resume each other's guided streams.
-const Version = 1
+const Version = 2
 
 // Kind says what the text of a Source is.
 type Kind string
@@ -84,10 +84,19 @@ func (e *Error) Error() string {
 
 // Compile makes the automaton of a source. Its errors are of type *Error.
 func Compile(s Source) (*Program, error) {
+	p, _, err := CompileWithin(s, MaxWork)
+	return p, err
+}
+
+// CompileWithin is Compile where no more than most may be left of MaxWork, and tells how much it took: where that is more than most, the
+// error is of want of it.
+func CompileWithin(s Source, most int) (p *Program, took int, err error) {
 	c := newCompiler(s)
+	c.most = min(most, MaxWork)
 	root := c.rule()
 	c.define(root, c.behindThought(s.Thought, c.body(&s)))
-	return c.finish(root)
+	p, err = c.finish(root)
+	return p, c.work, err
 }
 
 // body builds what a source means but for the thought before it.

@@ -33,23 +33,29 @@ const rememberedGuides = 1024
 // compiled remembers which sources can be compiled: agents send the same ones with each request.
 type compiled struct {
 	mu sync.Mutex
-	of map[[sha256.Size]byte]error
+	of map[[sha256.Size]byte]verdict
 }
 
-func (c *compiled) known(key [sha256.Size]byte) (known bool, err error) {
+// verdict is what compiling a source has come to, and how much work it was.
+type verdict struct {
+	failure error
+	work    int
+}
+
+func (c *compiled) known(key [sha256.Size]byte) (v verdict, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err, known = c.of[key]
-	return known, err
+	v, known = c.of[key]
+	return v, known
 }
 
-func (c *compiled) note(key [sha256.Size]byte, err error) {
+func (c *compiled) note(key [sha256.Size]byte, v verdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.of == nil || len(c.of) >= rememberedGuides {
-		c.of = map[[sha256.Size]byte]error{}
+		c.of = map[[sha256.Size]byte]verdict{}
 	}
-	c.of[key] = err
+	c.of[key] = v
 }
 
 // ErrGuidesDisabled is what CheckGuide returns where the operator does not want any.
@@ -64,6 +70,14 @@ func (s *Service) Guides() *Guides { return &s.config.Guides }
 // CheckGuide compiles a source on one of the workers, so that a request fails before any work is done for it. failure is the source's own,
 // mostly a *guide.Error.
 func (s *Service) CheckGuide(ctx context.Context, model *Model, source *guide.Source) (refusal *request.Refusal, failure error) {
+	left := guide.MaxWork
+	return s.CheckGuideWithin(ctx, model, source, &left)
+}
+
+// CheckGuideWithin is CheckGuide where several sources share the work that one may be, of which left is what is left, negative if a source
+// would have taken more: then its failure says nothing else. Whether it was compiled before makes no difference.
+func (s *Service) CheckGuideWithin(ctx context.Context, model *Model, source *guide.Source, left *int) (refusal *request.Refusal,
+	failure error) {
 	switch {
 	case s.config.Guides.Disabled:
 		return nil, ErrGuidesDisabled
@@ -75,15 +89,17 @@ func (s *Service) CheckGuide(ctx context.Context, model *Model, source *guide.So
 		return nil, err
 	}
 	key := sha256.Sum256(data)
-	if known, err := s.compiled.known(key); known {
-		return nil, err
+	if v, known := s.compiled.known(key); known {
+		*left -= v.work
+		return nil, v.failure
 	}
+	var took int
 	refusal = s.Work(ctx, len(source.Text)+longWorkBytes, func(context.Context) error { // it may take long whatever its length
-		_, failure = guide.Compile(*source)
+		_, took, failure = guide.CompileWithin(*source, *left)
 		return nil
 	})
-	if refusal == nil {
-		s.compiled.note(key, failure)
+	if *left -= took; refusal == nil && (*left >= 0 || took > guide.MaxWork) {
+		s.compiled.note(key, verdict{failure, took})
 	}
 	return refusal, failure
 }

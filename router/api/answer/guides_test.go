@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"lockstep/protocol"
@@ -58,5 +59,35 @@ func TestRememberedGuides(t *testing.T) {
 	}
 	if got := len(s.compiled.of); got > rememberedGuides {
 		t.Errorf("%d are remembered, at most %d should be", got, rememberedGuides)
+	}
+}
+
+// Sources that share their work take no more than one may, and come out alike where they were compiled before.
+func TestGuidesShareWork(t *testing.T) {
+	s := &Service{workers: newWorkers(1)}
+	model := &Model{Card: &protocol.ModelCard{GuideVersion: guide.Version}}
+	source := func(i int) *guide.Source {
+		return &guide.Source{Kind: guide.Regex, Text: strings.Repeat("a", 1000+i)}
+	}
+	_, work, err := guide.CompileWithin(*source(0), guide.MaxWork)
+	if err != nil || work < 1000 {
+		t.Fatalf("a source takes %d steps, %v", work, err)
+	}
+	for range 3 {
+		left, compiled := 5*work, 0
+		for i := 0; left >= 0; i++ {
+			if _, failure := s.CheckGuideWithin(t.Context(), model, source(i), &left); left >= 0 && failure != nil {
+				t.Fatal(failure)
+			}
+			if left >= 0 {
+				compiled++
+			}
+		}
+		if known := len(s.compiled.of); compiled != 4 || known != 4 { // each takes a few more steps than the one before
+			t.Errorf("%d are compiled, %d known, want 4", compiled, known)
+		}
+	}
+	if _, failure := s.CheckGuide(t.Context(), model, source(4)); failure != nil {
+		t.Errorf("by itself: %v", failure)
 	}
 }

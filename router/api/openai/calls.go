@@ -88,9 +88,9 @@ func (d *Dialect) callsSource(ctx context.Context, model *answer.Model, b *gener
 	default:
 		c.Marker = frame.Marker
 	}
-	wishes := d.answers.Guides()
+	wishes, left := d.answers.Guides(), guide.MaxWork
 	for _, f := range b.tools.callable() {
-		parameters, err := d.parametersOf(ctx, model, &f)
+		parameters, err := d.parametersOf(ctx, model, &f, &left)
 		if err != nil {
 			return source, err
 		}
@@ -108,16 +108,18 @@ func (d *Dialect) callsSource(ctx context.Context, model *answer.Model, b *gener
 }
 
 // parametersOf checks the schema of a function. One that means more than a guide can do holds the arguments to an object only, unless the
-// function is to be held to strictly.
-func (d *Dialect) parametersOf(ctx context.Context, model *answer.Model, f *tool) (json.RawMessage, *request.Refusal) {
+// function is to be held to strictly. left is what is left of the work that all functions of a request may be.
+func (d *Dialect) parametersOf(ctx context.Context, model *answer.Model, f *tool, left *int) (json.RawMessage, *request.Refusal) {
 	if f.parameters == nil {
 		return nil, nil
 	}
-	refusal, failure := d.answers.CheckGuide(ctx, model, d.answers.Guides().Schema(string(f.parameters)))
+	refusal, failure := d.answers.CheckGuideWithin(ctx, model, d.answers.Guides().Schema(string(f.parameters)), left)
 	var why *guide.Error
 	switch {
 	case refusal != nil:
 		return nil, refusal
+	case *left < 0:
+		failure = errors.New("compiling it, and what stands before it, takes more work than the functions of a request may")
 	case failure == nil:
 		return f.parameters, nil
 	case errors.As(failure, &why) && why.Reason != guide.Invalid && !f.strict:

@@ -245,3 +245,19 @@ func accepts(t *testing.T, source *guide.Source, text string) bool {
 	}
 	return m.Complete(state)
 }
+
+// However many functions a request has, checking them takes no more work than a guide may.
+func TestManyHeavyFunctions(t *testing.T) {
+	t.Parallel()
+	url := answertest.Serve(t, answertest.Options{})
+	var tools []string
+	for i := range 500 { // the first takes a twentieth of the work
+		tools = append(tools, fmt.Sprintf(`{"type":"function","function":{"name":"f%d","parameters":{"type":"object","properties":{"a%d":`+
+			`{"type":"string","pattern":"[ab]*a[ab]{12}","minLength":900,"maxLength":1000}}}}}`, i, i))
+	}
+	status, text := answertest.Post(t, url+chats, `{"messages":[{"role":"user","content":"a"}],"tool_choice":"required","tools":[`+
+		strings.Join(tools, ",")+`]}`)
+	if status != 400 || !strings.Contains(text, "more work than the functions of a request may") {
+		t.Errorf("%d %.500s", status, text)
+	}
+}
