@@ -230,3 +230,17 @@ func TestGuidedNothingAllowed(t *testing.T) {
 		t.Errorf("its neighbour got %v and ended with %d", r.tokens, r.finish)
 	}
 }
+
+// Only special tokens have the mark of special tokens, also where a vocabulary has a token of each byte.
+func TestGuideBytes(t *testing.T) {
+	for _, c := range []struct {
+		bytes   string
+		special bool
+		want    string
+	}{{"<think>", true, "\xff<think>"}, {"<think>", false, "<think>"}, {"", true, ""}, {"\xff", false, ""}, {"a\xffb", false, ""},
+		{"\xfe", false, "\xfe"}} {
+		if got := guideBytes(c.bytes, c.special); got != c.want {
+			t.Errorf("%q, special %t: got %q, want %q", c.bytes, c.special, got, c.want)
+		}
+	}
+}

@@ -275,15 +275,23 @@ func (r *rank) vocabulary() (*masks.Vocabulary, error) {
 		return nil, err
 	}
 	return masks.NewVocabulary(r.model.Config.Vocabulary, func(id int32) string {
-		bytes := tokenizer.Bytes(id)
-		switch {
-		case slices.Contains(r.model.Config.EOSTokenIDs, id): // it ends the text, whatever its own is
+		if slices.Contains(r.model.Config.EOSTokenIDs, id) { // it ends the text, whatever its own is
 			return ""
-		case tokenizer.IsSpecial(id) && bytes != "":
-			return guide.Special + bytes
 		}
-		return bytes
+		return guideBytes(tokenizer.Bytes(id), tokenizer.IsSpecial(id))
 	}, r.model.Config.EOSTokenIDs), nil
+}
+
+// guideBytes are those by which guides know a token. Vocabularies of bytes have one of the byte that marks special tokens: no text has
+// it, and with the spelling of a special token behind it, it would pass for that.
+func guideBytes(bytes string, special bool) string {
+	switch {
+	case special && bytes != "":
+		return guide.Special + bytes
+	case strings.Contains(bytes, guide.Special):
+		return ""
+	}
+	return bytes
 }
 
 // announcedDevice is the device as routers hear of it, once all memory is taken. What is not known is left out: it is for people.
