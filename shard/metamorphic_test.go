@@ -309,7 +309,7 @@ func TestMetamorphicSimulated(t *testing.T) {
 			metamorphicRound(t, varied{backend: "sim", model: demo, adapters: true}, seed, time.Now().Add(time.Hour), &total)
 		})
 	}
-	if t.Logf("%+v", total); total.ahead < 100 || total.whole < 5 || total.cut < 5 {
+	if t.Logf("%+v", total); total.ahead < 100 || total.whole == 0 || total.cut == 0 {
 		t.Errorf("only %d steps were planned ahead, %d guided texts were whole, %d cut", total.ahead, total.whole, total.cut)
 	}
 }
