@@ -79,6 +79,8 @@ func TestAdapters(t *testing.T) {
 		{nil, openai(`null`), "", 200, ""},
 		{nil, openai(`"three"`), "", 404, `"code":"model_not_found"`},
 		{nil, openai(`"three"`), "", 404, `The model \"three\" does not exist. There are: demo, org/one, two.`},
+		{nil, [2]string{"/v1/messages/count_tokens", `{"model":"three","messages":[{"role":"user","content":"a"}]}`}, "", 404,
+			`{"type":"error","error":{"type":"not_found_error"`},
 	} {
 		change := c.change
 		if change == nil {

@@ -438,6 +438,9 @@ func (d *Dialect) serveCountTokens(w http.ResponseWriter, r *http.Request) {
 		job.model, err = d.answers.WaitModel(r.Context())
 	}
 	if err == nil {
+		job.adapter, err = adapterOf(job.model, job.body.model)
+	}
+	if err == nil {
 		err = d.makePrompts(r.Context(), job)
 	}
 	if err != nil {
