@@ -198,14 +198,7 @@ func (m *meaning) alternative(a conjunction) int32 {
 			return m.constants(a, list.items)
 		}
 	}
-	var means []string
-	if !m.source.Open {
-		means = described(a)
-	}
 	admitted := func(name string) bool {
-		if means != nil && !slices.Contains(means, name) {
-			return false
-		}
 		for _, part := range a {
 			if !admitsType(part, name) {
 				return false
@@ -239,31 +232,6 @@ func (m *meaning) alternative(a conjunction) int32 {
 		return m.dead()
 	}
 	return m.split(targets...)
-}
-
-// describes are the types of which keywords speak.
-var describes = map[string]string{
-	"properties": "object", "patternProperties": "object", "additionalProperties": "object", "required": "object",
-	"minProperties": "object", "maxProperties": "object",
-	"items": "array", "prefixItems": "array", "minItems": "array", "maxItems": "array",
-	"minLength": "string", "maxLength": "string", "pattern": "string",
-	"minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number", "multipleOf": "number",
-}
-
-// described are the types that a conjunction without the keyword type speaks of: whoever leaves it out and says what an object has wants
-// an object, though the standard lets everything else be anything then. nil: it has the keyword, or speaks of none.
-func described(a conjunction) (names []string) {
-	for _, part := range a {
-		for _, keyword := range part.members {
-			if keyword.name == "type" {
-				return nil
-			}
-			if name := describes[keyword.name]; name != "" {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
 }
 
 // admitsType reports whether a schema's own keyword type admits a type; numbers admit integers.

@@ -7,7 +7,7 @@ import (
 )
 
 // Version is that of the languages that sources mean. Groups of unlike versions do not resume each other's guided streams.
-const Version = 2
+const Version = 1
 
 // Kind says what the text of a Source is.
 type Kind string
@@ -42,8 +42,7 @@ type Source struct {
 	// WhiteSpace is of schemas.
 	WhiteSpace WhiteSpace `json:"white_space,omitempty"`
 	// Open lets objects have keys that their schema does not declare where it says nothing about them, and arrays items behind their
-	// prefix, as the standard has it; and documents be of any type where their schema names none. Else that ends where something is
-	// declared, and a schema that says what objects have, or arrays, strings or numbers, means these.
+	// prefix, as the standard has it. Else that ends where something is declared.
 	Open bool `json:"open,omitempty"`
 	// Thought may come first.
 	Thought Thought `json:"thought,omitzero"`

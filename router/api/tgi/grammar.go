@@ -102,6 +102,9 @@ func (g *grammar) source(wishes *answer.Guides) (*guide.Source, *request.Refusal
 	if !slices.ContainsFunc(members, func(m ordered.Member) bool { return m.Name == "properties" }) {
 		return nil, grammarInvalid("Grammar must have a 'properties' field")
 	}
+	if !slices.ContainsFunc(members, func(m ordered.Member) bool { return m.Name == "type" }) { // what has properties is meant to be one
+		value = wire.AppendMembers(nil, append([]ordered.Member{{Name: "type", Value: json.RawMessage(`"object"`)}}, members...))
+	}
 	return wishes.Schema(string(value)), nil
 }
 
