@@ -103,17 +103,6 @@ func scalarField[T bool | string](expected string, set func(*generateBody, T)) f
 	}
 }
 
-// objectField takes an object as it is.
-func objectField(set func(*generateBody, json.RawMessage)) fieldReader {
-	return func(b *generateBody, name string, raw json.RawMessage) *request.Refusal {
-		if raw[0] != '{' {
-			return wrongType(name, "an object", decoded(raw))
-		}
-		set(b, raw)
-		return nil
-	}
-}
-
 // objectsField takes an array of objects as it is.
 func objectsField(set func(*generateBody, json.RawMessage)) fieldReader {
 	return func(b *generateBody, name string, raw json.RawMessage) *request.Refusal {
