@@ -67,8 +67,8 @@ def openai_errors(url):
     for fields, param, code in (
         ({"max_tokens": 10**6}, "messages", "context_length_exceeded"),
         ({"temperature": 9}, "temperature", "invalid_value"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, "tools", "unsupported_parameter"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
     ):
         for stream in (False, True):
             try:

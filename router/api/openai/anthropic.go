@@ -430,7 +430,9 @@ func (d *Dialect) serveCountTokens(w http.ResponseWriter, r *http.Request) {
 			if memberOf(top, "max_tokens") == nil {
 				top = append(top[:len(top):len(top)], ordered.Member{Name: "max_tokens", Value: json.RawMessage("1")})
 			}
-			job.body, err = form.read(top)
+			if job.body, err = form.read(top); err == nil {
+				err = d.check(job.body)
+			}
 			return err
 		})
 	}

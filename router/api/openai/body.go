@@ -243,6 +243,8 @@ func (b *generateBody) verify() *request.Refusal {
 		return err
 	}
 	switch {
+	case len(b.sampling.AllowedTokenIDs) > 0 && (b.constraint != nil || b.tools.choice == choiceRequired || b.tools.choice == choiceNamed):
+		return wrongValue("allowed_token_ids", "they cannot be given beside what constrains the answer.")
 	case b.topLogprobs > 0 && !b.logprobs:
 		return wrongValue("top_logprobs", "'logprobs' must be true where it is given.")
 	case b.streamOptions && !b.stream:

@@ -120,6 +120,7 @@ var openAIErrors = []struct {
 	{completions, aCompletion, `"suffix":"b"`, 400, "suffix", "unsupported_parameter"},
 	{completions, aCompletion, `"n":3,"best_of":2`, 400, "best_of", "invalid_value"},
 	{completions, aCompletion, `"guided_json":"{"`, 400, "guided_json", "invalid_value"},
+	{completions, aCompletion, `"guided_choice":["a"],"allowed_token_ids":[5]`, 400, "allowed_token_ids", "invalid_value"},
 	{completions, aCompletion, `"guided_choice":[]`, 400, "guided_choice", "invalid_value"},
 	{completions, aCompletion, `"guided_choice":[1]`, 400, "guided_choice", "invalid_type"},
 	{completions, aCompletion, `"guided_grammar":"root ::= x"`, 400, "guided_grammar", "invalid_value"},
