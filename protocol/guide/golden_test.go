@@ -1,43 +1,16 @@
 package guide_test
 
 import (
-	"encoding/json"
 	"errors"
-	"os"
 	"testing"
 
 	"lockstep/protocol/guide"
+	"lockstep/protocol/guide/cases"
 	"lockstep/protocol/outside"
 )
 
 // The golden tests compare with an acceptor written separately. With LOCKSTEP_GOLDEN_OUT set to a file, one of them, chosen by -run, writes
 // its answers there as check_guided.py reads them, one a case.
-
-// goldenCase is a schema, regular expression or grammar with texts.
-type goldenCase struct {
-	ID         string
-	Schema     json.RawMessage
-	Regex      *string
-	Grammar    *string
-	WhiteSpace guide.WhiteSpace `json:"ws"`
-	Additional string
-	Refuse     guide.Reason
-	Instances  []struct {
-		Text   string
-		Accept bool
-		DeadAt *int `json:"dead_at"`
-	}
-}
-
-func (c *goldenCase) source() guide.Source {
-	switch {
-	case c.Regex != nil:
-		return guide.Source{Kind: guide.Regex, Text: *c.Regex}
-	case c.Grammar != nil:
-		return guide.Source{Kind: guide.Grammar, Text: *c.Grammar}
-	}
-	return guide.Source{Kind: guide.Schema, Text: string(c.Schema), WhiteSpace: c.WhiteSpace, Open: c.Additional == "open"}
-}
 
 // goldenAnswer is what this package says of a case.
 type goldenAnswer struct {
@@ -52,26 +25,17 @@ func TestGoldenRegexes(t *testing.T)  { testGolden(t, "regex_cases.jsonl") }
 func TestGoldenGrammars(t *testing.T) { testGolden(t, "ebnf_cases.jsonl") }
 
 func testGolden(t *testing.T, file string) {
-	var answers []byte
-	for _, c := range outside.Lines[goldenCase](t, outside.Shared(t, "golden", "guided", file)) {
-		answer := answerGolden(t, &c)
-		line, err := json.Marshal(answer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers = append(append(answers, line...), '\n')
+	var answers []goldenAnswer
+	for _, c := range outside.Lines[cases.Case](t, outside.Shared(t, "golden", "guided", file)) {
+		answers = append(answers, answerGolden(t, &c))
 	}
-	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
-		if err := os.WriteFile(path, answers, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outside.WriteAnswers(t, answers)
 }
 
-func answerGolden(t *testing.T, c *goldenCase) (answer goldenAnswer) {
+func answerGolden(t *testing.T, c *cases.Case) (answer goldenAnswer) {
 	t.Helper()
 	answer.ID = c.ID
-	program, err := guide.Compile(c.source())
+	program, err := guide.Compile(c.Source())
 	if err != nil {
 		var failure *guide.Error
 		if answer.Error = err.Error(); !errors.As(err, &failure) || c.Refuse == "" || !sameReason(failure.Reason, c.Refuse) {

@@ -5,6 +5,7 @@ package outside
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ const (
 	requireClients = "LOCKSTEP_REQUIRE_CLIENTS" // 1: tools and what scripts/get-* bring must be there
 	requireCard    = "LOCKSTEP_REQUIRE_CARD"    // 1: there must be a card that computes
 	all            = "LOCKSTEP_ALL"             // not empty: slow tests run too
+	goldenOut      = "LOCKSTEP_GOLDEN_OUT"      // where a golden test writes its answers; unset: nowhere
 	cacheFolder    = "LOCKSTEP_CACHE"           // where scripts/get-* put things; unset: lockstep in the user's cache
 )
 
@@ -109,6 +111,26 @@ func Lines[T any](t testing.TB, path string) (values []T) {
 		t.Fatalf("%s is empty", path)
 	}
 	return values
+}
+
+// WriteAnswers writes what a golden test answers, a JSON value a line, to the file that LOCKSTEP_GOLDEN_OUT names, if it names one: a
+// reference can judge it there. One such test is to run at a time.
+func WriteAnswers[T any](t testing.TB, answers []T) {
+	t.Helper()
+	path := os.Getenv(goldenOut)
+	if path == "" {
+		return
+	}
+	var lines bytes.Buffer
+	encoder := json.NewEncoder(&lines)
+	for i := range answers {
+		if err := encoder.Encode(&answers[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, lines.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Missing ends a test for which the machine lacks something.

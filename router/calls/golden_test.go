@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,7 +77,7 @@ func (c *goldenCase) options(t testing.TB) calls.Options {
 }
 
 func TestGolden(t *testing.T) {
-	var answers []byte
+	var answers []any
 	for _, c := range readGolden(t) {
 		parser := calls.NewParser(c.options(t))
 		var deltas [][]calls.Delta
@@ -89,17 +88,9 @@ func TestGolden(t *testing.T) {
 		if err := c.check(parser, deltas); err != nil {
 			t.Errorf("%s: %v\ntext %q", c.ID, err, c.Text)
 		}
-		line, err := json.Marshal(goldenAnswer(&c, parser, deltas))
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers = append(append(answers, line...), '\n')
+		answers = append(answers, goldenAnswer(&c, parser, deltas))
 	}
-	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
-		if err := os.WriteFile(path, answers, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outside.WriteAnswers(t, answers)
 }
 
 func (c *goldenCase) check(parser *calls.Parser, deltas [][]calls.Delta) error {

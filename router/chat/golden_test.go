@@ -3,7 +3,6 @@ package chat_test
 import (
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,7 +55,7 @@ func TestGolden(t *testing.T) {
 	for _, template := range readGolden[goldenTemplate](t, "templates.jsonl") {
 		sources[template.Name] = template.Template
 	}
-	var answers []byte
+	var answers []map[string]string
 	for _, c := range readGolden[goldenCase](t, "cases.jsonl") {
 		text, err := render(sources[c.Template], &c)
 		checkGolden(t, &c, text, err)
@@ -64,17 +63,9 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			answer = map[string]string{"id": c.ID, "error": err.Error()}
 		}
-		line, err := json.Marshal(answer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answers = append(append(answers, line...), '\n')
+		answers = append(answers, answer)
 	}
-	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
-		if err := os.WriteFile(path, answers, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outside.WriteAnswers(t, answers)
 }
 
 func render(source string, c *goldenCase) (string, error) {

@@ -1,17 +1,15 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 
 	"lockstep/protocol/guide"
+	"lockstep/protocol/guide/cases"
 	"lockstep/shard/masks"
 	"lockstep/shard/sample"
 )
@@ -24,40 +22,19 @@ const (
 
 // printHostile compiles what was made to hurt, walks it at random, and prints what the worst cost.
 func (c *comparison) printHostile(shared string) error {
-	file, err := os.Open(filepath.Join(shared, "golden", "guided", "hostile_cases.jsonl"))
+	hostile, err := cases.Read(filepath.Join(shared, "golden", "guided", "hostile_cases.jsonl"))
 	if err != nil {
 		return err
 	}
-	defer file.Close()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	vocabulary := c.vocabulary()
 	fmt.Println("| case | compile ms | allocated for it in all, MB | program KB | masks | slowest mask ms | kept MB | |")
 	fmt.Println("|---|---|---|---|---|---|---|---|")
-	scanner := bufio.NewScanner(file)
-	for scanner.Buffer(nil, 64<<20); scanner.Scan(); {
-		var h struct {
-			ID         string
-			Schema     json.RawMessage
-			SchemaText *string `json:"schema_text"`
-			Regex      *string
-			Grammar    *string
-		}
-		if err := json.Unmarshal(scanner.Bytes(), &h); err != nil {
-			return err
-		}
-		source := guide.Source{Kind: guide.Schema, Text: string(h.Schema)}
-		switch {
-		case h.Regex != nil:
-			source = guide.Source{Kind: guide.Regex, Text: *h.Regex}
-		case h.Grammar != nil:
-			source = guide.Source{Kind: guide.Grammar, Text: *h.Grammar}
-		case h.SchemaText != nil:
-			source.Text = *h.SchemaText
-		}
-		printHostileCase(vocabulary, c.work.Ends, h.ID, source)
+	for i := range hostile {
+		printHostileCase(vocabulary, c.work.Ends, hostile[i].ID, hostile[i].Source())
 	}
-	return scanner.Err()
+	return nil
 }
 
 func printHostileCase(vocabulary *masks.Vocabulary, ends []int32, id string, source guide.Source) {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +8,7 @@ import (
 	"strings"
 
 	"lockstep/protocol"
+	"lockstep/protocol/guide/cases"
 	"lockstep/protocol/text"
 )
 
@@ -58,26 +57,13 @@ func readWork(shared, path string) (w work, err error) {
 
 // readSchemas reads the schemas that have texts, each once, with the texts that they accept with any white space.
 func readSchemas(path string, tokenizer *text.Tokenizer) (schemas []schema, err error) {
-	file, err := os.Open(path)
+	read, err := cases.Read(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
 	places := map[[2]string]int{}
 	said := map[[2]string][]string{}
-	scanner := bufio.NewScanner(file)
-	for scanner.Buffer(nil, 64<<20); scanner.Scan(); {
-		var c struct {
-			ID, Additional, Refuse string
-			Schema                 json.RawMessage
-			Instances              []struct {
-				Text   string
-				Accept bool
-			}
-		}
-		if err := json.Unmarshal(scanner.Bytes(), &c); err != nil {
-			return nil, err
-		}
+	for _, c := range read {
 		if c.Refuse != "" || len(c.Instances) == 0 {
 			continue
 		}
@@ -102,5 +88,5 @@ func readSchemas(path string, tokenizer *text.Tokenizer) (schemas []schema, err 
 			}
 		}
 	}
-	return schemas, scanner.Err()
+	return schemas, nil
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/guide"
+	"lockstep/protocol/guide/cases"
 	"lockstep/protocol/outside"
 	"lockstep/shard/masks"
 )
@@ -12,8 +13,8 @@ import (
 func BenchmarkFirstMask(b *testing.B) {
 	v := vocabularyOf(b, "llama3", 128256, nil)
 	var sources []guide.Source
-	for _, c := range outside.Lines[guideCase](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
-		source := c.source()
+	for _, c := range outside.Lines[cases.Case](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
+		source := c.Source()
 		source.WhiteSpace = guide.Any
 		if _, err := guide.Compile(source); err == nil {
 			sources = append(sources, source)
@@ -37,8 +38,8 @@ func BenchmarkMasks(b *testing.B) {
 	var programs []*guide.Program
 	var texts [][][]int32
 	tokenizer := tokenizerOf(b, "llama3")
-	for _, c := range outside.Lines[guideCase](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
-		program, err := guide.Compile(c.source())
+	for _, c := range outside.Lines[cases.Case](b, outside.Shared(b, "golden", "guided", "schema_cases.jsonl")) {
+		program, err := guide.Compile(c.Source())
 		if err != nil {
 			continue
 		}

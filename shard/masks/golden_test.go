@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"lockstep/protocol"
 	"lockstep/protocol/guide"
+	"lockstep/protocol/guide/cases"
 	"lockstep/protocol/outside"
 	"lockstep/protocol/text"
 	"lockstep/shard/masks"
@@ -30,41 +30,18 @@ type maskCase struct {
 	SHA256              string
 }
 
-type guideCase struct {
-	ID         string
-	Schema     json.RawMessage
-	Regex      *string
-	Grammar    *string
-	WhiteSpace guide.WhiteSpace `json:"ws"`
-	Additional string
-	Instances  []struct {
-		Text   string
-		Accept bool
-	}
-}
-
-func (c *guideCase) source() guide.Source {
-	switch {
-	case c.Regex != nil:
-		return guide.Source{Kind: guide.Regex, Text: *c.Regex}
-	case c.Grammar != nil:
-		return guide.Source{Kind: guide.Grammar, Text: *c.Grammar}
-	}
-	return guide.Source{Kind: guide.Schema, Text: string(c.Schema), WhiteSpace: c.WhiteSpace, Open: c.Additional == "open"}
-}
-
 // TestGolden compares masks with those of an acceptor written separately, token by token. With LOCKSTEP_GOLDEN_OUT set to a file it writes
 // its answers there as check_guided.py reads them.
 func TestGolden(t *testing.T) {
 	sources := map[string]guide.Source{}
 	for _, file := range []string{"schema_cases.jsonl", "regex_cases.jsonl", "ebnf_cases.jsonl"} {
-		for _, c := range outside.Lines[guideCase](t, outside.Shared(t, "golden", "guided", file)) {
-			sources[c.ID] = c.source()
+		for _, c := range outside.Lines[cases.Case](t, outside.Shared(t, "golden", "guided", file)) {
+			sources[c.ID] = c.Source()
 		}
 	}
 	vocabularies := map[string]*masks.Vocabulary{}
 	guides := map[[2]string]*masks.Guide{}
-	var answers []byte
+	var answers []map[string]any
 	for _, c := range outside.Lines[maskCase](t, outside.Shared(t, "golden", "guided", "mask_cases.jsonl")) {
 		v := vocabularies[c.Tokenizer]
 		if v == nil {
@@ -94,14 +71,9 @@ func TestGolden(t *testing.T) {
 		if complete != c.Complete {
 			t.Errorf("%s: complete %v, want %v", c.ID, complete, c.Complete)
 		}
-		line, _ := json.Marshal(map[string]any{"id": c.ID, "count": count, "sha256": sum, "complete": complete})
-		answers = append(append(answers, line...), '\n')
+		answers = append(answers, map[string]any{"id": c.ID, "count": count, "sha256": sum, "complete": complete})
 	}
-	if path := os.Getenv("LOCKSTEP_GOLDEN_OUT"); path != "" {
-		if err := os.WriteFile(path, answers, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	outside.WriteAnswers(t, answers)
 }
 
 // fingerprint counts the tokens of a mask, and sums them up in order.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lockstep/protocol/guide"
+	"lockstep/protocol/guide/cases"
 	"lockstep/protocol/outside"
 	"lockstep/shard/masks"
 	"lockstep/shard/sample"
@@ -296,8 +297,8 @@ func TestDrafts(t *testing.T) {
 func TestHostile(t *testing.T) {
 	words, ends := smallVocabulary(0)
 	vocabulary := newVocabulary(words, ends)
-	for _, c := range outside.Lines[hostileCase](t, outside.Shared(t, "golden", "guided", "hostile_cases.jsonl")) {
-		program, err := guide.Compile(c.source())
+	for _, c := range outside.Lines[cases.Case](t, outside.Shared(t, "golden", "guided", "hostile_cases.jsonl")) {
+		program, err := guide.Compile(c.Source())
 		if err != nil {
 			continue
 		}
@@ -326,16 +327,4 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s keeps %d bytes", c.ID, g.Bytes())
 		}
 	}
-}
-
-type hostileCase struct {
-	guideCase
-	SchemaText *string `json:"schema_text"`
-}
-
-func (c *hostileCase) source() guide.Source {
-	if c.SchemaText != nil {
-		return guide.Source{Kind: guide.Schema, Text: *c.SchemaText}
-	}
-	return c.guideCase.source()
 }
