@@ -43,15 +43,11 @@ func (g *Guide) Forced(to []int32, at Place, tokens []int32, count int) []int32 
 func (t *trie) longest(text []byte) (id int32, length int) {
 	n := int32(0)
 	for i, b := range text {
-		child := n + 1
-		for child < t.next[n] && t.char[child] != b {
-			child = t.next[child]
-		}
-		if child >= t.next[n] {
+		if n = t.kid(n, b); n == 0 {
 			break
 		}
-		if n = child; t.first[n] < t.first[n+1] {
-			id, length = t.ids[t.first[n]], i+1
+		if said := t.tokens(n); len(said) > 0 {
+			id, length = said[0], i+1
 		}
 	}
 	return id, length

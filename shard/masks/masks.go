@@ -49,19 +49,19 @@ type Guide struct {
 	masks   map[guide.State]*sample.Mask
 	same    map[ending]*sample.Mask
 	bytes   int // of masks and of what is kept of rules
-	own     inner
+	own     rules
 	scratch []guide.Part
 	looked  []lookup // what a walk has looked up of states
 	walks   int      // how many there were
 }
 
-// inner is what is kept of rules.
-type inner struct {
-	mu sync.Mutex
+// rules are what is known of places in rules.
+type rules struct {
+	mu sync.Mutex // of those that guides have in common
 	of map[ruleKey]*rule
 }
 
-func newInner() inner { return inner{of: map[ruleKey]*rule{}} }
+func newRules() rules { return rules{of: map[ruleKey]*rule{}} }
 
 // Place is how far a guide has followed a text. The zero value is before it. It is a value: a copy can go another way.
 type Place struct {
@@ -86,7 +86,7 @@ func NewThinking(v *Vocabulary, p *guide.Program, thought guide.Thought) *Guide 
 func (g *Guide) beginAnew() {
 	g.before, g.machine = g.machine, guide.NewMachine(g.program)
 	g.age++
-	g.masks, g.same, g.own, g.bytes, g.looked = map[guide.State]*sample.Mask{}, map[ending]*sample.Mask{}, newInner(), 0, nil
+	g.masks, g.same, g.own, g.bytes, g.looked = map[guide.State]*sample.Mask{}, map[ending]*sample.Mask{}, newRules(), 0, nil
 }
 
 // measure notes what the guide keeps.

@@ -72,15 +72,10 @@ func (v *Vocabulary) spelling(text string) *sample.Mask {
 func (t *trie) along(text string) (ids []int32, whole bool) {
 	n := int32(0)
 	for i := range len(text) {
-		child := n + 1
-		for child < t.next[n] && t.char[child] != text[i] {
-			child = t.next[child]
-		}
-		if child >= t.next[n] {
+		if n = t.kid(n, text[i]); n == 0 {
 			return ids, false
 		}
-		n = child
-		ids = append(ids, t.ids[t.first[n]:t.first[n+1]]...)
+		ids = append(ids, t.tokens(n)...)
 	}
-	return ids, t.first[n] < t.first[n+1]
+	return ids, len(t.tokens(n)) > 0
 }

@@ -20,7 +20,7 @@ type trie struct {
 	plain []uint8       // most plain characters of what tokens have below a node that ends a character; notPlain: some have others
 
 	kids     []int32 // the nodes right below each
-	kidChar  []byte  // theirs
+	kidChar  []byte  // theirs, in order
 	kidsFrom []int32 // where those of each node begin
 }
 
@@ -75,6 +75,19 @@ func (t *trie) listKids() {
 	}
 	t.kidsFrom = append(t.kidsFrom, int32(len(t.kids)))
 }
+
+// kid is the node right below one by a byte; 0: there is none.
+func (t *trie) kid(n int32, char byte) int32 {
+	from, to := t.kidsFrom[n], t.kidsFrom[n+1]
+	at, found := slices.BinarySearch(t.kidChar[from:to], char)
+	if !found {
+		return 0
+	}
+	return t.kids[from:to][at]
+}
+
+// tokens are those that end at a node.
+func (t *trie) tokens(n int32) []int32 { return t.ids[t.first[n]:t.first[n+1]] }
 
 // suffixes tells of each place of a text what follows up to its end, where the last character may be cut.
 type suffixes struct {

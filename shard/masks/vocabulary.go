@@ -1,6 +1,6 @@
 // Package masks tells which tokens a guide allows: it runs an automaton over bytes (protocol/guide) against all tokens of a vocabulary at
 // once. A token is allowed if and only if its bytes keep the text viable, and an end of sequence if and only if the text is complete;
-// tokens without bytes, as special ones are, never.
+// tokens without bytes never. A special token's bytes begin with guide.Special, so none is said but where a guide names it.
 //
 // What a state allows is found by a walk through a trie of the vocabulary, and kept. Inside a text most of a vocabulary is allowed: tokens
 // of plain characters are known beforehand, the others are walked once for the rule that the state is in, and only tokens that go beyond
@@ -24,15 +24,15 @@ type Vocabulary struct {
 
 	all  *trie
 	rest *trie // of the tokens that have other than plain characters
-	// plain are the others: at each place those of at most so many characters.
+	// plain are sets of the tokens that are not in rest: at each place of those of at most so many characters.
 	plain [][]uint64
 
-	common inner
+	common rules
 }
 
 // NewVocabulary returns that of a model with so many logits. bytes are those that a token adds to a text; none if it must not be said.
 func NewVocabulary(size int, bytes func(id int32) string, ends []int32) *Vocabulary {
-	v := &Vocabulary{size: size, bytes: make([]string, size), common: newInner()}
+	v := &Vocabulary{size: size, bytes: make([]string, size), common: newRules()}
 	order := make([]int32, 0, size)
 	for id := range int32(size) {
 		v.bytes[id] = bytes(id)

@@ -293,7 +293,7 @@ func (w *walk) inOrder(t *trie, n, end int32, s guide.State) {
 			n = next
 			continue
 		}
-		w.allow(t.ids[t.first[n]:t.first[n+1]])
+		w.allow(t.tokens(n))
 		if below.table == nil && t.kidsFrom[n+1]-t.kidsFrom[n] > manyKids {
 			w.byKids(t, n, to)
 			n = next
