@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -60,8 +61,9 @@ func (t *toolWishes) callable() []tool {
 	})
 }
 
-// readTools reads OpenAI's tools. Functions without parameters take no arguments.
-func (b *generateBody) readTools(name string, raw json.RawMessage) *request.Refusal {
+// eachTool reads a list of objects.
+func eachTool(name string, raw json.RawMessage,
+	read func(at string, item json.RawMessage, members []ordered.Member) *request.Refusal) *request.Refusal {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
 		return wrongType(name, "an array of objects", decoded(raw))
@@ -72,6 +74,17 @@ func (b *generateBody) readTools(name string, raw json.RawMessage) *request.Refu
 		if !ok {
 			return wrongType(at, "an object", decoded(item))
 		}
+		if err := read(at, item, members); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readTools reads OpenAI's tools. Functions without parameters take no arguments.
+func (b *generateBody) readTools(name string, raw json.RawMessage) *request.Refusal {
+	b.tools.raw = raw
+	return eachTool(name, raw, func(at string, _ json.RawMessage, members []ordered.Member) *request.Refusal {
 		if kind := memberOf(members, "type"); kind != nil && string(kind) != `"function"` {
 			return wrongValue(at+".type", "expected 'function', but got %.100s.", kind)
 		}
@@ -79,12 +92,8 @@ func (b *generateBody) readTools(name string, raw json.RawMessage) *request.Refu
 		if function == nil {
 			return missingField(at + ".function")
 		}
-		if err := b.readFunction(at+".function", function); err != nil {
-			return err
-		}
-	}
-	b.tools.raw = raw
-	return nil
+		return b.readFunction(at+".function", function)
+	})
 }
 
 // readFunctions reads the older form.
@@ -99,31 +108,17 @@ func (b *generateBody) readFunctions(name string, raw json.RawMessage) *request.
 // readFlatTools reads a list of tools in another form than that of chats: function makes of each the function that chats have of it.
 func (b *generateBody) readFlatTools(name string, raw json.RawMessage, function func(at string, item json.RawMessage,
 	members []ordered.Member) (json.RawMessage, *request.Refusal)) *request.Refusal {
-	var list []json.RawMessage
-	if json.Unmarshal(raw, &list) != nil {
-		return wrongType(name, "an array of objects", decoded(raw))
-	}
-	tools := []byte{'['}
-	for i, item := range list {
-		at := name + "[" + strconv.Itoa(i) + "]"
-		members, ok := wire.Members(item)
-		if !ok {
-			return wrongType(at, "an object", decoded(item))
-		}
+	var tools [][]byte
+	err := eachTool(name, raw, func(at string, item json.RawMessage, members []ordered.Member) *request.Refusal {
 		made, err := function(at, item, members)
-		if err == nil {
-			err = b.readFunction(at, item)
-		}
 		if err != nil {
 			return err
 		}
-		if i > 0 {
-			tools = append(tools, ',')
-		}
-		tools = append(append(append(tools, `{"type":"function","function":`...), made...), '}')
-	}
-	b.tools.raw = append(tools, ']')
-	return nil
+		tools = append(tools, slices.Concat([]byte(`{"type":"function","function":`), made, []byte("}")))
+		return b.readFunction(at, item)
+	})
+	b.tools.raw = slices.Concat([]byte("["), bytes.Join(tools, []byte(",")), []byte("]"))
+	return err
 }
 
 func (b *generateBody) readFunction(at string, raw json.RawMessage) *request.Refusal {
