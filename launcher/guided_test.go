@@ -93,27 +93,13 @@ func (r *guidedRun) run(ctx context.Context) []guidedAnswer {
 
 func (r *guidedRun) ask(ctx context.Context, i int) (answer guidedAnswer, err error) {
 	c := &r.cases[i/r.times]
-	body, err := json.Marshal(map[string]any{"prompt": "Once upon a time", "max_tokens": r.tokens, "temperature": 1.5, "seed": i,
-		"logprobs": 0, "structured_outputs": map[string]any{"json": c.Schema, "whitespace_pattern": c.WhiteSpace}})
+	response, err := r.post(ctx, "/v1/completions", map[string]any{"prompt": "Once upon a time", "max_tokens": r.tokens, "temperature": 1.5,
+		"seed": i, "logprobs": 0, "structured_outputs": map[string]any{"json": c.Schema, "whitespace_pattern": c.WhiteSpace}})
 	if err != nil {
 		return answer, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/completions", bytes.NewReader(body))
-	if err != nil {
-		return answer, err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return answer, err
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		return answer, fmt.Errorf("%s: %s %w", response.Status, data, err)
-	}
-	if err := json.Unmarshal(data, &answer); err != nil || len(answer.Choices) != 1 {
-		return answer, fmt.Errorf("got %s, %w", data, err)
+	if err := readAnswer(response, &answer); err != nil || len(answer.Choices) != 1 {
+		return answer, fmt.Errorf("got %+v, %w", answer, err)
 	}
 	return answer, nil
 }
@@ -207,14 +193,10 @@ func TestHostileGuides(t *testing.T) {
 		case c.Schema == nil:
 			guide = map[string]any{string(source.Kind): source.Text}
 		}
-		body, err := json.Marshal(map[string]any{"prompt": "Say", "max_tokens": 60, "temperature": 1.5, "seed": 1,
-			"structured_outputs": guide})
-		if err != nil {
-			t.Fatal(err)
-		}
+		body := map[string]any{"prompt": "Say", "max_tokens": 60, "temperature": 1.5, "seed": 1, "structured_outputs": guide}
 		for range 2 {
 			hostile.Go(func() {
-				response, err := http.Post(s.url+"/v1/completions", "application/json", bytes.NewReader(body))
+				response, err := s.post(t.Context(), "/v1/completions", body)
 				if err != nil {
 					t.Errorf("%s: %v", c.ID, err)
 					return

@@ -115,40 +115,51 @@ func (d *details) sequence() (sequence, error) {
 	return s, nil
 }
 
-// ask sends a request to /generate or /generate_stream and returns its sequences, the best first. received, when not nil,
-// is called for every event of a stream.
-func (s *server) ask(ctx context.Context, inputs string, parameters parameters, stream bool,
-	received func(context.Context) error) ([]sequence, error) {
-	body, err := json.Marshal(map[string]any{"inputs": inputs, "parameters": parameters})
+// post sends a body as JSON.
+func (s *server) post(ctx context.Context, path string, body any) (*http.Response, error) {
+	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
-	url := s.url + "/generate"
-	if stream {
-		url += "_stream"
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	return http.DefaultClient.Do(request)
+}
+
+// readAnswer reads the JSON of a response and closes it. One that is not OK is an error.
+func readAnswer(response *http.Response, answer any) error {
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s %w", response.Status, data, err)
+	}
+	return json.Unmarshal(data, answer)
+}
+
+// ask sends a request to /generate or /generate_stream and returns its sequences, the best first. received, when not nil,
+// is called for every event of a stream.
+func (s *server) ask(ctx context.Context, inputs string, parameters parameters, stream bool,
+	received func(context.Context) error) ([]sequence, error) {
+	path := "/generate"
+	if stream {
+		path += "_stream"
+	}
+	response, err := s.post(ctx, path, map[string]any{"inputs": inputs, "parameters": parameters})
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
 	if stream {
+		defer response.Body.Close()
 		return readStream(ctx, response.Body, received)
-	}
-	data, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s %w", response.Status, data, err)
 	}
 	var answer struct {
 		Text    string `json:"generated_text"`
 		Details details
 	}
-	if err := json.Unmarshal(data, &answer); err != nil {
+	if err := readAnswer(response, &answer); err != nil {
 		return nil, err
 	}
 	answer.Details.Text = answer.Text
