@@ -144,3 +144,40 @@ func FuzzForms(f *testing.F) {
 		}
 	})
 }
+
+// Items of /v1/responses and blocks of /v1/messages become the messages that a chat has of them: each result of a call behind its own call.
+func TestFormsBecomeMessages(t *testing.T) {
+	for body, c := range map[string]struct {
+		form reply
+		want string
+	}{
+		`{"instructions":"s","input":"a"}`: {responses{}, `[{"role":"system","content":"s"},{"role":"user","content":"a"}]`},
+		`{"input":[{"role":"user","content":"a"},{"type":"reasoning","summary":[]},` +
+			`{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"5"},` +
+			`{"type":"function_call","call_id":"2","name":"g","arguments":"{}"},{"type":"function_call","call_id":"3","name":"h","arguments":"{}"},` +
+			`{"type":"function_call_output","call_id":"2","output":"6"}]}`: {responses{}, `[{"role":"user","content":"a"},` +
+			`{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{}}}]},` +
+			`{"role":"tool","tool_call_id":"1","content":"5"},{"role":"assistant","content":null,"tool_calls":[` +
+			`{"id":"2","type":"function","function":{"name":"g","arguments":{}}},` +
+			`{"id":"3","type":"function","function":{"name":"h","arguments":{}}}]},{"role":"tool","tool_call_id":"2","content":"6"}]`},
+		`{"input":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"type":"reasoning","summary":[]},` +
+			`{"type":"function_call","call_id":"1","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"1","output":"5"},` +
+			`{"role":"assistant","content":"c"},{"role":"user","content":"d"}]}`: {responses{}, `[{"role":"user","content":"a"},` +
+			`{"role":"assistant","content":"b","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":{}}}]},` +
+			`{"role":"tool","tool_call_id":"1","content":"5"},{"role":"assistant","content":"c"},{"role":"user","content":"d"}]`},
+		`{"max_tokens":1,"system":"s","messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"text","text":"b"},` +
+			`{"type":"tool_use","id":"1","name":"f","input":{"c":1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1",` +
+			`"content":[{"type":"text","text":"5"}]},{"type":"text","text":"d"}]}]}`: {anthropic{}, `[{"role":"system","content":"s"},` +
+			`{"role":"user","content":"a"},{"role":"assistant","content":"b","tool_calls":[` +
+			`{"id":"1","type":"function","function":{"name":"f","arguments":{"c":1}}}]},` +
+			`{"role":"tool","tool_call_id":"1","content":"5"},{"role":"user","content":"d"}]`},
+	} {
+		top, _ := wire.Members([]byte(body))
+		b, err := c.form.read(top)
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+		} else if got := string(b.conversation(readsTools, "")); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", body, got, c.want)
+		}
+	}
+}

@@ -74,12 +74,19 @@ func (b *generateBody) readInput(name string, raw, instructions json.RawMessage)
 		}
 		messages = append(messages, append(wire.AppendText([]byte(`{"role":"system","content":`), text), '}'))
 	}
-	var made []byte // calls that belong to one message
+	var said []ordered.Member // by the assistant, last: calls behind it belong to the same message
+	var made []byte           // calls that belong to one message
 	flush := func() {
 		if made != nil {
-			messages = append(messages, append(append([]byte(`{"role":"assistant","content":null,"tool_calls":[`), made...), "]}"...))
-			made = nil
+			list := slices.Concat([]byte{'['}, made, []byte{']'})
+			if said == nil {
+				said = []ordered.Member{{Name: "role", Value: []byte(`"assistant"`)}, {Name: "content", Value: []byte("null")}}
+			} else {
+				messages = messages[:len(messages)-1]
+			}
+			messages = append(messages, wire.AppendMembers(nil, append(said, ordered.Member{Name: "tool_calls", Value: list})))
 		}
+		said, made = nil, nil
 	}
 	for i, item := range items {
 		at := name + "[" + strconv.Itoa(i) + "]"
@@ -88,7 +95,7 @@ func (b *generateBody) readInput(name string, raw, instructions json.RawMessage)
 			return wrongType(at, "an object", decoded(item))
 		}
 		kind, _ := decoded(memberOf(members, "type")).(string)
-		if kind != "function_call" {
+		if kind != "function_call" && kind != "reasoning" {
 			flush()
 		}
 		switch kind {
@@ -97,6 +104,9 @@ func (b *generateBody) readInput(name string, raw, instructions json.RawMessage)
 				return err
 			}
 			messages = append(messages, item)
+			if role, _ := decoded(memberOf(members, "role")).(string); role == "assistant" && memberOf(members, "tool_calls") == nil {
+				said = slices.Clone(members)
+			}
 		case "function_call":
 			made = appendCallItem(wire.AppendComma(made), members)
 		case "function_call_output":
