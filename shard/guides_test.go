@@ -196,12 +196,18 @@ func TestGuidedEndThatIsText(t *testing.T) {
 		}
 	}
 	g.leader.model.Config.EOSTokenIDs, g.engine.shape.EOSTokenIDs = []int32{end}, []int32{end}
-	requests := []protocol.Request{{ID: 1, Prompt: []int32{9}, MaxNewTokens: 40, Guide: &guide.Source{Kind: guide.Regex, Text: `[a-c]{9}`},
-		Sampling: protocol.Sampling{LogitBias: []protocol.TokenBias{{ID: end, Bias: 50}}}}}
+	var requests []protocol.Request
+	for id, ignore := range []bool{false, true} { // that ends are ignored is no way out of a guide
+		requests = append(requests, protocol.Request{ID: uint64(id), Prompt: []int32{9}, MaxNewTokens: 40,
+			Guide:    &guide.Source{Kind: guide.Regex, Text: `[a-c]{9}`},
+			Sampling: protocol.Sampling{LogitBias: []protocol.TokenBias{{ID: end, Bias: 50}}, IgnoreEOS: ignore}})
+	}
 	got := g.run(t, requests, 1, nil, nil)
 	g.checkGuided(t, requests, got, new(tally))
-	if got[1].finish != protocol.FinishEOS {
-		t.Errorf("it ended with %d behind %v", got[1].finish, got[1].tokens)
+	for id, result := range got {
+		if result.finish != protocol.FinishEOS {
+			t.Errorf("request %d ended with %d behind %v", id, result.finish, result.tokens)
+		}
 	}
 }
 

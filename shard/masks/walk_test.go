@@ -277,6 +277,10 @@ func TestDrafts(t *testing.T) {
 			t.Errorf("%q: %v", guess, err)
 		}
 	}
+	back := place // it stands further on than the text
+	if mask, err := g.Mask(&back, said[:1]); err != nil || !mask.Has(spell(`"`)[0]) || mask.Has(spell("1")[0]) {
+		t.Errorf("a shorter text: got %v, %v", mask, err)
+	}
 	draft := place
 	if _, err := g.Mask(&draft, append(slices.Clone(said), spell(`2"`)...)); !errors.Is(err, masks.ErrLost) {
 		t.Errorf("a wrong guess: got %v, want %v", err, masks.ErrLost)

@@ -48,6 +48,7 @@ var openAIErrors = []struct {
 	{chats, aChat, `"tools":[{"type":"function"}]`, 400, "tools[0].function", "missing_required_parameter"},
 	{chats, aChat, `"tools":[{"type":"function","function":{}}]`, 400, "tools[0].function.name", "missing_required_parameter"},
 	{chats, aChat, `"tools":[{"type":"function","function":{"name":"a b"}}]`, 400, "tools[0].function.name", "invalid_value"},
+	{chats, aChat, `"functions":[{"name":"f"},{"name":"f"}]`, 400, "functions[1].name", "invalid_value"},
 	{chats, aChat, `"tools":[{"type":"function","function":{"name":"f","parameters":[]}}]`, 400, "tools[0].function.parameters",
 		"invalid_type"},
 	{chats, aChat, `"tools":[{"type":"function","function":{"name":"f","parameters":{"type":7}}}],"tool_choice":"required"`, 400,

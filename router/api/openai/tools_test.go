@@ -3,12 +3,14 @@ package openai_test
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 
 	"lockstep/protocol"
 	"lockstep/protocol/guide"
+	"lockstep/router/api"
 	"lockstep/router/api/answertest"
 	"lockstep/router/request"
 )
@@ -151,6 +153,16 @@ func TestOpenAITools(t *testing.T) {
 	}
 }
 
+// Mistral's templates take the names of calls that are nine letters and digits, and no others.
+func TestShortCallIDs(t *testing.T) {
+	t.Parallel()
+	url := serveSaying(t, `{{ tools }}[TOOL_CALLS] [`, `[TOOL_CALLS] [{"name": "now", "arguments": {}}]`)
+	h := hear(t, url, `{"messages":[{"role":"user","content":"a"}],`+twoTools+`}`, false)
+	if len(h.Calls) != 1 || !regexp.MustCompile(`^[a-zA-Z0-9]{9}$`).MatchString(h.Calls[0].ID) {
+		t.Errorf("got %+v", h)
+	}
+}
+
 // The older form has one call, and its own reason.
 func TestOpenAIFunctions(t *testing.T) {
 	t.Parallel()
@@ -225,6 +237,25 @@ func TestOpenAIGuides(t *testing.T) {
 			if fits := accepts(t, asked, text); fits != (i < len(c.fits)) {
 				t.Errorf("%s: %q fits: %v", c.fields, text, fits)
 			}
+		}
+	}
+}
+
+// Where the operator lets objects have keys that are not declared, a request can forbid them.
+func TestClosedGuides(t *testing.T) {
+	t.Parallel()
+	asked := make(chan *guide.Source, 1)
+	url := answertest.Serve(t, answertest.Options{Asked: func(r *request.Request) { asked <- r.Guide }},
+		func(c *api.Config) { c.Guides.Open = true })
+	for fields, fits := range map[string]bool{"": true, `,"disable_additional_properties":false`: true,
+		`,"disable_additional_properties":true`: false} {
+		status, text := answertest.Post(t, url+chats, `{"messages":[{"role":"user","content":"a"}],"max_tokens":3,`+
+			`"structured_outputs":{"json":{"type":"object","properties":{"b":{}}}`+fields+`}}`)
+		if status != 200 {
+			t.Fatalf("%s: %d %s", fields, status, text)
+		}
+		if source := <-asked; accepts(t, source, `{"a":1}`) != fits || !accepts(t, source, `{"b":1}`) {
+			t.Errorf("%s: asked for %+v", fields, source)
 		}
 	}
 }
