@@ -75,7 +75,7 @@ func (e *engine) launch(work []schedule.Work) error {
 	e.steps++
 	e.draft(work)
 	e.prepare(f, work)
-	f.plan.followed = e.speculate == 0 && f.record.Drafted == 0 && e.goesOn(f) && e.backend.CanBeFollowed(f.plan.chunks)
+	f.plan.followed = e.speculate == 0 && e.goesOn(f) && e.backend.CanBeFollowed(f.plan.chunks)
 	e.plan, e.flying = f.plan.appendTo(e.plan[:0]), f
 	if err := e.broadcast(e.plan); err != nil {
 		return err

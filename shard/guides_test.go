@@ -61,6 +61,9 @@ func (g *testGroup) checkGuided(t *testing.T, requests []protocol.Request, resul
 				t.Fatalf("request %d: %q has left its guide %s at byte %d", request.ID, said, request.Guide.Text, i)
 			}
 		}
+		if request.TopLogprobs > 0 && len(got.top) < 2*len(tokens) {
+			t.Errorf("request %d: %d tokens have %d alternatives", request.ID, len(tokens), len(got.top)/2)
+		}
 		switch {
 		case got.finish == protocol.FinishGuide:
 			total.failed++

@@ -203,6 +203,8 @@ func TestOpenAIGuides(t *testing.T) {
 			[]string{"Hi.", "", call("now", `{"a":1}`)}},
 		{hermesTemplate, twoTools + `,"tool_choice":{"type":"function","function":{"name":"find"}}`, []string{call("find", find)},
 			[]string{call("now", "{}"), call("find", find) + "\n" + call("find", find)}},
+		{hermesTemplate, twoTools + `,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function",` +
+			`"function":{"name":"now"}}]}}`, []string{call("now", "{}")}, []string{"Hi.", call("find", find)}},
 		{hermesTemplate, twoTools + `,"response_format":{"type":"json_object"}`, []string{`{"a":1}`, call("now", "{}")}, []string{"Hi."}},
 		{"", twoTools, nil, nil}, // what a bare call is, its end tells
 		{"", twoTools + `,"tool_choice":"required"`, []string{`{"name": "now", "arguments": {}}`}, []string{"Hi."}},
