@@ -29,7 +29,7 @@ func (s *Sampler) filter(scores []float32, highest float32, p *protocol.Sampling
 	for i, score := range scores {
 		if float64(score) >= floor {
 			prob := exp(float64(score) - float64(highest))
-			s.candidates = append(s.candidates, candidate{s.masked.id(i), score, prob})
+			s.candidates = append(s.candidates, candidate{s.scored.id(i), score, prob})
 			total += prob
 		}
 	}

@@ -86,8 +86,8 @@ var neverScores = func() (scores [64]float32) {
 	return scores
 }()
 
-// masked says which id each of a sampler's scores is of: a guide mostly allows few tokens, and the others cost nothing.
-type masked struct {
+// scoredIDs says which id each of a sampler's scores is of: a guide mostly allows few tokens, and the others cost nothing.
+type scoredIDs struct {
 	mask       *Mask // nil: the index is the id
 	vocabulary int
 	ids        []int32 // by index
@@ -96,7 +96,7 @@ type masked struct {
 }
 
 // to makes it that of a mask; nil: of all ids.
-func (m *masked) to(mask *Mask, vocabulary int) {
+func (m *scoredIDs) to(mask *Mask, vocabulary int) {
 	m.mask, m.vocabulary = mask, vocabulary
 	switch {
 	case mask == nil:
@@ -115,7 +115,7 @@ func (m *masked) to(mask *Mask, vocabulary int) {
 }
 
 // gather appends the scores of a mask's ids.
-func (m *masked) gather(to, logits []float32) []float32 {
+func (m *scoredIDs) gather(to, logits []float32) []float32 {
 	if m.mask.Bits == nil {
 		for _, id := range m.ids {
 			to = append(to, logits[id])
@@ -135,7 +135,7 @@ func (m *masked) gather(to, logits []float32) []float32 {
 }
 
 // id is that of the score at an index.
-func (m *masked) id(index int) int32 {
+func (m *scoredIDs) id(index int) int32 {
 	if m.mask == nil {
 		return int32(index)
 	}
@@ -143,7 +143,7 @@ func (m *masked) id(index int) int32 {
 }
 
 // index is where the score of an id is; -1: it has none.
-func (m *masked) index(id int32) int {
+func (m *scoredIDs) index(id int32) int {
 	switch {
 	case uint(id) >= uint(m.vocabulary):
 		return -1

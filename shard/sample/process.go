@@ -14,12 +14,12 @@ const minTemperature = 1e-5
 const watermarkPrime = 15485863
 
 // process returns the scores behind every step up to the temperature, the highest of them and its index. They are those of all ids, or
-// where a guide masks of what it allows (s.masked). What may not be chosen else is -Inf; something is higher unless a guide is left
+// where a guide masks of what it allows (s.scored). What may not be chosen else is -Inf; something is higher unless a guide is left
 // nothing. Of several highest the first is told. The scores are logits themselves where nothing changes them.
 func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (scores []float32, best int, highest float32) {
-	s.masked.to(c.Allowed, len(logits))
+	s.scored.to(c.Allowed, len(logits))
 	if scores = logits; c.Allowed != nil {
-		s.scores = s.masked.gather(s.scores[:0], logits)
+		s.scores = s.scored.gather(s.scores[:0], logits)
 		scores = s.scores
 	}
 	if !changesScores(p) && (c.Allowed == nil || !p.IgnoreEOS) { // without a guide ends are never kept from being chosen by that
@@ -35,7 +35,7 @@ func (s *Sampler) process(logits []float32, c Context, p *protocol.Sampling) (sc
 	}
 	s.penalise(c, p)
 	for _, b := range p.LogitBias {
-		if i := s.masked.index(b.ID); i >= 0 {
+		if i := s.scored.index(b.ID); i >= 0 {
 			s.scores[i] += b.Bias
 		}
 	}
@@ -70,7 +70,7 @@ func (s *Sampler) watermark(last int32, vocabulary int, p *protocol.Sampling) {
 	for id := range vocabulary {
 		toCome := uint64(vocabulary - id)
 		if mix(key+uint64(id+1)*goldenRatio)>>32*toCome>>32 < wanted {
-			if i := s.masked.index(int32(id)); i >= 0 {
+			if i := s.scored.index(int32(id)); i >= 0 {
 				s.scores[i] += p.WatermarkDelta
 			}
 			wanted--
@@ -115,12 +115,12 @@ func (s *Sampler) eachOccurred(tokens []int32, change func(score float32, count 
 		s.counts = make([]int32, len(s.scores))
 	}
 	for _, id := range tokens {
-		if i := s.masked.index(id); i >= 0 {
+		if i := s.scored.index(id); i >= 0 {
 			s.counts[i]++
 		}
 	}
 	for _, id := range tokens {
-		if i := s.masked.index(id); i >= 0 && s.counts[i] > 0 {
+		if i := s.scored.index(id); i >= 0 && s.counts[i] > 0 {
 			s.scores[i] = change(s.scores[i], s.counts[i])
 			s.counts[i] = 0
 		}
@@ -131,7 +131,7 @@ func (s *Sampler) eachOccurred(tokens []int32, change func(score float32, count 
 func (s *Sampler) lift(eos []int32, factor float64) {
 	factor = min(factor, math.MaxFloat32)
 	for i, id := range eos {
-		if at := s.masked.index(id); at >= 0 && !slices.Contains(eos[:i], id) {
+		if at := s.scored.index(id); at >= 0 && !slices.Contains(eos[:i], id) {
 			score := float64(s.scores[at])
 			s.scores[at] = float32(score + float64(math.Abs(score)*(factor-1)))
 		}
@@ -164,7 +164,7 @@ func (s *Sampler) keepIDs(ids []int32) {
 	s.kept = s.kept[:0]
 	for _, id := range ids {
 		score := never
-		if i := s.masked.index(id); i >= 0 {
+		if i := s.scored.index(id); i >= 0 {
 			score = s.scores[i]
 		}
 		s.kept = append(s.kept, score)
@@ -179,7 +179,7 @@ func (s *Sampler) keepIDs(ids []int32) {
 
 // put sets the score of an id, if it has one.
 func (s *Sampler) put(id int32, score float32) {
-	if i := s.masked.index(id); i >= 0 {
+	if i := s.scored.index(id); i >= 0 {
 		s.scores[i] = score
 	}
 }
@@ -199,7 +199,7 @@ func (s *Sampler) mask(c Context, p *protocol.Sampling) {
 		return
 	}
 	for i, score := range s.scores {
-		if score == never || slices.Contains(c.EOS, s.masked.id(i)) {
+		if score == never || slices.Contains(c.EOS, s.scored.id(i)) {
 			continue
 		}
 		for _, eos := range c.EOS {

@@ -30,7 +30,7 @@ type Alternative struct {
 // Sampler holds working memory. It is not safe for concurrent use.
 type Sampler struct {
 	scores     []float32
-	masked     masked
+	scored     scoredIDs
 	counts     []int32   // by index of scores; all zero between calls
 	largest    []float32 // heap of the largest scores
 	kept       []float32 // scores of the allowed ids
@@ -54,10 +54,10 @@ func (s *Sampler) Choose(logits []float32, c Context, p *protocol.Sampling, top 
 		logTotal := logSum(scores, highest)
 		if top > 0 {
 			for i, score := range scores {
-				ranking.offer(s.masked.id(i), score)
+				ranking.offer(s.scored.id(i), score)
 			}
 		}
-		return s.masked.id(best), logprobOf(highest, highest, logTotal), ranking.finish(highest, logTotal)
+		return s.scored.id(best), logprobOf(highest, highest, logTotal), ranking.finish(highest, logTotal)
 	}
 	total := s.filter(scores, highest, p)
 	chosen := s.draw(Uniform(p.Seed, uint64(len(c.Tokens))) * total)
